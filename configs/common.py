@@ -1,0 +1,107 @@
+"""What every experiment has: all top-level keys, each with a comment. Not an experiment itself."""
+
+from ml_collections import ConfigDict
+
+
+def base():
+  """A config with neutral values; an experiment fills in the rest."""
+  c = ConfigDict()
+  c.seed = 0
+  c.replicas = 1  # seeds seed, seed + 1, .. side by side in one run
+  c.clients = ()  # entries (how many, model, model arguments)
+  c.model = dict(norm="none", dtype="float32", project=0)  # arguments common to all models
+  c.steps = 0  # training batches; exactly one of steps and rounds is above 0
+  c.rounds = 0  # turns of the method's cycle
+  c.batch = 32  # private examples per client and step
+  c.public_batch = 32  # public examples per client and step
+
+  # Data
+  c.source = ""  # digits, tfds:NAME, idx:DIR, cifar:DIR, folder:DIR, npz:FILE, or your.module
+  c.source_info = dict(train=0, test=0, image=(0, 0, 0), classes=0, resize=False)
+  c.source_resident_bytes = 8 * 2**30  # larger sets are read as they are needed
+  c.limit = 0  # > 0: use only so many training images, drawn by a fixed seed
+  c.holdout = 0  # > 0: so many training images are the test set
+  c.public_source = ""  # '': the public set is a share of `source`
+  c.public_source_info = dict(train=0, test=0, image=(0, 0, 0), classes=0, resize=False)
+  c.public_share = 0.1  # gamma_pub
+  c.public_reuse = False  # whether public examples are private examples too
+  c.public_labels = False  # whether a method may use the labels of public examples
+  c.partition = "skew"  # skew, dirichlet, equal, table
+  c.skew = 0.0  # s, for partition='skew'; float('inf') is allowed
+  c.primary = "random"  # how primary labels are dealt: even, random, explicit
+  c.primary_labels = ()  # for primary='explicit': the primary labels of every client
+  c.labels = 0  # primary labels of a client, for even and random
+  c.alpha = 0.0  # for partition='dirichlet'
+  c.counts = ()  # for partition='table': examples per client and class
+  c.augment = dict(kind="none")
+  c.normalise = dict(mean=(0.5,), std=(0.5,))  # of pixels in 0..1
+
+  # Who learns from whom; several kinds, separated by commas, take turns of `every` batches
+  c.graph = dict(kind="complete", every=0, island=2, degree=2, edges=())
+
+  # Method
+  c.algorithm = "separate"
+  c.algo = dict()  # its hyper-parameters
+  c.compare = ()  # methods to run afterwards on the same split, under WORKDIR/NAME/
+  c.compare_algo = dict(separate=dict(), fedavg=dict(local_steps=20, momentum="keep"))
+  c.optim = sgd(lr=0.1, clip=0.0)
+
+  # Records
+  c.log_every = 100
+  c.save_every = 500
+  c.evals = dict(accuracy=dict(every=500, batch=256))
+
+  # Hardware: changes no result beyond rounding
+  c.mesh = dict(map="auto", steps_per_dispatch=0, device_tflops=100.0)
+  return c
+
+
+def sgd(lr, clip, schedule="cosine", weight_decay=1e-4):
+  """SGD with momentum 0.9, as in the paper; `clip` is each client's gradient norm, 0: none."""
+  return dict(
+    name="sgd",
+    lr=lr,
+    schedule=schedule,
+    warmup=0,
+    momentum=0.9,
+    nesterov=False,
+    weight_decay=weight_decay,
+    clip=clip,
+  )
+
+
+def mhd(aux_heads, nu_emb, pool_size, refresh_every):
+  """Hyper-parameters of MHD; what is not an argument is as in the paper."""
+  return dict(
+    aux_heads=aux_heads,
+    nu_emb=nu_emb,
+    nu_aux=3.0,
+    exchange="pool",  # or fresh
+    teachers=1,
+    pool_size=pool_size,
+    refresh_every=refresh_every,
+    publish=0,  # snapshots a client to keep under pool/
+    top_k=0,  # in the fresh exchange: class probabilities sent, 0: all
+    target="confident",  # or random, or all (no gate)
+    include_self=True,
+    confidence="max",  # or entropy, margin
+    skip_confident=False,
+    rho="square",  # or pseudo_huber
+    public_statistics=False,
+  )
+
+
+def with_method(c, name):
+  """The same experiment with another method, by the hyper-parameters in `compare_algo`."""
+  c.algorithm = name
+  c.algo = c.compare_algo[name]
+  c.compare = ()
+  return c
+
+
+def pooled(c):
+  """The same experiment with one client that holds all private data, trained alone."""
+  (_, model, arguments), *_ = c.clients
+  c.clients = ((1, model, arguments),)
+  c.partition = "equal"
+  return with_method(c, "separate")

@@ -1,0 +1,11 @@
+"""FedAvg on CIFAR-10: the upper baseline of mhd_cifar10.py, on the same split.
+
+  python -m kdjax.main --config=configs/fedavg_cifar10.py --workdir=runs/fedavg_cifar10
+"""
+
+from configs import common, mhd_cifar10
+
+
+def get_config():
+  """The experiment of mhd_cifar10.py with another method."""
+  return common.with_method(mhd_cifar10.get_config(), "fedavg")

@@ -1,0 +1,11 @@
+"""Separate training on CIFAR-10: the lower baseline of mhd_cifar10.py, on the same split.
+
+  python -m kdjax.main --config=configs/separate_cifar10.py --workdir=runs/separate_cifar10
+"""
+
+from configs import common, mhd_cifar10
+
+
+def get_config():
+  """The experiment of mhd_cifar10.py with another method."""
+  return common.with_method(mhd_cifar10.get_config(), "separate")

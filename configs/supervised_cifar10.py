@@ -1,0 +1,11 @@
+"""Supervised training on CIFAR-10: one client holds all the private data of mhd_cifar10.py.
+
+  python -m kdjax.main --config=configs/supervised_cifar10.py --workdir=runs/supervised_cifar10
+"""
+
+from configs import common, mhd_cifar10
+
+
+def get_config():
+  """The experiment of mhd_cifar10.py, pooled."""
+  return common.pooled(mhd_cifar10.get_config())

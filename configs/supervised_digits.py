@@ -1,0 +1,11 @@
+"""Supervised training on digits: one client holds all the private data of mhd_digits.py.
+
+  python -m kdjax.main --config=configs/supervised_digits.py --workdir=runs/supervised_digits
+"""
+
+from configs import common, mhd_digits
+
+
+def get_config():
+  """The experiment of mhd_digits.py, pooled."""
+  return common.pooled(mhd_digits.get_config())

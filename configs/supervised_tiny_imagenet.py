@@ -1,0 +1,11 @@
+"""Supervised training on Tiny ImageNet: one client holds all the private data of mhd_tiny_imagenet.py.
+
+  python -m kdjax.main --config=configs/supervised_tiny_imagenet.py --workdir=runs/supervised_tiny_imagenet
+"""
+
+from configs import common, mhd_tiny_imagenet
+
+
+def get_config():
+  """The experiment of mhd_tiny_imagenet.py, pooled."""
+  return common.pooled(mhd_tiny_imagenet.get_config())

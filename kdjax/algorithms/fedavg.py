@@ -1,0 +1,92 @@
+"""FedAvg: local steps, then everyone continues from the weighted average of all models.
+
+McMahan, Moore, Ramage, Hampson, Aguera y Arcas: Communication-Efficient Learning of Deep Networks
+from Decentralized Data, AISTATS 2017, https://arxiv.org/abs/1602.05629, Algorithm 1 with all
+clients in every round. Here `u` counts local steps, as in Zhmoginov et al., CVPR 2023, Table 1.
+
+The average covers parameters and BatchNorm statistics, weighted by n_i / n. Momentum buffers stay
+with the client, or start anew after each average (`momentum='reset'`). All clients start from the
+weights of client 0 of their replica: the server's broadcast.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from kdjax.algorithms.separate import train_phase
+from kdjax.core.messages import nbytes
+from kdjax.types import Algorithm, ConfigError, Feed, Phase
+
+
+def average(env, tree, weight):
+  """Every client's weighted mean over its replica.
+
+  Args:
+    env: Env with one cohort.
+    tree: leaves [K_g, ...].
+    weight: f64[R*K], adding up to 1 in each replica.
+
+  Returns:
+    A pytree of the same shapes.
+  """
+  replica, weight = env.ids(0) // env.K, env.mine(0, weight)
+
+  def mean(x):
+    def add(total, one):
+      r, w, value = one
+      return total.at[r].add(w.astype(x.dtype) * value), None
+
+    # One client after the other: a replica's sum has the same bits whatever runs beside it.
+    zero = jnp.zeros((env.R, *x.shape[1:]), x.dtype)
+    total, _ = jax.lax.scan(add, zero, (replica, weight, x))
+    return jax.lax.psum(total, "client")[replica]
+
+  return jax.tree.map(mean, tree)
+
+
+def make(env, *, local_steps, momentum):
+  """FedAvg.
+
+  Args:
+    env: Env.
+    local_steps: u, batches between two averages.
+    momentum: 'keep' or 'reset', what an average does to the optimiser's state.
+
+  Raises:
+    ConfigError: for several architectures, or a `momentum` that is neither.
+  """
+  if len(env.cohorts) > 1:
+    names = [c.name for c in env.cohorts]
+    raise ConfigError("clients", names, "fedavg averages weights, so all clients must be alike")
+  if momentum not in ("keep", "reset"):
+    raise ConfigError("algo.momentum", momentum, "must be 'keep' or 'reset'")
+  if local_steps < 1:
+    raise ConfigError("algo.local_steps", local_steps, "must be at least 1")
+  sizes = np.asarray(env.private_sizes, float).reshape(env.R, env.K)
+  weight = (sizes / sizes.sum(1, keepdims=True)).ravel()
+  first = (np.arange(env.clients) % env.K == 0).astype(float)
+
+  def init(clients):
+    (c,) = clients
+    params, statistics = average(env, (c.params, c.model_state), first)
+    return (c._replace(params=params, model_state=statistics),), ((),), ()
+
+  def step(state, batch, now):
+    (c,) = state.clients
+    params, statistics = average(env, (c.params, c.model_state), weight)
+    opt_state = jax.vmap(env.cohorts[0].tx.init)(params) if momentum == "reset" else c.opt_state
+    client = c._replace(params=params, model_state=statistics, opt_state=opt_state)
+    return state._replace(clients=(client,)), ({},)
+
+  # Each round the server receives every model and every client receives the average.
+  model = nbytes(env.snapshots()[0])
+  feed = Feed(private=env.batch)
+  return Algorithm(
+    init,
+    (
+      train_phase(env, name="train", feed=feed, steps=local_steps),
+      Phase("average", step, None, 1, sent=lambda pos: {"weights": 2 * env.clients * model}),
+    ),
+    env.predict,
+    start=lambda: {"weights": env.clients * model},
+  )

@@ -1,0 +1,253 @@
+"""Multi-Headed Distillation (MHD).
+
+Zhmoginov, Sandler, Miller, Kristiansen, Vladymyrov: Decentralized Learning with Multi-Headed
+Distillation, CVPR 2023, https://arxiv.org/abs/2211.15774. Client i minimises (Eq. 1)
+
+  L_i = CE(h_i, y) on private data
+      + nu_emb  sum_{j in e(i)} rho(||xi_hat_i - xi_hat_j||)            on public data, Eq. 2
+      + nu_aux  sum_{k=1..m} CE(target_k, h_i^{aux,k})                  on public data, Eqs. 3 to 5
+
+Head k learns from heads k - 1: target_k is the prediction at level k - 1 (level 0 is the main head)
+of whichever of the teachers e(i) and the client itself is most confident about the sample (Eq. 4).
+Every target is behind a stop-gradient, the client's own included; the main head learns from private
+labels alone, while the auxiliary losses shape the backbone.
+
+Exchange 'pool' (Section 4.1): teachers are `teachers` random snapshots from the student's pool,
+in evaluation mode; one slot is replaced every S_P steps. Exchange 'fresh' (Algorithm 1): everyone's
+current predictions on one common public batch, computed once before any update.
+
+Departures and readings: Lambda is `max`, not the paper's `arg max`; rho is z^2 unless the config
+says otherwise; self comes last, so a tie goes to the teacher; a client without teachers takes no
+distillation loss; the pool starts with its teachers' first weights, in turn.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from kdjax.algorithms.separate import cross_entropy
+from kdjax.core import exchange as exchanges
+from kdjax.core import losses
+from kdjax.core.clients import share, update
+from kdjax.core.random import example_keys
+from kdjax.types import Algorithm, ConfigError, Feed, Phase
+
+TARGETS = ("confident", "random", "all")
+
+
+def heads(*, aux_heads, **_):
+  """The names of the model's heads: main, aux1 .. aux_m."""
+  return ("main",) + tuple(f"aux{k + 1}" for k in range(aux_heads))
+
+
+def predictions(logits, m):
+  """What a teacher tells: probabilities of heads 0 .. m-1; logits f32[..., H, C] -> [..., m, C]."""
+  return jax.nn.softmax(logits[..., :m, :])
+
+
+def choose_target(p, valid, noise, *, target, confidence):
+  """The target of every head for every example, Eq. 4.
+
+  Args:
+    p: f32[J, U, m, C], candidates' probabilities.
+    valid: bool[J], candidates that are there.
+    noise: f32[J, U, m], for target='random'.
+    target: 'confident' or 'random'.
+    confidence: an entry of `losses.CONFIDENCES`.
+
+  Returns:
+    f32[U, m, C].
+  """
+  score = losses.CONFIDENCES[confidence](p) if target == "confident" else noise
+  return losses.most_confident(jnp.where(valid[:, None, None], score, -jnp.inf), p)
+
+
+def aux_losses(logits, teachers, valid, noise, *, target, include_self, confidence, skip_confident):
+  """Losses of the auxiliary heads, Eqs. 3 to 5, without nu_aux.
+
+  Args:
+    logits: f32[U, H, C], the student's; the only argument that receives gradient.
+    teachers: f32[D, U, m, C], probabilities of the teachers' heads 0 .. m-1.
+    valid: bool[D], teachers that are there; with none at all the self-distillation remains.
+    noise: f32[D + 1, U, m], for target='random'.
+    target: 'confident' (Eq. 4), 'random', or 'all' (Eq. 3: the sum over all teachers, no self).
+    include_self: whether the student itself is a candidate, the last one.
+    confidence: an entry of `losses.CONFIDENCES`.
+    skip_confident: leave out a sample for a head already more confident than its target.
+
+  Returns:
+    f32[U, m].
+  """
+  m = teachers.shape[2]
+  student = logits[:, 1:]  # heads 1 .. m, each learning from level k - 1
+  if target == "all":
+    each = losses.soft_cross_entropy(jax.lax.stop_gradient(teachers), student)  # [D, U, m]
+    return jnp.sum(each * valid[:, None, None], axis=0)
+  p = teachers
+  if include_self:
+    p = jnp.concatenate([p, predictions(logits, m)[None]])
+    valid = jnp.append(valid, True)
+  p = jax.lax.stop_gradient(p)
+  chosen = choose_target(p, valid, noise[: len(p)], target=target, confidence=confidence)
+  loss = losses.soft_cross_entropy(chosen, student)
+  if skip_confident:
+    measure = losses.CONFIDENCES[confidence]
+    loss = jnp.where(measure(jax.nn.softmax(student)) > measure(chosen), 0.0, loss)
+  return loss
+
+
+def embedding_loss(embedding, teachers, valid, *, rho):
+  """Eq. 2 without nu_emb; embedding f32[U, F], teachers f32[D, U, F], valid bool[D] -> f32[U]."""
+  distance = losses.embedding_distance(losses.RHOS[rho], embedding, teachers)
+  return jnp.sum(distance * valid[:, None], axis=0)
+
+
+def make(
+  env,
+  *,
+  aux_heads,
+  nu_emb,
+  nu_aux,
+  exchange,
+  teachers,
+  pool_size,
+  refresh_every,
+  publish,
+  top_k,
+  target,
+  include_self,
+  confidence,
+  skip_confident,
+  rho,
+  public_statistics,
+):
+  """MHD.
+
+  Args:
+    env: Env.
+    aux_heads: m.
+    nu_emb, nu_aux: weights of the two distillation losses.
+    exchange: 'pool' or 'fresh'.
+    teachers: Delta, teachers drawn per step.
+    pool_size: N_P.
+    refresh_every: S_P, training batches between two refreshes of the pool.
+    publish: snapshots a client to keep under `pool/CLIENT/STEP` of the run folder; 0: none.
+    top_k: in the fresh exchange, how many class probabilities are sent; 0: all.
+    target: an entry of `TARGETS`: most confident, random, or all (the naive loss, Eq. 3).
+    include_self: whether a client is among its own candidates.
+    confidence: Lambda, an entry of `losses.CONFIDENCES`.
+    skip_confident: the paper's "ignoring poor distillation targets".
+    rho: an entry of `losses.RHOS`.
+    public_statistics: whether the public pass, too, moves BatchNorm's running statistics.
+
+  Raises:
+    ConfigError: for a name that does not exist or sizes that cannot be.
+  """
+  check(
+    env, aux_heads=aux_heads, nu_emb=nu_emb, exchange=exchange, teachers=teachers,
+    pool_size=pool_size, refresh_every=refresh_every, top_k=top_k, target=target,
+    confidence=confidence, rho=rho,
+  )
+  m = aux_heads
+  predicts, embeds = nu_aux > 0 and m > 0, nu_emb > 0
+
+  def speak(out):  # what is not used is neither computed nor sent
+    p = predictions(out.logits, m if predicts else 0)
+    return p, out.embedding if embeds else out.embedding[..., :0]
+
+  if exchange == "pool":
+    ex = exchanges.pool(
+      env, speak, teachers=teachers, pool_size=pool_size, refresh_every=refresh_every,
+      publish=publish,
+    )
+  else:
+    ex = exchanges.fresh(env, speak, teachers=teachers, top_k=top_k)
+
+  def distil(apply, params, d):
+    """The distillation terms on the public half: (share of the loss, aux, model_state)."""
+    half = d["public"]
+    out, model_state = apply(params, half)
+    p, xi, valid = ex.hear(d["asked"], half.image)
+    taught = half.mask * valid.any()  # a client without teachers takes no distillation loss
+    loss, aux = 0.0, {}
+    if predicts:
+      keys = example_keys(d["noise"], len(taught))
+      noise = jax.vmap(lambda k: jax.random.gumbel(k, (teachers + 1, m)), out_axes=1)(keys)
+      each = aux_losses(
+        out.logits, p, valid, noise, target=target, include_self=include_self,
+        confidence=confidence, skip_confident=skip_confident,
+      )
+      for k in range(m):
+        aux[f"aux{k + 1}"] = share(each[:, k], taught)
+        loss += nu_aux * aux[f"aux{k + 1}"]
+    if embeds:
+      aux["embedding"] = share(embedding_loss(out.embedding, xi, valid, rho=rho), taught)
+      loss += nu_emb * aux["embedding"]
+    return loss, aux, model_state
+
+  def objective(apply, params, d):
+    ce, model_state = cross_entropy(apply, params, d["private"])
+    loss, aux = ce, {"cross_entropy": ce}
+    if predicts or embeds:
+      distilled, more, mixed = distil(apply, params, d)
+      loss, aux = loss + distilled, aux | more
+      if public_statistics:
+        model_state = mixed
+    return loss, (aux | {"loss": loss}, model_state)
+
+  def step(state, batch, now):
+    data = tuple(
+      {"private": private, "public": public, "asked": asked, "noise": noise}
+      for private, public, asked, noise in zip(
+        batch.private,
+        batch.public,
+        ex.ask(state, batch, now),
+        [env.keys(g, "target", now.count) for g in range(len(env.cohorts))],
+        strict=True,
+      )
+    )
+    clients, aux = update(env, state.clients, objective, data, now.lr)
+    return state._replace(clients=clients), aux
+
+  feed = Feed(private=env.batch, public=env.public_batch, common=ex.common)
+  lr = lambda pos: env.lr(pos.count, pos.total)
+  train = Phase("train", step, feed, ex.steps, lr=lr, args=ex.args, sent=ex.sent)
+  return Algorithm(
+    lambda clients: (clients, ex.init(clients), ()),
+    (train, ex.refresh) if ex.refresh else (train,),
+    env.predict,
+    start=ex.start,
+  )
+
+
+def check(env, *, aux_heads, nu_emb, exchange, teachers, pool_size, refresh_every, top_k, target,
+          confidence, rho):
+  """Raises ConfigError where `make`'s arguments cannot work together."""
+
+  def one_of(key, value, allowed):
+    if value not in allowed:
+      raise ConfigError(f"algo.{key}", value, "must be one of " + ", ".join(allowed))
+
+  one_of("exchange", exchange, ("pool", "fresh"))
+  one_of("target", target, TARGETS)
+  one_of("confidence", confidence, tuple(losses.CONFIDENCES))
+  one_of("rho", rho, tuple(losses.RHOS))
+  if aux_heads < 0:
+    raise ConfigError("algo.aux_heads", aux_heads, "must be at least 0")
+  if exchange == "pool" and pool_size < teachers:
+    right = f"must be at least algo.teachers = {teachers}, which are drawn without replacement"
+    raise ConfigError("algo.pool_size", pool_size, right)
+  if exchange == "pool" and top_k:
+    right = "must be 0 with exchange='pool', which sends checkpoints and no predictions"
+    raise ConfigError("algo.top_k", top_k, right)
+  if refresh_every < 1:
+    raise ConfigError("algo.refresh_every", refresh_every, "must be at least 1")
+  most = pool_size if exchange == "pool" else env.K
+  if not 1 <= teachers <= most:
+    raise ConfigError("algo.teachers", teachers, f"must lie in 1..{most}")
+  if not 0 <= top_k <= env.classes:
+    raise ConfigError("algo.top_k", top_k, f"must lie in 0..{env.classes}, the classes")
+  if nu_emb > 0 and len(set(env.widths)) > 1:
+    right = f"widths {env.widths} differ: set model.project, or algo.nu_emb=0"
+    raise ConfigError("algo.nu_emb", nu_emb, right)
+  if not env.public_batch:
+    raise ConfigError("public_batch", env.public_batch, "must be at least 1 for distillation")

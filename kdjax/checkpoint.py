@@ -1,0 +1,113 @@
+"""Checkpoints of a run, and the snapshots that clients publish, by Orbax.
+
+A checkpoint has three items: `model` (parameters and statistics, all that evaluation needs),
+`rest` (optimisers, the method's state, the position) and `meta` (the hash that it belongs to). The
+last two and the best are kept.
+"""
+
+import shutil
+from pathlib import Path
+
+import jax
+import orbax.checkpoint as ocp
+from orbax.checkpoint import checkpoint_managers
+
+from kdjax.types import TrainState
+
+METRIC = "shared_accuracy"
+
+
+def _split(state):
+  model = tuple({"params": c.params, "model_state": c.model_state} for c in state.clients)
+  rest = {
+    "step": state.step,
+    "opt_state": tuple(c.opt_state for c in state.clients),
+    "local": state.local,
+    "server": state.server,
+  }
+  # Orbax does not store containers without leaves, such as a method's empty state.
+  return model, {k: v for k, v in rest.items() if jax.tree.leaves(v)}
+
+
+def _join(template, model, rest):
+  opt_states = rest.get("opt_state", tuple(c.opt_state for c in template.clients))
+  return TrainState(
+    step=rest["step"],
+    clients=tuple(
+      c._replace(params=m["params"], model_state=m["model_state"], opt_state=o)
+      for c, m, o in zip(template.clients, model, opt_states, strict=True)
+    ),
+    local=rest.get("local", template.local),
+    server=rest.get("server", template.server),
+  )
+
+
+class Checkpoints:
+  """The checkpoints under WORKDIR/checkpoints, by training batch."""
+
+  def __init__(self, workdir):
+    best = checkpoint_managers.BestN(
+      get_metric_fn=lambda metrics: metrics[METRIC], n=1, keep_checkpoints_without_metrics=False
+    )
+    policy = checkpoint_managers.AnyPreservationPolicy([checkpoint_managers.LatestN(2), best])
+    self._manager = ocp.CheckpointManager(
+      Path(workdir).resolve() / "checkpoints",
+      options=ocp.CheckpointManagerOptions(preservation_policy=policy),
+    )
+
+  def latest(self):
+    """The newest training batch that has a checkpoint, or None."""
+    return self._manager.latest_step()
+
+  def save(self, batches, state, meta, accuracy):
+    """Starts saving; `accuracy` is the number by which the best is kept, or None."""
+    if batches in self._manager.all_steps():
+      return
+    model, rest = _split(state)
+    args = ocp.args.Composite(
+      model=ocp.args.StandardSave(model),
+      rest=ocp.args.StandardSave(rest),
+      meta=ocp.args.JsonSave(meta),
+    )
+    metrics = None if accuracy is None else {METRIC: accuracy}
+    self._manager.save(batches, args=args, metrics=metrics)
+
+  def meta(self, batches):
+    """What was saved as `meta`."""
+    args = ocp.args.Composite(meta=ocp.args.JsonRestore())
+    return self._manager.restore(batches, args=args)["meta"]
+
+  def restore(self, batches, template):
+    """The state saved at a training batch; `template` holds shapes, dtypes and shardings."""
+    model, rest = _split(template)
+    args = ocp.args.Composite(
+      model=ocp.args.StandardRestore(model), rest=ocp.args.StandardRestore(rest)
+    )
+    saved = self._manager.restore(batches, args=args)
+    return _join(template, saved["model"], saved["rest"])
+
+  def restore_model(self, batches, template):
+    """Parameters and statistics alone, over cohorts; `template` as for `restore`."""
+    args = ocp.args.Composite(model=ocp.args.StandardRestore(template))
+    return self._manager.restore(batches, args=args)["model"]
+
+  def close(self):
+    """Waits for saves under way."""
+    self._manager.wait_until_finished()
+    self._manager.close()
+
+
+def publish(workdir, state, cohorts, batches, keep):
+  """Writes every client's weights to WORKDIR/pool/CLIENT/BATCHES, the last `keep` of each."""
+  with ocp.StandardCheckpointer() as saver:
+    for cohort, client in zip(cohorts, state.clients, strict=True):
+      weights = jax.device_get({"params": client.params, "model_state": client.model_state})
+      if not jax.tree.leaves(weights["model_state"]):
+        del weights["model_state"]
+      for place, k in enumerate(cohort.ids):
+        folder = Path(workdir).resolve() / "pool" / str(k)
+        one = jax.tree.map(lambda x, place=place: x[place], weights)
+        saver.save(folder / str(batches), one, force=True)
+        saved = sorted((p for p in folder.iterdir() if p.name.isdigit()), key=lambda p: int(p.name))
+        for old in [p for p in saved if int(p.name) != batches][: len(saved) - keep]:
+          shutil.rmtree(old)

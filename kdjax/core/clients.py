@@ -1,0 +1,223 @@
+"""The clients of an ensemble inside the manual `shard_map`: who they are, how they move.
+
+Everything here runs on one device's share: the mesh's `client` axis splits the clients of every
+cohort, its `data` axis splits every batch. Losses are shares that add up over `data`; gradients
+are mapped over clients first and summed over `data` once for all of them. `check_vma=False` is
+chosen once, in `sharded`: with it a gradient holds only this device's addend until that sum.
+"""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
+
+from kdjax.core import descend, mapping
+from kdjax.core.random import EVERYONE, client_key
+from kdjax.types import ClientState, Cohort, TrainState
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Env:
+  """What every method is told about the ensemble; static."""
+
+  cohorts: tuple[Cohort, ...]
+  K: int  # clients of one replica
+  seeds: tuple[int, ...]  # of the R replicas
+  identity: tuple[int, ...]  # [K], the name each client draws under: its number, unless permuted
+  mesh: Mesh
+  how: str  # the local map
+  graph: object  # graph.Schedule
+  private_sizes: np.ndarray  # i64[R*K], private examples
+  public_sizes: np.ndarray  # i64[R], public examples
+  image: tuple[int, int, int]  # as a model sees it
+  classes: int
+  heads: tuple[str, ...]
+  batch: int  # private examples per client and step
+  public_batch: int
+  public_labels: bool  # whether public examples come with their labels
+  steps: int  # training batches of the whole run; 0 where the config counts rounds
+  lr: object  # (count, total) -> float: the schedule of config.optim
+  dtype: str  # of the images
+  templates: tuple[ClientState, ...]  # over cohorts: shapes of one client
+  widths: tuple[int, ...]  # over cohorts: F
+
+  @property
+  def R(self):
+    """Replicas."""
+    return len(self.seeds)
+
+  @property
+  def clients(self):
+    """All clients, R * K."""
+    return self.R * self.K
+
+  def snapshots(self):
+    """Over cohorts: the shapes of what one client is to others, (params, model_state)."""
+    return tuple((t.params, t.model_state) for t in self.templates)
+
+  def ids(self, g):
+    """Global numbers i32[K_g] of the clients of cohort g on this device."""
+    ids = jnp.asarray(self.cohorts[g].ids, jnp.int32)
+    return ids.reshape(self.mesh.shape["client"], -1)[jax.lax.axis_index("client")]
+
+  def mine(self, g, x):
+    """This device's rows [K_g, ...] of x [R*K, ...]."""
+    return jnp.asarray(x)[self.ids(g)]
+
+  def keys(self, g, purpose, step):
+    """key[K_g]: each client's own key for a purpose at a step."""
+    seed = jnp.repeat(jnp.asarray(self.seeds), self.K)[self.ids(g)]
+    name = jnp.tile(jnp.asarray(self.identity), self.R)[self.ids(g)]
+    return jax.vmap(lambda s, c: client_key(s, purpose, step, c))(seed, name)
+
+  def common_keys(self, g, purpose, step):
+    """key[K_g]: one key for all clients of a replica, of a name that no client has."""
+    seed = jnp.repeat(jnp.asarray(self.seeds), self.K)[self.ids(g)]
+    return jax.vmap(lambda s: client_key(s, purpose, step, EVERYONE))(seed)
+
+  def each(self, fn, *args):
+    """Applies `fn` to every client of this device by the local map."""
+    return mapping.each(self.how, fn, *args)
+
+  def gather(self, xs):
+    """All clients' values in client order, on every device.
+
+    Args:
+      xs: tuple over cohorts of pytrees with leaves [K_g, ...], equal in shape beyond K_g.
+
+    Returns:
+      A pytree with leaves [R*K, ...].
+    """
+    order = np.argsort(np.concatenate([c.ids for c in self.cohorts]))
+
+    def join(*parts):
+      whole = [jax.lax.all_gather(x, "client", tiled=True) for x in parts]
+      return jnp.concatenate(whole)[order]
+
+    return jax.tree.map(join, *xs)
+
+  def fetch(self, xs, wanted):
+    """Each client's copy of some other client's value, by a ring over the `client` axis.
+
+    Holds two devices' values at a time, where gathering would hold all.
+
+    Args:
+      xs: tuple over cohorts of arrays [K_g, ...], equal in shape beyond K_g.
+      wanted: tuple over cohorts of i32[K_g], global client numbers; -1 fetches zeros.
+
+    Returns:
+      A tuple over cohorts of arrays [K_g, ...].
+    """
+    n = self.mesh.shape["client"]
+    ring = [(i, (i - 1) % n) for i in range(n)]
+    out = tuple(jnp.zeros((len(w), *xs[0].shape[1:]), xs[0].dtype) for w in wanted)
+    for h, x in enumerate(xs):
+      ids = self.ids(h)
+      for turn in range(n):
+        hit = tuple(w[:, None] == ids for w in wanted)  # [K_g, K_h]
+        out = tuple(
+          jnp.where(jnp.expand_dims(m.any(1), range(1, x.ndim)), x[m.argmax(1)], o)
+          for o, m in zip(out, hit, strict=True)
+        )
+        if turn < n - 1:
+          x, ids = jax.lax.ppermute((x, ids), "client", ring)
+    return out
+
+  def predict(self, state, images):
+    """Every client's logits: {'': tuple over cohorts of f32[K_g, N, H, C]}; images f32[N, ...]."""
+
+    def one(cohort, client):
+      return self.each(lambda c: run(cohort.model, c, images).logits, client)
+
+    return {"": tuple(map(one, self.cohorts, state.clients))}
+
+
+def run(model, client, images):
+  """A single client's ModelOut in evaluation mode; images f32[N, h, w, c]."""
+  return model.apply({"params": client.params, **client.model_state}, images, train=False)
+
+
+def train_mode(model, model_state, params, half):
+  """A single client's (ModelOut, new model_state) in training mode on one half of a batch."""
+  out, changed = model.apply(
+    {"params": params, **model_state},
+    half.image,
+    train=True,
+    mask=half.mask,
+    mutable=list(model_state),
+    rngs={"dropout": half.key},
+  )
+  return out, dict(changed)
+
+
+def share(value, mask):
+  """This device's share of a mean: `sum(v * mask) / psum(sum(mask))`; value, mask f32[B] -> f32[].
+
+  The shares of the `data` axis add up to the mean over all unmasked examples; 0 if there are none.
+  """
+  total = jax.lax.psum(jnp.sum(mask), "data")
+  return jnp.sum(value * mask) / jnp.maximum(total, 1.0)
+
+
+def has_data(half):
+  """bool[K_g]: whether each client has any unmasked example on any shard of the batch."""
+  return jax.lax.psum(half.mask.sum(1), "data") > 0
+
+
+def update(env, clients, objective, data, lr, active=None):
+  """One optimiser step of every client.
+
+  Args:
+    env: Env.
+    clients: tuple over cohorts of ClientState.
+    objective: (apply, params, d) -> (share of the loss, (aux, model_state)) for one client, where
+      `apply(params, half) -> (ModelOut, model_state)` runs the client's model in training mode
+      from its current statistics, aux is a dict of shares, and d this client's part of `data`.
+    data: tuple over cohorts of pytrees, leaves [K_g, ...].
+    lr: f32[].
+    active: tuple over cohorts of bool[K_g]; a client that is not active keeps its parameters, its
+      statistics and its optimiser state. None: all are.
+
+  Returns:
+    (clients, aux): the new states, and a tuple over cohorts of dicts of f32[K_g].
+  """
+  new, auxes = [], []
+  for g, (cohort, client, d) in enumerate(zip(env.cohorts, clients, data, strict=True)):
+
+    def differentiate(c, d, cohort=cohort):
+      apply = functools.partial(train_mode, cohort.model, c.model_state)
+      grads, (aux, statistics) = descend.gradients(
+        lambda params: objective(apply, params, d), c.params
+      )
+      return grads, aux, statistics
+
+    def step(c, grads, statistics, cohort=cohort):
+      params, opt_state = descend.apply_update(cohort.tx, lr, grads, c.params, c.opt_state)
+      return ClientState(params, statistics, opt_state)
+
+    grads, aux, statistics = env.each(differentiate, client, d)
+    grads, aux = jax.lax.psum((grads, aux), "data")
+    stepped = env.each(step, client, grads, statistics)
+    if active is not None:
+      keep = functools.partial(_where, active[g])
+      stepped = jax.tree.map(keep, stepped, client)
+    new.append(stepped)
+    auxes.append(aux)
+  return tuple(new), tuple(auxes)
+
+
+def _where(active, new, old):
+  return jnp.where(jnp.expand_dims(active, range(1, new.ndim)), new, old)
+
+
+STATE = TrainState(step=P(), clients=P("client"), local=P("client"), server=P())
+BATCH = P("client", "data")  # every leaf of a Batch of indices is [K_g, B, ...]
+
+
+def sharded(env, fn, in_specs, out_specs):
+  """`fn` over the mesh, fully manual; specs are prefixes of the arguments' pytrees."""
+  return jax.shard_map(fn, mesh=env.mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False)

@@ -1,0 +1,175 @@
+"""Who learns from whom: directed graphs over the K clients of a replica, and schedules of graphs.
+
+`adjacency[i, j]` is true where client i learns from client j: edges point from student to teacher,
+as in Zhmoginov et al., Section 3.1. A graph is a value; changing it never recompiles anything.
+"""
+
+import dataclasses
+
+import numpy as np
+
+from kdjax.core.random import host_rng
+from kdjax.types import ConfigError
+
+KINDS = ("complete", "islands", "cycle", "chain", "star", "random_regular", "edges", "none")
+
+
+def _from_edges(K, edges):
+  adjacency = np.zeros((K, K), bool)
+  for student, teacher in edges:
+    adjacency[student, teacher] = True
+  return adjacency
+
+
+def complete(K):
+  """Everyone learns from everyone else; bool[K, K]."""
+  return ~np.eye(K, dtype=bool)
+
+
+def islands(K, size):
+  """Groups of `size` neighbours in number, complete within, nothing between; bool[K, K]."""
+  group = np.arange(K) // size
+  return (group[:, None] == group[None, :]) & complete(K)
+
+
+def cycle(K):
+  """Client i learns from client i + 1, the last from the first; bool[K, K]."""
+  return _from_edges(K, [(i, (i + 1) % K) for i in range(K) if K > 1])
+
+
+def chain(K):
+  """Client i learns from client i + 1, the last from nobody; bool[K, K]."""
+  return _from_edges(K, [(i, i + 1) for i in range(K - 1)])
+
+
+def star(K):
+  """Client 0 learns from all others and they from it; bool[K, K]."""
+  return _from_edges(K, [e for i in range(1, K) for e in ((0, i), (i, 0))])
+
+
+def random_regular(K, degree, seed):
+  """A random undirected graph in which everyone has `degree` neighbours; bool[K, K].
+
+  Steger and Wormald's pairing (Combinatorics, Probability and Computing, 1999): join random free
+  ends that make neither a loop nor a double edge, start again when none are left to join.
+  """
+  rng = host_rng(seed, "graph")
+  while True:
+    adjacency, free = np.zeros((K, K), bool), np.full(K, degree)
+    while free.sum():
+      weight = np.triu(np.outer(free, free) * ~adjacency, 1).ravel()
+      if not weight.any():
+        break
+      i, j = divmod(rng.choice(K * K, p=weight / weight.sum()), K)
+      adjacency[i, j] = adjacency[j, i] = True
+      free[[i, j]] -= 1
+    else:
+      return adjacency
+
+
+def build(kind, K, *, island, degree, edges, seed):
+  """One graph by name.
+
+  Args:
+    kind: an entry of `KINDS`.
+    K: clients.
+    island: clients an island, for 'islands'.
+    degree: neighbours of everyone, for 'random_regular'.
+    edges: pairs (student, teacher), for 'edges'.
+    seed: of 'random_regular'.
+
+  Returns:
+    bool[K, K].
+
+  Raises:
+    ConfigError: for an unknown kind, a client number out of range, or sizes that cannot be.
+  """
+  if kind == "islands":
+    if not 1 <= island <= K or K % island:
+      raise ConfigError("graph.island", island, f"must divide the number of clients, {K}")
+    return islands(K, island)
+  if kind == "random_regular":
+    if not 0 <= degree < K or K * degree % 2:
+      right = f"must lie in 0..{K - 1} and give an even product with the {K} clients"
+      raise ConfigError("graph.degree", degree, right)
+    return random_regular(K, degree, seed)
+  if kind == "edges":
+    for edge in edges:
+      if len(tuple(edge)) != 2 or not all(isinstance(v, int) for v in edge):
+        raise ConfigError("graph.edges", edge, "an edge is a pair (student, teacher)")
+      if not all(0 <= v < K for v in edge):
+        raise ConfigError("graph.edges", edge, f"client numbers must lie in 0..{K - 1}")
+      if edge[0] == edge[1]:
+        raise ConfigError("graph.edges", edge, "a client is not its own teacher")
+    return _from_edges(K, edges)
+  if kind == "none":
+    return np.zeros((K, K), bool)
+  simple = {"complete": complete, "cycle": cycle, "chain": chain, "star": star}
+  if kind not in simple:
+    raise ConfigError("graph.kind", kind, "each name must be one of " + ", ".join(KINDS))
+  return simple[kind](K)
+
+
+@dataclasses.dataclass(frozen=True)
+class Schedule:
+  """Graphs that take turns: each holds for `every` training batches, then the next."""
+
+  adjacency: np.ndarray  # bool[S, K, K]
+  every: int  # 0: the first graph holds for ever
+
+  def at(self, count):
+    """The graph bool[K, K] after `count` training batches."""
+    turn = count // self.every if self.every else 0
+    return self.adjacency[turn % len(self.adjacency)]
+
+
+def make(K, *, kind, every, island, degree, edges, seed):
+  """The schedule of `config.graph`; `kind` is a name or several, separated by commas.
+
+  Raises:
+    ConfigError: see `build`; also where several graphs have no period or one graph has one.
+  """
+  kinds = kind.split(",")
+  if every < 0 or (len(kinds) > 1) != (every > 0):
+    right = "the batches each graph holds: above 0 for several graphs, 0 for a single one"
+    raise ConfigError("graph.every", every, right)
+  return Schedule(
+    np.stack(
+      [build(k.strip(), K, island=island, degree=degree, edges=edges, seed=seed) for k in kinds]
+    ),
+    every,
+  )
+
+
+def distances(adjacency):
+  """Hops from student to teacher along the edges; i64[K, K], 0 on the diagonal, -1 unreachable."""
+  K = len(adjacency)
+  distance = np.where(np.eye(K, dtype=bool), 0, -1)
+  reached = np.eye(K, dtype=bool)
+  for hop in range(1, K):
+    frontier = (reached @ adjacency) & ~reached
+    distance[frontier] = hop
+    reached |= frontier
+  return distance
+
+
+def choose(adjacency, *, seed, purpose, step, identity):
+  """For every client a uniformly random teacher: an argmax of Gumbel noise.
+
+  The noise is keyed by (seed, purpose, step, student, teacher), so that it does not matter where
+  a client stands in a list.
+
+  Args:
+    adjacency: bool[K, K].
+    seed: the replica's seed.
+    purpose: what is drawn.
+    step: how often it was drawn before.
+    identity: i64[K], the name each client draws under.
+
+  Returns:
+    i64[K], a client number; -1 for a client without teachers.
+  """
+  K = len(adjacency)
+  noise = np.stack([host_rng(seed, purpose, step, i).gumbel(size=K)[identity] for i in identity])
+  chosen = np.where(adjacency, noise, -np.inf).argmax(1)
+  return np.where(adjacency.any(1), chosen, -1)

@@ -1,0 +1,29 @@
+"""The local map: how one device runs its clients, without changing what they compute."""
+
+import jax
+import jax.numpy as jnp
+
+MAPS = ("vmap", "unroll", "scan")
+
+
+def each(how, fn, *args):
+  """Applies `fn` to every client of a device.
+
+  Args:
+    how: 'vmap' (one batched program; every convolution becomes a grouped one), 'unroll' (one copy
+      of the program a client) or 'scan' (a loop over clients).
+    fn: a function of one client's pytrees.
+    *args: pytrees whose leaves are `[K_g, ...]`.
+
+  Returns:
+    `fn`'s outputs, every leaf stacked to `[K_g, ...]`.
+  """
+  if how == "vmap":
+    return jax.vmap(fn)(*args)
+  if how == "scan":
+    return jax.lax.map(lambda one: fn(*one), args)
+  if how == "unroll":
+    n = jax.tree.leaves(args)[0].shape[0]
+    outs = [fn(*jax.tree.map(lambda x, k=k: x[k], args)) for k in range(n)]
+    return jax.tree.map(lambda *xs: jnp.stack(xs), *outs)
+  raise ValueError(f"unknown map {how!r}: one of {MAPS}")

@@ -1,0 +1,52 @@
+"""Accuracies from counts per class: one pass over the test set yields all of them.
+
+Shared accuracy is the mean over classes of the accuracy within the class; private accuracy of a
+client weighs the classes as its private training examples do (Zhmoginov et al., Section 4.2.1;
+the exact expectation, so no test example is drawn).
+"""
+
+import numpy as np
+
+
+def class_accuracy(correct, total):
+  """Accuracy within each class, NaN where a class has no test example.
+
+  Args:
+    correct: i64[..., C].
+    total: i64[C].
+
+  Returns:
+    f64[..., C], fractions.
+  """
+  with np.errstate(invalid="ignore", divide="ignore"):
+    return np.asarray(correct, float) / np.asarray(total, float)
+
+
+def shared_accuracy(accuracy):
+  """Mean over the classes that the test set has; f64[..., C] -> f64[...]."""
+  return np.nanmean(accuracy, axis=-1)
+
+
+def accuracy_by_owner(accuracy, label_counts):
+  """Accuracy of client i on client j's label distribution.
+
+  Args:
+    accuracy: f64[K, C], of each client within each class.
+    label_counts: i64[K, C], private training examples.
+
+  Returns:
+    f64[K, K]; row i, column j. The diagonal is the private accuracy.
+  """
+  tested = ~np.isnan(accuracy[0])
+  counts = np.asarray(label_counts, float)[:, tested]
+  pi = counts / counts.sum(1, keepdims=True)  # [K, C]
+  return accuracy[:, tested] @ pi.T
+
+
+def by_distance(matrix, distance):
+  """Mean of a K x K matrix over the pairs at each graph distance, {'0': ..., '1': ...}."""
+  hops = sorted(set(distance[distance >= 0].tolist()))
+  means = {str(d): float(matrix[distance == d].mean()) for d in hops}
+  if (distance < 0).any():
+    means["unreachable"] = float(matrix[distance < 0].mean())
+  return means

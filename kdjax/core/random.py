@@ -1,0 +1,44 @@
+"""Keys: every draw on the device is a function of (seed, purpose, step, client, place in the batch)."""
+
+import zlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+EVERYONE = 2**31 - 1  # the name under which all clients of a replica draw the same
+
+
+def purpose_id(purpose):
+  """A stable 31-bit number for a purpose's name."""
+  return zlib.crc32(purpose.encode()) & 0x7FFFFFFF
+
+
+def client_key(seed, purpose, step, client):
+  """The key of one client's draws for one purpose at one step.
+
+  Args:
+    seed: i32[], the replica's seed.
+    purpose: str, what is drawn.
+    step: i32[], how often this purpose has drawn before.
+    client: i32[], the client's number in its replica.
+  """
+  key = jax.random.fold_in(jax.random.key(seed), purpose_id(purpose))
+  return jax.random.fold_in(jax.random.fold_in(key, step), client)
+
+
+def example_keys(key, n):
+  """Keys `[n]` for a device's share of a batch: by place in the whole batch, whatever the mesh.
+
+  Args:
+    key: the client's key, equal on every shard of the `data` axis.
+    n: examples on this device.
+  """
+  place = jax.lax.axis_index("data") * n + jnp.arange(n)
+  return jax.vmap(lambda p: jax.random.fold_in(key, p))(place)
+
+
+def host_rng(*words):
+  """A NumPy generator keyed by integers and purpose names, in this order."""
+  entropy = [purpose_id(w) if isinstance(w, str) else int(w) for w in words]
+  return np.random.Generator(np.random.Philox(np.random.SeedSequence(entropy)))

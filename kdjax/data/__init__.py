@@ -1,0 +1,1 @@
+"""Where examples come from, who holds them, and how they are augmented."""

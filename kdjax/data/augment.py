@@ -1,0 +1,138 @@
+"""Augmentation and normalisation of one image, on the device; callers vmap over examples.
+
+An augmentation is `(key, image) -> image` for an image u8[h, w, c] or f32[h, w, c] in 0..255, and
+stays in 0..255: `preprocess` normalises afterwards, so padding is black, not the mean.
+"""
+
+import inspect
+
+import jax
+import jax.numpy as jnp
+
+from kdjax.types import ConfigError
+
+TRIES = 10  # of a random crop that fits the image, before the largest centred one is taken
+MARGIN = 7 / 8  # of the shorter side that evaluation keeps at most: the usual 224 of 256
+
+
+def preprocess(image, *, mean, std):
+  """`(image / 255 - mean) / std`; image [h, w, c] in 0..255; mean, std: 1 or c numbers."""
+  return (image / 255 - jnp.asarray(mean)) / jnp.asarray(std)
+
+
+def none():
+  """Leaves the image as it is."""
+  return lambda key, image: image
+
+
+def flip():
+  """Mirrors left and right with probability 1/2."""
+  return _mirror
+
+
+def _mirror(key, image):
+  return jnp.where(jax.random.bernoulli(key), image[:, ::-1], image)
+
+
+def crop_flip(*, padding, flip):
+  """Pads `padding` black pixels on every side and crops the image's size; then maybe mirrors.
+
+  Args:
+    padding: pixels.
+    flip: True: mirror with probability 1/2.
+  """
+  if not isinstance(padding, int) or padding < 0:
+    raise ConfigError("augment.padding", padding, "whole pixels, 0 or more")
+
+  def augment(key, image):
+    crop_key, flip_key = jax.random.split(key)
+    padded = jnp.pad(image, ((padding, padding), (padding, padding), (0, 0)))
+    top, left = jax.random.randint(crop_key, (2,), 0, 2 * padding + 1)
+    crop = jax.lax.dynamic_slice(padded, (top, left, 0), image.shape)
+    return _mirror(flip_key, crop) if flip else crop
+
+  return augment
+
+
+def resized_crop(*, size, scale, ratio, flip):
+  """A random part of the image, resized; then maybe mirrored (Szegedy et al. 2015).
+
+  Area and aspect ratio are drawn until the part fits, 10 times at most; then the largest centred
+  part of an allowed ratio is taken. Bilinear, with antialiasing; f32[size, size, c]. At the part's
+  border, pixels just outside it weigh in.
+
+  Args:
+    size: pixels of the square result.
+    scale: (low, high) share of the image's area.
+    ratio: (low, high) width over height, drawn log-uniformly.
+    flip: True: mirror with probability 1/2.
+  """
+  if not isinstance(size, int) or size < 1:
+    raise ConfigError("augment.size", size, "whole pixels, 1 or more")
+  if not 0 < scale[0] <= scale[1] <= 1:
+    raise ConfigError("augment.scale", scale, "(low, high) with 0 < low <= high <= 1")
+  if not 0 < ratio[0] <= ratio[1]:
+    raise ConfigError("augment.ratio", ratio, "(low, high) with 0 < low <= high")
+
+  def augment(key, image):
+    box_key, flip_key = jax.random.split(key)
+    top, left, height, width = _box(box_key, *image.shape[:2], scale, ratio)
+    zoom = jnp.stack([size / height, size / width])
+    shift = -jnp.stack([top, left]) * zoom
+    shape = (size, size, image.shape[2])
+    image = image.astype(jnp.float32)
+    out = jax.image.scale_and_translate(image, shape, (0, 1), zoom, shift, method="linear")
+    return _mirror(flip_key, out) if flip else out
+
+  return augment
+
+
+def _box(key, h, w, scale, ratio):
+  """(top, left, height, width), f32[], of a random part of an image h x w."""
+  area_key, ratio_key, place_key = jax.random.split(key, 3)
+  area = h * w * jax.random.uniform(area_key, (TRIES,), minval=scale[0], maxval=scale[1])
+  low, high = jnp.log(ratio[0]), jnp.log(ratio[1])
+  shape = jnp.exp(jax.random.uniform(ratio_key, (TRIES,), minval=low, maxval=high))
+  height, width = jnp.sqrt(area / shape), jnp.sqrt(area * shape)
+  fits = (height <= h) & (width <= w)
+  first = jnp.argmax(fits)
+  height = jnp.where(fits.any(), height[first], jnp.minimum(h, w / ratio[0]))
+  width = jnp.where(fits.any(), width[first], jnp.minimum(w, h * ratio[1]))
+  top, left = jnp.where(fits.any(), jax.random.uniform(place_key, (2,)), 0.5)
+  return top * (h - height), left * (w - width), height, width
+
+
+AUGMENT = {"none": none, "flip": flip, "crop_flip": crop_flip, "resized_crop": resized_crop}
+
+
+def make(*, kind, **args):
+  """The augmentation `(key, image) -> image` of a kind in AUGMENT with exactly its arguments.
+
+  Raises:
+    ConfigError: an unknown kind, a missing or an unknown argument.
+  """
+  if kind not in AUGMENT:
+    raise ConfigError("augment.kind", kind, f"one of {sorted(AUGMENT)}")
+  takes = sorted(inspect.signature(AUGMENT[kind]).parameters)
+  if sorted(args) != takes:
+    raise ConfigError("augment.kind", kind, f"takes {takes or 'nothing'}, not {sorted(args)}")
+  return AUGMENT[kind](**args)
+
+
+def centre(size):
+  """The evaluation's `image -> image`: the central square, resized to [size, size, c].
+
+  The square is `size` pixels wide where the image allows, at least 7/8 of the shorter side and at
+  most all of it: 224 of 256 is a plain crop, 64 of 64 the image itself.
+  """
+
+  def crop(image):
+    h, w, c = image.shape
+    side = min(max(size, round(MARGIN * min(h, w))), min(h, w))
+    top, left = (h - side) // 2, (w - side) // 2
+    image = image[top : top + side, left : left + side]
+    if side == size:
+      return image
+    return jax.image.resize(image.astype(jnp.float32), (size, size, c), "linear")
+
+  return crop

@@ -1,0 +1,74 @@
+"""From indices to images: what happens to a batch on its way into a step."""
+
+import jax
+import numpy as np
+
+from kdjax.core.random import example_keys
+from kdjax.types import Batch, Half
+
+
+def by_cohort(halves, cohorts):
+  """A Batch of per-cohort halves [K_g, ...] from halves [R*K, ...]."""
+
+  def split(half):
+    if half is None:
+      return None
+    return tuple(jax.tree.map(lambda x, c=c: x[np.asarray(c.ids)], half) for c in cohorts)
+
+  return Batch(split(halves.get("private")), split(halves.get("public")))
+
+
+def with_images(halves, sets):
+  """Reads the images of sets that are not resident, each example once; `sets`: half -> ImageSet."""
+  out = {}
+  for name, half in halves.items():
+    if sets[name].array is None:
+      unique, place = np.unique(half.index, return_inverse=True)
+      half = half._replace(image=sets[name].fetch(unique)[place.reshape(half.index.shape)])
+    out[name] = half
+  return out
+
+
+def materialise(env, phase, tables, batch, now, augment, preprocess):
+  """Gathers, augments and normalises a device's share of a batch, inside the `shard_map`.
+
+  Every draw is keyed by (seed, phase, step, client, place in the batch); a common public batch is
+  augmented alike for all clients of a replica.
+
+  Args:
+    env: Env.
+    phase: Phase.
+    tables: {'private': u8[N, h, w, c], 'public': ...} of resident sets.
+    batch: Batch of indices, or of u8 images where a set is not resident.
+    now: Now.
+    augment: (key, u8[h, w, c]) -> image, or None.
+    preprocess: image -> f32[h, w, c].
+
+  Returns:
+    Batch with `image` and `key` filled.
+  """
+
+  def fill(half, name, g):
+    image = tables[name][half.index] if half.image is None else half.image
+    keys = env.keys(g, f"{phase.name} {name} augment", now.count)
+    if name == "public" and phase.feed.common:
+      keys = env.common_keys(g, f"{phase.name} {name} augment", now.count)
+
+    def one(key, images):
+      if augment is not None:
+        images = jax.vmap(augment)(example_keys(key, len(images)), images)
+      return jax.vmap(preprocess)(images).astype(env.dtype)
+
+    return Half(
+      image=jax.vmap(one)(keys, image),
+      label=half.label,
+      index=half.index,
+      row=half.row,
+      mask=half.mask,
+      key=env.keys(g, f"{phase.name} {name} model", now.count),
+    )
+
+  def side(halves, name):
+    return halves and tuple(fill(h, name, g) for g, h in enumerate(halves))
+
+  return Batch(side(batch.private, "private"), side(batch.public, "public"))

@@ -1,0 +1,237 @@
+"""Who holds which training example: a pure function of the labels, the config and each seed.
+
+Section numbers: Zhmoginov et al., Decentralized Learning with Multi-Headed Distillation, CVPR 2023,
+https://arxiv.org/abs/2211.15774.
+"""
+
+import math
+
+import numpy as np
+
+from kdjax.core.random import host_rng
+from kdjax.data.primary import owner_probabilities, primary_labels
+from kdjax.types import ConfigError, Shards
+
+SMALLEST = 10  # examples a client has at least under `dirichlet` (FedGKT's published code)
+ATTEMPTS = 1000  # draws of a whole Dirichlet partition before giving up
+
+
+def public_private(n, *, share, reuse, seed):
+  """Draws the public examples uniformly, not by class (section 3.3).
+
+  Args:
+    n: training examples.
+    share: 0..1, gamma_pub, the share that is public.
+    reuse: True: the private sets keep all examples (MHD+ is share 1.0 with reuse).
+    seed: the replica's seed.
+
+  Returns:
+    (public, private): ascending places i64.
+
+  Raises:
+    ConfigError: share outside 0..1, or nothing left that is private.
+  """
+  if not 0 <= share <= 1:
+    raise ConfigError("public_share", share, "between 0 and 1")
+  count = round(share * n)
+  if count == n and not reuse:
+    raise ConfigError(
+      "public_share", share, "below 1, or public_reuse = True: no example is private"
+    )
+  order = host_rng(seed, "public").permutation(n)
+  return np.sort(order[:count]), np.arange(n) if reuse else np.sort(order[count:])
+
+
+def skewed(labels, places, *, primary, s, classes, seed):
+  """Draws the owner of every example on its own, from `owner_probabilities` (section 3.3).
+
+  Args:
+    labels: i64[N] of the whole training set.
+    places: i64[n] of the examples to hand out.
+    primary: K tuples of labels.
+    s: skewness.
+    classes: C.
+    seed: the replica's seed.
+
+  Returns:
+    K ascending arrays of places.
+  """
+  total = np.cumsum(owner_probabilities(primary, classes=classes, s=s), axis=1)
+  total /= total[:, -1:]  # the last is exactly 1, so that every u < 1 has an owner
+  u = host_rng(seed, "owner").random(len(places))
+  owner, label_here = np.empty(len(places), np.int64), labels[places]
+  for label in range(classes):
+    here = label_here == label
+    owner[here] = np.searchsorted(total[label], u[here], side="right")
+  return [places[owner == i] for i in range(len(primary))]
+
+
+def dirichlet(labels, places, *, K, alpha, classes, seed):
+  """Splits every class by shares drawn from Dirichlet(alpha), as FedGKT's published code does.
+
+  Classes are dealt in order; a client that already holds n / K examples gets no more of the later
+  ones, and the draw is repeated until every client holds 10.
+
+  Args:
+    labels: i64[N] of the whole training set.
+    places: i64[n] of the examples to hand out.
+    K: clients of the replica.
+    alpha: concentration, > 0; small means unequal.
+    classes: C.
+    seed: the replica's seed.
+
+  Returns:
+    K ascending arrays of places.
+
+  Raises:
+    ConfigError: alpha is not positive, or no draw gives every client 10 examples.
+  """
+  if alpha is None or not 0 < alpha < math.inf:
+    raise ConfigError("alpha", alpha, "a positive number")
+  by_class = [places[labels[places] == label] for label in range(classes)]
+  rng = host_rng(seed, "dirichlet")
+  for _ in range(ATTEMPTS):
+    held = np.zeros(K, np.int64)
+    parts = [[] for _ in range(K)]
+    for members in by_class:
+      if len(members) == 0:
+        continue
+      room = np.flatnonzero(held < len(places) / K)
+      # Shares of some, renormalised, are a Dirichlet draw among these alone.
+      total = np.cumsum(rng.dirichlet(np.full(len(room), alpha)))
+      cuts = (total[:-1] / total[-1] * len(members)).astype(int)
+      for i, part in zip(room, np.split(rng.permutation(members), cuts), strict=True):
+        parts[i].append(part)
+        held[i] += len(part)
+    if held.min() >= SMALLEST:
+      return [np.sort(np.concatenate(p)) for p in parts]
+  right = f"larger, or fewer clients: {ATTEMPTS} draws (seed {seed}) never gave each of {K} clients"
+  raise ConfigError("alpha", alpha, f"{right} {SMALLEST} of {len(places)} examples")
+
+
+def equal(places, *, K, seed):
+  """Splits places i64[n] at random, not by class, into K ascending parts of (almost) one size."""
+  order = host_rng(seed, "equal").permutation(places)
+  return [np.sort(part) for part in np.array_split(order, K)]
+
+
+def table(strata, places, *, counts, seed):
+  """Draws `counts[i][s]` examples of stratum s for client i; the rest belongs to nobody.
+
+  Args:
+    strata: i64[N] of the whole training set.
+    places: i64[n] of the examples to hand out.
+    counts: K rows of S whole numbers, S the number of strata.
+    seed: the replica's seed.
+
+  Returns:
+    K ascending arrays of places.
+
+  Raises:
+    ConfigError: another number of columns, or a stratum with too few examples.
+  """
+  S = int(strata.max()) + 1
+  if any(len(row) != S or min(row) < 0 for row in counts):
+    raise ConfigError("counts", counts, f"{S} counts, 0 or more, for each client")
+  counts = np.asarray(counts, np.int64)
+  rng = host_rng(seed, "table")
+  parts = [[] for _ in counts]
+  for s in range(S):
+    members = rng.permutation(places[strata[places] == s])
+    ends = np.cumsum(counts[:, s])
+    if ends[-1] > len(members):
+      client = int(np.argmax(ends > len(members)))
+      right = f"class {s} has only {len(members)} private examples, used up at client {client}"
+      raise ConfigError("counts", int(ends[-1]), right)
+    for i, part in enumerate(np.split(members, ends)[:-1]):
+      parts[i].append(part)
+  return [np.sort(np.concatenate(p)) for p in parts]
+
+
+def partition(
+  labels,
+  strata,
+  *,
+  K,
+  classes,
+  public_share,
+  public_reuse,
+  public_separate,
+  kind,
+  skew,
+  primary,
+  labels_per_client,
+  alpha,
+  counts,
+  batch,
+  seeds,
+):
+  """Hands out the training set once for every replica; each depends on its own seed only.
+
+  Args:
+    labels: i64[N] of the training set.
+    strata: i64[N], what `counts` counts.
+    K: clients of one replica.
+    classes: C.
+    public_share: 0..1, the share of public examples.
+    public_reuse: the public examples stay private too.
+    public_separate: 0, or the size of a second source, of which the public ones are then a share.
+    kind: 'skew', 'dirichlet', 'equal' or 'table'.
+    skew, primary, labels_per_client: for 'skew'; s, and `kind` and |l_i| of `primary_labels`.
+    alpha: for 'dirichlet'.
+    counts: for 'table'.
+    batch: private examples per client and step; every client must hold as many.
+    seeds: R whole numbers.
+
+  Returns:
+    Shards; `primary` is empty for kinds other than 'skew'.
+
+  Raises:
+    ConfigError: what cannot be handed out so; names the client and the seed.
+  """
+  private, public, chosen = [], [], []
+  for seed in seeds:
+    n, reuse = (public_separate, True) if public_separate else (len(labels), public_reuse)
+    shared, places = public_private(n, share=public_share, reuse=reuse, seed=seed)
+    if public_separate:
+      places = np.arange(len(labels))
+    mine = ((),) * K
+    if kind == "skew":
+      size = labels_per_client
+      mine = primary_labels(kind=primary, K=K, classes=classes, per_client=size, seed=seed)
+    how = {"kind": kind, "skew": skew, "alpha": alpha, "counts": counts, "classes": classes}
+    parts = _hand_out(labels, strata, places, mine, seed, **how)
+    _check_sizes(parts, batch, kind, seed)
+    private += parts
+    public.append(shared)
+    chosen += mine
+  label_counts = np.stack([np.bincount(labels[p], minlength=classes) for p in private])
+  return Shards(tuple(private), tuple(public), tuple(chosen), label_counts)
+
+
+def _hand_out(labels, strata, places, primary, seed, *, kind, skew, alpha, counts, classes):
+  """The K private parts of one replica; `primary` has one entry per client, whatever the kind."""
+  K = len(primary)
+  if kind == "skew":
+    if skew is None or not skew >= 0:
+      raise ConfigError("skew", skew, "0 (all clients alike) or more, up to inf")
+    return skewed(labels, places, primary=primary, s=skew, classes=classes, seed=seed)
+  if kind == "dirichlet":
+    return dirichlet(labels, places, K=K, alpha=alpha, classes=classes, seed=seed)
+  if kind == "equal":
+    return equal(places, K=K, seed=seed)
+  if kind == "table":
+    if counts is None or len(counts) != K:
+      raise ConfigError("counts", counts, f"one row of counts for each of {K} clients")
+    return table(strata, places, counts=counts, seed=seed)
+  raise ConfigError("partition", kind, "'skew', 'dirichlet', 'equal' or 'table'")
+
+
+def _check_sizes(parts, batch, kind, seed):
+  for i, part in enumerate(parts):
+    if len(part) == 0:
+      right = f"client {i} gets no example with seed {seed}; ask for fewer clients or less skew"
+      raise ConfigError("partition", kind, right)
+    if len(part) < batch:
+      right = f"at most {len(part)}: that is all client {i} holds with seed {seed}"
+      raise ConfigError("batch", batch, right)

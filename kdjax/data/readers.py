@@ -1,0 +1,156 @@
+"""Reads one split of a data set that fits in memory: digits, IDX, CIFAR binary and npz files.
+
+Every reader is `(name, split, info) -> Split`: `name` is the source as the config spells it,
+`split` 'train' or 'test', `info` the config's `source_info`. Every reader raises ConfigError for
+files that are missing or are not what they should be.
+"""
+
+import gzip
+import zipfile
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import parse_qsl
+
+import numpy as np
+
+from kdjax.core.random import host_rng
+from kdjax.types import ConfigError
+
+
+class Split(NamedTuple):
+  """What a reader returns for one split."""
+
+  images: Any  # u8[N, h, w, c], or indices i64[n] -> u8[n, h, w, c] with `shape` (h, w, c)
+  labels: np.ndarray  # [N], integers
+  strata: np.ndarray  # [N], the labels that partitions count by
+  classes: int | None  # C; None where the format does not tell
+
+
+def split_name(name):
+  """(place, {option: value}) of a source 'kind:place?option=value'; the only option is `label`."""
+  place, _, query = name.partition(":")[2].partition("?")
+  options = dict(parse_qsl(query, keep_blank_values=True))
+  if set(options) - {"label"} or (query and not options):
+    raise ConfigError("source", name, "the only option is ?label=..., after the place")
+  return place, options
+
+
+def directory(name, place):
+  """The Path of a folder that must be there."""
+  path = Path(place).expanduser()
+  if not place or not path.is_dir():
+    raise ConfigError("source", name, f"there is no folder {place!r} (from {Path.cwd()})")
+  return path
+
+
+def digits(name, split, info):
+  """Scikit-learn's 1,797 digits 8x8: u8 = round(v * 255 / 16), 36 test images a class, fixed."""
+  del info
+  if name != "digits":
+    raise ConfigError("source", name, "digits takes no further words; write 'digits'")
+  from sklearn.datasets import load_digits  # not needed by any other source
+
+  data = load_digits()
+  images = np.rint(data.images * 255 / 16).astype(np.uint8)[..., None]
+  labels = data.target.astype(np.int64)
+  rng = host_rng(0, "digits split")
+  test = [rng.choice(np.flatnonzero(labels == c), 36, replace=False) for c in range(10)]
+  in_test = np.isin(np.arange(len(labels)), np.concatenate(test))
+  keep = in_test if split == "test" else ~in_test
+  return Split(images[keep], labels[keep], labels[keep], 10)
+
+
+def idx(name, split, info):
+  """MNIST and its family: `train-images-idx3-ubyte` and the other three files, plain or .gz."""
+  del info
+  folder = directory(name, name.partition(":")[2])
+  stem = {"train": "train", "test": "t10k"}[split]
+  images = _idx_file(name, folder / f"{stem}-images-idx3-ubyte", 3)[..., None]
+  labels = _idx_file(name, folder / f"{stem}-labels-idx1-ubyte", 1)
+  return Split(images, labels, labels, None)
+
+
+def _idx_file(name, path, rank):
+  packed = path.with_name(path.name + ".gz")
+  if not path.is_file() and not packed.is_file():
+    raise ConfigError("source", name, f"needs the file {path} or {packed.name} beside it")
+  try:
+    raw = path.read_bytes() if path.is_file() else gzip.decompress(packed.read_bytes())
+  except (OSError, EOFError) as error:
+    raise ConfigError("source", name, f"{packed} is damaged: {error}") from None
+  # Two zero bytes, the type (8: unsigned byte), the rank, then every size as a big-endian i32.
+  if raw[:4] != bytes([0, 0, 8, rank]):
+    right = f"{path} is no IDX file of unsigned bytes with {rank} dimensions"
+    raise ConfigError("source", name, f"{right} (it starts with {raw[:4].hex()!r})")
+  start = 4 + 4 * rank
+  shape = np.frombuffer(raw[4:start].ljust(4 * rank, b"\0"), ">i4").tolist()
+  if len(raw) - start != np.prod(shape):
+    right = f"{path} should hold {shape} bytes after its header but holds {len(raw) - start}"
+    raise ConfigError("source", name, right)
+  return np.frombuffer(raw, np.uint8, offset=start).reshape(shape)
+
+
+def cifar(name, split, info):
+  """CIFAR-10 or CIFAR-100, binary version; '?label=coarse' takes CIFAR-100's 20 coarse labels."""
+  del info
+  place, options = split_name(name)
+  folder = directory(name, place)
+  if (folder / "train.bin").is_file():
+    return _cifar100(name, folder / f"{split}.bin", options.get("label", "fine"))
+  if options:
+    raise ConfigError("source", name, "?label= is for CIFAR-100, whose folder holds train.bin")
+  batches = [f"data_batch_{i}.bin" for i in range(1, 6)]
+  files = batches if split == "train" else ["test_batch.bin"]
+  rows = np.concatenate([_cifar_file(name, folder / f, 1) for f in files])
+  return Split(_planes(rows[:, 1:]), rows[:, 0], rows[:, 0], 10)
+
+
+def _cifar100(name, path, label):
+  if label not in ("fine", "coarse"):
+    raise ConfigError("source", name, "CIFAR-100 has ?label=fine and ?label=coarse")
+  rows = _cifar_file(name, path, 2)
+  coarse, fine = rows[:, 0], rows[:, 1]
+  labels, classes = (fine, 100) if label == "fine" else (coarse, 20)
+  return Split(_planes(rows[:, 2:]), labels, fine, classes)
+
+
+def _cifar_file(name, path, label_bytes):
+  """The records of one file, u8[N, label_bytes + 3072]."""
+  if not path.is_file():
+    right = "the binary version holds data_batch_1.bin to data_batch_5.bin and test_batch.bin"
+    raise ConfigError(
+      "source", name, f"{path} is not there; {right} (CIFAR-100: train.bin, test.bin)"
+    )
+  raw = np.fromfile(path, np.uint8)
+  size = label_bytes + 3072
+  if len(raw) == 0 or len(raw) % size:
+    right = f"{path} has {len(raw)} bytes, not a multiple of {size}; take the binary version"
+    raise ConfigError("source", name, right)
+  return raw.reshape(-1, size)
+
+
+def _planes(rows):
+  return np.ascontiguousarray(rows.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
+
+
+def npz(name, split, info):
+  """`SPLIT_images` u8[N, h, w(, c)] and `SPLIT_labels` of one npz file; nothing is unpickled."""
+  del info
+  path = Path(name.partition(":")[2]).expanduser()
+  if not path.is_file():
+    raise ConfigError("source", name, f"there is no file {str(path)!r} (from {Path.cwd()})")
+  keys = [f"{split}_images", f"{split}_labels"]
+  try:
+    if not zipfile.is_zipfile(path):
+      raise ValueError("no zip archive")
+    with np.load(path, allow_pickle=False) as file:
+      missing = [k for k in keys if k not in file]
+      images, labels = (None, None) if missing else (file[k] for k in keys)
+      found = sorted(file)
+  except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+    raise ConfigError("source", name, f"is no readable npz file of plain arrays: {error}") from None
+  if missing:
+    raise ConfigError("source", name, f"lacks the arrays {missing}; it holds {found}")
+  if images.ndim == 3:
+    images = images[..., None]
+  return Split(images, labels, labels, None)

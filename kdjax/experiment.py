@@ -1,0 +1,396 @@
+"""From a config to everything that does not change while training."""
+
+import dataclasses
+import functools
+import hashlib
+import importlib
+import inspect
+import json
+import math
+import pkgutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import AxisType, NamedSharding
+
+from kdjax import optim, schedule
+from kdjax.core import graph, mapping
+from kdjax.core.clients import STATE, Env, run, sharded
+from kdjax.core.random import host_rng
+from kdjax.data import augment, partition, sources
+from kdjax.data.streams import Streams
+from kdjax.models.build import build as build_model
+from kdjax.types import Algorithm, ClientState, Cohort, ConfigError, Shards, TrainState
+
+# What may differ between a run and its resumption: nothing that changes a number of the run.
+FREE_ON_RESUME = ("mesh", "log_every", "save_every", "evals", "compare", "compare_algo")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Experiment:
+  """Everything static about a run."""
+
+  config: dict
+  env: Env
+  algorithm: Algorithm
+  streams: Streams
+  shards: Shards
+  sets: dict  # half -> ImageSet
+  source: sources.Source
+  augment: object  # (key, u8[h, w, c]) -> image, or None
+  preprocess: object  # image -> f32
+  view: object  # u8[h, w, c] -> f32: what a model sees at test time
+  visits: tuple[schedule.Visit, ...]
+  steps_per_dispatch: int
+  evaluators: dict = dataclasses.field(default_factory=dict)  # see `_evaluators`
+
+  @property
+  def hash(self):
+    """What a checkpoint belongs to: the config, less what may change, and who holds what."""
+    kept = {k: v for k, v in self.config.items() if k not in FREE_ON_RESUME}
+    digest = hashlib.sha256(json.dumps(kept, sort_keys=True).encode())
+    for index in (*self.shards.private, *self.shards.public):
+      digest.update(np.asarray(index, np.int64).tobytes())
+    return digest.hexdigest()
+
+  @property
+  def batches(self):
+    """Training batches of the whole run."""
+    return self.visits[-1].after(self.visits[-1].n)
+
+  def state_sharding(self, state):
+    """A NamedSharding for every leaf of a TrainState."""
+    place = lambda spec: lambda tree: jax.tree.map(lambda _: NamedSharding(self.env.mesh, spec), tree)
+    return TrainState(*(place(spec)(tree) for spec, tree in zip(STATE, state, strict=True)))
+
+  def initialiser(self):
+    """A jitted function without arguments that makes the TrainState of step 0."""
+    return initialiser(self.env, self.algorithm)
+
+  def template(self):
+    """Shapes, dtypes and shardings of the TrainState."""
+    shapes = jax.eval_shape(self.initialiser())
+    return jax.tree.map(
+      lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
+      shapes,
+      self.state_sharding(shapes),
+    )
+
+
+def initialiser(env, algorithm):
+  """See `Experiment.initialiser`."""
+
+  def start():
+    clients = tuple(_init_clients(env, g) for g in range(len(env.cohorts)))
+    return TrainState(jnp.zeros((), jnp.int32), *algorithm.init(clients))
+
+  options = {"xla_backend_optimization_level": 1}  # it runs once: compiling is what costs
+  return jax.jit(sharded(env, start, (), STATE), compiler_options=options)
+
+
+def _init_clients(env, g):
+  model, tx = env.cohorts[g].model, env.cohorts[g].tx
+  return jax.vmap(lambda key: _init_one(model, tx, key, env.image, env.dtype))(env.keys(g, "init", 0))
+
+
+def _init_one(model, tx, key, image, dtype):
+  variables = dict(model.init(key, jnp.zeros((1, *image), dtype), train=False))
+  params = variables.pop("params")
+  return ClientState(params, variables, tx.init(params))
+
+
+def build(config, *, described=False, devices=None, identity=None, data=None):
+  """The experiment that a config describes.
+
+  Args:
+    config: the resolved config, a ConfigDict or nested dict.
+    described: plan without the data: take `source_info` at its word.
+    devices: jax devices to use; None: all.
+    identity: the K names under which clients draw; None: their numbers.
+    data: (source, shards) to use instead of the config's.
+
+  Raises:
+    ConfigError: for whatever in the config cannot work.
+  """
+  config = plain(config)
+  check(config)
+  K, seeds = sum(n for n, *_ in config["clients"]), _seeds(config)
+  names = tuple(range(K)) if identity is None else tuple(identity)
+  source, public = _sources(config, described) if data is None else (data[0], data[0].train)
+  shards = _partition(config, source, public, K, seeds) if data is None else data[1]
+  augmentation, preprocess, view, image = _images(config, source.train.shape)
+  module = import_module("kdjax.algorithms", config["algorithm"], "algorithm")
+  heads = getattr(module, "heads", lambda **_: ("main",))(**config["algo"])
+  tx, lr = optim.make(**config["optim"])
+  cohorts = _cohorts(config, source.classes, heads, tx, len(seeds))
+  dtype = "float64" if config["model"].get("dtype") == "float64" else "float32"
+  templates = tuple(_template(c, image, dtype) for c in cohorts)
+  env = Env(
+    cohorts=cohorts,
+    K=K,
+    seeds=seeds,
+    identity=names,
+    mesh=make_mesh(config, [len(c.ids) for c in cohorts], devices),
+    how=_local_map(config["mesh"]["map"], templates),
+    graph=graph.make(K, seed=config["seed"], **config["graph"]),
+    private_sizes=np.array([len(x) for x in shards.private]),
+    public_sizes=np.array([len(x) for x in shards.public]),
+    image=image,
+    classes=source.classes,
+    heads=heads,
+    batch=config["batch"],
+    public_batch=config["public_batch"],
+    public_labels=config["public_labels"],
+    steps=config["steps"],
+    lr=lr,
+    dtype=dtype,
+    templates=templates,
+    widths=tuple(_width(c, t, image, dtype) for c, t in zip(cohorts, templates, strict=True)),
+  )
+  public_labels = public.labels if config["public_labels"] else np.full_like(public.labels, -1)
+  streams = Streams(shards, _i32(source.train.labels), _i32(public_labels), seeds, names)
+  algorithm = call(module.make, env, key="algo", arguments=config["algo"])
+  experiment = Experiment(
+    config=config,
+    env=env,
+    algorithm=algorithm,
+    streams=streams,
+    shards=shards,
+    source=source,
+    sets={"private": source.train, "public": public},
+    augment=augmentation,
+    preprocess=preprocess,
+    view=view,
+    visits=schedule.visits(
+      algorithm, streams.epoch_steps, steps=config["steps"], rounds=config["rounds"]
+    ),
+    steps_per_dispatch=config["mesh"]["steps_per_dispatch"] or (1 if _convolves(templates) else 20),
+  )
+  return dataclasses.replace(experiment, evaluators=_evaluators(experiment))
+
+
+def plain(config):
+  """A config as nested dicts, lists and scalars, as it stands in `config.json`."""
+  config = config.to_dict() if hasattr(config, "to_dict") else config
+  if isinstance(config, dict):
+    return {key: plain(value) for key, value in config.items()}
+  if isinstance(config, list | tuple):
+    return [plain(value) for value in config]
+  return str(config) if config in (math.inf, -math.inf) else config  # JSON knows no infinity
+
+
+def import_module(package, name, key):
+  """`package.name`, or the dotted path `name`.
+
+  Raises:
+    ConfigError: where there is no such module; lists those that are there.
+  """
+  path = name if "." in name else f"{package}.{name}"
+  try:
+    return importlib.import_module(path)
+  except ModuleNotFoundError as error:
+    if not path.startswith(str(error.name)):
+      raise
+    found = sorted(m.name for m in pkgutil.iter_modules(importlib.import_module(package).__path__))
+    right = f"no module {path}: one of {', '.join(found)}, or the dotted path of your own"
+    raise ConfigError(key, name, right) from None
+
+
+def call(fn, *positional, key, arguments):
+  """`fn(*positional, **arguments)`, where the keyword-only signature is the schema.
+
+  Raises:
+    ConfigError: for an argument that is unknown or missing.
+  """
+  signature = inspect.signature(fn).parameters.values()
+  accepted = [p.name for p in signature if p.kind is p.KEYWORD_ONLY]
+  right = "takes " + (", ".join(accepted) or "no arguments")
+  for name in arguments:
+    if name not in accepted:
+      raise ConfigError(f"{key}.{name}", arguments[name], f"unknown: {fn.__module__} {right}")
+  for name in accepted:
+    if name not in arguments:
+      raise ConfigError(f"{key}.{name}", None, f"missing: {fn.__module__} {right}")
+  return fn(*positional, **arguments)
+
+
+def check(config):
+  """Raises ConfigError for values that no experiment can have."""
+  for key in ("seed", "steps", "rounds", "public_batch", "log_every", "save_every", "holdout"):
+    if config[key] < 0:
+      raise ConfigError(key, config[key], "must not be negative")
+  for key in ("batch", "replicas"):
+    if config[key] < 1:
+      raise ConfigError(key, config[key], "must be at least 1")
+  for entry in config["clients"]:
+    if len(entry) != 3 or not isinstance(entry[0], int) or entry[0] < 1:
+      right = "each entry is (how many, model, model arguments)"
+      raise ConfigError("clients", entry, right)
+  if not config["clients"]:
+    raise ConfigError("clients", (), "needs at least one entry (how many, model, model arguments)")
+  for name in config["compare"]:
+    if name not in config["compare_algo"]:
+      right = f"has no hyper-parameters: compare_algo knows {', '.join(config['compare_algo'])}"
+      raise ConfigError("compare", name, right)
+
+
+def make_mesh(config, sizes, devices):
+  """The mesh (`client`, `data`): as many devices to clients as divide every cohort.
+
+  Args:
+    config: nested dict.
+    sizes: clients of each cohort, all replicas.
+    devices: jax devices; None: all.
+
+  Raises:
+    ConfigError: for a batch that the `data` axis does not divide.
+  """
+  devices = jax.devices() if devices is None else devices
+  client = math.gcd(*sizes, len(devices))
+  data = len(devices) // client
+  for key in ("batch", "public_batch"):
+    if config[key] % data:
+      right = f"must be a multiple of {data}: {len(devices)} devices, {client} of them for clients"
+      raise ConfigError(key, config[key], right)
+  return jax.make_mesh(
+    (client, data), ("client", "data"), axis_types=(AxisType.Auto,) * 2, devices=devices
+  )
+
+
+def _seeds(config):
+  return tuple(config["seed"] + r for r in range(config["replicas"]))
+
+
+def _i32(labels):
+  return labels.astype(np.int32)
+
+
+def _sources(config, described):
+  """(the private Source, the public ImageSet); a separate public set's labels come first."""
+  read = functools.partial(_read, config, described)
+  source = read(config["source"], config["source_info"], config["holdout"])
+  source = source._replace(train=_limited(source.train, config["limit"]))
+  if not config["public_source"]:
+    return source, source.train
+  public = read(config["public_source"], config["public_source_info"], 0)
+  if public.train.shape != source.train.shape:
+    right = f"its images are {public.train.shape}, the private ones {source.train.shape}"
+    raise ConfigError("public_source", config["public_source"], right)
+  if not config["public_labels"]:
+    return source, public.train
+  shift = lambda s: dataclasses.replace(s, labels=s.labels + public.classes)
+  source = source._replace(
+    train=shift(source.train),
+    test=shift(source.test),
+    classes=source.classes + public.classes,
+  )
+  return source, public.train
+
+
+def _read(config, described, name, info, holdout):
+  if described:
+    return sources.describe(name, info=info)
+  resident = config["source_resident_bytes"]
+  return sources.load(name, info=info, holdout=holdout, resident_bytes=resident)
+
+
+def _limited(images, n):
+  """n examples of an ImageSet, drawn by a fixed seed; all of them where n is 0."""
+  if not n:
+    return images
+  if n > len(images.labels):
+    raise ConfigError("limit", n, f"there are only {len(images.labels)} training images")
+  index = np.sort(host_rng(0, "limit").choice(len(images.labels), n, replace=False))
+  return dataclasses.replace(
+    images,
+    labels=images.labels[index],
+    strata=images.strata[index],
+    array=None if images.array is None else images.array[index],
+    read=None if images.read is None else lambda i: images.read(index[i]),
+  )
+
+
+def _partition(config, source, public, K, seeds):
+  return partition.partition(
+    source.train.labels,
+    source.train.strata,
+    K=K,
+    classes=source.classes,
+    public_share=config["public_share"],
+    public_reuse=config["public_reuse"],
+    public_separate=len(public.labels) if config["public_source"] else 0,
+    kind=config["partition"],
+    skew=float(config["skew"]),
+    primary=config["primary_labels"] if config["primary"] == "explicit" else config["primary"],
+    labels_per_client=config["labels"],
+    alpha=config["alpha"],
+    counts=config["counts"],
+    batch=config["batch"],
+    seeds=seeds,
+  )
+
+
+def _images(config, shape):
+  """(augmentation or None, preprocess, view at test time, the image shape that models see)."""
+  normalise = {k: tuple(v) for k, v in config["normalise"].items()}
+  preprocess = functools.partial(augment.preprocess, **normalise)
+  augmentation = augment.make(**config["augment"])
+  image = jax.ShapeDtypeStruct(shape, jnp.uint8)
+  seen = shape
+  if augmentation is not None:
+    seen = jax.eval_shape(lambda x: augmentation(jax.random.key(0), x), image).shape
+  view = preprocess
+  if seen != shape:
+    centre = augment.centre(seen[0])
+    view = lambda x: preprocess(centre(x))
+  return augmentation, preprocess, view, tuple(seen)
+
+
+def _cohorts(config, classes, heads, tx, R):
+  K = sum(n for n, *_ in config["clients"])
+  cohorts, first = [], 0
+  for n, name, arguments in config["clients"]:
+    arguments = config["model"] | arguments
+    model = build_model(name, classes=classes, heads=len(heads), **arguments)
+    ids = tuple(r * K + i for r in range(R) for i in range(first, first + n))
+    cohorts.append(Cohort(name, model, tx, ids))
+    first += n
+  return tuple(cohorts)
+
+
+def _template(cohort, image, dtype):
+  one = lambda: _init_one(cohort.model, cohort.tx, jax.random.key(0), image, dtype)
+  return jax.eval_shape(one)
+
+
+def _width(cohort, template, image, dtype):
+  images = jax.ShapeDtypeStruct((1, *image), dtype)
+  return jax.eval_shape(functools.partial(run, cohort.model), template, images).embedding.shape[-1]
+
+
+def _convolves(templates):
+  return any(x.ndim == 4 for t in templates for x in jax.tree.leaves(t.params))
+
+
+def _local_map(how, templates):
+  """'auto' is `vmap` for networks without convolutions, `scan` for those with (architecture.md)."""
+  if how == "auto":
+    return "scan" if _convolves(templates) else "vmap"
+  if how not in mapping.MAPS:
+    raise ConfigError("mesh.map", how, "must be auto, " + ", ".join(mapping.MAPS))
+  return how
+
+
+def _evaluators(experiment):
+  """{name: (batches between two evaluations, state -> a list over replicas of dicts)}."""
+  out = {}
+  for name, arguments in experiment.config["evals"].items():
+    module = import_module("kdjax.evals", name, "evals")
+    rest = {k: v for k, v in arguments.items() if k != "every"}
+    if arguments.get("every", 0) < 1:
+      right = "batches between two evaluations, at least 1"
+      raise ConfigError(f"evals.{name}.every", arguments.get("every"), right)
+    evaluate = call(module.make, experiment, key=f"evals.{name}", arguments=rest)
+    out[name] = (arguments["every"], evaluate)
+  return out

@@ -1,0 +1,283 @@
+"""The training loop. It knows phases, never methods."""
+
+import json
+import subprocess
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from kdjax import checkpoint, program, schedule, writer
+from kdjax.experiment import FREE_ON_RESUME
+from kdjax.types import ConfigError, TrainingError
+
+DONE, PREEMPTED = 0, 42
+
+
+def run(experiment, workdir, *, stop=lambda: False):
+  """Trains to the end of the config, or until told to stop; the same call again resumes.
+
+  Args:
+    experiment: Experiment.
+    workdir: the run's folder.
+    stop: asked between dispatches; when true, saves and returns.
+
+  Returns:
+    `DONE` or `PREEMPTED`.
+
+  Raises:
+    ConfigError: where the folder belongs to another config.
+    TrainingError: where a loss is no longer finite.
+  """
+  workdir = Path(workdir)
+  claim(experiment, workdir)
+  checkpoints = checkpoint.Checkpoints(workdir)
+  try:
+    if checkpoints.latest() == experiment.batches and (workdir / "summary.json").exists():
+      return DONE
+    state, batches = restore(experiment, checkpoints)
+    with writer.Writer(workdir, resume_step=batches) as log:
+      return Run(experiment, workdir, checkpoints, log).train(state, stop)
+  finally:
+    checkpoints.close()
+
+
+def restore(experiment, checkpoints):
+  """(state, its training batches), from the newest checkpoint; (state of step 0, None) without."""
+  newest = checkpoints.latest()
+  if newest is None:
+    return experiment.initialiser()(), None
+  if checkpoints.meta(newest)["hash"] != experiment.hash:
+    right = "the data behind the source changed: who holds which example is not what it was"
+    raise ConfigError("workdir", str(newest), right)
+  return checkpoints.restore(newest, experiment.template()), newest
+
+
+def claim(experiment, workdir):
+  """Writes `config.json`, or checks that the folder belongs to this config.
+
+  Raises:
+    ConfigError: naming what differs; changes nothing then.
+  """
+  path = workdir / "config.json"
+  if path.exists():
+    old = flat(json.loads(path.read_text())["config"])
+    new = flat(experiment.config)
+    for key in sorted(set(old) | set(new)):
+      if key.split(".")[0] not in FREE_ON_RESUME and old.get(key) != new.get(key):
+        right = f"{workdir} was begun with {key} = {old.get(key)!r}; use another --workdir or that value"
+        raise ConfigError(key, new.get(key), right)
+  elif workdir.exists() and not workdir.is_dir():
+    raise ConfigError("workdir", str(workdir), "must be a folder")
+  else:
+    workdir.mkdir(parents=True, exist_ok=True)
+    writer.write_json(path, provenance(experiment))
+
+
+def flat(tree, prefix=""):
+  """A nested dict as {dotted key: value}."""
+  out = {}
+  for key, value in tree.items():
+    name = f"{prefix}{key}"
+    out |= flat(value, name + ".") if isinstance(value, dict) else {name: value}
+  return out
+
+
+def provenance(experiment):
+  """What `config.json` holds: the resolved config, versions, device, commit and hash."""
+  import flax
+  import optax
+  import orbax.checkpoint
+
+  import kdjax
+
+  modules = {"kdjax": kdjax, "jax": jax, "flax": flax, "optax": optax, "numpy": np}
+  versions = {name: m.__version__ for name, m in modules.items()}
+  versions["orbax-checkpoint"] = orbax.checkpoint.__version__
+  device = jax.devices()[0]
+  return {
+    "config": experiment.config,
+    "versions": versions,
+    "device": f"{len(jax.devices())} x {device.device_kind} ({device.platform})",
+    "git": _commit(),
+    "hash": experiment.hash,
+  }
+
+
+def _commit():
+  here = Path(__file__).parent
+  ask = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12"]
+  try:
+    return subprocess.run(ask, capture_output=True, text=True, check=True).stdout.strip()
+  except (OSError, subprocess.CalledProcessError):
+    return "unknown"
+
+
+class Run:
+  """One stretch of training: from a restored state to the end, or to a stop."""
+
+  def __init__(self, experiment, workdir, checkpoints, log):
+    """Nothing is computed yet."""
+    self.experiment, self.workdir = experiment, workdir
+    self.checkpoints, self.log = checkpoints, log
+    self.programs, self.totals = {}, schedule.totals(experiment.visits)
+    self.tables = program.tables(experiment)
+    self.began, self.images = time.time(), 0
+    self.compile_seconds, self.pause_seconds = 0.0, 0.0  # pauses: evaluating, starting a save
+    self.evaluated, self.results = -1, None  # training batches at the last evaluation; what it found
+
+  def train(self, state, stop):
+    """Dispatches, and between them whatever is due: losses, evaluations, checkpoints, a stop."""
+    experiment, config = self.experiment, self.experiment.config
+    end = experiment.batches
+    with writer.Progress(f"{config['algorithm']} on {config['source']}", end) as progress:
+      for visit, i, count in self.dispatches(int(state.step)):
+        state, aux, lr = self.advance(state, visit, i, count)
+        i, batches = i + count, visit.after(i + count)
+        if visit.phase.publish:
+          keep = visit.phase.publish
+          checkpoint.publish(self.workdir, state, experiment.env.cohorts, batches, keep)
+        if visit.phase.feed and due(batches, config["log_every"], end):
+          progress.update(batches, **self.write_losses(visit, aux, lr, batches))
+        if i < visit.n or visit.settled:
+          if any(due(batches, every, end) for every, _ in experiment.evaluators.values()):
+            progress.update(batches, accuracy=self.evaluate(state, batches))
+          stopping = batches < end and stop()
+          if stopping or due(batches, config["save_every"], end):
+            self.save(state, batches)
+          if stopping:
+            return PREEMPTED
+        progress.update(batches)
+    if self.results is None:  # the run was killed after its last save, before its summary
+      self.results = self.measure(state)
+    self.finish(int(state.step))
+    return DONE
+
+  def dispatches(self, step):
+    """(visit, first call, calls) from a position on; none reaches across anything that is due."""
+    config, end = self.experiment.config, self.experiment.batches
+    periods = [config["log_every"], config["save_every"]]
+    periods += [every for every, _ in self.experiment.evaluators.values()]
+    for visit in self.experiment.visits:
+      i = max(0, step - visit.start)
+      size = program.dispatch_size(self.experiment, visit.phase)
+      while i < visit.n:
+        batches = visit.after(i)
+        count = min([size, visit.n - i, *(p - batches % p for p in (*periods, end) if p)])
+        yield visit, i, count
+        i += count
+
+  def advance(self, state, visit, i, count):
+    """Runs calls i .. i + count of a visit: (state, aux of the last call, its learning rate)."""
+    total = self.totals[visit.number]
+    arguments = program.inputs(self.experiment, visit, i, count, total)
+    if visit.number not in self.programs:
+      began = time.time()
+      jitted = program.build(self.experiment, visit.phase)
+      self.programs[visit.number] = jitted.lower(state, *arguments, self.tables).compile()
+      self.compile_seconds += time.time() - began
+    state, aux = self.programs[visit.number](state, *arguments, self.tables)
+    if visit.phase.feed:
+      examples = visit.phase.feed.private + visit.phase.feed.public
+      self.images += count * self.experiment.env.clients * examples
+    return state, aux, arguments[1].lr[count - 1]
+
+  def write_losses(self, visit, aux, lr, batches):
+    """Writes the losses of this very step, means over clients; returns what the bar shows."""
+    losses = jax.device_get(aux)
+    names = sorted({name for cohort in losses for name in cohort})
+    means = {}
+    for name in names:
+      values = np.concatenate([cohort[name] for cohort in losses if name in cohort])
+      if not np.isfinite(values).all():
+        where = [c.ids for c, x in zip(self.experiment.env.cohorts, losses, strict=True) if name in x]
+        client = np.concatenate(where)[~np.isfinite(values)][0]
+        raise TrainingError(
+          f"{name} of client {client} is not finite at step {batches}: "
+          "lower optim.lr, or set optim.clip = 1.0; the last checkpoint is whole"
+        )
+      means[name] = float(values.mean())
+    speed = self.speed()
+    numbers = {**means, "lr": float(lr), "images_per_second": speed}
+    self.log.write(batches, visit.phase.name, numbers)
+    return {"loss": means["loss"], "images_per_second": speed}
+
+  def evaluate(self, state, batches):
+    """Runs the evaluators, writes their means; returns the accuracy that the bar shows."""
+    jax.block_until_ready(state)
+    began = time.time()
+    self.evaluated, self.results = batches, self.measure(state)
+    self.log.write(batches, "eval", means(self.results))
+    self.pause_seconds += time.time() - began
+    return self.best()
+
+  def measure(self, state):
+    """What all evaluators find: a list over replicas of dicts."""
+    results = [{} for _ in range(self.experiment.env.R)]
+    for _, evaluator in self.experiment.evaluators.values():
+      results = [old | new for old, new in zip(results, evaluator(state), strict=True)]
+    return results
+
+  def best(self):
+    """The number by which the best checkpoint is kept: shared accuracy of the last head."""
+    head = self.experiment.env.heads[-1]
+    return float(np.mean([r["shared_accuracy"][head] for r in self.results]))
+
+  def save(self, state, batches):
+    """Starts saving a checkpoint of this very state."""
+    jax.block_until_ready(state)
+    began = time.time()
+    accuracy = self.best() if self.evaluated == batches else None
+    self.checkpoints.save(batches, state, {"hash": self.experiment.hash}, accuracy)
+    self.pause_seconds += time.time() - began
+
+  def speed(self):
+    """Training images, private and public, per second, compilation and pauses left out."""
+    seconds = time.time() - self.began - self.compile_seconds - self.pause_seconds
+    return self.images / max(seconds, 1e-9)
+
+  def finish(self, step):
+    """Writes `summary.json`."""
+    experiment, env = self.experiment, self.experiment.env
+    shards, adjacency = experiment.shards, env.graph.at(0)
+    common = {
+      "algorithm": experiment.config["algorithm"],
+      "dataset": experiment.config["source"],
+      "seed": experiment.config["seed"],
+      "steps": experiment.batches,
+      "heads": list(env.heads),
+      "bytes_sent": schedule.bytes_sent(experiment.algorithm, experiment.visits, step),
+      "images_per_second": self.speed(),
+      "compile_seconds": self.compile_seconds,
+      "wall_seconds": time.time() - self.began,
+    }
+    runs = []
+    for r, result in enumerate(self.results):
+      mine = slice(r * env.K, (r + 1) * env.K)
+      facts = {
+        "seed": env.seeds[r],
+        "label_counts": shards.label_counts[mine].tolist(),
+        "primary_labels": [list(p) for p in shards.primary[mine]],
+        "edges": np.argwhere(adjacency).tolist(),
+      }
+      runs.append(facts | result)
+    summary = {"replicas": env.R, "runs": runs} if env.R > 1 else runs[0]
+    writer.write_json(self.workdir / "summary.json", common | summary)
+
+
+def due(batches, every, end):
+  """Whether something that happens every so many batches, and at the end, happens now."""
+  return batches == end or (every > 0 and batches % every == 0)
+
+
+def means(results):
+  """Mean and spread over clients and replicas of every {head: numbers}, as flat numeric keys."""
+  flat = {}
+  for name in ("private_accuracy", "shared_accuracy", "ensemble_accuracy"):
+    for head in results[0].get(name, {}):
+      values = np.concatenate([np.atleast_1d(r[name][head]) for r in results])
+      flat[f"{name}/{head}"] = values.mean()
+      if name != "ensemble_accuracy":
+        flat[f"{name}/{head}/std"] = values.std()
+  return flat

@@ -1,0 +1,132 @@
+"""The command line: `python -m kdjax.main --config=FILE --workdir=FOLDER`.
+
+Exit codes: 0 done; 42 stopped by a signal, the same command resumes; 2 bad input; 1 a fault.
+"""
+
+import copy
+import os
+import shlex
+import signal
+import sys
+from pathlib import Path
+
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+import kdjax
+from kdjax.types import ConfigError, TrainingError
+
+FAULT, BAD_INPUT = 1, 2
+FLAGS = flags.FLAGS
+_CONFIG = config_flags.DEFINE_config_file("config", None, "The experiment's file.", lock_config=True)
+flags.DEFINE_string("workdir", None, "The run's folder; an existing run is resumed.")
+flags.DEFINE_bool("plan", False, "Print what the run would cost, and stop; needs no data.")
+flags.DEFINE_integer("devices", 0, "Host devices to make of the CPU; with --plan, those described.")
+flags.DEFINE_bool("version", False, "Print the version, and stop.")
+
+
+def main(argv):
+  """Runs what the flags ask for; returns the exit code."""
+  if FLAGS.version:
+    print(f"kdjax {kdjax.__version__}")
+    return 0
+  if len(argv) > 1:
+    raise ConfigError("arguments", argv[1:], "flags begin with --")
+  if FLAGS.config is None:
+    raise ConfigError("--config", None, "name an experiment, such as configs/mhd_digits.py")
+  if FLAGS.workdir is None and not FLAGS.plan:
+    raise ConfigError("--workdir", None, "name the run's folder, or use --plan")
+  configure_jax(FLAGS.devices)
+  if FLAGS.plan:
+    from kdjax import plan
+
+    print(plan.describe(FLAGS.config))
+    return 0
+  return train(FLAGS.config, Path(FLAGS.workdir))
+
+
+def configure_jax(devices):
+  """Settings that must precede JAX's first use of a device."""
+  import jax
+
+  logging.set_verbosity(logging.WARNING)  # Orbax reports every step of every save as information
+
+  if devices:
+    jax.config.update("jax_num_cpu_devices", devices)
+  cache = os.environ.get("JAX_COMPILATION_CACHE_DIR") or Path.home() / ".cache" / "kdjax" / "jit"
+  jax.config.update("jax_compilation_cache_dir", str(cache))
+  jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+def train(config, workdir):
+  """Trains the config's method, then those that it is compared with; prints what came out."""
+  from kdjax import experiment, loop, report, table
+
+  stop = stop_on_signals()
+  for name in ("", *config.compare):
+    one = config if name == "" else rival(config, name)
+    code = loop.run(experiment.build(one), workdir / name, stop=stop)
+    if code != loop.DONE:
+      print(f"Stopped; this resumes it:\n  {command()}", file=sys.stderr)
+      return code
+  page = report.write_report(workdir)
+  print(table.closing_table(workdir))
+  print(f"Report   {page}\nPlots    {workdir / 'plots'}\nAgain    {command()}")
+  return loop.DONE
+
+
+def rival(config, name):
+  """The same experiment with another method."""
+  other = copy.deepcopy(config)
+  with other.unlocked():
+    other.algorithm = name
+    other.algo = config.compare_algo[name]
+    other.compare = ()
+  return other
+
+
+def stop_on_signals():
+  """A function that says whether SIGTERM or SIGINT has come; a second one ends at once."""
+  seen = []
+
+  def note(number, frame):
+    seen.append(number)
+    signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+    print("stopping after this step; once more to end at once", file=sys.stderr)
+
+  for number in (signal.SIGTERM, signal.SIGINT):
+    signal.signal(number, note)
+  return lambda: bool(seen)
+
+
+def command():
+  """The command that resumes or repeats this run."""
+  return "python -m kdjax.main " + shlex.join(sys.argv[1:])
+
+
+def parse_flags(argv):
+  """Parses flags, turning what ml_collections raises for a bad config into a ConfigError."""
+  try:
+    return flags.FLAGS(argv)
+  except ConfigError:
+    raise
+  except (AttributeError, KeyError) as error:
+    raise ConfigError("--config", " ".join(argv[1:]), f"no such key: {error}") from None
+  except (flags.Error, TypeError, ValueError, ImportError, OSError) as error:
+    raise ConfigError("--config", " ".join(argv[1:]), str(error)) from None
+
+
+def cli():
+  """Runs `main`; bad input ends with one message and exit code 2, never a traceback."""
+  try:
+    app.run(main, flags_parser=parse_flags)
+  except ConfigError as error:
+    print(f"kdjax: {error}", file=sys.stderr)
+    sys.exit(BAD_INPUT)
+  except TrainingError as error:
+    print(f"kdjax: {error}", file=sys.stderr)
+    sys.exit(FAULT)
+
+
+if __name__ == "__main__":
+  cli()

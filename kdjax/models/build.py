@@ -1,0 +1,92 @@
+"""From a model's name and arguments, as a config spells them, to a Flax module."""
+
+import importlib
+import inspect
+import numbers
+import pkgutil
+
+import kdjax.models
+from kdjax.models.layers import DTYPES, NORMS
+from kdjax.types import ConfigError
+
+SHARED = ("build", "heads", "layers")  # files of this folder that hold no model
+LEAST = {"classes": 2, "heads": 1, "project": 0}
+
+
+def build(name, *, classes, heads, **arguments):
+  """A model that maps (images f32[B, h, w, c], train, mask) to `kdjax.types.ModelOut`.
+
+  Args:
+    name: a file of kdjax/models ('mlp', 'resnet', ...) or a dotted path to a user's own,
+      'package.module' (its `Model`) or 'package.module:Net'.
+    classes: C, at least 2.
+    heads: H, at least 1.
+    **arguments: the model's other fields, all that have no default. A field annotated with a type
+      takes only that type, `tuple[int, ...]` only positive integers; one that the model's `choices`
+      names takes only those values.
+
+  Raises:
+    ConfigError: no such model, or an unknown, missing or wrong argument.
+  """
+  model = _find(name)
+  arguments = {"classes": classes, "heads": heads} | arguments
+  fields = dict(inspect.signature(model).parameters)
+  for own in ("parent", "name"):  # Flax's, not the model's
+    fields.pop(own, None)
+  accepted = f"{name} takes " + ", ".join(str(field) for field in fields.values())
+  for key in arguments:
+    if key not in fields:
+      raise ConfigError("clients", key, f"no argument of {name}; {accepted}")
+  for key, field in fields.items():
+    if key not in arguments and field.default is field.empty:
+      raise ConfigError("clients", sorted(arguments), f"{key} is missing; {accepted}")
+  choices = {"norm": NORMS, "dtype": DTYPES} | getattr(model, "choices", {})
+  values = {}
+  for key, value in arguments.items():
+    values[key] = tuple(value) if isinstance(value, list) else value
+    right = _wrong(key, values[key], fields[key].annotation, choices.get(key))
+    if right:
+      raise ConfigError("clients", {key: value}, f"{key} is {right}; {accepted}")
+  return model(**values)
+
+
+def _find(name):
+  """The class or function that a name stands for; imports nothing else."""
+  path, _, attribute = name.partition(":")
+  own = "." in path or attribute
+  module_name = path if own else f"kdjax.models.{path}"
+  files = sorted({m.name for m in pkgutil.iter_modules(kdjax.models.__path__)} - set(SHARED))
+  right = f"one of {', '.join(files)}, or your own 'package.module' or 'package.module:Net'"
+  if not all(part.isidentifier() for part in path.split(".")) or not (own or path in files):
+    raise ConfigError("clients", name, right)
+  try:
+    module = importlib.import_module(module_name)
+  except ModuleNotFoundError as error:
+    if not f"{module_name}.".startswith(f"{error.name}."):
+      raise  # the user's module exists; something that it imports does not
+    raise ConfigError("clients", name, f"no module {error.name!r} was found: {right}") from error
+  model = getattr(module, attribute or "Model", None)
+  if model is None:
+    raise ConfigError("clients", name, f"{module_name} defines no {attribute or 'Model'!r}")
+  return model
+
+
+def _wrong(key, value, kind, choices):
+  """What would be right, where the value is not; else None."""
+  if kind == tuple[int, ...]:
+    if not (isinstance(value, tuple) and value and all(_is(v, int) and v > 0 for v in value)):
+      return "a tuple of positive integers"
+  elif isinstance(kind, type) and kind is not inspect.Parameter.empty and not _is(value, kind):
+    return f"of type {kind.__name__}"
+  if choices is not None and value not in choices:
+    return f"one of {choices}"
+  if key in LEAST and value < LEAST[key]:
+    return f"at least {LEAST[key]}"
+  return None
+
+
+def _is(value, kind):
+  """Whether a value is of a type; a bool is no number, an integer is a float."""
+  if isinstance(value, bool):
+    return kind is bool
+  return isinstance(value, {int: numbers.Integral, float: numbers.Real}.get(kind, kind))

@@ -1,0 +1,38 @@
+"""The narrow ResNets for 32x32 images (He et al., CVPR 2016, section 4.2).
+
+Depth 6n + 2, widths 16, 32, 64. Shortcuts are the paper's option A, without parameters. https://arxiv.org/abs/1512.03385
+"""
+
+import functools
+
+from flax import linen as nn
+
+from kdjax.models.heads import Heads
+from kdjax.models.layers import ConvNorm, wide_dtype
+from kdjax.models.resnet import Block, stages
+from kdjax.types import ModelOut
+
+
+class Model(nn.Module):
+  """A CIFAR ResNet; features: 'stem', 'stage1' to 'stage3', in the compute dtype."""
+
+  classes: int
+  heads: int
+  norm: str
+  dtype: str
+  project: int
+  depth: int
+  axes: tuple = ("data",)
+
+  choices = {"depth": (8, 14, 20, 32, 44, 56, 110)}
+
+  @nn.compact
+  def __call__(self, images, train, mask=None):
+    """images f32[B, h, w, c], mask f32[B] or None -> ModelOut."""
+    common = dict(norm=self.norm, dtype=self.dtype, axes=self.axes)
+    x = nn.relu(ConvNorm(16, 3, 1, "same", **common, name="stem")(images, train, mask))
+    block = functools.partial(Block, bottleneck=False, shortcut="pad", **common)
+    features = stages(x, train, mask, block, ((self.depth - 2) // 6,) * 3, (16, 32, 64))
+    x = features["stage3"].mean((1, 2), dtype=wide_dtype(self.dtype))
+    heads = Heads(self.classes, self.heads, self.dtype, self.project, name="heads")
+    return ModelOut(*heads(x), features)

@@ -1,0 +1,40 @@
+"""The main head and the auxiliary heads that every model ends in (MHD, section 3.2)."""
+
+import jax.numpy as jnp
+from flax import linen as nn
+
+from kdjax.models.layers import wide_dtype
+
+
+def head_names(heads):
+  """('main', 'aux1', ...): H names, in the order of the logits' head axis."""
+  return ("main", *(f"aux{k}" for k in range(1, heads)))
+
+
+class Heads(nn.Module):
+  """Linear heads on one embedding, computed in the wide dtype: confidences are compared by size.
+
+  Each head is a layer of its own name, so a network's backbone and main head have the same initial
+  values whatever the number of heads. `project` > 0: where the embedding's width differs, a linear
+  map without bias to that width is the embedding that others see; the heads read the original.
+  """
+
+  classes: int
+  heads: int
+  dtype: str
+  project: int
+  use_bias: bool = True
+
+  @nn.compact
+  def __call__(self, xi):
+    """xi [B, F] -> (embedding f32[B, F or project], logits f32[B, H, C])."""
+    wide = wide_dtype(self.dtype)
+    xi = xi.astype(wide)
+
+    def dense(width, use_bias, name):
+      return nn.Dense(width, use_bias=use_bias, dtype=wide, param_dtype=wide, name=name)(xi)
+
+    logits = [dense(self.classes, self.use_bias, name) for name in head_names(self.heads)]
+    projected = self.project and self.project != xi.shape[-1]
+    embedding = dense(self.project, False, "project") if projected else xi
+    return embedding, jnp.stack(logits, axis=1)

@@ -1,0 +1,40 @@
+"""A multi-layer perceptron: the model of quick runs and of identities that must hold exactly."""
+
+import jax.numpy as jnp
+from flax import linen as nn
+
+from kdjax.models.heads import Heads
+from kdjax.models.layers import norm, wide_dtype
+from kdjax.types import ModelOut
+
+
+class Model(nn.Module):
+  """Dense-norm-activation per entry of `hidden`; the last one's output is the embedding."""
+
+  classes: int
+  heads: int
+  norm: str
+  dtype: str
+  project: int
+  hidden: tuple[int, ...]
+  activation: str
+  axes: tuple = ("data",)
+
+  choices = {"activation": ("tanh", "relu")}
+
+  @nn.compact
+  def __call__(self, images, train, mask=None):
+    """images f32[B, h, w, c], mask f32[B] or None -> ModelOut."""
+    activation, gain = {"tanh": (nn.tanh, 1.0), "relu": (nn.relu, 2.0)}[self.activation]
+    dense = dict(
+      use_bias=self.norm == "none",
+      dtype=jnp.dtype(self.dtype),
+      param_dtype=wide_dtype(self.dtype),
+      kernel_init=nn.initializers.variance_scaling(gain, "fan_in", "normal"),
+    )
+    x = images.reshape(images.shape[0], -1)
+    for width in self.hidden:
+      x = nn.Dense(width, **dense)(x)
+      x = activation(norm(self.norm, self.dtype, self.axes)(x, train, mask))
+    heads = Heads(self.classes, self.heads, self.dtype, self.project, name="heads")
+    return ModelOut(*heads(x), {})

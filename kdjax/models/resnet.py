@@ -1,0 +1,110 @@
+"""ResNet-18, -34 and -50 (He et al., "Deep Residual Learning for Image Recognition", CVPR 2016).
+
+As torchvision's: the bottleneck's stride is on its 3x3 convolution, no scale starts at zero.
+https://arxiv.org/abs/1512.03385
+"""
+
+import functools
+
+import jax.numpy as jnp
+from flax import linen as nn
+
+from kdjax.models.heads import Heads
+from kdjax.models.layers import ConvNorm, max_pool_3x3_s2, wide_dtype
+from kdjax.types import ModelOut
+
+
+def pad_shortcut(x, features, stride):
+  """Option A of He et al.: every stride-th pixel, the new channels zero; it has no parameters."""
+  return jnp.pad(x[:, ::stride, ::stride], ((0, 0),) * 3 + ((0, features - x.shape[-1]),))
+
+
+class Block(nn.Module):
+  """A residual block: two 3x3 convolutions, or 1x1, 3x3 and 1x1 to four times the width.
+
+  Where the shape changes, the shortcut is a 1x1 convolution with a norm ('projection') or 'pad'.
+  """
+
+  width: int
+  stride: int
+  bottleneck: bool
+  shortcut: str
+  norm: str
+  dtype: str
+  axes: tuple
+
+  @nn.compact
+  def __call__(self, x, train, mask):
+    """x [B, h, w, c] -> [B, ceil(h / stride), ceil(w / stride), width or 4 width]."""
+    common = dict(padding="same", norm=self.norm, dtype=self.dtype, axes=self.axes)
+    layer = functools.partial(ConvNorm, **common)
+    if self.bottleneck:
+      layers = [(self.width, 1, 1), (self.width, 3, self.stride), (4 * self.width, 1, 1)]
+    else:
+      layers = [(self.width, 3, self.stride), (self.width, 3, 1)]
+    y, features = x, layers[-1][0]
+    for i, sizes in enumerate(layers):
+      y = layer(*sizes)(nn.relu(y) if i else y, train, mask)
+    if self.shortcut == "pad":
+      x = pad_shortcut(x, features, self.stride)
+    elif x.shape != y.shape:
+      x = layer(features, 1, self.stride, name="shortcut")(x, train, mask)
+    return nn.relu(x + y)
+
+
+def stages(x, train, mask, block, counts, widths):
+  """Runs the stages of a residual network inside a module's `__call__`.
+
+  Args:
+    x: [B, h, w, c], the stem's output, in the compute dtype.
+    train, mask: as the model's.
+    block: (width, stride, name=) -> Block.
+    counts, widths: blocks and width of every stage; all stages but the first halve the image.
+
+  Returns:
+    {'stem': x, 'stage1': ..., ...}, in order.
+  """
+  features = {"stem": x}
+  for i, (count, width) in enumerate(zip(counts, widths, strict=True), 1):
+    for j in range(1, count + 1):
+      stride = 2 if i > 1 and j == 1 else 1
+      x = block(width, stride, name=f"stage{i}_block{j}")(x, train, mask)
+    features[f"stage{i}"] = x
+  return features
+
+
+class Model(nn.Module):
+  """A ResNet whose stem is the ImageNet one (7x7, stride 2, max-pool) or 'small' (3x3, stride 1).
+
+  `remat` keeps only the blocks' inputs for the backward pass and computes the rest again. Features:
+  'stem', 'stage1' to 'stage4', in the compute dtype.
+  """
+
+  classes: int
+  heads: int
+  norm: str
+  dtype: str
+  project: int
+  depth: int
+  stem: str
+  remat: bool
+  axes: tuple = ("data",)
+
+  choices = {"depth": (18, 34, 50), "stem": ("imagenet", "small")}
+
+  @nn.compact
+  def __call__(self, images, train, mask=None):
+    """images f32[B, h, w, c], mask f32[B] or None -> ModelOut."""
+    common = dict(norm=self.norm, dtype=self.dtype, axes=self.axes)
+    if self.stem == "imagenet":
+      x = nn.relu(ConvNorm(64, 7, 2, "same", **common, name="stem")(images, train, mask))
+      x = max_pool_3x3_s2(x)
+    else:
+      x = nn.relu(ConvNorm(64, 3, 1, "same", **common, name="stem")(images, train, mask))
+    kind = nn.remat(Block, static_argnums=(2,)) if self.remat else Block  # 2: train
+    block = functools.partial(kind, bottleneck=self.depth == 50, shortcut="projection", **common)
+    counts = (2, 2, 2, 2) if self.depth == 18 else (3, 4, 6, 3)
+    features = stages(x, train, mask, block, counts, (64, 128, 256, 512))
+    x = features["stage4"].mean((1, 2), dtype=wide_dtype(self.dtype))
+    heads = Heads(self.classes, self.heads, self.dtype, self.project, name="heads")
+    return ModelOut(*heads(x), features)

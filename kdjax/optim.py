@@ -1,0 +1,87 @@
+"""Optimisers without a learning rate, and the schedules that supply it.
+
+An update is, in this order: clip by the client's global norm, weight decay on kernels only, then
+momentum or Adam; the loop multiplies by the learning rate of the position.
+"""
+
+import inspect
+import math
+
+import jax
+import optax
+
+from kdjax.types import ConfigError
+
+
+def _kernels(params):
+  """True for the weights that decay: those called `kernel`, not biases or normalisation."""
+  return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key == "kernel", params)
+
+
+def _before(clip, weight_decay):
+  steps = [optax.clip_by_global_norm(clip)] if clip else []
+  return steps + ([optax.add_decayed_weights(weight_decay, _kernels)] if weight_decay else [])
+
+
+def sgd(*, momentum, nesterov, weight_decay, clip):
+  """SGD with momentum; `clip` 0 clips nothing."""
+  return optax.chain(*_before(clip, weight_decay), optax.trace(momentum, nesterov))
+
+
+def adam(*, b1, b2, eps, amsgrad, weight_decay, clip):
+  """Adam; with `amsgrad` optax's variant, which maximises bias-corrected second moments."""
+  scale = (optax.scale_by_amsgrad if amsgrad else optax.scale_by_adam)(b1, b2, eps)
+  return optax.chain(*_before(clip, weight_decay), scale)
+
+
+OPTIMISERS = {"sgd": sgd, "adam": adam}
+
+
+def constant(lr, warmup):
+  """`lr` throughout, after `warmup` batches of linear rise."""
+  return lambda count, total: lr * _rise(count, warmup)
+
+
+def cosine(lr, warmup):
+  """From `lr` to 0 along half a cosine over the run's batches, after `warmup` of linear rise."""
+
+  def at(count, total):
+    progress = (count - warmup) / max(total - warmup, 1)
+    fall = 0.5 * (1 + math.cos(math.pi * min(max(progress, 0.0), 1.0)))
+    return lr * _rise(count, warmup) * fall
+
+  return at
+
+
+def _rise(count, warmup):
+  return min((count + 1) / warmup, 1.0) if warmup else 1.0
+
+
+SCHEDULES = {"constant": constant, "cosine": cosine}
+
+
+def make(*, name, lr, schedule, warmup, **arguments):
+  """The optimiser and schedule of `config.optim`.
+
+  Args:
+    name: an entry of `OPTIMISERS`, whose signature names the other arguments.
+    lr: the highest learning rate.
+    schedule: an entry of `SCHEDULES`.
+    warmup: batches.
+
+  Returns:
+    (optax.GradientTransformation without a learning rate, (count, total) -> learning rate).
+
+  Raises:
+    ConfigError: for a name or an argument that does not exist.
+  """
+  if name not in OPTIMISERS:
+    raise ConfigError("optim.name", name, "must be one of " + ", ".join(OPTIMISERS))
+  if schedule not in SCHEDULES:
+    raise ConfigError("optim.schedule", schedule, "must be one of " + ", ".join(SCHEDULES))
+  accepted = set(inspect.signature(OPTIMISERS[name]).parameters)
+  for key in accepted ^ set(arguments):
+    state = "is missing" if key in accepted else "is unknown"
+    right = f"optim {name!r} takes {', '.join(sorted(accepted))}"
+    raise ConfigError(f"optim.{key}", arguments.get(key), f"{state}: {right}")
+  return OPTIMISERS[name](**arguments), SCHEDULES[schedule](lr, warmup)

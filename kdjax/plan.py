@@ -1,0 +1,149 @@
+"""What an experiment would cost, without its data and without running it."""
+
+import io
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from kdjax import experiment, program, schedule
+from kdjax.core.messages import nbytes
+
+UNROLL = {"map": "unroll", "steps_per_dispatch": 1}  # its FLOPs can be counted: it has no loop
+
+
+def describe(config):
+  """The plan as text.
+
+  Args:
+    config: ConfigDict.
+
+  Raises:
+    ConfigError: for whatever in the config cannot work.
+  """
+  config = experiment.plain(config)
+  planned = experiment.build(config, described=True)
+  return render(planned, costs(planned), counted_flops(config))
+
+
+def counted_flops(config):
+  """{phase: FLOPs of one call on all devices}, two a multiply-add, as XLA counts them."""
+  mesh = {**config["mesh"], **UNROLL}
+  unrolled = experiment.build({**config, "mesh": mesh}, described=True)
+  devices = unrolled.env.mesh.size
+  return {
+    visit.phase.name: devices * lower(unrolled, visit).cost_analysis().get("flops", 0.0)
+    for visit in first_visits(unrolled)
+  }
+
+
+def costs(planned):
+  """{phase: (bytes of temporaries per device, examples per call)}, from compiling each program."""
+  out = {}
+  for visit in first_visits(planned):
+    feed = visit.phase.feed
+    examples = planned.env.clients * (feed.private + feed.public) if feed else 0
+    memory = lower(planned, visit).compile().memory_analysis()
+    out[visit.phase.name] = (memory.temp_size_in_bytes, examples)
+  return out
+
+
+def first_visits(planned):
+  """The first visit of every phase."""
+  return tuple({v.number: v for v in reversed(planned.visits)}.values())[::-1]
+
+
+def lower(planned, visit):
+  """A phase's program, lowered for abstract arguments."""
+  total = schedule.totals(planned.visits)[visit.number]
+  arguments = jax.tree.map(_shape, abstract_inputs(planned, visit, total))
+  return program.build(planned, visit.phase).lower(planned.template(), *arguments, {})
+
+
+def abstract_inputs(planned, visit, total):
+  """`program.inputs` of a data set that is not there: indices from it, images by shape alone."""
+  batches, nows, count = program.inputs(planned, visit, 0, 1, total, images=False)
+  image = lambda half: half._replace(
+    image=jax.ShapeDtypeStruct((*half.index.shape, *planned.source.train.shape), jnp.uint8)
+  )
+  sides = (halves and tuple(map(image, halves)) for halves in batches)
+  return type(batches)(*sides), nows, count
+
+
+def _shape(x):
+  return jax.ShapeDtypeStruct(x.shape, x.dtype)
+
+
+def render(planned, costs, flops):
+  """The plan's tables as text."""
+  env, config = planned.env, planned.config
+  template = planned.template()
+  console = Console(file=io.StringIO(), width=88)
+  title = f"Plan: {config['algorithm']} on {config['source']}"
+  table = Table(title=title, show_header=False, title_justify="left")
+  add = lambda name, value: table.add_row(name, value)
+  mesh = env.mesh.shape
+  kind = jax.devices()[0].platform
+  add("clients", f"{env.K} a replica, {env.R} replica(s)")
+  for g, cohort in enumerate(env.cohorts):
+    size = sum(x.size for x in jax.tree.leaves(env.templates[g].params))
+    add(f"parameters, {cohort.name}", f"{size:,} a client, {len(cohort.ids)} client(s)")
+  add("mesh", f"client {mesh['client']} x data {mesh['data']} ({kind}), map {env.how}")
+  add("training batches", f"{planned.batches:,}")
+  spread = env.private_sizes
+  add("private examples", f"{spread.min():,} to {spread.max():,} a client")
+  add("public examples", f"{env.public_sizes[0]:,}")
+  parts = {
+    "parameters and statistics": [(c.params, c.model_state) for c in template.clients],
+    "optimiser": [c.opt_state for c in template.clients],
+    "pool or method's own": template.local,
+  }
+  for name, tree in parts.items():
+    add(f"{name}, per device", human(nbytes(tree) / mesh["client"]))
+  add("server, per device", human(nbytes(template.server)))
+  sets = {id(s): s for s in planned.sets.values()}.values()
+  bytes_of_sets = sum(len(s.labels) * int(np.prod(s.shape)) for s in sets)
+  fits = bytes_of_sets <= config["source_resident_bytes"]
+  where = "resident on every device" if fits else "read as needed"
+  add("data as uint8", f"{human(bytes_of_sets)}, {where}")
+  sent = schedule.bytes_sent(planned.algorithm, planned.visits, planned.visits[-1].start + 1)
+  for kind, total in sent.items():
+    add(f"sent over the run, {kind}", f"{human(total)} ({total / planned.batches:,.0f} bytes a batch)")
+  console.print(table)
+  console.print(phase_table(planned, costs, flops))
+  return console.file.getvalue().rstrip()
+
+
+def phase_table(planned, costs, flops):
+  """A row a phase: FLOPs, temporaries, and what the input must deliver."""
+  rate = planned.config["mesh"]["device_tflops"] * 1e12
+  caption = f"time and images/s at {rate / 1e12:g} TFLOP/s sustained per device (mesh.device_tflops)"
+  table = Table(caption=caption, caption_justify="left")
+  for column in ("phase", "calls", "FLOP a call", "temporaries", "time", "images/s needed"):
+    table.add_column(column, justify="left" if column == "phase" else "right")
+  calls = schedule.totals(planned.visits)
+  for visit in first_visits(planned):
+    name = visit.phase.name
+    temporary, examples = costs[name]
+    seconds = flops[name] / (rate * planned.env.mesh.size)
+    needed = f"{examples / seconds:,.0f}" if examples and seconds else "-"
+    table.add_row(
+      name,
+      f"{calls[visit.number]:,}",
+      f"{flops[name]:.3e}",
+      human(temporary),
+      f"{seconds * calls[visit.number] / 3600:,.2f} h",
+      needed,
+    )
+  return table
+
+
+def human(n):
+  """Bytes in the largest unit that keeps the number above 1."""
+  for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
+    if n < 1024 or unit == "TiB":
+      return f"{n:,.0f} {unit}" if unit == "B" else f"{n:,.1f} {unit}"
+    n /= 1024
+  raise AssertionError

@@ -1,0 +1,111 @@
+"""Jitted programs of an experiment: one for each phase of its method, traced once."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import PartitionSpec as P
+
+from kdjax.core.clients import BATCH, STATE, sharded
+from kdjax.data import feed
+from kdjax.schedule import position
+from kdjax.types import Batch, Now
+
+
+def tables(experiment):
+  """The sets that are resident in memory, replicated to the devices: {half: u8[N, h, w, c]}."""
+  place = jax.sharding.NamedSharding(experiment.env.mesh, P())
+  arrays = {half: s.array for half, s in experiment.sets.items() if s.array is not None}
+  if arrays.get("public") is arrays.get("private") is not None:
+    one = jax.device_put(arrays["private"], place)
+    return dict.fromkeys(arrays, one)
+  return {half: jax.device_put(x, place) for half, x in arrays.items()}
+
+
+def dispatch_size(experiment, phase):
+  """Calls that one dispatch of a phase can hold; phases without a batch run one at a time."""
+  if phase.feed is None or not all(s.array is not None for s in experiment.sets.values()):
+    return 1
+  return experiment.steps_per_dispatch
+
+
+def build(experiment, phase):
+  """The program of one phase.
+
+  Returns:
+    A jitted (state, batches, nows, count, tables) -> (state, aux of the last call). `batches` and
+    `nows` have a leading axis of `dispatch_size`, of which the first `count` are run; `state` is
+    donated. The number of calls is a traced value: however they are cut into dispatches, it is one
+    program and the same bits.
+  """
+  env = experiment.env
+
+  def step(state, batch, now, tables):
+    if phase.feed is not None:
+      batch = feed.materialise(
+        env, phase, tables, batch, now, experiment.augment, experiment.preprocess
+      )
+    state, aux = phase.step(state, batch, now)
+    return state._replace(step=state.step + 1), aux
+
+  def at(tree, i):
+    return jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, i, keepdims=False), tree)
+
+  def many(state, batches, nows, count, tables):
+    def body(i, carry):
+      return step(carry[0], at(batches, i), at(nows, i), tables)
+
+    shapes = jax.eval_shape(lambda: body(0, (state, None)))
+    aux = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes[1])
+    return jax.lax.fori_loop(0, count, body, (state, aux))
+
+  def single(state, batches, nows, count, tables):
+    first = lambda tree: jax.tree.map(lambda x: x[0], tree)
+    return step(state, first(batches), first(nows), tables)
+
+  fn = single if dispatch_size(experiment, phase) == 1 else many
+  specs = (STATE, P(None, *BATCH), P(), P(), P())
+  return jax.jit(sharded(env, fn, specs, (STATE, P("client"))), donate_argnums=0)
+
+
+def inputs(experiment, visit, start, count, total, *, images=True):
+  """Host-side arguments of one dispatch: calls start .. start + count of a visit.
+
+  Args:
+    experiment: Experiment.
+    visit: schedule.Visit.
+    start, count: calls of the visit.
+    total: calls of the phase in the whole run.
+    images: whether to read the images of sets that are not resident.
+
+  Returns:
+    (batches, nows, count): NumPy arrays, padded along the first axis to `dispatch_size`.
+  """
+  size = dispatch_size(experiment, visit.phase)
+  at = [position(visit, i, total) for i in range(start, start + count)]
+  nows = [_now(visit.phase, pos) for pos in at]
+  batches = [_batch(experiment, visit.phase, pos, images) for pos in at]
+  pad = functools.partial(_stack, size=size)
+  return jax.tree.map(pad, *batches), jax.tree.map(pad, *nows), np.int32(count)
+
+
+def _stack(*leaves, size):
+  stacked = np.stack(leaves)
+  if len(leaves) == size:
+    return stacked
+  return np.concatenate([stacked, np.zeros((size - len(leaves), *stacked.shape[1:]), stacked.dtype)])
+
+
+def _now(phase, pos):
+  numbers = [np.int32(n) for n in (pos.step, pos.count, pos.round, pos.i)]
+  return Now(*numbers, np.float32(phase.lr(pos)), jax.tree.map(np.asarray, phase.args(pos)))
+
+
+def _batch(experiment, phase, pos, images):
+  if phase.feed is None:
+    return Batch(None, None)
+  halves = experiment.streams.batch(phase.feed, phase.name, pos)
+  if images:
+    halves = feed.with_images(halves, experiment.sets)
+  return feed.by_cohort(halves, experiment.env.cohorts)

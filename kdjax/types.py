@@ -1,0 +1,153 @@
+"""The axis letters and every dataclass that two files share.
+
+Axis letters, used in every docstring and shape comment:
+
+  K    clients of one replica       R    replicas: seeds of the same ensemble, run side by side
+  K_g  clients of one cohort, all replicas, in a device's own share where code runs on a device
+  B    private examples per client and step         U    public examples per client and step
+  H    heads: 0 is the main head, 1.. the auxiliary ones          C    classes
+  F    embedding width              P    pool slots per client (the paper's N_P)
+  D    teachers drawn per step (the paper's Delta)  L    length of a flattened snapshot
+  N    examples
+
+Clients are numbered replica by replica: client `k = replica * K + i` is client `i` of its replica.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+PyTree = Any
+
+
+class ConfigError(ValueError):
+  """Input that cannot work: names the key, its value, and what would be right."""
+
+  def __init__(self, key: str, value: Any, right: str):
+    self.key, self.value, self.right = key, value, right
+    super().__init__(f"{key} = {value!r}: {right}")
+
+
+class TrainingError(RuntimeError):
+  """Training cannot go on; says which client, when, and what to try."""
+
+
+class ModelOut(NamedTuple):
+  """What every model returns for a batch of N images."""
+
+  embedding: Any  # f32[N, F], the input of the heads (projected, where the config asks for it)
+  logits: Any  # f32[N, H, C]
+  features: dict[str, Any]  # named intermediates
+
+
+@dataclasses.dataclass(frozen=True)
+class Cohort:
+  """Clients that run the same program; static, never traced."""
+
+  name: str  # as the config spells it
+  model: Any  # flax.linen.Module: (images, train, mask) -> ModelOut
+  tx: Any  # optax.GradientTransformation without a learning rate
+  ids: tuple[int, ...]  # global client numbers, ascending
+
+
+class ClientState(NamedTuple):
+  """The clients of one cohort; every leaf is [K_g, ...]."""
+
+  params: PyTree
+  model_state: PyTree  # BatchNorm statistics
+  opt_state: PyTree
+
+
+class TrainState(NamedTuple):
+  """Everything that training changes; its four fields are the sharding specification."""
+
+  step: Any  # i32[], calls of phases so far: the position in the run
+  clients: tuple[ClientState, ...]  # over cohorts; sharded over the mesh's `client` axis
+  local: tuple[PyTree, ...]  # over cohorts, the method's own state; leaves [K_g, ...]
+  server: PyTree  # the method's global state, replicated
+
+
+class Half(NamedTuple):
+  """The private or the public half of a batch, for the clients of one cohort (or for one of them)."""
+
+  image: Any  # f32[K_g, B, h, w, c]; u8 or None before `feed.materialise`
+  label: Any  # i32[K_g, B]; -1 where there is none
+  index: Any  # i32[K_g, B], the example's place in the source
+  row: Any  # i32[K_g, B], the example's place in the client's own list
+  mask: Any  # f32[K_g, B], 0 where the example is padding
+  key: Any = None  # key[K_g], for what the model itself draws (dropout)
+
+
+class Batch(NamedTuple):
+  """One step's data: a tuple over cohorts for each half, or None where the phase asks for none."""
+
+  private: tuple[Half, ...] | None
+  public: tuple[Half, ...] | None
+
+
+class Now(NamedTuple):
+  """Where a step stands; traced, filled by the loop."""
+
+  step: Any  # i32[], calls of all phases before this one
+  count: Any  # i32[], batches that this phase has taken before
+  round: Any  # i32[], turns of the cycle completed
+  i: Any  # i32[], place within this visit of the phase
+  lr: Any  # f32[]
+  args: PyTree  # what `Phase.args` returned
+
+
+class Pos(NamedTuple):
+  """`Now` on the host: plain integers, a function of step, config and shard sizes."""
+
+  step: int
+  count: int
+  round: int
+  i: int
+  n: int  # steps of this visit
+  total: int  # batches that this phase takes in the whole run
+
+
+class Feed(NamedTuple):
+  """The data that one step of a phase receives."""
+
+  private: int = 0  # private examples per client
+  public: int = 0  # public examples per client
+  kind: str = "stream"  # 'stream': endless; 'epoch': whole passes, short clients rest at the end
+  epochs: int = 1  # passes per visit, for 'epoch'
+  common: bool = False  # every client of a replica receives the same public batch
+  sample: int = 0  # > 0: a fresh random subset of the public set, this large, every round
+
+
+class Phase(NamedTuple):
+  """One jitted program of a method and when it runs."""
+
+  name: str
+  step: Callable[[TrainState, Batch, Now], tuple[TrainState, PyTree]]
+  feed: Feed | None  # None: the phase takes no batch (a refresh, an average)
+  steps: int | None  # calls per visit; None: as many as the longest client's epochs
+  lr: Callable[[Pos], float] = lambda pos: 0.0
+  args: Callable[[Pos], PyTree] = lambda pos: ()  # traced values: graph, draws, drop-outs
+  sent: Callable[[Pos], dict[str, int]] = lambda pos: {}  # bytes received by kind, all replicas
+  publish: int = 0  # > 0: write every client's weights under pool/ after it; keep so many a client
+
+
+class Algorithm(NamedTuple):
+  """A method: its state, an optional prologue, and a cycle of phases that repeats."""
+
+  init: Callable[[tuple[ClientState, ...]], tuple[tuple[ClientState, ...], tuple, PyTree]]
+  cycle: tuple[Phase, ...]
+  predict: Callable[[TrainState, Any], dict[str, tuple]]  # {entry: logits [K_g, N, H, C] by cohort}
+  prologue: tuple[Phase, ...] = ()
+  start: Callable[[], dict[str, int]] = lambda: {}  # bytes received by kind before the first step
+
+
+@dataclasses.dataclass(frozen=True)
+class Shards:
+  """Who holds which example of the training source."""
+
+  private: tuple[np.ndarray, ...]  # over all R*K clients: ascending i64 places in the train set
+  public: tuple[np.ndarray, ...]  # over replicas: places in the public source
+  primary: tuple[tuple[int, ...], ...]  # over all R*K clients: their primary labels
+  label_counts: np.ndarray  # i64[R*K, C] of the private examples

@@ -1,0 +1,65 @@
+"""Using what was trained: a client's prediction function out of a run folder."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from kdjax import experiment, writer
+from kdjax.checkpoint import Checkpoints
+from kdjax.types import ConfigError
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+  """One trained client."""
+
+  heads: tuple[str, ...]
+  predict: Callable  # u8[N, h, w, c] -> {head: f32[N, C]} probabilities; pure, jitted
+
+
+def load(workdir, *, client, step=None):
+  """A client of a finished or interrupted run, without the run's data.
+
+  Args:
+    workdir: the run's folder.
+    client: its number, 0 .. R*K - 1, replica by replica.
+    step: the checkpoint to use, a training batch; None: the newest.
+
+  Returns:
+    Trained: `predict` takes images u8[N, h, w, c] as they are in the source, and applies the
+    preprocessing of the run's evaluation.
+
+  Raises:
+    ConfigError: for a folder without a checkpoint or a client that does not exist.
+  """
+  path = Path(workdir) / "config.json"
+  if not path.exists():
+    raise ConfigError("workdir", str(workdir), "holds no config.json: not a run's folder")
+  planned = experiment.build(writer.read_json(path)["config"], described=True, devices=jax.devices()[:1])
+  env = planned.env
+  if not 0 <= client < env.clients:
+    raise ConfigError("client", client, f"must lie in 0..{env.clients - 1}")
+  checkpoints = Checkpoints(workdir)
+  step = checkpoints.latest() if step is None else step
+  if step is None:
+    raise ConfigError("workdir", str(workdir), "holds no checkpoint")
+  template = planned.template()
+  shapes = tuple({"params": c.params, "model_state": c.model_state} for c in template.clients)
+  saved = checkpoints.restore_model(step, shapes)
+  checkpoints.close()
+  (g, cohort) = next((g, c) for g, c in enumerate(env.cohorts) if client in c.ids)
+  place = cohort.ids.index(client)
+  weights = jax.tree.map(lambda x: np.asarray(x[place]), saved[g])
+
+  @jax.jit
+  def predict(images):
+    seen = jax.vmap(planned.view)(jnp.asarray(images)).astype(env.dtype)
+    variables = {"params": weights["params"], **weights["model_state"]}
+    p = jax.nn.softmax(cohort.model.apply(variables, seen, train=False).logits)
+    return {head: p[:, h] for h, head in enumerate(env.heads)}
+
+  return Trained(env.heads, predict)

@@ -1,0 +1,77 @@
+"""From a model's name and arguments in a config to a model, or to a telling error."""
+
+import subprocess
+import sys
+
+import pytest
+
+from kdjax.models.build import build
+from kdjax.types import ConfigError
+
+SHARED = dict(norm="none", dtype="float32", project=0)
+MLP = SHARED | dict(hidden=(8,), activation="tanh")
+
+
+@pytest.mark.parametrize(
+  "name, changes, right",
+  [
+    ("mpl", {}, "one of cifar_resnet, cnn, fedmd, mlp, resnet"),
+    ("layers", {}, "one of cifar_resnet"),
+    ("no_such.package", {}, "no module 'no_such'"),
+    ("kdjax.no_such", {}, "no module 'kdjax.no_such'"),
+    ("kdjax.types:Net", {}, "defines no 'Net'"),
+    ("..", {}, "package.module:Net"),
+    ("mlp", {"width": 8}, "no argument of mlp; mlp takes classes: int, .*hidden"),
+    ("mlp", {"activation": None}, "of type str"),
+    ("mlp", {"activation": "gelu"}, r"activation is one of \('tanh', 'relu'\)"),
+    ("mlp", {"norm": "instance"}, "norm is one of"),
+    ("mlp", {"dtype": "float16"}, "dtype is one of"),
+    ("mlp", {"hidden": ()}, "a tuple of positive integers"),
+    ("mlp", {"hidden": (8, 0)}, "a tuple of positive integers"),
+    ("mlp", {"hidden": 8}, "a tuple of positive integers"),
+    ("mlp", {"project": -1}, "at least 0"),
+    ("mlp", {"project": True}, "of type int"),
+    ("mlp", {"classes": 1}, "at least 2"),
+    ("mlp", {"heads": 0}, "at least 1"),
+    ("cifar_resnet", {}, "depth is missing|no argument"),
+  ],
+)
+def test_wrong_models_are_refused_by_name(name, changes, right):
+  arguments = dict(classes=10, heads=1) | MLP | changes
+  with pytest.raises(ConfigError, match=f"(?s)clients = .*{right}"):
+    build(name, **arguments)
+
+
+def test_a_missing_argument_is_named():
+  with pytest.raises(ConfigError, match="activation is missing; mlp takes"):
+    build("mlp", classes=10, heads=1, **SHARED, hidden=(8,))
+
+
+def test_lists_are_tuples_and_axes_may_be_given():
+  model = build(
+    "mlp", classes=10, heads=1, **SHARED, hidden=[8, 4], activation="relu", axes=["client", "data"]
+  )
+  assert model.hidden == (8, 4) and model.axes == ("client", "data")
+  assert build("mlp", classes=10, heads=1, **SHARED, hidden=[8], activation="relu").axes == (
+    "data",
+  )
+
+
+def test_a_users_own_model(tmp_path, monkeypatch):
+  (tmp_path / "mine").mkdir()
+  (tmp_path / "mine" / "nets.py").write_text(
+    "from kdjax.models.mlp import Model\n"
+    "def wide(classes: int, heads: int, factor):\n"
+    "  return (classes, heads, factor)\n"
+  )
+  (tmp_path / "mine" / "broken.py").write_text("import a_package_that_is_not_there\n")
+  monkeypatch.syspath_prepend(tmp_path)
+  assert build("mine.nets", classes=3, heads=2, **MLP).heads == 2
+  assert build("mine.nets:wide", classes=3, heads=2, factor=1.5) == (3, 2, 1.5)
+  with pytest.raises(ModuleNotFoundError, match="a_package_that_is_not_there"):
+    build("mine.broken", classes=3, heads=2)
+
+
+def test_importing_the_package_loads_nothing():
+  program = "import kdjax.models, sys; sys.exit('jax' in sys.modules)"
+  assert subprocess.run([sys.executable, "-c", program]).returncode == 0

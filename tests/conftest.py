@@ -1,0 +1,13 @@
+"""Eight CPU devices, compiled quickly: the tests' programs are small, compiling them is what costs."""
+
+import os
+from pathlib import Path
+
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_backend_optimization_level=0"
+
+import jax  # noqa: E402, the flags come first
+
+jax.config.update("jax_num_cpu_devices", 8)
+cache = os.environ.get("JAX_COMPILATION_CACHE_DIR", Path.home() / ".cache" / "kdjax" / "tests")
+jax.config.update("jax_compilation_cache_dir", str(cache))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)

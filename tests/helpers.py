@@ -1,0 +1,82 @@
+"""What several test files build: a mesh, an Env without a config, and a model of one matrix."""
+
+import jax
+import numpy as np
+import optax
+from flax import linen as nn
+
+from kdjax.core import graph
+from kdjax.core.clients import Env
+from kdjax.types import ClientState, Cohort, ModelOut
+
+
+class Linear(nn.Module):
+  """Logits are `images @ w`; its only statistic counts the passes in training mode."""
+
+  classes: int
+  heads: int = 1
+
+  @nn.compact
+  def __call__(self, images, train, mask=None):
+    x = images.reshape(len(images), -1)
+    zeros = nn.initializers.zeros
+    w = self.param("w", zeros, (x.shape[1], self.heads * self.classes), x.dtype)
+    passes = self.variable("batch_stats", "passes", lambda: np.zeros((), x.dtype))
+    if train:
+      passes.value = passes.value + 1
+    return ModelOut(x, (x @ w).reshape(len(x), self.heads, self.classes), {})
+
+
+def make_mesh(client, data):
+  auto = (jax.sharding.AxisType.Auto,) * 2
+  devices = jax.devices()[: client * data]
+  return jax.make_mesh((client, data), ("client", "data"), auto, devices=devices)
+
+
+def make_env(
+  mesh=(1, 1),
+  cohorts=((0,),),
+  *,
+  seeds=(0,),
+  identity=None,
+  adjacency=None,
+  how="vmap",
+  tx=None,
+  image=(1, 1, 2),
+  classes=2,
+):
+  """An Env of linear models; `cohorts` lists each cohort's client numbers over all replicas."""
+  clients = sum(map(len, cohorts))
+  K = clients // len(seeds)
+  model, tx = Linear(classes), tx or optax.identity()
+  variables = model.init(jax.random.key(0), np.zeros((1, *image), np.float32), train=False)
+  stats = {"batch_stats": variables["batch_stats"]}
+  template = ClientState(variables["params"], stats, tx.init(variables["params"]))
+  adjacency = graph.complete(K) if adjacency is None else adjacency
+  return Env(
+    cohorts=tuple(Cohort("linear", model, tx, tuple(ids)) for ids in cohorts),
+    K=K,
+    seeds=seeds,
+    identity=tuple(range(K)) if identity is None else identity,
+    mesh=make_mesh(*mesh),
+    how=how,
+    graph=graph.Schedule(adjacency[None], 0),
+    private_sizes=np.full(clients, 10),
+    public_sizes=np.full(len(seeds), 10),
+    image=image,
+    classes=classes,
+    heads=("main",),
+    batch=4,
+    public_batch=4,
+    public_labels=False,
+    steps=100,
+    lr=lambda count, total: 0.1,
+    dtype="float32",
+    templates=(template,) * len(cohorts),
+    widths=(image[-1],) * len(cohorts),
+  )
+
+
+def near(p, n, sigmas=4):
+  """Half width of the interval that a frequency over n draws of probability p must fall into."""
+  return sigmas * np.sqrt(p * (1 - p) / n)

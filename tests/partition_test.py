@@ -1,0 +1,313 @@
+"""Who holds which example: sizes, distributions and refusals, for every kind of partition."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from kdjax.core.random import host_rng
+from kdjax.data import partition as p
+from kdjax.types import ConfigError
+
+LABELS = host_rng(0, "test labels").permutation(np.repeat(np.arange(10), 100))
+
+
+def partition(**changes):
+  settings = dict(
+    K=4,
+    classes=10,
+    public_share=0.1,
+    public_reuse=False,
+    public_separate=0,
+    kind="skew",
+    skew=100.0,
+    primary="random",
+    labels_per_client=3,
+    alpha=None,
+    counts=None,
+    batch=8,
+    seeds=(0,),
+  )
+  return p.partition(LABELS, LABELS, **(settings | changes))
+
+
+def members(shards):
+  return sorted(np.concatenate(shards.private).tolist())
+
+
+# Public and private
+
+
+def test_public_and_private_split_the_training_set():
+  public, private = p.public_private(1000, share=0.1, reuse=False, seed=3)
+  assert len(public) == 100 and public.dtype == np.int64
+  assert sorted([*public, *private]) == list(range(1000))
+  for places in (public, private):
+    assert np.all(np.diff(places) > 0)
+
+
+def test_public_reuse_keeps_all_examples_private():
+  public, private = p.public_private(50, share=1.0, reuse=True, seed=3)
+  np.testing.assert_array_equal(public, np.arange(50))
+  np.testing.assert_array_equal(private, np.arange(50))
+  public, private = p.public_private(50, share=0.2, reuse=True, seed=3)
+  assert len(public) == 10 and len(private) == 50
+
+
+def test_no_public_example_is_a_valid_split():
+  public, private = p.public_private(50, share=0, reuse=False, seed=3)
+  assert len(public) == 0 and len(private) == 50
+
+
+def test_public_share_is_drawn_uniformly():
+  counts = sum(
+    np.bincount(p.public_private(20, share=0.25, reuse=False, seed=s)[0], minlength=20)
+    for s in range(400)
+  )
+  assert abs(counts - 100).max() < 5 * np.sqrt(400 * 0.25 * 0.75)
+
+
+# Primary labels
+
+
+@pytest.mark.parametrize(
+  "K, per_client, classes",
+  [(8, 250, 1000), (5, 2, 10), (4, 3, 12), (10, 9, 10), (10, 10, 10), (6, 5, 10), (1, 10, 10)],
+)
+def test_even_gives_every_label_equally_many_clients(K, per_client, classes):
+  for seed in range(1 if classes == 1000 else 20):
+    primary = p.primary_labels(kind="even", K=K, classes=classes, per_client=per_client, seed=seed)
+    assert [len(set(labels)) for labels in primary] == [per_client] * K
+    assert all(list(labels) == sorted(labels) for labels in primary)
+    counts = np.bincount(np.concatenate(primary), minlength=classes)
+    np.testing.assert_array_equal(counts, K * per_client // classes)
+
+
+def test_even_pairs_clients_at_random():
+  pairs = set()
+  for seed in range(60):
+    primary = p.primary_labels(kind="even", K=4, classes=2, per_client=1, seed=seed)
+    pairs.add(tuple(labels[0] for labels in primary))
+  right = {x for x in itertools.product((0, 1), repeat=4) if sum(x) == 2}
+  assert pairs == right
+
+
+def test_random_primary_labels_leave_as_many_labels_alone_as_the_paper_says():
+  sizes = {"kind": "random", "K": 8, "classes": 1000, "per_client": 250}
+  primary = p.primary_labels(**sizes, seed=0)
+  assert [len(set(labels)) for labels in primary] == [250] * 8
+  clients = np.bincount(np.concatenate(primary), minlength=1000)
+  found = np.bincount(np.minimum(clients, 4), minlength=5)
+  share = np.array([0.10011, 0.26697, 0.31146, 0.20764, 0.11382])  # of Binomial(8, 1/4)
+  sigma = np.sqrt(1000 * share * (1 - share))
+  assert np.all(abs(found - 1000 * share) < 4 * sigma), found
+
+
+def test_explicit_primary_labels_are_taken_as_they_are():
+  labels = ((3, 1), (0,), ())
+  primary = p.primary_labels(kind=labels, K=3, classes=4, per_client=None, seed=0)
+  assert primary == ((1, 3), (0,), ())
+
+
+@pytest.mark.parametrize(
+  "kind, per_client, message",
+  [
+    ("random", 11, "labels = 11: 0 to 10"),
+    ("even", 3, "labels = 3: a multiple of 5, so that 4 clients"),
+    ("odd", 3, "primary = 'odd'"),
+    (((0,), (1,)), 1, "one tuple of labels for each of 4 clients"),
+    (((0,), (1,), (2,), (10,)), 1, "0 to 9"),
+    (((0, 0), (1,), (2,), (3,)), 1, "different labels"),
+    (None, 1, "primary = None"),
+    ("random", None, "labels = None"),
+  ],
+)
+def test_impossible_primary_labels_are_refused(kind, per_client, message):
+  with pytest.raises(ConfigError, match=message):
+    p.primary_labels(kind=kind, K=4, classes=10, per_client=per_client, seed=0)
+
+
+# Skew
+
+
+PRIMARY = ((0, 1), (1, 2), (1,), (), (), (), (), ())  # label 0 has one client, label 3 none
+
+
+def test_owner_probabilities_by_hand():
+  P = p.owner_probabilities(PRIMARY, classes=4, s=100)
+  np.testing.assert_allclose(P[0], [101 / 108] + [1 / 108] * 7, rtol=1e-12)
+  np.testing.assert_allclose(P[1], [101 / 308] * 3 + [1 / 308] * 5, rtol=1e-12)
+  np.testing.assert_allclose(P[3], [1 / 8] * 8, rtol=1e-12)
+
+
+def test_without_skew_every_owner_is_equally_likely():
+  np.testing.assert_array_equal(
+    p.owner_probabilities(PRIMARY, classes=4, s=0), np.full((4, 8), 1 / 8)
+  )
+
+
+def test_infinite_skew_is_the_limit():
+  P = p.owner_probabilities(PRIMARY, classes=4, s=float("inf"))
+  np.testing.assert_allclose(P, p.owner_probabilities(PRIMARY, classes=4, s=1e12), atol=1e-11)
+  np.testing.assert_array_equal(P[0], [1, 0, 0, 0, 0, 0, 0, 0])
+  np.testing.assert_array_equal(P[3], [1 / 8] * 8)
+
+
+def test_skewed_covers_every_place_once_and_follows_the_probabilities():
+  labels = np.repeat([0, 1, 3], 8000)
+  places = np.arange(0, 24000, 2)
+  parts = p.skewed(labels, places, primary=PRIMARY, s=100, classes=4, seed=1)
+  np.testing.assert_array_equal(np.sort(np.concatenate(parts)), places)
+  P = p.owner_probabilities(PRIMARY, classes=4, s=100)
+  for label in (0, 1, 3):
+    found = np.array([np.sum(labels[part] == label) for part in parts])
+    sigma = np.sqrt(4000 * P[label] * (1 - P[label]))
+    assert np.all(abs(found - 4000 * P[label]) < 4.5 * sigma), (label, found)
+
+
+def test_with_infinite_skew_only_primary_clients_own_a_label():
+  primary = ((9, 0), (1, 2), (3, 4, 5), ())  # 6, 7 and 8 are nobody's
+  shards = partition(primary=primary, skew=float("inf"), public_share=0.0)
+  counts = shards.label_counts
+  for label in (0, 1, 2, 3, 4, 5, 9):
+    owner = next(i for i, labels in enumerate(primary) if label in labels)
+    assert counts[owner, label] == 100
+  assert np.all(counts[:, 6:9] > 0)
+  assert shards.primary == ((0, 9), (1, 2), (3, 4, 5), ())
+
+
+# The other kinds
+
+
+def test_dirichlet_deals_every_class_out_and_leaves_nobody_with_less_than_ten():
+  for seed in range(10):
+    parts = p.dirichlet(LABELS, np.arange(1000), K=8, alpha=0.3, classes=10, seed=seed)
+    np.testing.assert_array_equal(np.sort(np.concatenate(parts)), np.arange(1000))
+    assert min(map(len, parts)) >= 10
+    counts = np.stack([np.bincount(LABELS[part], minlength=10) for part in parts])
+    # Who holds 125 gets no more: one class above is the most that can happen.
+    assert counts.sum(axis=1).max() < 125 + 100
+    full = counts.cumsum(axis=1)[:, :-1] >= 125
+    np.testing.assert_array_equal(counts[:, 1:][full], 0)
+
+
+@pytest.mark.parametrize("alpha", [1e-6, 1e6])
+def test_dirichlet_concentration(alpha):
+  parts = p.dirichlet(LABELS, np.arange(1000), K=5, alpha=alpha, classes=10, seed=0)
+  counts = np.stack([np.bincount(LABELS[part], minlength=10) for part in parts])
+  if alpha > 1:
+    assert abs(counts - 20).max() <= 2  # equal shares, up to rounding
+  else:
+    assert np.all((counts == 0) | (counts == 100))  # a class is one client's
+
+
+def test_equal_parts_differ_by_at_most_one():
+  parts = p.equal(np.arange(5, 108), K=4, seed=0)
+  assert sorted(map(len, parts)) == [25, 26, 26, 26]
+  np.testing.assert_array_equal(np.sort(np.concatenate(parts)), np.arange(5, 108))
+  assert any(np.any(np.diff(part) > 1) for part in parts)  # shuffled, not cut in order
+
+
+def test_table_hands_out_exactly_its_counts():
+  counts = np.zeros((4, 10), int)
+  counts[0, 0], counts[1, 0], counts[2, 3:5], counts[3, 9] = 60, 40, 7, 20
+  places = np.arange(1000)
+  parts = p.table(LABELS, places, counts=counts.tolist(), seed=0)
+  found = np.stack([np.bincount(LABELS[part], minlength=10) for part in parts])
+  np.testing.assert_array_equal(found, counts)
+  assert len(set(np.concatenate(parts))) == counts.sum()
+
+
+def test_table_counts_strata_and_not_labels():
+  strata = np.repeat(np.arange(4), 10)
+  parts = p.table(strata, np.arange(40), counts=((0, 5, 0, 0), (0, 0, 0, 10)), seed=0)
+  assert set(strata[parts[0]]) == {1} and len(parts[0]) == 5
+  np.testing.assert_array_equal(parts[1], np.arange(30, 40))
+
+
+def test_table_with_too_few_examples_names_class_and_client():
+  counts = ((90,) + (1,) * 9, (11,) + (1,) * 9)
+  with pytest.raises(ConfigError, match="counts = 101: class 0 has only 100 .* at client 1"):
+    p.table(LABELS, np.arange(1000), counts=counts, seed=0)
+  with pytest.raises(ConfigError, match="10 counts, 0 or more, for each client"):
+    p.table(LABELS, np.arange(1000), counts=((1, 2),), seed=0)
+
+
+# Whole partitions
+
+KINDS = {
+  "skew": {},
+  "dirichlet": {"kind": "dirichlet", "alpha": 0.5},
+  "equal": {"kind": "equal"},
+  "table": {"kind": "table", "counts": tuple((5,) * 10 for _ in range(4))},
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_private_sets_are_disjoint_ascending_and_hold_no_public_example(kind):
+  shards = partition(**KINDS[kind])
+  everyone = members(shards)
+  assert len(everyone) == len(set(everyone)) == (200 if kind == "table" else 900)
+  assert not set(everyone) & set(shards.public[0])
+  assert [part.dtype for part in shards.private] == [np.int64] * 4
+  assert all(np.all(np.diff(part) > 0) for part in (*shards.private, *shards.public))
+  counts = [[np.sum(LABELS[part] == label) for label in range(10)] for part in shards.private]
+  np.testing.assert_array_equal(shards.label_counts, counts)
+  assert shards.label_counts.dtype == np.int64
+  assert len(shards.primary) == 4 and len(shards.primary[0]) == (3 if kind == "skew" else 0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_replica_depends_on_its_own_seed_only(kind):
+  both = partition(seeds=(7, 8), **KINDS[kind])
+  for r, seed in enumerate((7, 8)):
+    alone = partition(seeds=(seed,), **KINDS[kind])
+    for a, b in zip(both.private[4 * r : 4 * r + 4], alone.private, strict=True):
+      np.testing.assert_array_equal(a, b)
+    np.testing.assert_array_equal(both.public[r], alone.public[0])
+    assert both.primary[4 * r : 4 * r + 4] == alone.primary
+    np.testing.assert_array_equal(both.label_counts[4 * r : 4 * r + 4], alone.label_counts)
+  assert both.private[0].tolist() != both.private[4].tolist()
+  assert both.public[0].tolist() != both.public[1].tolist()
+
+
+def test_reused_public_examples_stay_private():
+  shards = partition(public_share=1.0, public_reuse=True)
+  assert members(shards) == list(range(1000))
+  np.testing.assert_array_equal(shards.public[0], np.arange(1000))
+
+
+def test_a_separate_public_source_leaves_the_training_set_private():
+  shards = partition(public_separate=300, public_share=0.5)
+  assert members(shards) == list(range(1000))
+  assert len(shards.public[0]) == 150 and shards.public[0].max() < 300
+  whole = partition(public_separate=300, public_share=1.0)
+  np.testing.assert_array_equal(whole.public[0], np.arange(300))
+
+
+@pytest.mark.parametrize(
+  "changes, message",
+  [
+    ({"kind": "skewed"}, "partition = 'skewed'"),
+    ({"skew": -1.0}, "skew = -1.0"),
+    ({"skew": float("nan")}, "skew = nan"),
+    ({"skew": None}, "skew = None"),
+    ({"public_share": 1.5}, "public_share = 1.5: between 0 and 1"),
+    ({"public_share": 1.0}, "public_share = 1.0: below 1, or public_reuse"),
+    ({"kind": "dirichlet", "alpha": 0.0}, "alpha = 0.0"),
+    ({"kind": "dirichlet", "alpha": 1.0, "K": 100}, r"alpha = 1.0: .*seed 0.*100 clients"),
+    ({"kind": "table", "counts": ((1,) * 10,)}, "one row of counts for each of 4 clients"),
+    ({"kind": "table", "counts": None}, "counts = None"),
+    ({"kind": "equal", "batch": 226}, "batch = 226: at most 225: .*client 0 .* seed 0"),
+    ({"kind": "equal", "K": 901}, "partition = 'equal': client 900 gets no example with seed 0"),
+  ],
+)
+def test_what_cannot_be_handed_out_is_refused(changes, message):
+  with pytest.raises(ConfigError, match=message):
+    partition(**({"batch": 0} | changes))
+
+
+def test_an_empty_client_is_named_with_its_seed():
+  primary = ((0, 1, 2, 3), (4, 5, 6), (7, 8, 9), ())
+  with pytest.raises(ConfigError, match="client 3 gets no example with seed 5"):
+    partition(primary=primary, skew=float("inf"), seeds=(5,))
