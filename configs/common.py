@@ -37,7 +37,7 @@ def base():
   c.normalise = dict(mean=(0.5,), std=(0.5,))  # of pixels in 0..1
 
   # Who learns from whom; several kinds, separated by commas, take turns of `every` batches
-  c.graph = dict(kind="complete", every=0, island=2, degree=2, edges=())
+  c.graph = dict(kind="complete", every=0, island=2, degree=2, edges=(), seed=0)
 
   # Method
   c.algorithm = "separate"

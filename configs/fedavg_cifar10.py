@@ -1,6 +1,9 @@
-"""FedAvg on CIFAR-10: the upper baseline of mhd_cifar10.py, on the same split.
+"""FedAvg on CIFAR-10: the upper baseline.
 
-  python -m kdjax.main --config=configs/fedavg_cifar10.py --workdir=runs/fedavg_cifar10
+The experiment and the split of mhd_cifar10.py with another method.
+
+  python -m kdjax.main --config=configs/fedavg_cifar10.py \\
+      --workdir=runs/fedavg_cifar10
 """
 
 from configs import common, mhd_cifar10

@@ -1,6 +1,9 @@
-"""FedAvg on digits: the upper baseline of mhd_digits.py, on the same split.
+"""FedAvg on digits: the upper baseline.
 
-  python -m kdjax.main --config=configs/fedavg_digits.py --workdir=runs/fedavg_digits
+The experiment and the split of mhd_digits.py with another method.
+
+  python -m kdjax.main --config=configs/fedavg_digits.py \\
+      --workdir=runs/fedavg_digits
 """
 
 from configs import common, mhd_digits

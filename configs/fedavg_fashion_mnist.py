@@ -1,6 +1,9 @@
-"""FedAvg on Fashion-MNIST: the upper baseline of mhd_fashion_mnist.py, on the same split.
+"""FedAvg on Fashion-MNIST: the upper baseline.
 
-  python -m kdjax.main --config=configs/fedavg_fashion_mnist.py --workdir=runs/fedavg_fashion_mnist
+The experiment and the split of mhd_fashion_mnist.py with another method.
+
+  python -m kdjax.main --config=configs/fedavg_fashion_mnist.py \\
+      --workdir=runs/fedavg_fashion_mnist
 """
 
 from configs import common, mhd_fashion_mnist

@@ -44,7 +44,9 @@ def get_config():
   c.source = "cifar:cifar-100-binary?label=coarse"
   c.source_info = dict(train=50_000, test=10_000, image=(32, 32, 3), classes=20, resize=False)
   c.public_source = "cifar:cifar-10-batches-bin"
-  c.public_source_info = dict(train=50_000, test=10_000, image=(32, 32, 3), classes=10, resize=False)
+  c.public_source_info = dict(
+    train=50_000, test=10_000, image=(32, 32, 3), classes=10, resize=False
+  )
   c.public_share = 1.0
   c.public_labels = True
   c.partition = "table"

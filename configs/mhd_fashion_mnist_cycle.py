@@ -1,6 +1,6 @@
 """Transitive distillation on Fashion-MNIST; see mhd_digits_cycle.py and mhd_fashion_mnist.py.
 
-  python -m kdjax.main --config=configs/mhd_fashion_mnist_cycle.py --workdir=runs/fashion_cycle
+python -m kdjax.main --config=configs/mhd_fashion_mnist_cycle.py --workdir=runs/fashion_cycle
 """
 
 from configs import mhd_digits_cycle, mhd_fashion_mnist

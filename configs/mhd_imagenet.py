@@ -8,9 +8,9 @@ accelerators; `--plan` tells what it would take.
   python -m kdjax.main --config=configs/mhd_imagenet.py --workdir=...
 
 The paper's other rows, by override:
-  s = 0 (59.9 %)            --config.skew=0
-  MHD+ (63.4 %)             --config.public_share=1.0 --config.public_reuse=True --config.steps=180000
-  topologies (Fig. 6)       --config=configs/mhd_imagenet_topologies.py --config.graph.kind=cycle
+  s = 0 (59.9 %)   --config.skew=0
+  MHD+ (63.4 %)    --config.public_share=1.0 --config.public_reuse=True --config.steps=180000
+  topologies       --config=configs/mhd_imagenet_topologies.py --config.graph.kind=cycle
 """
 
 from configs import common
@@ -26,7 +26,7 @@ def get_config():
   c.public_batch = 512
 
   c.source = "tfds:imagenet2012"
-  # Decoded, the shorter side resized to 256 and cropped to the centre, then augmented on the device.
+  # Decoded, resized until it covers 256 x 256, cropped to the centre; augmented on the device.
   c.source_info = dict(
     train=1_281_167, test=50_000, image=(256, 256, 3), classes=1_000, resize=True
   )

@@ -1,6 +1,9 @@
-"""Separate training on CIFAR-10: the lower baseline of mhd_cifar10.py, on the same split.
+"""Separate training on CIFAR-10: the lower baseline.
 
-  python -m kdjax.main --config=configs/separate_cifar10.py --workdir=runs/separate_cifar10
+The experiment and the split of mhd_cifar10.py with another method.
+
+  python -m kdjax.main --config=configs/separate_cifar10.py \\
+      --workdir=runs/separate_cifar10
 """
 
 from configs import common, mhd_cifar10

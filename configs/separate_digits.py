@@ -1,6 +1,9 @@
-"""Separate training on digits: the lower baseline of mhd_digits.py, on the same split.
+"""Separate training on digits: the lower baseline.
 
-  python -m kdjax.main --config=configs/separate_digits.py --workdir=runs/separate_digits
+The experiment and the split of mhd_digits.py with another method.
+
+  python -m kdjax.main --config=configs/separate_digits.py \\
+      --workdir=runs/separate_digits
 """
 
 from configs import common, mhd_digits

@@ -1,6 +1,9 @@
-"""Separate training on Fashion-MNIST: the lower baseline of mhd_fashion_mnist.py, on the same split.
+"""Separate training on Fashion-MNIST: the lower baseline.
 
-  python -m kdjax.main --config=configs/separate_fashion_mnist.py --workdir=runs/separate_fashion_mnist
+The experiment and the split of mhd_fashion_mnist.py with another method.
+
+  python -m kdjax.main --config=configs/separate_fashion_mnist.py \\
+      --workdir=runs/separate_fashion_mnist
 """
 
 from configs import common, mhd_fashion_mnist

@@ -1,8 +1,11 @@
-"""Separate training on ImageNet: the lower baseline of mhd_imagenet.py, on the same split.
+"""Separate training on ImageNet: the lower baseline.
+
+The experiment and the split of mhd_imagenet.py with another method.
 
 Zhmoginov et al., CVPR 2023, Table 1: 25.1 % (s = 100), 46.3 % (s = 0). Not run by us.
 
-  python -m kdjax.main --config=configs/separate_imagenet.py --workdir=runs/separate_imagenet
+  python -m kdjax.main --config=configs/separate_imagenet.py \\
+      --workdir=runs/separate_imagenet
 """
 
 from configs import common, mhd_imagenet

@@ -1,6 +1,9 @@
-"""Separate training on Tiny ImageNet: the lower baseline of mhd_tiny_imagenet.py, on the same split.
+"""Separate training on Tiny ImageNet: the lower baseline.
 
-  python -m kdjax.main --config=configs/separate_tiny_imagenet.py --workdir=runs/separate_tiny_imagenet
+The experiment and the split of mhd_tiny_imagenet.py with another method.
+
+  python -m kdjax.main --config=configs/separate_tiny_imagenet.py \\
+      --workdir=runs/separate_tiny_imagenet
 """
 
 from configs import common, mhd_tiny_imagenet

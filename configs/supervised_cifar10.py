@@ -1,6 +1,9 @@
-"""Supervised training on CIFAR-10: one client holds all the private data of mhd_cifar10.py.
+"""Supervised training on CIFAR-10: one client holds all private data.
 
-  python -m kdjax.main --config=configs/supervised_cifar10.py --workdir=runs/supervised_cifar10
+The experiment of mhd_cifar10.py, pooled.
+
+  python -m kdjax.main --config=configs/supervised_cifar10.py \\
+      --workdir=runs/supervised_cifar10
 """
 
 from configs import common, mhd_cifar10

@@ -1,6 +1,9 @@
-"""Supervised training on digits: one client holds all the private data of mhd_digits.py.
+"""Supervised training on digits: one client holds all private data.
 
-  python -m kdjax.main --config=configs/supervised_digits.py --workdir=runs/supervised_digits
+The experiment of mhd_digits.py, pooled.
+
+  python -m kdjax.main --config=configs/supervised_digits.py \\
+      --workdir=runs/supervised_digits
 """
 
 from configs import common, mhd_digits

@@ -1,6 +1,9 @@
-"""Supervised training on Fashion-MNIST: one client holds all the private data of mhd_fashion_mnist.py.
+"""Supervised training on Fashion-MNIST: one client holds all private data.
 
-  python -m kdjax.main --config=configs/supervised_fashion_mnist.py --workdir=runs/supervised_fashion_mnist
+The experiment of mhd_fashion_mnist.py, pooled.
+
+  python -m kdjax.main --config=configs/supervised_fashion_mnist.py \\
+      --workdir=runs/supervised_fashion_mnist
 """
 
 from configs import common, mhd_fashion_mnist

@@ -1,6 +1,9 @@
-"""Supervised training on Tiny ImageNet: one client holds all the private data of mhd_tiny_imagenet.py.
+"""Supervised training on Tiny ImageNet: one client holds all private data.
 
-  python -m kdjax.main --config=configs/supervised_tiny_imagenet.py --workdir=runs/supervised_tiny_imagenet
+The experiment of mhd_tiny_imagenet.py, pooled.
+
+  python -m kdjax.main --config=configs/supervised_tiny_imagenet.py \\
+      --workdir=runs/supervised_tiny_imagenet
 """
 
 from configs import common, mhd_tiny_imagenet

@@ -106,8 +106,9 @@ def publish(workdir, state, cohorts, batches, keep):
         del weights["model_state"]
       for place, k in enumerate(cohort.ids):
         folder = Path(workdir).resolve() / "pool" / str(k)
+        folder.mkdir(parents=True, exist_ok=True)
+        others = {int(p.name) for p in folder.iterdir() if p.name.isdigit()} - {batches}
+        for old in sorted(others)[: len(others) + 1 - keep]:
+          shutil.rmtree(folder / str(old))
         one = jax.tree.map(lambda x, place=place: x[place], weights)
         saver.save(folder / str(batches), one, force=True)
-        saved = sorted((p for p in folder.iterdir() if p.name.isdigit()), key=lambda p: int(p.name))
-        for old in [p for p in saved if int(p.name) != batches][: len(saved) - keep]:
-          shutil.rmtree(old)

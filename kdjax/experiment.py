@@ -38,7 +38,7 @@ class Experiment:
   shards: Shards
   sets: dict  # half -> ImageSet
   source: sources.Source
-  augment: object  # (key, u8[h, w, c]) -> image, or None
+  augment: object  # (key, u8[h, w, c]) -> image
   preprocess: object  # image -> f32
   view: object  # u8[h, w, c] -> f32: what a model sees at test time
   visits: tuple[schedule.Visit, ...]
@@ -61,7 +61,9 @@ class Experiment:
 
   def state_sharding(self, state):
     """A NamedSharding for every leaf of a TrainState."""
-    place = lambda spec: lambda tree: jax.tree.map(lambda _: NamedSharding(self.env.mesh, spec), tree)
+    place = lambda spec: (
+      lambda tree: jax.tree.map(lambda _: NamedSharding(self.env.mesh, spec), tree)
+    )
     return TrainState(*(place(spec)(tree) for spec, tree in zip(STATE, state, strict=True)))
 
   def initialiser(self):
@@ -91,7 +93,9 @@ def initialiser(env, algorithm):
 
 def _init_clients(env, g):
   model, tx = env.cohorts[g].model, env.cohorts[g].tx
-  return jax.vmap(lambda key: _init_one(model, tx, key, env.image, env.dtype))(env.keys(g, "init", 0))
+  return jax.vmap(lambda key: _init_one(model, tx, key, env.image, env.dtype))(
+    env.keys(g, "init", 0)
+  )
 
 
 def _init_one(model, tx, key, image, dtype):
@@ -133,7 +137,7 @@ def build(config, *, described=False, devices=None, identity=None, data=None):
     identity=names,
     mesh=make_mesh(config, [len(c.ids) for c in cohorts], devices),
     how=_local_map(config["mesh"]["map"], templates),
-    graph=graph.make(K, seed=config["seed"], **config["graph"]),
+    graph=call(graph.make, K, key="graph", arguments=config["graph"]),
     private_sizes=np.array([len(x) for x in shards.private]),
     public_sizes=np.array([len(x) for x in shards.public]),
     image=image,
@@ -332,14 +336,12 @@ def _partition(config, source, public, K, seeds):
 
 
 def _images(config, shape):
-  """(augmentation or None, preprocess, view at test time, the image shape that models see)."""
+  """(augmentation, preprocess, view at test time, the image shape that models see)."""
   normalise = {k: tuple(v) for k, v in config["normalise"].items()}
   preprocess = functools.partial(augment.preprocess, **normalise)
   augmentation = augment.make(**config["augment"])
   image = jax.ShapeDtypeStruct(shape, jnp.uint8)
-  seen = shape
-  if augmentation is not None:
-    seen = jax.eval_shape(lambda x: augmentation(jax.random.key(0), x), image).shape
+  seen = jax.eval_shape(lambda x: augmentation(jax.random.key(0), x), image).shape
   view = preprocess
   if seen != shape:
     centre = augment.centre(seen[0])

@@ -13,6 +13,7 @@ from kdjax.experiment import FREE_ON_RESUME
 from kdjax.types import ConfigError, TrainingError
 
 DONE, PREEMPTED = 0, 42
+READERS = 8  # threads that read ahead where images are not resident
 
 
 def run(experiment, workdir, *, stop=lambda: False):
@@ -66,7 +67,9 @@ def claim(experiment, workdir):
     new = flat(experiment.config)
     for key in sorted(set(old) | set(new)):
       if key.split(".")[0] not in FREE_ON_RESUME and old.get(key) != new.get(key):
-        right = f"{workdir} was begun with {key} = {old.get(key)!r}; use another --workdir or that value"
+        right = (
+          f"{workdir} was begun with {key} = {old.get(key)!r}; use another --workdir or that value"
+        )
         raise ConfigError(key, new.get(key), right)
   elif workdir.exists() and not workdir.is_dir():
     raise ConfigError("workdir", str(workdir), "must be a folder")
@@ -125,20 +128,24 @@ class Run:
     self.tables = program.tables(experiment)
     self.began, self.images = time.time(), 0
     self.compile_seconds, self.pause_seconds = 0.0, 0.0  # pauses: evaluating, starting a save
-    self.evaluated, self.results = -1, None  # training batches at the last evaluation; what it found
+    self.evaluated, self.results = (
+      -1,
+      None,
+    )  # training batches at the last evaluation; what it found
 
   def train(self, state, stop):
     """Dispatches, and between them whatever is due: losses, evaluations, checkpoints, a stop."""
     experiment, config = self.experiment, self.experiment.config
     end = experiment.batches
     with writer.Progress(f"{config['algorithm']} on {config['source']}", end) as progress:
-      for visit, i, count in self.dispatches(int(state.step)):
-        state, aux, lr = self.advance(state, visit, i, count)
+      for (visit, i, count), arguments in self.feeds(int(state.step)):
+        state, aux = self.advance(state, visit, arguments)
         i, batches = i + count, visit.after(i + count)
         if visit.phase.publish:
           keep = visit.phase.publish
           checkpoint.publish(self.workdir, state, experiment.env.cohorts, batches, keep)
         if visit.phase.feed and due(batches, config["log_every"], end):
+          lr = arguments[1].lr[count - 1]
           progress.update(batches, **self.write_losses(visit, aux, lr, batches))
         if i < visit.n or visit.settled:
           if any(due(batches, every, end) for every, _ in experiment.evaluators.values()):
@@ -168,10 +175,25 @@ class Run:
         yield visit, i, count
         i += count
 
-  def advance(self, state, visit, i, count):
-    """Runs calls i .. i + count of a visit: (state, aux of the last call, its learning rate)."""
-    total = self.totals[visit.number]
-    arguments = program.inputs(self.experiment, visit, i, count, total)
+  def feeds(self, step):
+    """Dispatches with their inputs; images that are not resident are read some steps ahead."""
+    plan = list(self.dispatches(step))
+
+    def inputs(n):
+      visit, i, count = plan[n]
+      return program.inputs(self.experiment, visit, i, count, self.totals[visit.number])
+
+    if all(s.array is not None for s in self.experiment.sets.values()):
+      yield from ((dispatch, inputs(n)) for n, dispatch in enumerate(plan))
+      return
+    import grain  # imported where it is used: it takes a second
+
+    options = grain.ReadOptions(num_threads=READERS, prefetch_buffer_size=2 * READERS)
+    ahead = grain.MapDataset.range(len(plan)).map(lambda n: (inputs(n),)).to_iter_dataset(options)
+    yield from ((dispatch, arguments) for dispatch, (arguments,) in zip(plan, ahead, strict=True))
+
+  def advance(self, state, visit, arguments):
+    """Runs one dispatch of a visit: (state, aux of the last call)."""
     if visit.number not in self.programs:
       began = time.time()
       jitted = program.build(self.experiment, visit.phase)
@@ -180,8 +202,8 @@ class Run:
     state, aux = self.programs[visit.number](state, *arguments, self.tables)
     if visit.phase.feed:
       examples = visit.phase.feed.private + visit.phase.feed.public
-      self.images += count * self.experiment.env.clients * examples
-    return state, aux, arguments[1].lr[count - 1]
+      self.images += int(arguments[2]) * self.experiment.env.clients * examples
+    return state, aux
 
   def write_losses(self, visit, aux, lr, batches):
     """Writes the losses of this very step, means over clients; returns what the bar shows."""
@@ -191,7 +213,9 @@ class Run:
     for name in names:
       values = np.concatenate([cohort[name] for cohort in losses if name in cohort])
       if not np.isfinite(values).all():
-        where = [c.ids for c, x in zip(self.experiment.env.cohorts, losses, strict=True) if name in x]
+        where = [
+          c.ids for c, x in zip(self.experiment.env.cohorts, losses, strict=True) if name in x
+        ]
         client = np.concatenate(where)[~np.isfinite(values)][0]
         raise TrainingError(
           f"{name} of client {client} is not finite at step {batches}: "
@@ -201,7 +225,7 @@ class Run:
     speed = self.speed()
     numbers = {**means, "lr": float(lr), "images_per_second": speed}
     self.log.write(batches, visit.phase.name, numbers)
-    return {"loss": means["loss"], "images_per_second": speed}
+    return {k: v for k, v in numbers.items() if k in ("loss", "images_per_second")}
 
   def evaluate(self, state, batches):
     """Runs the evaluators, writes their means; returns the accuracy that the bar shows."""

@@ -18,7 +18,9 @@ from kdjax.types import ConfigError, TrainingError
 
 FAULT, BAD_INPUT = 1, 2
 FLAGS = flags.FLAGS
-_CONFIG = config_flags.DEFINE_config_file("config", None, "The experiment's file.", lock_config=True)
+_CONFIG = config_flags.DEFINE_config_file(
+  "config", None, "The experiment's file.", lock_config=True
+)
 flags.DEFINE_string("workdir", None, "The run's folder; an existing run is resumed.")
 flags.DEFINE_bool("plan", False, "Print what the run would cost, and stop; needs no data.")
 flags.DEFINE_integer("devices", 0, "Host devices to make of the CPU; with --plan, those described.")

@@ -60,21 +60,23 @@ def _rise(count, warmup):
 SCHEDULES = {"constant": constant, "cosine": cosine}
 
 
-def make(*, name, lr, schedule, warmup, **arguments):
+def make(**arguments):
   """The optimiser and schedule of `config.optim`.
 
   Args:
-    name: an entry of `OPTIMISERS`, whose signature names the other arguments.
-    lr: the highest learning rate.
-    schedule: an entry of `SCHEDULES`.
-    warmup: batches.
+    **arguments: `name`, an entry of `OPTIMISERS`, whose signature names further arguments; `lr`,
+      the highest learning rate; `schedule`, an entry of `SCHEDULES`; `warmup`, in batches.
 
   Returns:
     (optax.GradientTransformation without a learning rate, (count, total) -> learning rate).
 
   Raises:
-    ConfigError: for a name or an argument that does not exist.
+    ConfigError: for a name that does not exist, or an argument that is unknown or missing.
   """
+  for key in ("name", "lr", "schedule", "warmup"):
+    if key not in arguments:
+      raise ConfigError(f"optim.{key}", None, "is missing")
+  name, lr, schedule, warmup = map(arguments.pop, ("name", "lr", "schedule", "warmup"))
   if name not in OPTIMISERS:
     raise ConfigError("optim.name", name, "must be one of " + ", ".join(OPTIMISERS))
   if schedule not in SCHEDULES:

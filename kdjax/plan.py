@@ -108,9 +108,12 @@ def render(planned, costs, flops):
   fits = bytes_of_sets <= config["source_resident_bytes"]
   where = "resident on every device" if fits else "read as needed"
   add("data as uint8", f"{human(bytes_of_sets)}, {where}")
-  sent = schedule.bytes_sent(planned.algorithm, planned.visits, planned.visits[-1].start + 1)
+  end = planned.visits[-1].start + planned.visits[-1].n
+  sent = schedule.bytes_sent(planned.algorithm, planned.visits, end)
   for kind, total in sent.items():
-    add(f"sent over the run, {kind}", f"{human(total)} ({total / planned.batches:,.0f} bytes a batch)")
+    add(
+      f"sent over the run, {kind}", f"{human(total)} ({total / planned.batches:,.0f} bytes a batch)"
+    )
   console.print(table)
   console.print(phase_table(planned, costs, flops))
   return console.file.getvalue().rstrip()
@@ -119,7 +122,9 @@ def render(planned, costs, flops):
 def phase_table(planned, costs, flops):
   """A row a phase: FLOPs, temporaries, and what the input must deliver."""
   rate = planned.config["mesh"]["device_tflops"] * 1e12
-  caption = f"time and images/s at {rate / 1e12:g} TFLOP/s sustained per device (mesh.device_tflops)"
+  caption = (
+    f"time and images/s at {rate / 1e12:g} TFLOP/s sustained per device (mesh.device_tflops)"
+  )
   table = Table(caption=caption, caption_justify="left")
   for column in ("phase", "calls", "FLOP a call", "temporaries", "time", "images/s needed"):
     table.add_column(column, justify="left" if column == "phase" else "right")

@@ -94,7 +94,9 @@ def _stack(*leaves, size):
   stacked = np.stack(leaves)
   if len(leaves) == size:
     return stacked
-  return np.concatenate([stacked, np.zeros((size - len(leaves), *stacked.shape[1:]), stacked.dtype)])
+  return np.concatenate(
+    [stacked, np.zeros((size - len(leaves), *stacked.shape[1:]), stacked.dtype)]
+  )
 
 
 def _now(phase, pos):

@@ -37,11 +37,12 @@ def visits(algorithm: Algorithm, epoch_steps, *, steps: int, rounds: int) -> tup
   """
   if (steps > 0) == (rounds > 0):
     raise ConfigError("steps", steps, f"exactly one of steps and rounds (= {rounds}) is above 0")
-  if not any(p.feed for p in algorithm.cycle):
-    raise ConfigError("algorithm", algorithm.cycle[0].name, "no phase of its cycle takes a batch")
   phases = algorithm.prologue + algorithm.cycle
   lengths = [epoch_steps(p.feed) if p.steps is None else p.steps for p in phases]
   first = len(algorithm.prologue)
+  if not any(p.feed and n for p, n in zip(algorithm.cycle, lengths[first:], strict=True)):
+    right = "with rounds, no phase of this method's cycle takes a batch: count in steps"
+    raise ConfigError("steps", steps, right)
 
   def walk():
     yield from ((number, 0) for number in range(first))

@@ -70,7 +70,7 @@ class TrainState(NamedTuple):
 
 
 class Half(NamedTuple):
-  """The private or the public half of a batch, for the clients of one cohort (or for one of them)."""
+  """The private or public half of a batch, for the clients of one cohort (or one of them)."""
 
   image: Any  # f32[K_g, B, h, w, c]; u8 or None before `feed.materialise`
   label: Any  # i32[K_g, B]; -1 where there is none

@@ -1,11 +1,11 @@
-"""Eight CPU devices, compiled quickly: the tests' programs are small, compiling them is what costs."""
+"""Eight CPU devices, and quick compilation: that is what small programs cost."""
 
 import os
 from pathlib import Path
 
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_backend_optimization_level=0"
 
-import jax  # noqa: E402, the flags come first
+import jax
 
 jax.config.update("jax_num_cpu_devices", 8)
 cache = os.environ.get("JAX_COMPILATION_CACHE_DIR", Path.home() / ".cache" / "kdjax" / "tests")

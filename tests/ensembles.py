@@ -37,7 +37,9 @@ METHODS = {
 ONE_ARCHITECTURE = ("fedavg", "fedavg reset")  # methods that average weights
 
 
-def config(method="mhd pool", clients=((4, *MLP),), steps=8, norm="none", dtype="float64", **changes):
+def config(
+  method="mhd pool", clients=((4, *MLP),), steps=8, norm="none", dtype="float64", **changes
+):
   """A small config; `changes` replace top-level keys, or entries of `algo` as algo_KEY."""
   algorithm, algo = METHODS[method]
   c = common.base()
@@ -84,9 +86,7 @@ def build(c, *, data_=None, identity=None, mesh=1, how=None, **kwargs):
     c.mesh.map = how
   K = sum(n for n, *_ in c.clients)
   data_ = data_ or data(K, R=c.replicas)
-  return experiment.build(
-    c, data=data_, identity=identity, devices=jax.devices()[:mesh], **kwargs
-  )
+  return experiment.build(c, data=data_, identity=identity, devices=jax.devices()[:mesh], **kwargs)
 
 
 def train(e, state=None, calls=None):

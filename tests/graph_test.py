@@ -102,7 +102,6 @@ def test_errors_name_key_and_value(changes, key, value):
   assert f"{key} = {value!r}: " in str(error.value)
 
 
-# FAILS: `build` takes the length of each edge before it knows that it is a pair (TypeError).
 def test_a_single_pair_instead_of_a_list_of_pairs_is_refused():
   with pytest.raises(ConfigError) as error:
     graph.build("edges", 3, island=1, degree=0, edges=(0, 1), seed=0)

@@ -73,26 +73,30 @@ def test_fused_clients_equal_clients_run_one_by_one(model):
 
 @pytest.mark.parametrize("exchange", ["mhd pool", "mhd fresh"])
 def test_without_teachers_mhd_is_separate_training(exchange):
-  graph = dict(kind="none", every=0, island=2, degree=2, edges=())
+  graph = dict(kind="none", every=0, island=2, degree=2, edges=(), seed=0)
   mhd = ensembles.build(ensembles.config(exchange, norm="batch", graph=graph))
   alone = ensembles.build(ensembles.config("separate", norm="batch"))
   with_heads = ensembles.by_client(mhd, ensembles.train(mhd)[0])
   without = ensembles.by_client(alone, ensembles.train(alone)[0])
-  for (params, statistics), (expected, expected_statistics) in zip(with_heads, without, strict=True):
+  for (params, statistics), (expected, expected_statistics) in zip(
+    with_heads, without, strict=True
+  ):
     chex.assert_trees_all_close(_without_aux(params), expected, rtol=1e-10)
     chex.assert_trees_all_close(statistics, expected_statistics, rtol=1e-10)
 
 
 def _without_aux(tree):
-  return {k: _without_aux(v) for k, v in tree.items() if not k.startswith("aux")} if isinstance(
-    tree, dict
-  ) else tree
+  return (
+    {k: _without_aux(v) for k, v in tree.items() if not k.startswith("aux")}
+    if isinstance(tree, dict)
+    else tree
+  )
 
 
 @pytest.mark.parametrize("method", [m for m in ensembles.METHODS if m.startswith("mhd")])
 def test_nothing_flows_against_the_graph(method):
   """Islands {0, 1} and {2, 3}: other data in one leaves the other bit for bit alone (U10)."""
-  graph = dict(kind="islands", every=0, island=2, degree=2, edges=())
+  graph = dict(kind="islands", every=0, island=2, degree=2, edges=(), seed=0)
   teachers = dict(algo_teachers=1)
 
   def trained(changed):
@@ -100,9 +104,12 @@ def test_nothing_flows_against_the_graph(method):
     pixels = source.train.array.copy()
     for k in changed:
       pixels[shards.private[k]] = 255 - pixels[shards.private[k]]
-    train = ensembles.ImageSet(source.train.labels, source.train.strata, ensembles.IMAGE, pixels, None)
+    train = ensembles.ImageSet(
+      source.train.labels, source.train.strata, ensembles.IMAGE, pixels, None
+    )
     e = ensembles.build(
-      ensembles.config(method, graph=graph, **teachers), data_=(source._replace(train=train), shards)
+      ensembles.config(method, graph=graph, **teachers),
+      data_=(source._replace(train=train), shards),
     )
     return ensembles.by_client(e, ensembles.train(e)[0])
 
@@ -126,7 +133,7 @@ def test_permuting_clients_permutes_results(method):
   moved = [(place[a], place[b]) for a, b in edges]
 
   def trained(shards, identity, edges):
-    graph = dict(kind="edges", every=0, island=2, degree=2, edges=tuple(edges))
+    graph = dict(kind="edges", every=0, island=2, degree=2, edges=tuple(edges), seed=0)
     changes = dict(algo_teachers=1) if method.startswith("mhd") else {}
     c = ensembles.config(method, graph=graph, **changes)
     if method.startswith("fedavg"):
@@ -179,7 +186,7 @@ def test_clients_without_data_in_a_step_rest_entirely():
 
 def test_fewer_messages_than_teachers_are_counted_by_the_graph():
   """Fresh exchange on a chain of 4: three clients hear one teacher a step."""
-  graph = dict(kind="chain", every=0, island=2, degree=2, edges=())
+  graph = dict(kind="chain", every=0, island=2, degree=2, edges=(), seed=0)
   e = ensembles.build(ensembles.config("mhd fresh", graph=graph, dtype="float32"))
   sent = ensembles.schedule.bytes_sent(e.algorithm, e.visits, 8)
   U, m, C, F = 8, 2, ensembles.CLASSES, 8

@@ -3,20 +3,22 @@
 Li and Wang: FedMD: Heterogenous Federated Learning via Model Distillation, NeurIPS workshop 2019,
 https://arxiv.org/abs/1910.03581, Algorithm 1, with the details of the authors' code:
 
-  transfer  everyone trains on the labelled public set (if `public_labels`), then on its private data
-  consensus everyone's logits on a fresh random part of the public set, averaged
-  digest    everyone fits its logits to the consensus, mean absolute error
-  revisit   everyone trains on its own private data for a few epochs
+  transfer   everyone trains on the labelled public set (if `public_labels`), then on its own data
+  consensus  everyone's logits on a fresh random part of the public set, averaged
+  digest     everyone fits its logits to the consensus, mean absolute error
+  revisit    everyone trains on its own private data for a few epochs
 
 Departures: the number of pre-training epochs is fixed where the code stops early on a validation
 set; public examples of a round are drawn uniformly, not by label, so that no public label is used
 unless the config's `public_labels` says so; the consensus is taken in evaluation mode.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 
-from kdjax.algorithms.separate import cross_entropy, train_phase
+from kdjax.algorithms.separate import objective, train_phase
 from kdjax.core import losses
 from kdjax.core.clients import has_data, run, share, update
 from kdjax.types import Algorithm, ConfigError, Feed, Phase
@@ -58,17 +60,17 @@ def make(
 
   def public_step(state, batch, now):
     active = tuple(map(has_data, batch.public))
-    clients, aux = update(env, state.clients, supervised, batch.public, now.lr, active)
+    clients, aux = update(env, state.clients, objective, batch.public, now.lr, active)
     return state._replace(clients=clients), aux
 
-  def supervised(apply, params, half):
-    loss, model_state = cross_entropy(apply, params, half)
-    return loss, ({"loss": loss, "cross_entropy": loss}, model_state)
-
   def consensus(state, batch, now):
-    """Writes the mean logits of this batch into server[replica, row]; every client sees the same."""
+    """Writes this batch's mean logits into server[replica, row]; every client sees the same."""
+
+    def tell(model, client, half):
+      return run(model, client, half.image).logits[:, 0]
+
     said = tuple(
-      env.each(lambda client, half, c=c: run(c.model, client, half.image).logits[:, 0], client, half)
+      env.each(functools.partial(tell, c.model), client, half)
       for c, client, half in zip(env.cohorts, state.clients, batch.public, strict=True)
     )
     by_replica = (env.R, env.K)

@@ -143,9 +143,17 @@ def make(
     ConfigError: for a name that does not exist or sizes that cannot be.
   """
   check(
-    env, aux_heads=aux_heads, nu_emb=nu_emb, exchange=exchange, teachers=teachers,
-    pool_size=pool_size, refresh_every=refresh_every, top_k=top_k, target=target,
-    confidence=confidence, rho=rho,
+    env,
+    aux_heads=aux_heads,
+    nu_emb=nu_emb,
+    exchange=exchange,
+    teachers=teachers,
+    pool_size=pool_size,
+    refresh_every=refresh_every,
+    top_k=top_k,
+    target=target,
+    confidence=confidence,
+    rho=rho,
   )
   m = aux_heads
   predicts, embeds = nu_aux > 0 and m > 0, nu_emb > 0
@@ -156,7 +164,11 @@ def make(
 
   if exchange == "pool":
     ex = exchanges.pool(
-      env, speak, teachers=teachers, pool_size=pool_size, refresh_every=refresh_every,
+      env,
+      speak,
+      teachers=teachers,
+      pool_size=pool_size,
+      refresh_every=refresh_every,
       publish=publish,
     )
   else:
@@ -173,8 +185,14 @@ def make(
       keys = example_keys(d["noise"], len(taught))
       noise = jax.vmap(lambda k: jax.random.gumbel(k, (teachers + 1, m)), out_axes=1)(keys)
       each = aux_losses(
-        out.logits, p, valid, noise, target=target, include_self=include_self,
-        confidence=confidence, skip_confident=skip_confident,
+        out.logits,
+        p,
+        valid,
+        noise,
+        target=target,
+        include_self=include_self,
+        confidence=confidence,
+        skip_confident=skip_confident,
       )
       for k in range(m):
         aux[f"aux{k + 1}"] = share(each[:, k], taught)
@@ -219,8 +237,20 @@ def make(
   )
 
 
-def check(env, *, aux_heads, nu_emb, exchange, teachers, pool_size, refresh_every, top_k, target,
-          confidence, rho):
+def check(
+  env,
+  *,
+  aux_heads,
+  nu_emb,
+  exchange,
+  teachers,
+  pool_size,
+  refresh_every,
+  top_k,
+  target,
+  confidence,
+  rho,
+):
   """Raises ConfigError where `make`'s arguments cannot work together."""
 
   def one_of(key, value, allowed):

@@ -25,7 +25,7 @@ def cross_entropy(apply, params, half):
 
 
 def objective(apply, params, d):
-  """`separate`'s objective for `core.clients.update`; d is the private Half."""
+  """The objective of supervised training for `core.clients.update`; d is a Half with labels."""
   loss, model_state = cross_entropy(apply, params, d)
   return loss, ({"loss": loss, "cross_entropy": loss}, model_state)
 

@@ -188,6 +188,11 @@ def fresh(env, speak, *, teachers, top_k):
     return {kind: int(listening) * size for kind, size in kinds.items() if size}
 
   return Exchange(
-    init, ask, hear, common=True, steps=env.steps,
-    args=lambda pos: env.graph.at(pos.count), sent=heard_bytes,
+    init,
+    ask,
+    hear,
+    common=True,
+    steps=env.steps,
+    args=lambda pos: env.graph.at(pos.count),
+    sent=heard_bytes,
   )

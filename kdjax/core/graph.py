@@ -95,7 +95,8 @@ def build(kind, K, *, island, degree, edges, seed):
     return random_regular(K, degree, seed)
   if kind == "edges":
     for edge in edges:
-      if len(tuple(edge)) != 2 or not all(isinstance(v, int) for v in edge):
+      pair = isinstance(edge, list | tuple) and len(edge) == 2
+      if not pair or not all(isinstance(v, int) for v in edge):
         raise ConfigError("graph.edges", edge, "an edge is a pair (student, teacher)")
       if not all(0 <= v < K for v in edge):
         raise ConfigError("graph.edges", edge, f"client numbers must lie in 0..{K - 1}")
@@ -129,16 +130,13 @@ def make(K, *, kind, every, island, degree, edges, seed):
   Raises:
     ConfigError: see `build`; also where several graphs have no period or one graph has one.
   """
-  kinds = kind.split(",")
+  kinds = [k.strip() for k in kind.split(",")]
   if every < 0 or (len(kinds) > 1) != (every > 0):
     right = "the batches each graph holds: above 0 for several graphs, 0 for a single one"
     raise ConfigError("graph.every", every, right)
-  return Schedule(
-    np.stack(
-      [build(k.strip(), K, island=island, degree=degree, edges=edges, seed=seed) for k in kinds]
-    ),
-    every,
-  )
+  sizes = {"island": island, "degree": degree, "edges": edges}
+  graphs = [build(k, K, seed=seed + turn, **sizes) for turn, k in enumerate(kinds)]
+  return Schedule(np.stack(graphs), every)
 
 
 def distances(adjacency):

@@ -39,7 +39,8 @@ def accuracy_by_owner(accuracy, label_counts):
   """
   tested = ~np.isnan(accuracy[0])
   counts = np.asarray(label_counts, float)[:, tested]
-  pi = counts / counts.sum(1, keepdims=True)  # [K, C]
+  with np.errstate(invalid="ignore"):  # NaN for a client none of whose labels are tested
+    pi = counts / counts.sum(1, keepdims=True)  # [K, C]
   return accuracy[:, tested] @ pi.T
 
 

@@ -1,4 +1,4 @@
-"""Keys: every draw on the device is a function of (seed, purpose, step, client, place in the batch)."""
+"""Keys: every draw is a function of (seed, purpose, step, client, place in the batch)."""
 
 import zlib
 
@@ -40,5 +40,6 @@ def example_keys(key, n):
 
 def host_rng(*words):
   """A NumPy generator keyed by integers and purpose names, in this order."""
-  entropy = [purpose_id(w) if isinstance(w, str) else int(w) for w in words]
+  numbers = [purpose_id(w) if isinstance(w, str) else int(w) for w in words]
+  entropy = [len(numbers), *numbers]  # a missing word is not a zero
   return np.random.Generator(np.random.Philox(np.random.SeedSequence(entropy)))

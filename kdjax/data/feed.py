@@ -41,7 +41,7 @@ def materialise(env, phase, tables, batch, now, augment, preprocess):
     tables: {'private': u8[N, h, w, c], 'public': ...} of resident sets.
     batch: Batch of indices, or of u8 images where a set is not resident.
     now: Now.
-    augment: (key, u8[h, w, c]) -> image, or None.
+    augment: (key, u8[h, w, c]) -> image.
     preprocess: image -> f32[h, w, c].
 
   Returns:
@@ -55,8 +55,7 @@ def materialise(env, phase, tables, batch, now, augment, preprocess):
       keys = env.common_keys(g, f"{phase.name} {name} augment", now.count)
 
     def one(key, images):
-      if augment is not None:
-        images = jax.vmap(augment)(example_keys(key, len(images)), images)
+      images = jax.vmap(augment)(example_keys(key, len(images)), images)
       return jax.vmap(preprocess)(images).astype(env.dtype)
 
     return Half(

@@ -1,0 +1,63 @@
+"""Every config is an experiment that can be built and traced, without its data."""
+
+import importlib.util
+from pathlib import Path
+
+import jax
+import pytest
+
+from kdjax import experiment, plan, program, schedule
+
+FILES = sorted(p for p in (Path(__file__).parent.parent / "configs").glob("*.py"))
+NAMES = [p.stem for p in FILES if p.stem not in ("common", "__init__")]
+
+
+def load(name):
+  (path,) = [p for p in FILES if p.stem == name]
+  spec = importlib.util.spec_from_file_location(name, path)
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return module
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_config_builds_and_traces(name):
+  described = experiment.build(load(name).get_config(), described=True, devices=jax.devices()[:1])
+  totals = schedule.totals(described.visits)
+  for visit in plan.first_visits(described):
+    inputs = plan.abstract_inputs(described, visit, totals[visit.number])
+    arguments = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), inputs)
+    before = described.template()
+    after, _ = jax.eval_shape(program.build(described, visit.phase), before, *arguments, {})
+    shapes = lambda tree: [(x.shape, x.dtype) for x in jax.tree.leaves(tree)]
+    assert shapes(after) == shapes(before)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_docstring_tells_the_command_that_runs_it(name):
+  text = load(name).__doc__
+  assert f"--config=configs/{name}.py" in text and "--workdir=" in text
+
+
+def test_the_imagenet_experiment_is_the_papers():
+  """Zhmoginov et al., Section 4.1: 8 ResNet-34 clients, 250 random primary labels, s = 100."""
+  e = experiment.build(load("mhd_imagenet").get_config(), described=True, devices=jax.devices()[:1])
+  assert (e.env.K, e.batches, e.env.batch, e.env.public_batch) == (8, 60_000, 512, 512)
+  assert [len(p) for p in e.shards.primary] == [250] * 8
+  assert e.env.heads == ("main", "aux1", "aux2", "aux3", "aux4")
+  assert e.template().local[0].peer.shape == (8, 8)  # N_P = 8
+  assert {v.n for v in e.visits if v.phase.name == "train"} == {200}  # S_P
+  assert e.env.image == (224, 224, 3)
+  parameters = sum(x.size for x in jax.tree.leaves(e.env.templates[0].params))
+  assert parameters == 21_797_672 + 4 * (512 + 1) * 1_000  # a ResNet-34 and four more heads
+
+
+def test_a_plan_names_what_a_run_would_cost():
+  c = load("mhd_digits").get_config()
+  c.replicas, c.steps = 1, 40
+  text = plan.describe(c)
+  model = 64 * 64 + 64 + 64 * 64 + 64 + 64 * 32 + 32 + 4 * (32 * 10 + 10)
+  assert f"{model:,} a client" in text
+  sent = (5 * 4 + 2 * 5) * 4 * model  # four snapshots each at the start, then two refreshes
+  assert f"{plan.human(sent)} ({sent / 40:,.0f} bytes a batch)" in text
+  assert "train" in text and "refresh" in text

@@ -1,0 +1,163 @@
+"""Configs that cannot work are refused before any work, by key, value and what would be right."""
+
+import sys
+
+import ensembles
+import jax
+import numpy as np
+import pytest
+
+from configs import mhd_digits
+from kdjax import experiment
+from kdjax.types import ConfigError
+
+GRAPH = dict(kind="complete", every=0, island=2, degree=2, edges=(), seed=0)
+
+
+def digits(**changes):
+  c = mhd_digits.get_config()
+  c.replicas = 1
+  for key, value in changes.items():
+    target = c
+    *path, last = key.split("__")
+    for name in path:
+      target = target[name]
+    target[last] = value
+  return c
+
+
+BAD = [
+  (dict(labels=11), "labels", "10"),
+  (dict(labels=3), "labels", "even"),
+  (dict(algo__pool_size=2, algo__teachers=3), "algo.pool_size", "at least algo.teachers = 3"),
+  (dict(graph=GRAPH | dict(kind="edges", edges=((0, 5),))), "graph.edges", "0..4"),
+  (dict(graph=GRAPH | dict(kind="islands", island=3)), "graph.island", "divide"),
+  (dict(graph=GRAPH | dict(kind="ring")), "graph.kind", "cycle"),
+  (dict(graph=GRAPH | dict(kind="cycle,complete")), "graph.every", "above 0"),
+  (dict(batch=400), "batch", "client"),
+  (dict(public_share=1.5), "public_share", "1"),
+  (dict(skew=-1.0), "skew", "0"),
+  (dict(algorithm="mhdd"), "algorithm", "mhd"),
+  (dict(algo__exchange="pull"), "algo.exchange", "fresh"),
+  (dict(algo__top_k=3), "algo.top_k", "exchange='pool'"),
+  (dict(algo__exchange="fresh", algo__top_k=11), "algo.top_k", "10"),
+  (dict(algo__target="best"), "algo.target", "confident"),
+  (dict(algo__confidence="norm"), "algo.confidence", "margin"),
+  (dict(algo__rho="abs"), "algo.rho", "pseudo_huber"),
+  (dict(clients=((5, "mpl", {}),)), "clients", "mlp"),
+  (dict(clients=((5, "mlp", dict(hidden=(8,), activation="tan")),)), "clients", "tanh"),
+  (dict(clients=((5, "mlp", dict(width=8, activation="tanh")),)), "clients", "hidden"),
+  (dict(clients=(("five", "mlp", {}),)), "clients", "how many"),
+  (dict(steps=0), "steps", "exactly one"),
+  (dict(rounds=3), "steps", "exactly one"),
+  (dict(optim__name="sdg"), "optim.name", "sgd"),
+  (dict(optim__schedule="cosin"), "optim.schedule", "cosine"),
+  (dict(mesh__map="map"), "mesh.map", "scan"),
+  (dict(augment=dict(kind="mixup")), "augment.kind", "crop_flip"),
+  (dict(compare=("gossip",)), "compare", "compare_algo"),
+  (dict(source="digit"), "source", "digits"),
+  (dict(source="npz:/nowhere.npz"), "source", "/nowhere.npz"),
+  (dict(source_info__image=(28, 28, 1)), "source_info.image", "8"),
+  (dict(source_info__classes=11), "source_info.classes", "10"),
+  (dict(public_batch=0), "public_batch", "at least 1"),
+  (dict(evals=dict(acuracy=dict(every=1))), "evals", "accuracy"),
+  (dict(evals=dict(accuracy=dict(every=0, batch=8))), "evals.accuracy.every", "at least 1"),
+  (dict(algorithm="fedavg"), "algo.", "local_steps"),
+]
+
+
+@pytest.mark.parametrize("changes, key, right", BAD, ids=[str(c) for c, _, _ in BAD])
+def test_what_cannot_work_is_refused(changes, key, right):
+  with pytest.raises(ConfigError) as error:
+    experiment.build(digits(**changes), devices=jax.devices()[:1])
+  assert error.value.key.startswith(key), error.value
+  assert right in str(error.value)
+
+
+def test_a_batch_that_the_devices_do_not_divide_is_refused():
+  with pytest.raises(ConfigError, match="batch = 30.*multiple of 4"):
+    experiment.build(digits(batch=30), devices=jax.devices()[:4])
+
+
+def test_fedavg_of_two_architectures_is_refused():
+  two = ((2, *ensembles.MLP), (2, *ensembles.WIDE))
+  with pytest.raises(ConfigError, match="must be alike"):
+    ensembles.build(ensembles.config("fedavg", two))
+
+
+def test_embedding_distillation_between_widths_asks_for_a_projection():
+  two = (
+    (2, "mlp", dict(hidden=(8,), activation="tanh")),
+    (2, "mlp", dict(hidden=(9,), activation="tanh")),
+  )
+  with pytest.raises(ConfigError, match=r"\(8, 9\) differ: set model.project"):
+    ensembles.build(ensembles.config("mhd pool", two))
+  c = ensembles.config("mhd pool", two)
+  c.model.project = 8
+  e = ensembles.build(c)
+  assert e.env.widths == (8, 8)
+  ensembles.build(ensembles.config("mhd pool", two, algo_nu_emb=0.0))
+
+
+def test_an_infinite_skew_survives_the_run_folder():
+  c = digits(skew=float("inf"), primary="even")
+  plain = experiment.plain(c)
+  assert plain["skew"] == "inf" and experiment.plain(plain) == plain
+  e = experiment.build(c, devices=jax.devices()[:1])
+  for k, primary in enumerate(e.shards.primary):
+    assert set(np.flatnonzero(e.shards.label_counts[k])) == set(primary)
+
+
+def test_a_limit_takes_a_fixed_part_of_the_training_set():
+  sets = [
+    experiment.build(digits(limit=700, seed=s), devices=jax.devices()[:1]).source for s in (0, 1)
+  ]
+  assert [len(s.train.labels) for s in sets] == [700, 700] and len(sets[0].test.labels) == 360
+  np.testing.assert_array_equal(sets[0].train.array, sets[1].train.array)
+
+
+OWN = """
+import flax.linen as nn
+import numpy as np
+from kdjax.data.sources import ImageSet, Source
+from kdjax.models.heads import Heads
+from kdjax.types import ModelOut
+
+class Net(nn.Module):
+  classes: int
+  heads: int
+  width: int
+
+  @nn.compact
+  def __call__(self, images, train, mask=None):
+    x = nn.relu(nn.Dense(self.width)(images.reshape(len(images), -1)))
+    embedding, logits = Heads(self.classes, self.heads, "float32", 0)(x)
+    return ModelOut(embedding, logits, {})
+
+def two_shades():
+  def split(n):
+    label = np.arange(n) % 2
+    images = np.zeros((n, 4, 4, 1), np.uint8) + 200 * label[:, None, None, None].astype(np.uint8)
+    return ImageSet(label, label, (4, 4, 1), images, None)
+  return Source("two shades", split(200), split(50), 2)
+"""
+
+
+def test_a_users_own_model_and_source_by_dotted_path(tmp_path, monkeypatch):
+  (tmp_path / "my_work.py").write_text(OWN)
+  monkeypatch.syspath_prepend(tmp_path)
+  c = digits(
+    source="my_work:two_shades",
+    source_info=dict(train=200, test=50, image=(4, 4, 1), classes=2, resize=False),
+    clients=((2, "my_work:Net", dict(width=8)),),
+    model=dict(),
+    labels=1,
+    batch=8,
+    public_batch=8,
+    steps=30,
+  )
+  e = experiment.build(c, devices=jax.devices()[:1])
+  state, _ = ensembles.train(e)
+  (result,) = e.evaluators["accuracy"][1](state)
+  assert np.mean(result["private_accuracy"]["main"]) > 0.95
+  del sys.modules["my_work"]

@@ -1,0 +1,103 @@
+"""What a user types, and what happens when it is wrong: subprocesses of `python -m kdjax.main`."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import kdjax
+
+ROOT = Path(__file__).parent.parent
+DIGITS = "--config=configs/mhd_digits.py"
+SHORT = ("--config.steps=40", "--config.replicas=2", "--config.evals.accuracy.every=20")
+
+
+def start(*arguments, **kwargs):
+  command = [sys.executable, "-m", "kdjax.main", *arguments]
+  pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+  return subprocess.Popen(command, cwd=ROOT, env=dict(os.environ), **pipes, **kwargs)
+
+
+def run(*arguments):
+  process = start(*arguments)
+  out, err = process.communicate(timeout=300)
+  return process.returncode, out, err
+
+
+def test_the_quickstart_ends_with_a_table_a_report_and_the_command_to_resume(tmp_path):
+  arguments = (DIGITS, f"--workdir={tmp_path}", *SHORT)
+  code, out, err = run(*arguments)
+  assert code == 0, err
+  for word in ("mhd", "aux3", "separate", "fedavg", "private %", "shared %"):
+    assert word in out
+  assert str(tmp_path / "report.html") in out and f"--workdir={tmp_path}" in out
+  assert "step 40/40" in err and "loss" in err and "left" in err
+  assert "Traceback" not in err
+  summary = json.loads((tmp_path / "summary.json").read_text())
+  assert (summary["replicas"], summary["steps"], len(summary["runs"])) == (2, 40, 2)
+  first = summary["runs"][0]
+  assert len(first["shared_accuracy"]["aux3"]) == 5
+  assert [len(row) for row in first["accuracy_by_owner"]["main"]] == [5] * 5
+  for method in ("separate", "fedavg"):
+    other = json.loads((tmp_path / method / "summary.json").read_text())
+    assert other["runs"][0]["label_counts"] == first["label_counts"]  # the same split
+  page = (tmp_path / "report.html").read_text()
+  assert page.count("data:image/png;base64,") >= 5 and "http://" not in page
+  assert list(tmp_path.glob("tensorboard/events*")) and list(tmp_path.glob("plots/*.png"))
+
+  lines = (tmp_path / "metrics.jsonl").read_text()
+  assert run(*arguments)[0] == 0  # the same command again changes nothing
+  assert (tmp_path / "metrics.jsonl").read_text() == lines
+
+
+def test_a_signal_saves_and_the_same_command_goes_on(tmp_path):
+  arguments = (DIGITS, f"--workdir={tmp_path}", "--config.steps=200000", "--config.compare=()")
+  process = start(*arguments)
+  deadline = time.time() + 120
+  metrics = tmp_path / "metrics.jsonl"
+  while not (metrics.exists() and metrics.read_text()) and time.time() < deadline:
+    time.sleep(0.2)
+  process.send_signal(signal.SIGTERM)
+  _, err = process.communicate(timeout=60)
+  assert process.returncode == 42, err
+  assert "this resumes it" in err and f"--workdir={tmp_path}" in err
+  assert [p for p in (tmp_path / "checkpoints").iterdir() if p.name.isdigit()]
+
+
+def test_version():
+  assert run("--version")[:2] == (0, f"kdjax {kdjax.__version__}\n")
+
+
+# Each: flags, then words that the one message must hold: the key, the value, what would be right.
+BAD_FLAGS = [
+  ([DIGITS, "--config.skwe=1"], ["skwe", "skew"]),
+  ([DIGITS, "--config.algo.nu_auxx=1"], ["nu_auxx", "nu_aux"]),
+  ([DIGITS, "--config.steps=many"], ["steps", "many"]),
+  (["--config=configs/no_such.py"], ["configs/no_such.py"]),
+  ([], ["--config", "configs/mhd_digits.py"]),
+  ([DIGITS, "--config.labels=11"], ["labels", "11", "10"]),
+  (["--config=configs/mhd_imagenet.py"], ["tfds:imagenet2012", "tfds build", "mhd_digits.py"]),
+  (["--config=configs/mhd_cifar10.py", "--config.source=cifar:/nowhere"], ["source", "/nowhere"]),
+]
+
+
+@pytest.mark.parametrize("flags, words", BAD_FLAGS, ids=[" ".join(f) for f, _ in BAD_FLAGS])
+def test_bad_input_ends_at_once_with_one_message(flags, words, tmp_path):
+  started = time.time()
+  code, out, err = run(*flags, f"--workdir={tmp_path / 'run'}")
+  assert code == 2 and "Traceback" not in err, err
+  assert all(word in err for word in words), err
+  assert not (tmp_path / "run").exists()
+  assert time.time() - started < 60
+
+
+def test_a_folder_of_another_config_is_refused_from_the_command_line(tmp_path):
+  (tmp_path / "config.json").write_text(json.dumps({"config": {"seed": 7}}))
+  code, _, err = run(DIGITS, f"--workdir={tmp_path}")
+  assert code == 2 and "another --workdir" in err and "Traceback" not in err
+  assert [p.name for p in tmp_path.iterdir()] == ["config.json"]

@@ -1,0 +1,184 @@
+"""A run is a folder: stopping, resuming, claiming it, and using what was trained."""
+
+import json
+
+import chex
+import ensembles
+import jax
+import numpy as np
+import pytest
+
+import kdjax
+from kdjax import checkpoint, experiment, loop, writer
+from kdjax.types import ConfigError, TrainingError
+
+TIMES = ("images_per_second",)
+
+
+def metrics(workdir):
+  lines = writer.read_metrics(workdir)
+  return [{k: v for k, v in line.items() if k not in TIMES} for line in lines]
+
+
+def final_state(e, workdir):
+  checkpoints = checkpoint.Checkpoints(workdir)
+  state = jax.device_get(checkpoints.restore(checkpoints.latest(), e.template()))
+  checkpoints.close()
+  return state
+
+
+def stop_at(call):
+  """A `stop` that says yes when it is asked for the call-th time."""
+  asked = []
+
+  def stop():
+    asked.append(1)
+    return len(asked) == call
+
+  return stop
+
+
+def build(method, **changes):
+  c = ensembles.config(method, norm="batch", dtype="float32", steps=12, **changes)
+  c.mesh.steps_per_dispatch = 1  # so that a stop can come after any step
+  return ensembles.build(c)
+
+
+@pytest.mark.parametrize("cut", [1, 3, 4, 7])
+@pytest.mark.parametrize("method", ["mhd pool", "mhd fresh", "fedavg", "fedmd"])
+def test_a_stopped_run_ends_bit_for_bit_like_one_that_was_not(method, cut, tmp_path):
+  e = build(method)
+  assert loop.run(e, tmp_path / "whole") == loop.DONE
+  assert loop.run(e, tmp_path / "cut", stop=stop_at(cut)) == loop.PREEMPTED
+  assert loop.run(e, tmp_path / "cut") == loop.DONE
+  chex.assert_trees_all_equal(final_state(e, tmp_path / "cut"), final_state(e, tmp_path / "whole"))
+  assert metrics(tmp_path / "cut") == metrics(tmp_path / "whole")
+  summaries = [writer.read_json(tmp_path / d / "summary.json") for d in ("cut", "whole")]
+  for summary in summaries:
+    for key in ("images_per_second", "compile_seconds", "wall_seconds"):
+      assert summary.pop(key) > 0
+  assert summaries[0] == summaries[1]
+
+
+def test_lines_after_the_last_checkpoint_of_a_killed_run_are_written_once(tmp_path):
+  """A kill loses what came after the last save: its lines are cut off and written again."""
+  e = build("mhd pool", save_every=4)
+
+  def killed():
+    if len(writer.read_metrics(tmp_path / "cut")) >= 5:
+      raise KeyboardInterrupt
+    return False
+
+  with pytest.raises(KeyboardInterrupt):
+    loop.run(e, tmp_path / "cut", stop=killed)
+  assert loop.run(e, tmp_path / "cut") == loop.DONE
+  loop.run(e, tmp_path / "whole")
+  assert metrics(tmp_path / "cut") == metrics(tmp_path / "whole")
+
+
+def test_other_dispatch_sizes_and_intervals_change_no_number(tmp_path):
+  c = ensembles.config("mhd pool", dtype="float32", steps=12)
+  runs = []
+  for size, save in ((1, 0), (5, 3)):
+    c.mesh.steps_per_dispatch, c.save_every = size, save
+    runs.append(tmp_path / str(size))
+    loop.run(ensembles.build(c), runs[-1])
+  e = ensembles.build(c)
+  chex.assert_trees_all_equal(*(final_state(e, r) for r in runs))
+  assert metrics(runs[0]) == metrics(runs[1])
+
+
+def test_a_finished_run_is_left_alone(tmp_path):
+  e = build("separate")
+  loop.run(e, tmp_path)
+  before = {p: p.read_bytes() for p in tmp_path.glob("*.json*")}
+  assert loop.run(e, tmp_path) == loop.DONE
+  assert {p: p.read_bytes() for p in tmp_path.glob("*.json*")} == before
+
+
+def test_a_folder_of_another_config_is_refused_and_left_alone(tmp_path):
+  loop.run(build("separate"), tmp_path)
+  before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+  with pytest.raises(ConfigError, match="seed.*was begun with seed = 0"):
+    loop.run(build("separate", seed=1), tmp_path)
+  assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
+
+
+def test_other_data_behind_the_same_config_is_refused(tmp_path):
+  c = ensembles.config("separate", dtype="float32")
+  loop.run(ensembles.build(c), tmp_path, stop=stop_at(1))
+  with pytest.raises(ConfigError, match="who holds which example"):
+    loop.run(ensembles.build(c, data_=ensembles.data(seed=5)), tmp_path)
+
+
+def test_the_last_two_checkpoints_and_the_best_are_kept(tmp_path):
+  state = build("separate").initialiser()()
+  checkpoints = checkpoint.Checkpoints(tmp_path)
+  for batches, accuracy in ((10, 0.2), (20, 0.9), (30, None), (40, 0.5), (50, 0.6)):
+    checkpoints.save(batches, state, {"hash": ""}, accuracy)
+  checkpoints.close()
+  kept = {int(p.name) for p in (tmp_path / "checkpoints").iterdir() if p.name.isdigit()}
+  assert kept == {20, 40, 50}
+
+
+def test_published_snapshots_are_the_clients_weights_at_each_refresh(tmp_path):
+  e = build("mhd pool", algo_publish=2)
+  loop.run(e, tmp_path)
+  state = final_state(e, tmp_path)
+  for k in range(4):
+    assert sorted(p.name for p in (tmp_path / "pool" / str(k)).iterdir()) == ["10", "12"]
+    import orbax.checkpoint as ocp
+
+    with ocp.StandardCheckpointer() as reader:
+      saved = reader.restore(tmp_path / "pool" / str(k) / "12")
+    mine = jax.tree.map(lambda x, k=k: x[k], state.clients[0])
+    expected = {"params": mine.params, "model_state": mine.model_state}
+    chex.assert_trees_all_equal(jax.tree.map(np.asarray, saved), expected)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_client(tmp_path):
+  c = ensembles.config("separate", dtype="float32", optim=ensembles.common.sgd(lr=1e30, clip=0.0))
+  with pytest.raises(TrainingError, match="cross_entropy of client 0 is not finite at step"):
+    loop.run(ensembles.build(c), tmp_path)
+
+
+def test_a_loaded_client_predicts_as_accurately_as_the_run_says(tmp_path):
+  c = ensembles.config("mhd pool", norm="batch", dtype="float32", steps=12)
+  c.source_info.update(train=124, test=37)
+  c.skew, c.labels, c.batch = 0.0, 1, 1
+  e = ensembles.build(c)
+  loop.run(e, tmp_path)
+  summary = json.loads((tmp_path / "summary.json").read_text())
+  test = e.source.test
+  for k in (0, 3):
+    trained = kdjax.load(tmp_path, client=k)
+    p = trained.predict(test.array)
+    assert trained.heads == ("main", "aux1", "aux2")
+    for head in trained.heads:
+      np.testing.assert_allclose(np.sum(p[head], -1), 1, rtol=1e-5)
+      hit = np.argmax(p[head], -1) == test.labels
+      by_class = [hit[test.labels == c].mean() for c in range(ensembles.CLASSES)]
+      np.testing.assert_allclose(np.mean(by_class), summary["shared_accuracy"][head][k], rtol=1e-6)
+  with pytest.raises(ConfigError, match="client = 4"):
+    kdjax.load(tmp_path, client=4)
+
+
+def test_streamed_images_give_the_same_run_as_resident_ones(tmp_path):
+  import dataclasses
+
+  source, shards = ensembles.data()
+  array = source.train.array
+  streamed = dataclasses.replace(source.train, array=None, read=lambda index: array[index])
+  c = ensembles.config("mhd fresh", dtype="float32", steps=6)
+  loop.run(ensembles.build(c, data_=(source, shards)), tmp_path / "resident")
+  loop.run(ensembles.build(c, data_=(source._replace(train=streamed), shards)), tmp_path / "read")
+  assert metrics(tmp_path / "resident") == metrics(tmp_path / "read")
+
+
+def test_config_json_holds_what_is_needed_to_run_it_again(tmp_path):
+  e = build("separate")
+  loop.run(e, tmp_path)
+  record = writer.read_json(tmp_path / "config.json")
+  assert record["config"] == e.config and record["hash"] == e.hash
+  assert record["versions"]["jax"] == jax.__version__
+  assert experiment.plain(record["config"]) == e.config
