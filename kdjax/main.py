@@ -38,7 +38,7 @@ def main(argv):
     raise ConfigError("--config", None, "name an experiment, such as configs/mhd_digits.py")
   if FLAGS.workdir is None and not FLAGS.plan:
     raise ConfigError("--workdir", None, "name the run's folder, or use --plan")
-  configure_jax(FLAGS.devices)
+  configure_jax(FLAGS.devices, x64=FLAGS.config.model.get("dtype") == "float64")
   if FLAGS.plan:
     from kdjax import plan
 
@@ -47,12 +47,13 @@ def main(argv):
   return train(FLAGS.config, Path(FLAGS.workdir))
 
 
-def configure_jax(devices):
+def configure_jax(devices, *, x64):
   """Settings that must precede JAX's first use of a device."""
   import jax
 
   logging.set_verbosity(logging.WARNING)  # Orbax reports every step of every save as information
 
+  jax.config.update("jax_enable_x64", x64)
   if devices:
     jax.config.update("jax_num_cpu_devices", devices)
   cache = os.environ.get("JAX_COMPILATION_CACHE_DIR") or Path.home() / ".cache" / "kdjax" / "jit"
@@ -109,7 +110,10 @@ def command():
 def parse_flags(argv):
   """Parses flags, turning what ml_collections raises for a bad config into a ConfigError."""
   try:
-    return flags.FLAGS(argv)
+    rest = flags.FLAGS(argv)
+    if FLAGS.config is not None:
+      FLAGS.config.to_dict()  # a file that could not be loaded says so only when it is used
+    return rest
   except ConfigError:
     raise
   except (AttributeError, KeyError) as error:

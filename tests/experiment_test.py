@@ -82,7 +82,7 @@ def test_a_batch_that_the_devices_do_not_divide_is_refused():
 def test_fedavg_of_two_architectures_is_refused():
   two = ((2, *ensembles.MLP), (2, *ensembles.WIDE))
   with pytest.raises(ConfigError, match="must be alike"):
-    ensembles.build(ensembles.config("fedavg", two))
+    ensembles.build(ensembles.config("fedavg", two, dtype="float32"))
 
 
 def test_embedding_distillation_between_widths_asks_for_a_projection():
@@ -91,12 +91,12 @@ def test_embedding_distillation_between_widths_asks_for_a_projection():
     (2, "mlp", dict(hidden=(9,), activation="tanh")),
   )
   with pytest.raises(ConfigError, match=r"\(8, 9\) differ: set model.project"):
-    ensembles.build(ensembles.config("mhd pool", two))
-  c = ensembles.config("mhd pool", two)
+    ensembles.build(ensembles.config("mhd pool", two, dtype="float32"))
+  c = ensembles.config("mhd pool", two, dtype="float32")
   c.model.project = 8
   e = ensembles.build(c)
   assert e.env.widths == (8, 8)
-  ensembles.build(ensembles.config("mhd pool", two, algo_nu_emb=0.0))
+  ensembles.build(ensembles.config("mhd pool", two, dtype="float32", algo_nu_emb=0.0))
 
 
 def test_an_infinite_skew_survives_the_run_folder():

@@ -84,7 +84,7 @@ def load(name, *, info, holdout, resident_bytes):
     )
   if kind in READERS:
     source = _read(name, READERS[kind], info, holdout)
-  elif "." in kind and all(word.isidentifier() for word in kind.split(".")):
+  elif any(mark in name for mark in ".:") and _is_path(name):
     source = _users(name)
   else:
     raise ConfigError("source", name, f"write {KINDS}")
@@ -140,6 +140,13 @@ def _image_set(split):
   else:
     array, read, shape = None, split.images, split.images.shape
   return ImageSet(np.asarray(split.labels), np.asarray(split.strata), tuple(shape), array, read)
+
+
+def _is_path(name):
+  """Whether a name reads 'package.module' or 'package.module:function'."""
+  path, colon, function = name.partition(":")
+  words = [*path.split("."), *([function] if colon else [])]
+  return all(word.isidentifier() for word in words)
 
 
 def _users(name):
