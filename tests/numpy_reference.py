@@ -53,7 +53,10 @@ def distillation(params, images, teachers, nu_emb, nu_aux):
     teachers: a list of the teachers' (embedding, logits) on it.
     nu_emb, nu_aux: weights of Eq. 2 and of Eqs. 3 to 5.
   """
-  unit = lambda xi: xi / np.sqrt(np.sum(xi * xi, -1, keepdims=True) + 1e-6**2)
+
+  def unit(xi):
+    return xi / np.sqrt(np.sum(xi * xi, -1, keepdims=True) + 1e-6**2)
+
   xi, logits = forward(params, images)
   loss = 0.0
   for theirs, _ in teachers:  # Eq. 2 with rho(z) = z^2

@@ -139,7 +139,7 @@ def test_mhd_with_pools():
 
 
 def test_mhd_with_fresh_predictions():
-  e = build("mhd fresh", steps=6, graph=GRAPH, algo_teachers=D)
+  e = build("mhd fresh", steps=9, graph=GRAPH, algo_teachers=D)
 
   def heard(run, i, count):
     noise = np.asarray(jax.random.gumbel(client_key(0, "teachers", count, i), (4,)))

@@ -1,0 +1,92 @@
+"""What a run says seed by seed: the tables of docs/results.md, from a run folder with replicas.
+
+  python -m kdjax.seeds WORKDIR
+
+Every number is one seed's mean over its clients; mean, standard deviation and extremes are over
+seeds. With baselines in WORKDIR/NAME, the difference to each is paired seed by seed.
+"""
+
+import sys
+
+import numpy as np
+
+from kdjax import table
+
+
+def over_clients(run, key):
+  """{head: f64[R]}: the mean over clients of an accuracy, for every seed."""
+  results = table.runs(run.summary)
+  return {
+    head: np.array([np.mean(r[key][head]) for r in results]) for head in results[0].get(key, {})
+  }
+
+
+def by_distance(run):
+  """{(head, distance): f64[R]}: accuracy on the labels of clients at a graph distance."""
+  results = table.runs(run.summary)
+  found = results[0].get("accuracy_by_distance", {})
+  return {
+    (head, d): np.array([r["accuracy_by_distance"][head][d] for r in results])
+    for head, at in found.items()
+    for d in at
+  }
+
+
+def spread(values):
+  """'mean ± sd (lowest .. highest)' over seeds, in percent."""
+  v = 100 * values
+  sd = f" ± {v.std(ddof=1):.1f}" if len(v) > 1 else ""
+  return f"{v.mean():.1f}{sd} ({v.min():.1f} .. {v.max():.1f})"
+
+
+def markdown(header, rows):
+  """A markdown table."""
+  line = lambda cells: "| " + " | ".join(cells) + " |"
+  return "\n".join([line(header), line(["---"] * len(header)), *map(line, rows)])
+
+
+def accuracy_table(group):
+  """Private and shared accuracy of every head of every run, over seeds."""
+  rows = []
+  for run in group:
+    private, shared = (over_clients(run, f"{k}_accuracy") for k in ("private", "shared"))
+    rows += [[run.name, h, spread(private[h]), spread(shared[h])] for h in shared if h in private]
+  return markdown(["method", "head", "private %", "shared %"], rows)
+
+
+def difference_table(group):
+  """Shared accuracy of the run's heads less that of each baseline, paired by seed."""
+  own, *others = group
+  shared = over_clients(own, "shared_accuracy")
+  rows = []
+  for other in others:
+    base = over_clients(other, "shared_accuracy")["main"]
+    rows += [[f"{head} - {other.name}", spread(value - base)] for head, value in shared.items()]
+  return markdown(["shared accuracy", "points"], rows) if rows else ""
+
+
+def distance_table(run):
+  """Accuracy by head and graph distance, over seeds."""
+  found = by_distance(run)
+  distances = list(dict.fromkeys(d for _, d in found))
+  rows = [
+    [head, *(spread(found[head, d]) for d in distances)]
+    for head in dict.fromkeys(h for h, _ in found)
+  ]
+  return markdown(["head", *(f"distance {d}" for d in distances)], rows)
+
+
+def report(workdir):
+  """All tables of a run folder, as markdown."""
+  group = [run for run in table.read_runs(workdir) if run.summary is not None]
+  parts = [accuracy_table(group), difference_table(group), distance_table(group[0])]
+  seconds = {run.name: round(run.summary["wall_seconds"]) for run in group}
+  seeds = [r.get("seed") for r in table.runs(group[0].summary)]
+  record = group[0].record
+  versions = record["versions"]
+  facts = f"seeds {seeds}; seconds {seconds}; commit {record['git']}; jax {versions['jax']}"
+  return "\n\n".join([*filter(None, parts), f"{facts}; {record['device']}"])
+
+
+if __name__ == "__main__":
+  print(report(sys.argv[1]))
