@@ -13,6 +13,7 @@ def get_config():
   c.clients = ((4, model, arguments),)
   c.primary, c.primary_labels = cycle.primary, cycle.primary_labels
   c.labels, c.skew = cycle.labels, cycle.skew
+  c.steps = 2_000
   c.graph.kind = "cycle"
   c.algo.pool_size = 4
   c.compare = ()

@@ -1,6 +1,7 @@
 """The training loop. It knows phases, never methods."""
 
 import json
+import os
 import subprocess
 import time
 from pathlib import Path
@@ -102,7 +103,7 @@ def provenance(experiment):
   return {
     "config": experiment.config,
     "versions": versions,
-    "device": f"{len(jax.devices())} x {device.device_kind} ({device.platform})",
+    "device": f"{len(jax.devices())} x {device.device_kind} ({os.cpu_count()} CPU cores)",
     "git": _commit(),
     "hash": experiment.hash,
   }
