@@ -17,12 +17,13 @@ DONE, PREEMPTED = 0, 42
 READERS = 8  # threads that read ahead where images are not resident
 
 
-def run(experiment, workdir, *, stop=lambda: False):
+def run(experiment, workdir, *, command, stop=lambda: False):
   """Trains to the end of the config, or until told to stop; the same call again resumes.
 
   Args:
     experiment: Experiment.
     workdir: the run's folder.
+    command: what a user types to resume it, for the record.
     stop: asked between dispatches; when true, saves and returns.
 
   Returns:
@@ -33,7 +34,7 @@ def run(experiment, workdir, *, stop=lambda: False):
     TrainingError: where a loss is no longer finite.
   """
   workdir = Path(workdir)
-  claim(experiment, workdir)
+  claim(experiment, workdir, command)
   checkpoints = checkpoint.Checkpoints(workdir)
   try:
     if checkpoints.latest() == experiment.batches and (workdir / "summary.json").exists():
@@ -56,7 +57,7 @@ def restore(experiment, checkpoints):
   return checkpoints.restore(newest, experiment.template()), newest
 
 
-def claim(experiment, workdir):
+def claim(experiment, workdir, command):
   """Writes `config.json`, or checks that the folder belongs to this config.
 
   Raises:
@@ -76,7 +77,7 @@ def claim(experiment, workdir):
     raise ConfigError("workdir", str(workdir), "must be a folder")
   else:
     workdir.mkdir(parents=True, exist_ok=True)
-    writer.write_json(path, provenance(experiment))
+    writer.write_json(path, provenance(experiment) | {"command": command})
 
 
 def flat(tree, prefix=""):

@@ -68,7 +68,7 @@ def train(config, workdir):
   stop = stop_on_signals()
   for name in ("", *config.compare):
     one = config if name == "" else rival(config, name)
-    code = loop.run(experiment.build(one), workdir / name, stop=stop)
+    code = loop.run(experiment.build(one), workdir / name, command=command(), stop=stop)
     if code != loop.DONE:
       print(f"Stopped; this resumes it:\n  {command()}", file=sys.stderr)
       return code

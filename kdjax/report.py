@@ -113,7 +113,7 @@ def write_report(workdir):
     _results(group),
     _pictures(group, plots.draw(group, folder / "plots")),
     _record(group[0].record),
-    _commands(workdir),
+    _commands(workdir, group[0].record),
   ]
   page = (
     '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
@@ -266,11 +266,11 @@ def _flat(tree, prefix=""):
       yield f"{prefix}{key}", value if isinstance(value, str) else json.dumps(value)
 
 
-def _commands(workdir):
+def _commands(workdir, record):
   place = shlex.quote(str(workdir))
+  resume = ("# resume it", record["command"]) if record else ()
   lines = (
-    "# resume it, with the config file it was started with",
-    f"python -m kdjax.main --config=CONFIG.py --workdir={place}",
+    *resume,
     "# make this report again",
     f"python -m kdjax.report {place}",
     "# look at its curves",

@@ -62,7 +62,14 @@ def write_run(folder, *, algorithm="mhd", finished=None, curves=True):
       out.write(step, "train", {"loss": 100 / step, "cross_entropy": 0.5, "lr": 0.1})
       out.write(step, "eval", evaluation(step / 500, step / 400))
   config = {"algorithm": algorithm, "source": "digits", "steps": 2000, "algo": {"rho": "<b>&"}}
-  record = {"config": config, "versions": {"jax": "1.2.3"}, "device": "cpu", "git": "", "hash": "a"}
+  record = {
+    "config": config,
+    "versions": {"jax": "1.2.3"},
+    "device": "cpu",
+    "git": "",
+    "hash": "a",
+    "command": "x",
+  }
   writer.write_json(folder / "config.json", record)
   if finished is not None:
     writer.write_json(folder / "summary.json", finished)

@@ -9,10 +9,15 @@ import numpy as np
 import pytest
 
 import kdjax
-from kdjax import checkpoint, experiment, loop, writer
+from kdjax import checkpoint, experiment, writer
+from kdjax import loop as loops
 from kdjax.types import ConfigError, TrainingError
 
 TIMES = ("images_per_second",)
+
+
+def run(e, workdir, **kwargs):
+  return loops.run(e, workdir, command="python -m kdjax.main", **kwargs)
 
 
 def metrics(workdir):
@@ -48,9 +53,9 @@ def build(method, **changes):
 @pytest.mark.parametrize("method", ["mhd pool", "mhd fresh", "fedavg", "fedmd"])
 def test_a_stopped_run_ends_bit_for_bit_like_one_that_was_not(method, cut, tmp_path):
   e = build(method)
-  assert loop.run(e, tmp_path / "whole") == loop.DONE
-  assert loop.run(e, tmp_path / "cut", stop=stop_at(cut)) == loop.PREEMPTED
-  assert loop.run(e, tmp_path / "cut") == loop.DONE
+  assert run(e, tmp_path / "whole") == loops.DONE
+  assert run(e, tmp_path / "cut", stop=stop_at(cut)) == loops.PREEMPTED
+  assert run(e, tmp_path / "cut") == loops.DONE
   chex.assert_trees_all_equal(final_state(e, tmp_path / "cut"), final_state(e, tmp_path / "whole"))
   assert metrics(tmp_path / "cut") == metrics(tmp_path / "whole")
   summaries = [writer.read_json(tmp_path / d / "summary.json") for d in ("cut", "whole")]
@@ -70,9 +75,9 @@ def test_lines_after_the_last_checkpoint_of_a_killed_run_are_written_once(tmp_pa
     return False
 
   with pytest.raises(KeyboardInterrupt):
-    loop.run(e, tmp_path / "cut", stop=killed)
-  assert loop.run(e, tmp_path / "cut") == loop.DONE
-  loop.run(e, tmp_path / "whole")
+    run(e, tmp_path / "cut", stop=killed)
+  assert run(e, tmp_path / "cut") == loops.DONE
+  run(e, tmp_path / "whole")
   assert metrics(tmp_path / "cut") == metrics(tmp_path / "whole")
 
 
@@ -82,7 +87,7 @@ def test_other_dispatch_sizes_and_intervals_change_no_number(tmp_path):
   for size, save in ((1, 0), (5, 3)):
     c.mesh.steps_per_dispatch, c.save_every = size, save
     runs.append(tmp_path / str(size))
-    loop.run(ensembles.build(c), runs[-1])
+    run(ensembles.build(c), runs[-1])
   e = ensembles.build(c)
   chex.assert_trees_all_equal(*(final_state(e, r) for r in runs))
   assert metrics(runs[0]) == metrics(runs[1])
@@ -90,25 +95,25 @@ def test_other_dispatch_sizes_and_intervals_change_no_number(tmp_path):
 
 def test_a_finished_run_is_left_alone(tmp_path):
   e = build("separate")
-  loop.run(e, tmp_path)
+  run(e, tmp_path)
   before = {p: p.read_bytes() for p in tmp_path.glob("*.json*")}
-  assert loop.run(e, tmp_path) == loop.DONE
+  assert run(e, tmp_path) == loops.DONE
   assert {p: p.read_bytes() for p in tmp_path.glob("*.json*")} == before
 
 
 def test_a_folder_of_another_config_is_refused_and_left_alone(tmp_path):
-  loop.run(build("separate"), tmp_path)
+  run(build("separate"), tmp_path)
   before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
   with pytest.raises(ConfigError, match="seed.*was begun with seed = 0"):
-    loop.run(build("separate", seed=1), tmp_path)
+    run(build("separate", seed=1), tmp_path)
   assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
 
 
 def test_other_data_behind_the_same_config_is_refused(tmp_path):
   c = ensembles.config("separate", dtype="float32")
-  loop.run(ensembles.build(c), tmp_path, stop=stop_at(1))
+  run(ensembles.build(c), tmp_path, stop=stop_at(1))
   with pytest.raises(ConfigError, match="who holds which example"):
-    loop.run(ensembles.build(c, data_=ensembles.data(seed=5)), tmp_path)
+    run(ensembles.build(c, data_=ensembles.data(seed=5)), tmp_path)
 
 
 def test_the_last_two_checkpoints_and_the_best_are_kept(tmp_path):
@@ -123,7 +128,7 @@ def test_the_last_two_checkpoints_and_the_best_are_kept(tmp_path):
 
 def test_published_snapshots_are_the_clients_weights_at_each_refresh(tmp_path):
   e = build("mhd pool", algo_publish=2)
-  loop.run(e, tmp_path)
+  run(e, tmp_path)
   state = final_state(e, tmp_path)
   for k in range(4):
     assert sorted(p.name for p in (tmp_path / "pool" / str(k)).iterdir()) == ["10", "12"]
@@ -139,7 +144,7 @@ def test_published_snapshots_are_the_clients_weights_at_each_refresh(tmp_path):
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_client(tmp_path):
   c = ensembles.config("separate", dtype="float32", optim=ensembles.common.sgd(lr=1e30, clip=0.0))
   with pytest.raises(TrainingError, match="cross_entropy of client 0 is not finite at step"):
-    loop.run(ensembles.build(c), tmp_path)
+    run(ensembles.build(c), tmp_path)
 
 
 def test_a_loaded_client_predicts_as_accurately_as_the_run_says(tmp_path):
@@ -147,7 +152,7 @@ def test_a_loaded_client_predicts_as_accurately_as_the_run_says(tmp_path):
   c.source_info.update(train=124, test=37)
   c.skew, c.labels, c.batch = 0.0, 1, 1
   e = ensembles.build(c)
-  loop.run(e, tmp_path)
+  run(e, tmp_path)
   summary = json.loads((tmp_path / "summary.json").read_text())
   test = e.source.test
   for k in (0, 3):
@@ -170,14 +175,14 @@ def test_streamed_images_give_the_same_run_as_resident_ones(tmp_path):
   array = source.train.array
   streamed = dataclasses.replace(source.train, array=None, read=lambda index: array[index])
   c = ensembles.config("mhd fresh", dtype="float32", steps=6)
-  loop.run(ensembles.build(c, data_=(source, shards)), tmp_path / "resident")
-  loop.run(ensembles.build(c, data_=(source._replace(train=streamed), shards)), tmp_path / "read")
+  run(ensembles.build(c, data_=(source, shards)), tmp_path / "resident")
+  run(ensembles.build(c, data_=(source._replace(train=streamed), shards)), tmp_path / "read")
   assert metrics(tmp_path / "resident") == metrics(tmp_path / "read")
 
 
 def test_config_json_holds_what_is_needed_to_run_it_again(tmp_path):
   e = build("separate")
-  loop.run(e, tmp_path)
+  run(e, tmp_path)
   record = writer.read_json(tmp_path / "config.json")
   assert record["config"] == e.config and record["hash"] == e.hash
   assert record["versions"]["jax"] == jax.__version__
