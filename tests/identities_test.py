@@ -103,6 +103,21 @@ def test_without_distillation_mhd_is_separate_training(how):
     chex.assert_trees_all_close(with_heads, expected, rtol=1e-6, atol=1e-7)
 
 
+def test_public_batches_leave_running_statistics_alone():
+  """After one step they depend on the first weights only: as in separate training, or mixed."""
+
+  def statistics(method, **changes):
+    e = ensembles.build(ensembles.config(method, norm="batch", dtype="float32", steps=1, **changes))
+    return [model_state for _, model_state in ensembles.by_client(e, ensembles.train(e)[0])]
+
+  separate = statistics("separate")
+  chex.assert_trees_all_close(statistics("mhd pool"), separate, rtol=1e-6)
+  mixed = statistics("mhd pool", algo_public_statistics=True)
+  for mine, own in zip(mixed, separate, strict=True):
+    with pytest.raises(AssertionError):
+      chex.assert_trees_all_close(mine, own, rtol=1e-2)
+
+
 # U4
 
 
