@@ -50,6 +50,7 @@ class Checkpoints:
       get_metric_fn=lambda metrics: metrics[METRIC], n=1, keep_checkpoints_without_metrics=False
     )
     policy = checkpoint_managers.AnyPreservationPolicy([checkpoint_managers.LatestN(2), best])
+    self.workdir = workdir
     self._manager = ocp.CheckpointManager(
       Path(workdir).resolve() / "checkpoints",
       options=ocp.CheckpointManagerOptions(preservation_policy=policy),

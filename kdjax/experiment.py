@@ -17,14 +17,11 @@ from jax.sharding import AxisType, NamedSharding
 from kdjax import optim, schedule
 from kdjax.core import graph, mapping
 from kdjax.core.clients import STATE, Env, run, sharded
-from kdjax.core.random import host_rng
-from kdjax.data import augment, partition, sources
+from kdjax.data import augment, dataset
 from kdjax.data.streams import Streams
+from kdjax.folder import FREE_ON_RESUME
 from kdjax.models.build import build as build_model
-from kdjax.types import Algorithm, ClientState, Cohort, ConfigError, Shards, TrainState
-
-# What may differ between a run and its resumption: nothing that changes a number of the run.
-FREE_ON_RESUME = ("mesh", "log_every", "save_every", "evals", "compare", "compare_algo")
+from kdjax.types import Algorithm, ClientState, Cohort, ConfigError, TrainState
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -35,9 +32,7 @@ class Experiment:
   env: Env
   algorithm: Algorithm
   streams: Streams
-  shards: Shards
-  sets: dict  # half -> ImageSet
-  source: sources.Source
+  data: dataset.Data
   augment: object  # (key, u8[h, w, c]) -> image
   preprocess: object  # image -> f32
   view: object  # u8[h, w, c] -> f32: what a model sees at test time
@@ -46,11 +41,16 @@ class Experiment:
   evaluators: dict = dataclasses.field(default_factory=dict)  # see `_evaluators`
 
   @property
+  def sets(self):
+    """{half: ImageSet}."""
+    return {"private": self.data.source.train, "public": self.data.public}
+
+  @property
   def hash(self):
     """What a checkpoint belongs to: the config, less what may change, and who holds what."""
     kept = {k: v for k, v in self.config.items() if k not in FREE_ON_RESUME}
     digest = hashlib.sha256(json.dumps(kept, sort_keys=True).encode())
-    for index in (*self.shards.private, *self.shards.public):
+    for index in (*self.data.shards.private, *self.data.shards.public):
       digest.update(np.asarray(index, np.int64).tobytes())
     return digest.hexdigest()
 
@@ -104,25 +104,24 @@ def _init_one(model, tx, key, image, dtype):
   return ClientState(params, variables, tx.init(params))
 
 
-def build(config, *, described=False, devices=None, identity=None, data=None):
+def build(config, *, data=None, devices=None, identity=None):
   """The experiment that a config describes.
 
   Args:
     config: the resolved config, a ConfigDict or nested dict.
-    described: plan without the data: take `source_info` at its word.
+    data: dataset.Data; None: what the config names.
     devices: jax devices to use; None: all.
     identity: the K names under which clients draw; None: their numbers.
-    data: (source, shards) to use instead of the config's.
 
   Raises:
     ConfigError: for whatever in the config cannot work.
   """
   config = plain(config)
   check(config)
-  K, seeds = sum(n for n, *_ in config["clients"]), _seeds(config)
+  K, seeds = sum(n for n, *_ in config["clients"]), replica_seeds(config)
   names = tuple(range(K)) if identity is None else tuple(identity)
-  source, public = _sources(config, described) if data is None else (data[0], data[0].train)
-  shards = _partition(config, source, public, K, seeds) if data is None else data[1]
+  data = dataset.load(config, seeds) if data is None else data
+  source, public, shards = data
   augmentation, preprocess, view, image = _images(config, source.train.shape)
   module = import_module("kdjax.algorithms", config["algorithm"], "algorithm")
   heads = getattr(module, "heads", lambda **_: ("main",))(**config["algo"])
@@ -160,9 +159,7 @@ def build(config, *, described=False, devices=None, identity=None, data=None):
     env=env,
     algorithm=algorithm,
     streams=streams,
-    shards=shards,
-    source=source,
-    sets={"private": source.train, "public": public},
+    data=data,
     augment=augmentation,
     preprocess=preprocess,
     view=view,
@@ -219,14 +216,26 @@ def call(fn, *positional, key, arguments):
   return fn(*positional, **arguments)
 
 
+NOT_NEGATIVE = (
+  "seed", "steps", "rounds", "public_batch", "log_every", "save_every", "holdout", "limit",
+)  # fmt: skip
+
+
 def check(config):
   """Raises ConfigError for values that no experiment can have."""
-  for key in ("seed", "steps", "rounds", "public_batch", "log_every", "save_every", "holdout"):
+  for key in NOT_NEGATIVE:
     if config[key] < 0:
       raise ConfigError(key, config[key], "must not be negative")
   for key in ("batch", "replicas"):
     if config[key] < 1:
       raise ConfigError(key, config[key], "must be at least 1")
+  channels = config["source_info"]["image"][-1]
+  for key, value in config["normalise"].items():
+    if len(value) not in (1, channels) or (key == "std" and min(value) <= 0):
+      right = f"one number, or one for each of {channels} channels; std above 0"
+      raise ConfigError(f"normalise.{key}", value, right)
+  if config["optim"].get("lr", 0) < 0:
+    raise ConfigError("optim.lr", config["optim"]["lr"], "must not be negative")
   for entry in config["clients"]:
     if len(entry) != 3 or not isinstance(entry[0], int) or entry[0] < 1:
       right = "each entry is (how many, model, model arguments)"
@@ -262,77 +271,13 @@ def make_mesh(config, sizes, devices):
   )
 
 
-def _seeds(config):
+def replica_seeds(config):
+  """The seeds of the R replicas."""
   return tuple(config["seed"] + r for r in range(config["replicas"]))
 
 
 def _i32(labels):
   return labels.astype(np.int32)
-
-
-def _sources(config, described):
-  """(the private Source, the public ImageSet); a separate public set's labels come first."""
-  read = functools.partial(_read, config, described)
-  source = read(config["source"], config["source_info"], config["holdout"])
-  source = source._replace(train=_limited(source.train, config["limit"]))
-  if not config["public_source"]:
-    return source, source.train
-  public = read(config["public_source"], config["public_source_info"], 0)
-  if public.train.shape != source.train.shape:
-    right = f"its images are {public.train.shape}, the private ones {source.train.shape}"
-    raise ConfigError("public_source", config["public_source"], right)
-  if not config["public_labels"]:
-    return source, public.train
-  shift = lambda s: dataclasses.replace(s, labels=s.labels + public.classes)
-  source = source._replace(
-    train=shift(source.train),
-    test=shift(source.test),
-    classes=source.classes + public.classes,
-  )
-  return source, public.train
-
-
-def _read(config, described, name, info, holdout):
-  if described:
-    return sources.describe(name, info=info)
-  resident = config["source_resident_bytes"]
-  return sources.load(name, info=info, holdout=holdout, resident_bytes=resident)
-
-
-def _limited(images, n):
-  """n examples of an ImageSet, drawn by a fixed seed; all of them where n is 0."""
-  if not n:
-    return images
-  if n > len(images.labels):
-    raise ConfigError("limit", n, f"there are only {len(images.labels)} training images")
-  index = np.sort(host_rng(0, "limit").choice(len(images.labels), n, replace=False))
-  return dataclasses.replace(
-    images,
-    labels=images.labels[index],
-    strata=images.strata[index],
-    array=None if images.array is None else images.array[index],
-    read=None if images.read is None else lambda i: images.read(index[i]),
-  )
-
-
-def _partition(config, source, public, K, seeds):
-  return partition.partition(
-    source.train.labels,
-    source.train.strata,
-    K=K,
-    classes=source.classes,
-    public_share=config["public_share"],
-    public_reuse=config["public_reuse"],
-    public_separate=len(public.labels) if config["public_source"] else 0,
-    kind=config["partition"],
-    skew=float(config["skew"]),
-    primary=config["primary_labels"] if config["primary"] == "explicit" else config["primary"],
-    labels_per_client=config["labels"],
-    alpha=config["alpha"],
-    counts=config["counts"],
-    batch=config["batch"],
-    seeds=seeds,
-  )
 
 
 def _images(config, shape):

@@ -1,20 +1,16 @@
 """The training loop. It knows phases, never methods."""
 
-import json
-import os
-import subprocess
 import time
 from pathlib import Path
 
 import jax
 import numpy as np
 
-from kdjax import checkpoint, program, schedule, writer
-from kdjax.experiment import FREE_ON_RESUME
+from kdjax import checkpoint, folder, program, schedule, writer
 from kdjax.types import ConfigError, TrainingError
 
 DONE, PREEMPTED = 0, 42
-READERS = 8  # threads that read ahead where images are not resident
+AHEAD = 2  # dispatches that are read ahead where images are not resident
 
 
 def run(experiment, workdir, *, command, stop=lambda: False):
@@ -34,7 +30,7 @@ def run(experiment, workdir, *, command, stop=lambda: False):
     TrainingError: where a loss is no longer finite.
   """
   workdir = Path(workdir)
-  claim(experiment, workdir, command)
+  folder.claim(workdir, experiment, command)
   checkpoints = checkpoint.Checkpoints(workdir)
   try:
     if checkpoints.latest() == experiment.batches and (workdir / "summary.json").exists():
@@ -53,70 +49,8 @@ def restore(experiment, checkpoints):
     return experiment.initialiser()(), None
   if checkpoints.meta(newest)["hash"] != experiment.hash:
     right = "the data behind the source changed: who holds which example is not what it was"
-    raise ConfigError("workdir", str(newest), right)
+    raise ConfigError("workdir", str(checkpoints.workdir), right)
   return checkpoints.restore(newest, experiment.template()), newest
-
-
-def claim(experiment, workdir, command):
-  """Writes `config.json`, or checks that the folder belongs to this config.
-
-  Raises:
-    ConfigError: naming what differs; changes nothing then.
-  """
-  path = workdir / "config.json"
-  if path.exists():
-    old = flat(json.loads(path.read_text())["config"])
-    new = flat(experiment.config)
-    for key in sorted(set(old) | set(new)):
-      if key.split(".")[0] not in FREE_ON_RESUME and old.get(key) != new.get(key):
-        right = (
-          f"{workdir} was begun with {key} = {old.get(key)!r}; use another --workdir or that value"
-        )
-        raise ConfigError(key, new.get(key), right)
-  elif workdir.exists() and not workdir.is_dir():
-    raise ConfigError("workdir", str(workdir), "must be a folder")
-  else:
-    workdir.mkdir(parents=True, exist_ok=True)
-    writer.write_json(path, provenance(experiment) | {"command": command})
-
-
-def flat(tree, prefix=""):
-  """A nested dict as {dotted key: value}."""
-  out = {}
-  for key, value in tree.items():
-    name = f"{prefix}{key}"
-    out |= flat(value, name + ".") if isinstance(value, dict) else {name: value}
-  return out
-
-
-def provenance(experiment):
-  """What `config.json` holds: the resolved config, versions, device, commit and hash."""
-  import flax
-  import optax
-  import orbax.checkpoint
-
-  import kdjax
-
-  modules = {"kdjax": kdjax, "jax": jax, "flax": flax, "optax": optax, "numpy": np}
-  versions = {name: m.__version__ for name, m in modules.items()}
-  versions["orbax-checkpoint"] = orbax.checkpoint.__version__
-  device = jax.devices()[0]
-  return {
-    "config": experiment.config,
-    "versions": versions,
-    "device": f"{len(jax.devices())} x {device.device_kind} ({os.cpu_count()} CPU cores)",
-    "git": _commit(),
-    "hash": experiment.hash,
-  }
-
-
-def _commit():
-  here = Path(__file__).parent
-  ask = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12"]
-  try:
-    return subprocess.run(ask, capture_output=True, text=True, check=True).stdout.strip()
-  except (OSError, subprocess.CalledProcessError):
-    return "unknown"
 
 
 class Run:
@@ -190,7 +124,7 @@ class Run:
       return
     import grain  # imported where it is used: it takes a second
 
-    options = grain.ReadOptions(num_threads=READERS, prefetch_buffer_size=2 * READERS)
+    options = grain.ReadOptions(num_threads=AHEAD, prefetch_buffer_size=AHEAD)
     ahead = grain.MapDataset.range(len(plan)).map(lambda n: (inputs(n),)).to_iter_dataset(options)
     yield from ((dispatch, arguments) for dispatch, (arguments,) in zip(plan, ahead, strict=True))
 
@@ -221,7 +155,7 @@ class Run:
         client = np.concatenate(where)[~np.isfinite(values)][0]
         raise TrainingError(
           f"{name} of client {client} is not finite at step {batches}: "
-          "lower optim.lr, or set optim.clip = 1.0; the last checkpoint is whole"
+          "start again in another --workdir with a lower optim.lr, or with optim.clip=1.0"
         )
       means[name] = float(values.mean())
     speed = self.speed()
@@ -266,7 +200,7 @@ class Run:
   def finish(self, step):
     """Writes `summary.json`."""
     experiment, env = self.experiment, self.experiment.env
-    shards, adjacency = experiment.shards, env.graph.at(0)
+    shards = experiment.data.shards
     common = {
       "algorithm": experiment.config["algorithm"],
       "dataset": experiment.config["source"],
@@ -285,7 +219,7 @@ class Run:
         "seed": env.seeds[r],
         "label_counts": shards.label_counts[mine].tolist(),
         "primary_labels": [list(p) for p in shards.primary[mine]],
-        "edges": np.argwhere(adjacency).tolist(),
+        "edges": np.argwhere(env.graph.union()).tolist(),
       }
       runs.append(facts | result)
     summary = {"replicas": env.R, "runs": runs} if env.R > 1 else runs[0]

@@ -63,12 +63,17 @@ def configure_jax(devices, *, x64):
 
 def train(config, workdir):
   """Trains the config's method, then those that it is compared with; prints what came out."""
-  from kdjax import experiment, loop, report, table
+  from kdjax import experiment, folder, loop, report, table
 
   stop = stop_on_signals()
-  for name in ("", *config.compare):
-    one = config if name == "" else rival(config, name)
-    code = loop.run(experiment.build(one), workdir / name, command=command(), stop=stop)
+  first = experiment.build(config)
+  experiments = {"": first}
+  for name in config.compare:
+    experiments[name] = experiment.build(rival(config, name), data=first.data)
+  for name, one in experiments.items():  # whatever is wrong with any of them is said before work
+    folder.check(workdir / name, one.config)
+  for name, one in experiments.items():
+    code = loop.run(one, workdir / name, command=command(), stop=stop)
     if code != loop.DONE:
       print(f"Stopped; this resumes it:\n  {command()}", file=sys.stderr)
       return code

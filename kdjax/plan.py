@@ -10,6 +10,7 @@ from rich.table import Table
 
 from kdjax import experiment, program, schedule
 from kdjax.core.messages import nbytes
+from kdjax.data import dataset
 
 UNROLL = {"map": "unroll", "steps_per_dispatch": 1}  # its FLOPs can be counted: it has no loop
 
@@ -24,14 +25,20 @@ def describe(config):
     ConfigError: for whatever in the config cannot work.
   """
   config = experiment.plain(config)
-  planned = experiment.build(config, described=True)
+  experiment.check(config)
+  planned = experiment.build(config, data=described(config))
   return render(planned, costs(planned), counted_flops(config))
+
+
+def described(config):
+  """The config's data without the data."""
+  return dataset.describe(config, experiment.replica_seeds(config))
 
 
 def counted_flops(config):
   """{phase: FLOPs of one call on all devices}, two a multiply-add, as XLA counts them."""
   mesh = {**config["mesh"], **UNROLL}
-  unrolled = experiment.build({**config, "mesh": mesh}, described=True)
+  unrolled = experiment.build({**config, "mesh": mesh}, data=described(config))
   devices = unrolled.env.mesh.size
   return {
     visit.phase.name: devices * lower(unrolled, visit).cost_analysis().get("flops", 0.0)
@@ -66,7 +73,7 @@ def abstract_inputs(planned, visit, total):
   """`program.inputs` of a data set that is not there: indices from it, images by shape alone."""
   batches, nows, count = program.inputs(planned, visit, 0, 1, total, images=False)
   image = lambda half: half._replace(
-    image=jax.ShapeDtypeStruct((*half.index.shape, *planned.source.train.shape), jnp.uint8)
+    image=jax.ShapeDtypeStruct((*half.index.shape, *planned.data.source.train.shape), jnp.uint8)
   )
   sides = (halves and tuple(map(image, halves)) for halves in batches)
   return type(batches)(*sides), nows, count

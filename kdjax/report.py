@@ -268,7 +268,7 @@ def _flat(tree, prefix=""):
 
 def _commands(workdir, record):
   place = shlex.quote(str(workdir))
-  resume = ("# resume it", record["command"]) if record else ()
+  resume = ("# resume it", record["command"]) if "command" in record else ()
   lines = (
     *resume,
     "# make this report again",

@@ -10,6 +10,7 @@ import numpy as np
 
 from kdjax import experiment, writer
 from kdjax.checkpoint import Checkpoints
+from kdjax.data import dataset
 from kdjax.types import ConfigError
 
 
@@ -39,9 +40,9 @@ def load(workdir, *, client, step=None):
   path = Path(workdir) / "config.json"
   if not path.exists():
     raise ConfigError("workdir", str(workdir), "holds no config.json: not a run's folder")
-  planned = experiment.build(
-    writer.read_json(path)["config"], described=True, devices=jax.devices()[:1]
-  )
+  config = writer.read_json(path)["config"]
+  data = dataset.stand_in(config, experiment.replica_seeds(config))
+  planned = experiment.build(config, data=data, devices=jax.devices()[:1])
   env = planned.env
   if not 0 <= client < env.clients:
     raise ConfigError("client", client, f"must lie in 0..{env.clients - 1}")

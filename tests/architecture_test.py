@@ -10,7 +10,7 @@ LAYERS = [
   {"types"},
   {"core"},
   {"data", "models", "optim", "schedule"},
-  {"algorithms", "evals", "checkpoint", "writer", "table", "plots", "report", "seeds"},
+  {"algorithms", "evals", "checkpoint", "writer", "table", "plots", "report", "seeds", "folder"},
   {"experiment", "program"},
   {"loop", "plan", "use"},
   {"main"},

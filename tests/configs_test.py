@@ -20,15 +20,20 @@ def load(name):
   return module
 
 
+def described(name):
+  config = experiment.plain(load(name).get_config())
+  return experiment.build(config, data=plan.described(config), devices=jax.devices()[:1])
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_every_config_builds_and_traces(name):
-  described = experiment.build(load(name).get_config(), described=True, devices=jax.devices()[:1])
-  totals = schedule.totals(described.visits)
-  for visit in plan.first_visits(described):
-    inputs = plan.abstract_inputs(described, visit, totals[visit.number])
+  e = described(name)
+  totals = schedule.totals(e.visits)
+  for visit in plan.first_visits(e):
+    inputs = plan.abstract_inputs(e, visit, totals[visit.number])
     arguments = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), inputs)
-    before = described.template()
-    after, _ = jax.eval_shape(program.build(described, visit.phase), before, *arguments, {})
+    before = e.template()
+    after, _ = jax.eval_shape(program.build(e, visit.phase), before, *arguments, {})
     shapes = lambda tree: [(x.shape, x.dtype) for x in jax.tree.leaves(tree)]
     assert shapes(after) == shapes(before)
 
@@ -41,9 +46,9 @@ def test_every_docstring_tells_the_command_that_runs_it(name):
 
 def test_the_imagenet_experiment_is_the_papers():
   """Zhmoginov et al., Section 4.1: 8 ResNet-34 clients, 250 random primary labels, s = 100."""
-  e = experiment.build(load("mhd_imagenet").get_config(), described=True, devices=jax.devices()[:1])
+  e = described("mhd_imagenet")
   assert (e.env.K, e.batches, e.env.batch, e.env.public_batch) == (8, 60_000, 512, 512)
-  assert [len(p) for p in e.shards.primary] == [250] * 8
+  assert [len(p) for p in e.data.shards.primary] == [250] * 8
   assert e.env.heads == ("main", "aux1", "aux2", "aux3", "aux4")
   assert e.template().local[0].peer.shape == (8, 8)  # N_P = 8
   assert {v.n for v in e.visits if v.phase.name == "train"} == {200}  # S_P

@@ -5,6 +5,7 @@ import numpy as np
 
 from configs import common
 from kdjax import experiment, program, schedule
+from kdjax.data import dataset
 from kdjax.data.sources import ImageSet, Source
 from kdjax.types import Shards
 
@@ -85,8 +86,14 @@ def build(c, *, data_=None, identity=None, mesh=1, how=None, **kwargs):
   if how:
     c.mesh.map = how
   K = sum(n for n, *_ in c.clients)
-  data_ = data_ or data(K, R=c.replicas)
-  return experiment.build(c, data=data_, identity=identity, devices=jax.devices()[:mesh], **kwargs)
+  source, shards = data_ or data(K, R=c.replicas)
+  return experiment.build(
+    c,
+    data=dataset.Data(source, source.train, shards),
+    identity=identity,
+    devices=jax.devices()[:mesh],
+    **kwargs,
+  )
 
 
 def train(e, state=None, calls=None):

@@ -104,13 +104,14 @@ def test_an_infinite_skew_survives_the_run_folder():
   plain = experiment.plain(c)
   assert plain["skew"] == "inf" and experiment.plain(plain) == plain
   e = experiment.build(c, devices=jax.devices()[:1])
-  for k, primary in enumerate(e.shards.primary):
-    assert set(np.flatnonzero(e.shards.label_counts[k])) == set(primary)
+  for k, primary in enumerate(e.data.shards.primary):
+    assert set(np.flatnonzero(e.data.shards.label_counts[k])) == set(primary)
 
 
 def test_a_limit_takes_a_fixed_part_of_the_training_set():
   sets = [
-    experiment.build(digits(limit=700, seed=s), devices=jax.devices()[:1]).source for s in (0, 1)
+    experiment.build(digits(limit=700, seed=s), devices=jax.devices()[:1]).data.source
+    for s in (0, 1)
   ]
   assert [len(s.train.labels) for s in sets] == [700, 700] and len(sets[0].test.labels) == 360
   np.testing.assert_array_equal(sets[0].train.array, sets[1].train.array)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from helpers import make_env, near
 
-from kdjax.core import exchange, messages
+from kdjax.core import exchange, losses, messages
 from kdjax.core import pool as pools
 from kdjax.types import Pos
 
@@ -131,10 +131,12 @@ def test_top_k_message_by_hand():
   message = messages.encode(p, 2)
   np.testing.assert_array_equal(message.index, [[1, 3], [2, 0]])
   assert message.index.dtype == jnp.int32
-  # .5 and .4 of .9; .6 and .25 of .85
-  np.testing.assert_allclose(message.p, [[5 / 9, 4 / 9], [12 / 17, 5 / 17]], rtol=1e-6)
-  expected = [[0, 5 / 9, 0, 4 / 9], [5 / 17, 0, 12 / 17, 0]]
+  np.testing.assert_allclose(message.p, [[0.5, 0.4], [0.6, 0.25]], rtol=1e-6)
+  expected = [[0, 0.5, 0, 0.4], [0.25, 0, 0.6, 0]]
   np.testing.assert_allclose(messages.decode(message, 4), expected, rtol=1e-6)
+  # .5 and .4 of .9; .6 and .25 of .85
+  learnt = [[0, 5 / 9, 0, 4 / 9], [5 / 17, 0, 12 / 17, 0]]
+  np.testing.assert_allclose(losses.renormalise(messages.decode(message, 4)), learnt, rtol=1e-6)
 
 
 @pytest.mark.parametrize("top_k", [0, 5])

@@ -49,8 +49,8 @@ class Run:
     self.e = e
     self.params = first_weights(e)
     self.momentum = [{name: 0 * x for name, x in p.items()} for p in self.params]
-    self.images = np.where(e.source.train.array > 127, 1.0, -1.0)  # (x / 255 - 1/2) / (1/2)
-    self.labels = e.source.train.labels
+    self.images = np.where(e.data.source.train.array > 127, 1.0, -1.0)  # (x / 255 - 1/2) / (1/2)
+    self.labels = e.data.source.train.labels
     self.norms = []  # of every gradient so far
 
   def calls(self):

@@ -154,7 +154,7 @@ def test_a_loaded_client_predicts_as_accurately_as_the_run_says(tmp_path):
   e = ensembles.build(c)
   run(e, tmp_path)
   summary = json.loads((tmp_path / "summary.json").read_text())
-  test = e.source.test
+  test = e.data.source.test
   for k in (0, 3):
     trained = kdjax.load(tmp_path, client=k)
     p = trained.predict(test.array)

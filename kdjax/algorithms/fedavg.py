@@ -64,7 +64,8 @@ def make(env, *, local_steps, momentum):
     raise ConfigError("algo.local_steps", local_steps, "must be at least 1")
   sizes = np.asarray(env.private_sizes, float).reshape(env.R, env.K)
   weight = (sizes / sizes.sum(1, keepdims=True)).ravel()
-  first = (np.arange(env.clients) % env.K == 0).astype(float)
+  names = np.asarray(env.identity)
+  first = np.tile(names == names.min(), env.R).astype(float)
 
   def init(clients):
     (c,) = clients

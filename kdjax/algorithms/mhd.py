@@ -29,6 +29,7 @@ from kdjax.core import exchange as exchanges
 from kdjax.core import losses
 from kdjax.core.clients import share, update
 from kdjax.core.random import example_keys
+from kdjax.models.heads import head_names
 from kdjax.types import Algorithm, ConfigError, Feed, Phase
 
 TARGETS = ("confident", "random", "all")
@@ -36,7 +37,7 @@ TARGETS = ("confident", "random", "all")
 
 def heads(*, aux_heads, **_):
   """The names of the model's heads: main, aux1 .. aux_m."""
-  return ("main",) + tuple(f"aux{k + 1}" for k in range(aux_heads))
+  return head_names(1 + aux_heads)
 
 
 def predictions(logits, m):
@@ -80,7 +81,8 @@ def aux_losses(logits, teachers, valid, noise, *, target, include_self, confiden
   m = teachers.shape[2]
   student = logits[:, 1:]  # heads 1 .. m, each learning from level k - 1
   if target == "all":
-    each = losses.soft_cross_entropy(jax.lax.stop_gradient(teachers), student)  # [D, U, m]
+    target_p = losses.renormalise(jax.lax.stop_gradient(teachers))
+    each = losses.soft_cross_entropy(target_p, student)  # [D, U, m]
     return jnp.sum(each * valid[:, None, None], axis=0)
   p = teachers
   if include_self:
@@ -88,7 +90,7 @@ def aux_losses(logits, teachers, valid, noise, *, target, include_self, confiden
     valid = jnp.append(valid, True)
   p = jax.lax.stop_gradient(p)
   chosen = choose_target(p, valid, noise[: len(p)], target=target, confidence=confidence)
-  loss = losses.soft_cross_entropy(chosen, student)
+  loss = losses.soft_cross_entropy(losses.renormalise(chosen), student)
   if skip_confident:
     measure = losses.CONFIDENCES[confidence]
     loss = jnp.where(measure(jax.nn.softmax(student)) > measure(chosen), 0.0, loss)
@@ -146,12 +148,15 @@ def make(
     env,
     aux_heads=aux_heads,
     nu_emb=nu_emb,
+    nu_aux=nu_aux,
     exchange=exchange,
     teachers=teachers,
     pool_size=pool_size,
     refresh_every=refresh_every,
+    publish=publish,
     top_k=top_k,
     target=target,
+    skip_confident=skip_confident,
     confidence=confidence,
     rho=rho,
   )
@@ -174,10 +179,10 @@ def make(
   else:
     ex = exchanges.fresh(env, speak, teachers=teachers, top_k=top_k)
 
-  def distil(apply, params, d):
+  def distil(apply, params, d, statistics):
     """The distillation terms on the public half: (share of the loss, aux, model_state)."""
     half = d["public"]
-    out, model_state = apply(params, half)
+    out, model_state = apply(params, half, statistics)
     p, xi, valid = ex.hear(d["asked"], half.image)
     taught = half.mask * valid.any()  # a client without teachers takes no distillation loss
     loss, aux = 0.0, {}
@@ -206,7 +211,7 @@ def make(
     ce, model_state = cross_entropy(apply, params, d["private"])
     loss, aux = ce, {"cross_entropy": ce}
     if predicts or embeds:
-      distilled, more, mixed = distil(apply, params, d)
+      distilled, more, mixed = distil(apply, params, d, model_state)
       loss, aux = loss + distilled, aux | more
       if public_statistics:
         model_state = mixed
@@ -242,12 +247,15 @@ def check(
   *,
   aux_heads,
   nu_emb,
+  nu_aux,
   exchange,
   teachers,
   pool_size,
   refresh_every,
+  publish,
   top_k,
   target,
+  skip_confident,
   confidence,
   rho,
 ):
@@ -261,8 +269,15 @@ def check(
   one_of("target", target, TARGETS)
   one_of("confidence", confidence, tuple(losses.CONFIDENCES))
   one_of("rho", rho, tuple(losses.RHOS))
-  if aux_heads < 0:
-    raise ConfigError("algo.aux_heads", aux_heads, "must be at least 0")
+  for key, value in (("aux_heads", aux_heads), ("nu_emb", nu_emb), ("nu_aux", nu_aux)):
+    if value < 0:
+      raise ConfigError(f"algo.{key}", value, "must not be negative")
+  if publish < 0 or (publish and exchange != "pool"):
+    right = "snapshots a client to keep: at least 0, and above 0 with exchange='pool' only"
+    raise ConfigError("algo.publish", publish, right)
+  if skip_confident and target == "all":
+    right = "must be False with target='all', where no target is chosen"
+    raise ConfigError("algo.skip_confident", skip_confident, right)
   if exchange == "pool" and pool_size < teachers:
     right = f"must be at least algo.teachers = {teachers}, which are drawn without replacement"
     raise ConfigError("algo.pool_size", pool_size, right)
@@ -281,3 +296,5 @@ def check(
     raise ConfigError("algo.nu_emb", nu_emb, right)
   if not env.public_batch:
     raise ConfigError("public_batch", env.public_batch, "must be at least 1 for distillation")
+  if not env.public_sizes.min():
+    raise ConfigError("public_share", 0, "leaves no public example: distillation needs some")

@@ -176,7 +176,8 @@ def update(env, clients, objective, data, lr, active=None):
     clients: tuple over cohorts of ClientState.
     objective: (apply, params, d) -> (share of the loss, (aux, model_state)) for one client, where
       `apply(params, half) -> (ModelOut, model_state)` runs the client's model in training mode
-      from its current statistics, aux is a dict of shares, and d this client's part of `data`.
+      from its current statistics, or from those given as a third argument; aux is a dict of
+      shares, and d this client's part of `data`.
     data: tuple over cohorts of pytrees, leaves [K_g, ...].
     lr: f32[].
     active: tuple over cohorts of bool[K_g]; a client that is not active keeps its parameters, its
@@ -189,7 +190,9 @@ def update(env, clients, objective, data, lr, active=None):
   for g, (cohort, client, d) in enumerate(zip(env.cohorts, clients, data, strict=True)):
 
     def differentiate(c, d, cohort=cohort):
-      apply = functools.partial(train_mode, cohort.model, c.model_state)
+      def apply(params, half, statistics=c.model_state):
+        return train_mode(cohort.model, statistics, params, half)
+
       grads, (aux, statistics) = descend.gradients(
         lambda params: objective(apply, params, d), c.params
       )

@@ -179,13 +179,17 @@ def fresh(env, speak, *, teachers, top_k):
     (message, xi), valid = asked
     return messages.decode(message, env.classes), xi, valid
 
+  @functools.cache
+  def message_bytes():
+    """Bytes of one client's message by kind."""
+    half = Half(jax.ShapeDtypeStruct((env.public_batch, *env.image), env.dtype), *[None] * 4)
+    one = lambda client, half: tell(env.cohorts[0].model, client, half)
+    message, xi = jax.eval_shape(one, env.templates[0], half)
+    return {"predictions": messages.nbytes(message), "embeddings": messages.nbytes(xi)}
+
   def heard_bytes(pos):
-    listening = np.minimum(env.graph.at(pos.count).sum(1), teachers).sum() * env.R
-    half = jax.ShapeDtypeStruct((env.public_batch, *env.image), env.dtype)
-    said = lambda client, image: tell(env.cohorts[0].model, client, Half(image, *[None] * 4))
-    message, xi = jax.eval_shape(said, env.templates[0], half)
-    kinds = {"predictions": messages.nbytes(message), "embeddings": messages.nbytes(xi)}
-    return {kind: int(listening) * size for kind, size in kinds.items() if size}
+    listening = int(np.minimum(env.graph.at(pos.count).sum(1), teachers).sum()) * env.R
+    return {kind: listening * size for kind, size in message_bytes().items() if size}
 
   return Exchange(
     init,

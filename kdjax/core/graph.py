@@ -123,6 +123,10 @@ class Schedule:
     turn = count // self.every if self.every else 0
     return self.adjacency[turn % len(self.adjacency)]
 
+  def union(self):
+    """The edges bool[K, K] that any of the graphs has."""
+    return self.adjacency.any(0)
+
 
 def make(K, *, kind, every, island, degree, edges, seed):
   """The schedule of `config.graph`; `kind` is a name or several, separated by commas.

@@ -78,6 +78,11 @@ def embedding_distance(rho, student, teacher):
   return rho(jnp.sum(difference * difference, axis=-1))
 
 
+def renormalise(p):
+  """Probabilities that add up to 1 again where some were not sent; f32[..., C] -> f32[..., C]."""
+  return p / jnp.sum(p, axis=-1, keepdims=True)
+
+
 def most_confident(confidence, candidates):
   """The candidate with the largest confidence, for every example; ties go to the first.
 

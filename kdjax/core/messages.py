@@ -1,4 +1,8 @@
-"""What clients tell each other about a public batch: probabilities, whole or the k largest."""
+"""What clients tell each other about a public batch: probabilities, whole or the k largest.
+
+The k largest are sent as they are, so that a receiver can compare their confidence with its own;
+it renormalises what it learns from.
+"""
 
 from typing import Any, NamedTuple
 
@@ -13,7 +17,7 @@ class Dense(NamedTuple):
 
 
 class TopK(NamedTuple):
-  """The k largest class probabilities, renormalised, and where they stand."""
+  """The k largest class probabilities and where they stand."""
 
   p: Any  # f32[..., k]
   index: Any  # i32[..., k]
@@ -24,7 +28,7 @@ def encode(p, top_k):
   if not top_k:
     return Dense(p)
   value, index = jax.lax.top_k(p, top_k)
-  return TopK(value / jnp.sum(value, axis=-1, keepdims=True), index.astype(jnp.int32))
+  return TopK(value, index.astype(jnp.int32))
 
 
 def decode(message, C):

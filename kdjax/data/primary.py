@@ -26,10 +26,10 @@ def primary_labels(*, kind, K, classes, per_client, seed):
   Raises:
     ConfigError: more labels than classes, a number that cannot be even, or bad explicit labels.
   """
-  if not isinstance(kind, str):
+  if isinstance(kind, list | tuple):
     return _explicit(kind, K, classes)
   if kind not in ("even", "random"):
-    raise ConfigError("primary", kind, "'even', 'random', or one tuple of labels per client")
+    raise ConfigError("primary", kind, "'even', 'random' or 'explicit'")
   if not isinstance(per_client, int) or not 0 <= per_client <= classes:
     raise ConfigError("labels", per_client, f"0 to {classes}, the number of classes")
   rng = host_rng(seed, "primary")
@@ -42,10 +42,12 @@ def primary_labels(*, kind, K, classes, per_client, seed):
 
 def _explicit(primary, K, classes):
   if primary is None or len(primary) != K:
-    raise ConfigError("primary", primary, f"one tuple of labels for each of {K} clients")
+    raise ConfigError("primary_labels", primary, f"one tuple of labels for each of {K} clients")
   for labels in primary:
     if len(set(labels)) != len(labels) or not all(0 <= label < classes for label in labels):
-      raise ConfigError("primary", primary, f"different labels, 0 to {classes - 1}, in each tuple")
+      raise ConfigError(
+        "primary_labels", primary, f"different labels, 0 to {classes - 1}, in each tuple"
+      )
   return tuple(tuple(sorted(int(label) for label in labels)) for labels in primary)
 
 

@@ -13,9 +13,9 @@ from kdjax.core.random import EVERYONE, host_rng
 from kdjax.types import Feed, Half, Pos, Shards
 
 
-@functools.lru_cache(maxsize=4096)
+@functools.lru_cache(maxsize=1024)
 def _permutation(n, *words):
-  return host_rng(*words).permutation(n)
+  return host_rng(*words).permutation(n).astype(np.int32)
 
 
 def _walk(n, start, count, words):

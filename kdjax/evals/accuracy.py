@@ -25,7 +25,8 @@ def make(experiment, *, batch):
   Returns:
     state -> a list over replicas of dicts, the accuracy keys of `summary.json`.
   """
-  env, test, label_counts = experiment.env, experiment.source.test, experiment.shards.label_counts
+  env, data = experiment.env, experiment.data
+  test, label_counts = data.source.test, data.shards.label_counts
   predict, view = experiment.algorithm.predict, experiment.view
   if batch < 1 or batch % env.mesh.shape["data"]:
     right = f"must be a positive multiple of the mesh's data axis, {env.mesh.shape['data']}"
@@ -73,7 +74,7 @@ def make(experiment, *, batch):
 
   def run(state):
     single, joint = counts(state)
-    distance = graph.distances(env.graph.at(0))
+    distance = graph.distances(env.graph.union())
     return [
       summarise(
         {e: c[r * env.K : (r + 1) * env.K] if e == "" else c for e, c in single.items()},

@@ -1,0 +1,118 @@
+"""The data of an experiment: its source, its public set, and who holds what."""
+
+import dataclasses
+import functools
+from typing import NamedTuple
+
+import numpy as np
+
+from kdjax.core.random import host_rng
+from kdjax.data import partition, sources
+from kdjax.types import ConfigError, Shards
+
+
+class Data(NamedTuple):
+  """What the clients of all replicas learn from."""
+
+  source: sources.Source
+  public: sources.ImageSet  # the source's own training set, or another source's
+  shards: Shards
+
+
+def load(config, seeds):
+  """Opens the sources of a config and hands them out.
+
+  Args:
+    config: nested dict.
+    seeds: of the R replicas.
+
+  Raises:
+    ConfigError: see `sources.load` and `partition.partition`.
+  """
+  source, public = _sources(config, functools.partial(_open, config))
+  return Data(source, public, _partition(config, source, public, seeds))
+
+
+def describe(config, seeds):
+  """The same for planning, without the data: `source_info` at its word."""
+  source, public = _sources(config, _describe)
+  return Data(source, public, _partition(config, source, public, seeds))
+
+
+def stand_in(config, seeds):
+  """Shapes alone, for models that are already trained: everyone holds everything."""
+  source, public = _sources(config, _describe)
+  clients = len(seeds) * sum(n for n, *_ in config["clients"])
+  place, other = np.arange(len(source.train.labels)), np.arange(len(public.labels))
+  counts = np.ones((clients, source.classes), np.int64)
+  return Data(
+    source, public, Shards((place,) * clients, (other,) * len(seeds), ((),) * clients, counts)
+  )
+
+
+def _open(config, name, info, holdout):
+  resident = config["source_resident_bytes"]
+  return sources.load(name, info=info, holdout=holdout, resident_bytes=resident)
+
+
+def _describe(name, info, holdout):
+  if holdout:
+    info = info | {"train": info["train"] - holdout, "test": holdout}
+  return sources.describe(name, info=info)
+
+
+def _sources(config, read):
+  """(the private Source, the public ImageSet); a separate public set's labels come first."""
+  source = read(config["source"], config["source_info"], config["holdout"])
+  source = source._replace(train=_limited(source.train, config["limit"]))
+  if not config["public_source"]:
+    return source, source.train
+  public = read(config["public_source"], config["public_source_info"], 0)
+  if public.train.shape != source.train.shape:
+    right = f"its images are {public.train.shape}, the private ones {source.train.shape}"
+    raise ConfigError("public_source", config["public_source"], right)
+  if not config["public_labels"]:
+    return source, public.train
+  shift = lambda s: dataclasses.replace(s, labels=s.labels + public.classes)
+  source = source._replace(
+    train=shift(source.train),
+    test=shift(source.test),
+    classes=source.classes + public.classes,
+  )
+  return source, public.train
+
+
+def _limited(images, n):
+  """n examples of an ImageSet, drawn by a fixed seed; all of them where n is 0."""
+  if not n:
+    return images
+  if n > len(images.labels):
+    raise ConfigError("limit", n, f"there are only {len(images.labels)} training images")
+  index = np.sort(host_rng(0, "limit").choice(len(images.labels), n, replace=False))
+  return dataclasses.replace(
+    images,
+    labels=images.labels[index],
+    strata=images.strata[index],
+    array=None if images.array is None else images.array[index],
+    read=None if images.read is None else lambda i: images.read(index[i]),
+  )
+
+
+def _partition(config, source, public, seeds):
+  return partition.partition(
+    source.train.labels,
+    source.train.strata,
+    K=sum(n for n, *_ in config["clients"]),
+    classes=source.classes,
+    public_share=config["public_share"],
+    public_reuse=config["public_reuse"],
+    public_separate=len(public.labels) if config["public_source"] else 0,
+    kind=config["partition"],
+    skew=float(config["skew"]),
+    primary=config["primary_labels"] if config["primary"] == "explicit" else config["primary"],
+    labels_per_client=config["labels"],
+    alpha=config["alpha"],
+    counts=config["counts"],
+    batch=config["batch"],
+    seeds=seeds,
+  )
