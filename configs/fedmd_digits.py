@@ -17,6 +17,7 @@ def get_config():
   c.algo = dict(
     public_epochs=0,
     private_epochs=10,
+    private_batch=32,
     alignment=400,
     digest_epochs=1,
     digest_batch=32,

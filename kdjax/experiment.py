@@ -124,6 +124,7 @@ def build(config, *, data=None, devices=None, identity=None):
   source, public, shards = data
   augmentation, preprocess, view, image = _images(config, source.train.shape)
   module = import_module("kdjax.algorithms", config["algorithm"], "algorithm")
+  accept(module.make, key="algo", arguments=config["algo"])
   heads = getattr(module, "heads", lambda **_: ("main",))(**config["algo"])
   tx, lr = optim.make(**config["optim"])
   cohorts = _cohorts(config, source.classes, heads, tx, len(seeds))
@@ -153,7 +154,7 @@ def build(config, *, data=None, devices=None, identity=None):
   )
   public_labels = public.labels if config["public_labels"] else np.full_like(public.labels, -1)
   streams = Streams(shards, _i32(source.train.labels), _i32(public_labels), seeds, names)
-  algorithm = call(module.make, env, key="algo", arguments=config["algo"])
+  algorithm = module.make(env, **config["algo"])
   experiment = Experiment(
     config=config,
     env=env,
@@ -199,21 +200,26 @@ def import_module(package, name, key):
 
 
 def call(fn, *positional, key, arguments):
-  """`fn(*positional, **arguments)`, where the keyword-only signature is the schema.
+  """`fn(*positional, **arguments)`, once `accept` has found nothing wrong with them."""
+  accept(fn, key=key, arguments=arguments)
+  return fn(*positional, **arguments)
+
+
+def accept(fn, *, key, arguments):
+  """Checks arguments against a keyword-only signature, which is their schema.
 
   Raises:
     ConfigError: for an argument that is unknown or missing.
   """
   signature = inspect.signature(fn).parameters.values()
-  accepted = [p.name for p in signature if p.kind is p.KEYWORD_ONLY]
-  right = "takes " + (", ".join(accepted) or "no arguments")
+  names = [p.name for p in signature if p.kind is p.KEYWORD_ONLY]
+  right = "takes " + (", ".join(names) or "no arguments")
   for name in arguments:
-    if name not in accepted:
+    if name not in names:
       raise ConfigError(f"{key}.{name}", arguments[name], f"unknown: {fn.__module__} {right}")
-  for name in accepted:
+  for name in names:
     if name not in arguments:
       raise ConfigError(f"{key}.{name}", None, f"missing: {fn.__module__} {right}")
-  return fn(*positional, **arguments)
 
 
 NOT_NEGATIVE = (

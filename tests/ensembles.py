@@ -28,6 +28,7 @@ METHODS = {
     dict(
       public_epochs=0,
       private_epochs=1,
+      private_batch=8,
       alignment=12,
       digest_epochs=1,
       digest_batch=8,

@@ -10,7 +10,8 @@ https://arxiv.org/abs/1910.03581, Algorithm 1, with the details of the authors' 
 
 Departures: the number of pre-training epochs is fixed where the code stops early on a validation
 set; public examples of a round are drawn uniformly, not by label, so that no public label is used
-unless the config's `public_labels` says so; the consensus is taken in evaluation mode.
+unless the config's `public_labels` says so; the consensus is taken in evaluation mode;
+an augmentation, which the code does not have, would show the digest other crops than the consensus.
 """
 
 import functools
@@ -29,6 +30,7 @@ def make(
   *,
   public_epochs,
   private_epochs,
+  private_batch,
   alignment,
   digest_epochs,
   digest_batch,
@@ -39,7 +41,8 @@ def make(
   Args:
     env: Env; `batch` is the revisit's batch, `public_batch` the one of the public pre-training.
     public_epochs: passes of the pre-training on the public set, which needs `public_labels`.
-    private_epochs: passes of the pre-training on private data. 0 leaves either out.
+    private_epochs, private_batch: passes and batch of the pre-training on private data; 0 passes
+      leave it out, as they do for the public one.
     alignment: public examples per round, N_alignment.
     digest_epochs, digest_batch: passes over them, and their batch.
     revisit_epochs: passes over the private data per round.
@@ -53,9 +56,10 @@ def make(
   if public_epochs and not env.public_labels:
     right = "pre-training on the public set uses its labels: set public_labels=True, or this to 0"
     raise ConfigError("algo.public_epochs", public_epochs, right)
-  if digest_batch % env.mesh.shape["data"]:
-    right = f"must be a multiple of the mesh's data axis, {env.mesh.shape['data']}"
-    raise ConfigError("algo.digest_batch", digest_batch, right)
+  for key, size in (("digest_batch", digest_batch), ("private_batch", private_batch)):
+    if size < 1 or size % env.mesh.shape["data"]:
+      right = f"must be a positive multiple of the mesh's data axis, {env.mesh.shape['data']}"
+      raise ConfigError(f"algo.{key}", size, right)
   lr = lambda pos: env.lr(pos.count, pos.total)
 
   def public_step(state, batch, now):
@@ -110,8 +114,8 @@ def make(
   def epochs(name, step, **feed):
     return Phase(name, step, Feed(kind="epoch", **feed), None, lr=lr)
 
-  def private(name, n):
-    feed = Feed(private=env.batch, kind="epoch", epochs=n)
+  def private(name, n, batch):
+    feed = Feed(private=batch, kind="epoch", epochs=n)
     return train_phase(env, name=name, feed=feed, steps=None)
 
   prologue = []
@@ -120,7 +124,7 @@ def make(
       epochs("public training", public_step, public=env.public_batch, epochs=public_epochs)
     )
   if private_epochs:
-    prologue.append(private("private training", private_epochs))
+    prologue.append(private("private training", private_epochs, private_batch))
   # Every client sends its logits to the server, and the server the consensus to every client.
   table_bytes = alignment * env.classes * jnp.dtype(env.dtype).itemsize
   once = 2 * env.clients * table_bytes
@@ -130,6 +134,6 @@ def make(
       sent=share_of_round
     ),
     epochs("digest", digest, public=digest_batch, epochs=digest_epochs, sample=alignment),
-    private("revisit", revisit_epochs),
+    private("revisit", revisit_epochs, env.batch),
   )
   return Algorithm(init, cycle, env.predict, prologue=tuple(prologue))
