@@ -5,7 +5,8 @@ over the ten clients, deviation 2.7 (pooled baseline 56.5 %). Not run by us: it 
 their official binary version.
 
 Non-iid split: of every superclass, client i holds the fine class number i mod 5, 20 images of it;
-the label is the superclass. The classifiers' l2 penalty of 1e-3 is left out. Public pre-training uses CIFAR-10's labels, as the published code does.
+the label is the superclass. Public pre-training uses CIFAR-10's labels, as the published code does;
+its l2 penalty on the classifiers is left out.
 
   python -m kdjax.main --config=configs/fedmd_cifar100.py --workdir=runs/fedmd \
       --config.source='cifar:CIFAR100_DIR?label=coarse' --config.public_source=cifar:CIFAR10_DIR

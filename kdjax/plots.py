@@ -130,7 +130,8 @@ def distances(group):
     for head, numbers in result.get("accuracy_by_distance", {}).items():
       for distance, value in numbers.items():
         found.setdefault(head, {}).setdefault(distance, []).append(value)
-  places = sorted({distance for numbers in found.values() for distance in numbers}, key=float)
+  places = {distance for numbers in found.values() for distance in numbers}
+  places = sorted(places, key=lambda d: (d == "unreachable", len(d), d))
   if not places:
     return None
   figure = _figure(NARROW, HEIGHT)

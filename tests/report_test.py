@@ -20,7 +20,7 @@ def result(seed, private, shared):
     "shared_accuracy": shared,
     "ensemble_accuracy": {head: 0.75 for head in private},
     "accuracy_by_owner": {head: np.full((clients, clients), 0.5) for head in private},
-    "accuracy_by_distance": {head: {"0": 0.9, "1": 0.4} for head in private},
+    "accuracy_by_distance": {head: {"0": 0.9, "1": 0.4, "unreachable": 0.1} for head in private},
     "label_counts": np.arange(clients * CLASSES).reshape(clients, CLASSES),
     "primary_labels": [[i] for i in range(clients)],
     "edges": links,
