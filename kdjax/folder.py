@@ -49,7 +49,7 @@ def flat(tree, prefix=""):
 
 
 def provenance(experiment):
-  """What `config.json` holds: the resolved config, versions, device, commit and hash."""
+  """What `config.json` holds: the resolved config, versions, device, commit, hash, sizes."""
   import flax
   import optax
   import orbax.checkpoint
@@ -66,6 +66,10 @@ def provenance(experiment):
     "device": f"{len(jax.devices())} x {device.device_kind} ({os.cpu_count()} CPU cores)",
     "git": _commit(),
     "hash": experiment.hash,
+    "examples": {
+      half: [len(x) for x in getattr(experiment.data.shards, half)]
+      for half in ("private", "public")
+    },
   }
 
 

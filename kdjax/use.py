@@ -40,8 +40,8 @@ def load(workdir, *, client, step=None):
   path = Path(workdir) / "config.json"
   if not path.exists():
     raise ConfigError("workdir", str(workdir), "holds no config.json: not a run's folder")
-  config = writer.read_json(path)["config"]
-  data = dataset.stand_in(config, experiment.replica_seeds(config))
+  record = writer.read_json(path)
+  config, data = record["config"], dataset.stand_in(record["config"], record["examples"])
   planned = experiment.build(config, data=data, devices=jax.devices()[:1])
   env = planned.env
   if not 0 <= client < env.clients:

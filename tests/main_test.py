@@ -73,6 +73,10 @@ def test_version():
   assert run("--version")[:2] == (0, f"kdjax {kdjax.__version__}\n")
 
 
+TWO_ARCHITECTURES = "--config.clients=" + "".join(
+  f"({n},'mlp',{{'hidden':({width},),'activation':'tanh'}})," for n, width in ((2, 8), (3, 9))
+)
+
 # Each: flags, then words that the one message must hold: the key, the value, what would be right.
 BAD_FLAGS = [
   ([DIGITS, "--config.skwe=1"], ["skwe", "skew"]),
@@ -82,6 +86,7 @@ BAD_FLAGS = [
   ([], ["--config", "configs/mhd_digits.py"]),
   ([DIGITS, "--config.labels=11"], ["labels", "11", "10"]),
   (["--config=configs/mhd_imagenet.py"], ["tfds:imagenet2012", "tfds build", "mhd_digits.py"]),
+  ([DIGITS, TWO_ARCHITECTURES, "--config.compare=('fedavg',)"], ["clients", "must be alike"]),
   (["--config=configs/mhd_cifar10.py", "--config.source=cifar:/nowhere"], ["source", "/nowhere"]),
 ]
 

@@ -43,16 +43,13 @@ def stop_at(call):
   return stop
 
 
-def build(method, **changes):
+def build(method, *, mesh=1, **changes):
   c = ensembles.config(method, norm="batch", dtype="float32", steps=12, **changes)
   c.mesh.steps_per_dispatch = 1  # so that a stop can come after any step
-  return ensembles.build(c)
+  return ensembles.build(c, mesh=mesh)
 
 
-@pytest.mark.parametrize("cut", [1, 3, 4, 7])
-@pytest.mark.parametrize("method", ["mhd pool", "mhd fresh", "fedavg", "fedmd"])
-def test_a_stopped_run_ends_bit_for_bit_like_one_that_was_not(method, cut, tmp_path):
-  e = build(method)
+def assert_a_stop_changes_nothing(e, tmp_path, cut):
   assert run(e, tmp_path / "whole") == loops.DONE
   assert run(e, tmp_path / "cut", stop=stop_at(cut)) == loops.PREEMPTED
   assert run(e, tmp_path / "cut") == loops.DONE
@@ -63,6 +60,19 @@ def test_a_stopped_run_ends_bit_for_bit_like_one_that_was_not(method, cut, tmp_p
     for key in ("images_per_second", "compile_seconds", "wall_seconds"):
       assert summary.pop(key) > 0
   assert summaries[0] == summaries[1]
+
+
+@pytest.mark.parametrize("cut", [1, 3, 4, 7])
+@pytest.mark.parametrize("method", ["mhd pool", "mhd fresh", "fedavg", "fedmd"])
+def test_a_stopped_run_ends_bit_for_bit_like_one_that_was_not(method, cut, tmp_path):
+  assert_a_stop_changes_nothing(build(method), tmp_path, cut)
+
+
+def test_so_does_one_of_two_cohorts_and_two_replicas_on_four_devices(tmp_path):
+  two = ((2, *ensembles.MLP), (2, *ensembles.WIDE))
+  e = build("mhd pool", mesh=4, clients=two, replicas=2)
+  assert dict(e.env.mesh.shape) == {"client": 4, "data": 1} and e.env.clients == 8
+  assert_a_stop_changes_nothing(e, tmp_path, cut=5)
 
 
 def test_lines_after_the_last_checkpoint_of_a_killed_run_are_written_once(tmp_path):
@@ -168,7 +178,7 @@ def test_a_loaded_client_predicts_as_accurately_as_the_run_says(tmp_path):
     kdjax.load(tmp_path, client=4)
 
 
-def test_streamed_images_give_the_same_run_as_resident_ones(tmp_path):
+def test_streamed_images_give_the_same_run_as_resident_ones_and_go_on_after_a_stop(tmp_path):
   import dataclasses
 
   source, shards = ensembles.data()
@@ -176,7 +186,9 @@ def test_streamed_images_give_the_same_run_as_resident_ones(tmp_path):
   streamed = dataclasses.replace(source.train, array=None, read=lambda index: array[index])
   c = ensembles.config("mhd fresh", dtype="float32", steps=6)
   run(ensembles.build(c, data_=(source, shards)), tmp_path / "resident")
-  run(ensembles.build(c, data_=(source._replace(train=streamed), shards)), tmp_path / "read")
+  e = ensembles.build(c, data_=(source._replace(train=streamed), shards))
+  assert run(e, tmp_path / "read", stop=stop_at(4)) == loops.PREEMPTED
+  assert run(e, tmp_path / "read") == loops.DONE
   assert metrics(tmp_path / "resident") == metrics(tmp_path / "read")
 
 

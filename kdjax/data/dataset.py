@@ -39,15 +39,17 @@ def describe(config, seeds):
   return Data(source, public, _partition(config, source, public, seeds))
 
 
-def stand_in(config, seeds):
-  """Shapes alone, for models that are already trained: everyone holds everything."""
-  source, public = _sources(config, _describe)
-  clients = len(seeds) * sum(n for n, *_ in config["clients"])
-  place, other = np.arange(len(source.train.labels)), np.arange(len(public.labels))
-  counts = np.ones((clients, source.classes), np.int64)
-  return Data(
-    source, public, Shards((place,) * clients, (other,) * len(seeds), ((),) * clients, counts)
-  )
+def stand_in(config, examples):
+  """Shapes alone, for clients that are already trained: as many examples as the run had.
+
+  Args:
+    config: nested dict.
+    examples: {'private': one number a client, 'public': one a replica}, from `config.json`.
+  """
+  source, public = _sources(config | {"limit": 0, "holdout": 0}, _describe)
+  private, shared = (tuple(map(np.arange, examples[half])) for half in ("private", "public"))
+  counts = np.zeros((len(private), source.classes), np.int64)
+  return Data(source, public, Shards(private, shared, ((),) * len(private), counts))
 
 
 def _open(config, name, info, holdout):
