@@ -2,7 +2,7 @@
 
 Follows Zhmoginov et al., CVPR 2023, Table 1 and Fig. 4, on small images. Needs the data:
 
-  tfds build fashion_mnist --file_format=array_record      (pip install "kdjax[prepare]", once)
+  tfds build fashion_mnist --file_format=array_record      (pip install ".[prepare]", once)
   python -m kdjax.main --config=configs/mhd_fashion_mnist.py --workdir=runs/fashion
 
 or the four official files with --config.source=idx:DIR, or --config.source=npz:FILE. Numbers that

@@ -122,7 +122,8 @@ def parse_flags(argv):
   except ConfigError:
     raise
   except (AttributeError, KeyError) as error:
-    raise ConfigError("--config", " ".join(argv[1:]), f"no such key: {error}") from None
+    right = f"no such key: {error.args[0]}"  # a KeyError's own text would be quoted once more
+    raise ConfigError("--config", " ".join(argv[1:]), right) from None
   except (flags.Error, TypeError, ValueError, ImportError, OSError) as error:
     raise ConfigError("--config", " ".join(argv[1:]), str(error)) from None
 
