@@ -7,19 +7,20 @@ import pytest
 
 from kdjax import experiment
 from kdjax.core.clients import run
+from kdjax.models.fedmd import ARCHITECTURES
 from kdjax.types import ConfigError
 
 PRIVATE, PUBLIC = 4, 3  # classes
 
 
-def write(path, classes, train, test, seed):
+def write(path, classes, train, test, seed, image=ensembles.IMAGE):
   """An npz file whose images show their class by a pattern."""
   rng = np.random.default_rng(seed)
-  pattern = rng.integers(200, size=(classes, *ensembles.IMAGE))
+  pattern = rng.integers(200, size=(classes, *image))
 
   def split(n):
     label = np.arange(n) % classes
-    return (pattern[label] + rng.integers(56, size=(n, *ensembles.IMAGE))).astype(np.uint8), label
+    return (pattern[label] + rng.integers(56, size=(n, *image))).astype(np.uint8), label
 
   arrays = {}
   for name, n in (("train", train), ("test", test)):
@@ -104,3 +105,34 @@ def test_public_pre_training_without_public_labels_is_refused(files):
   with pytest.raises(ConfigError, match="set public_labels=True") as error:
     build(files, public_labels=False, public_epochs=1)
   assert (error.value.key, error.value.value) == ("algo.public_epochs", 1)
+
+
+def test_two_of_the_published_networks_train_together(tmp_path):
+  """A two-layer and a three-layer one, as published but for the image size, learn their data."""
+  image = (12, 12, 1)  # the smallest that three layers take
+  write(tmp_path / "set.npz", PRIVATE, 72, 20, seed=3, image=image)
+  clients = tuple(
+    (1, "fedmd", dict(filters=f, dropout=d)) for f, d in (ARCHITECTURES[0], ARCHITECTURES[6])
+  )
+  epochs = dict(algo_private_epochs=12, algo_revisit_epochs=2)
+  c = ensembles.config("fedmd", clients, norm="batch", dtype="float32", **epochs)
+  info = dict(train=72, test=20, image=image, classes=PRIVATE, resize=False)
+  c.source, c.source_info = f"npz:{tmp_path / 'set.npz'}", info
+  c.public_share, c.partition, c.rounds = 1 / 3, "equal", 1
+  c.optim = dict(
+    name="adam",
+    lr=1e-3,
+    schedule="constant",
+    warmup=0,
+    b1=0.9,
+    b2=0.999,
+    eps=1e-7,
+    amsgrad=False,
+    weight_decay=0.0,
+    clip=0.0,
+  )
+  e = experiment.build(c, devices=jax.devices()[:1])
+  assert [len(x.filters) for x in (c.model for c in e.env.cohorts)] == [2, 3]
+  state, _ = ensembles.train(e)
+  (result,) = e.evaluators["accuracy"][1](state)
+  assert min(result["shared_accuracy"]["main"]) > 0.6  # chance is 0.25
