@@ -1,6 +1,8 @@
 """Configs that cannot work are refused before any work, by key, value and what would be right."""
 
+import re
 import sys
+from pathlib import Path
 
 import ensembles
 import jax
@@ -117,48 +119,25 @@ def test_a_limit_takes_a_fixed_part_of_the_training_set():
   np.testing.assert_array_equal(sets[0].train.array, sets[1].train.array)
 
 
-OWN = """
-import flax.linen as nn
-import numpy as np
-from kdjax.data.sources import ImageSet, Source
-from kdjax.models.heads import Heads
-from kdjax.types import ModelOut
-
-class Net(nn.Module):
-  classes: int
-  heads: int
-  width: int
-
-  @nn.compact
-  def __call__(self, images, train, mask=None):
-    x = nn.relu(nn.Dense(self.width)(images.reshape(len(images), -1)))
-    embedding, logits = Heads(self.classes, self.heads, "float32", 0)(x)
-    return ModelOut(embedding, logits, {})
-
-def two_shades():
-  def split(n):
-    label = np.arange(n) % 2
-    images = np.zeros((n, 4, 4, 1), np.uint8) + 200 * label[:, None, None, None].astype(np.uint8)
-    return ImageSet(label, label, (4, 4, 1), images, None)
-  return Source("two shades", split(200), split(50), 2)
-"""
-
-
-def test_a_users_own_model_and_source_by_dotted_path(tmp_path, monkeypatch):
-  (tmp_path / "my_work.py").write_text(OWN)
+def test_the_readmes_own_model_and_source_work(tmp_path, monkeypatch):
+  readme = (Path(__file__).parent.parent / "README.md").read_text()
+  blocks = re.findall(r"```python\n# (my_\w+\.py)(.*?)```", readme, re.DOTALL)
+  assert [name for name, _ in blocks] == ["my_net.py", "my_source.py"]
+  for name, code in blocks:
+    assert code.count("\n") < 20
+    (tmp_path / name).write_text("#" + code)
   monkeypatch.syspath_prepend(tmp_path)
   c = digits(
-    source="my_work:two_shades",
-    source_info=dict(train=200, test=50, image=(4, 4, 1), classes=2, resize=False),
-    clients=((2, "my_work:Net", dict(width=8)),),
+    source="my_source:two_shades",
+    source_info=dict(train=500, test=100, image=(8, 8, 1), classes=2, resize=False),
+    clients=((2, "my_net:Net", dict(width=64)),),
     model=dict(),
     labels=1,
-    batch=8,
-    public_batch=8,
     steps=30,
   )
   e = experiment.build(c, devices=jax.devices()[:1])
   state, _ = ensembles.train(e)
   (result,) = e.evaluators["accuracy"][1](state)
   assert np.mean(result["private_accuracy"]["main"]) > 0.95
-  del sys.modules["my_work"]
+  for name in ("my_net", "my_source"):
+    del sys.modules[name]
