@@ -64,10 +64,8 @@ class Run:
     self.tables = program.tables(experiment)
     self.began, self.images = time.time(), 0
     self.compile_seconds, self.pause_seconds = 0.0, 0.0  # pauses: evaluating, starting a save
-    self.evaluated, self.results = (
-      -1,
-      None,
-    )  # training batches at the last evaluation; what it found
+    self.evaluated = -1  # training batches at the last evaluation
+    self.results = None  # what it found
 
   def train(self, state, stop):
     """Dispatches, and between them whatever is due: losses, evaluations, checkpoints, a stop."""
@@ -84,7 +82,8 @@ class Run:
           lr = arguments[1].lr[count - 1]
           progress.update(batches, **self.write_losses(visit, aux, lr, batches))
         if i < visit.n or visit.settled:
-          if any(due(batches, every, end) for every, _ in experiment.evaluators.values()):
+          periods = [every for every, _ in experiment.evaluators.values()]
+          if self.evaluated < batches and any(due(batches, p, end) for p in periods):
             progress.update(batches, accuracy=self.evaluate(state, batches))
           stopping = batches < end and stop()
           if stopping or due(batches, config["save_every"], end):

@@ -273,7 +273,10 @@ def test_pools_hold_teachers_as_they_were():
       flat, peer, born = (x[i % 2] for x in pools[i // 2])
       assert set(peer.tolist()) <= (allowed or {-1})
       for x, j, t in zip(flat, peer, born, strict=True):
-        np.testing.assert_array_equal(x, past[t][j] if j >= 0 else np.zeros_like(x))
+        expected = past[t][j] if j >= 0 else np.zeros_like(x)
+        # Bit for bit, but for the start: there one program draws the weights and their snapshots,
+        # and XLA (jax 0.12) may compute a weight twice, rounded differently in the last bit.
+        np.testing.assert_allclose(x, expected, rtol=0 if t else 2.5e-7)
       if now:
         assert (born == now).sum() == (1 if allowed else 0)  # one slot a refresh
   assert sorted(past) == [0, 2, 4, 6, 8]  # a refresh every 2 batches
