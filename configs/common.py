@@ -70,6 +70,22 @@ def sgd(lr, clip, schedule="cosine", weight_decay=1e-4):
   )
 
 
+def adam(lr):
+  """Adam at a constant rate, with Keras's epsilon, as in FedMD's code."""
+  return dict(
+    name="adam",
+    lr=lr,
+    schedule="constant",
+    warmup=0,
+    b1=0.9,
+    b2=0.999,
+    eps=1e-7,
+    amsgrad=False,
+    weight_decay=0.0,
+    clip=0.0,
+  )
+
+
 def mhd(aux_heads, nu_emb, pool_size, refresh_every):
   """Hyper-parameters of MHD; what is not an argument is as in the paper."""
   return dict(

@@ -64,17 +64,6 @@ def get_config():
     digest_batch=128,
     revisit_epochs=10,
   )
-  c.optim = dict(
-    name="adam",
-    lr=1e-3,
-    schedule="constant",
-    warmup=0,
-    b1=0.9,
-    b2=0.999,
-    eps=1e-7,
-    amsgrad=False,
-    weight_decay=0.0,
-    clip=0.0,
-  )
+  c.optim = common.adam(lr=1e-3)
   c.evals.accuracy = dict(every=1_000, batch=500)
   return c

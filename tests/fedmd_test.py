@@ -119,18 +119,7 @@ def test_two_of_the_published_networks_train_together(tmp_path):
   info = dict(train=72, test=20, image=image, classes=PRIVATE, resize=False)
   c.source, c.source_info = f"npz:{tmp_path / 'set.npz'}", info
   c.public_share, c.partition, c.rounds = 1 / 3, "equal", 1
-  c.optim = dict(
-    name="adam",
-    lr=1e-3,
-    schedule="constant",
-    warmup=0,
-    b1=0.9,
-    b2=0.999,
-    eps=1e-7,
-    amsgrad=False,
-    weight_decay=0.0,
-    clip=0.0,
-  )
+  c.optim = ensembles.common.adam(lr=1e-3)
   e = experiment.build(c, devices=jax.devices()[:1])
   assert [len(x.filters) for x in (c.model for c in e.env.cohorts)] == [2, 3]
   state, _ = ensembles.train(e)
