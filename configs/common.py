@@ -33,8 +33,12 @@ def base():
   c.labels = 0  # primary labels of a client, for even and random
   c.alpha = 0.0  # for partition='dirichlet'
   c.counts = ()  # for partition='table': examples per client and class
+  c.overlay = dict(share=0.0, clients=())  # a random share of all data that only these clients hold
   c.augment = dict(kind="none")
   c.normalise = dict(mean=(0.5,), std=(0.5,))  # of pixels in 0..1
+
+  # Where training starts: everyone alike, or at the weights (or one module's) of a finished run
+  c.start = dict(common=False, workdir="", client=0, part="")
 
   # Who learns from whom; several kinds, separated by commas, take turns of `every` batches
   c.graph = dict(kind="complete", every=0, island=2, degree=2, edges=(), seed=0)
@@ -49,7 +53,7 @@ def base():
   # Records
   c.log_every = 100
   c.save_every = 500
-  c.evals = dict(accuracy=dict(every=500, batch=256))
+  c.evals = dict(accuracy=dict(every=500, batch=256))  # every=0: after every round
 
   # Hardware: changes no result beyond rounding
   c.mesh = dict(map="auto", steps_per_dispatch=0, device_tflops=100.0)

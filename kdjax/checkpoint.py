@@ -9,10 +9,11 @@ import shutil
 from pathlib import Path
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
-from kdjax.types import TrainState
+from kdjax.types import ConfigError, TrainState
 
 METRIC = "shared_accuracy"
 
@@ -96,6 +97,32 @@ class Checkpoints:
     """Waits for saves under way."""
     self._manager.wait_until_finished()
     self._manager.close()
+
+
+def weights(workdir, client, *, key):
+  """The newest weights of a run's client: {'params': ..., 'model_state': ...}, host arrays.
+
+  Args:
+    workdir: the run's folder.
+    client: its place among the clients of the run's first architecture, replica by replica.
+    key: the config key to blame.
+
+  Raises:
+    ConfigError: for a folder without a checkpoint, or a client that is not there.
+  """
+  folder = Path(workdir).resolve() / "checkpoints"
+  steps = [int(p.name) for p in folder.glob("[0-9]*")] if folder.exists() else []
+  if not steps:
+    raise ConfigError(f"{key}.workdir", str(workdir), "holds no checkpoint")
+  with ocp.StandardCheckpointer() as reader:
+    path = folder / str(max(steps)) / "model"
+    shapes = reader.metadata(path).item_metadata.tree
+    template = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
+    saved = reader.restore(path, template)[0]
+  count = len(jax.tree.leaves(saved["params"])[0])
+  if not 0 <= client < count:
+    raise ConfigError(f"{key}.client", client, f"must lie in 0..{count - 1}")
+  return {"model_state": {}} | jax.tree.map(lambda x: np.asarray(x[client]), saved)
 
 
 def publish(workdir, state, cohorts, batches, keep):

@@ -14,14 +14,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, NamedSharding
 
-from kdjax import optim, schedule
+from kdjax import optim, schedule, start
 from kdjax.core import graph, mapping
-from kdjax.core.clients import STATE, Env, run, sharded
+from kdjax.core.clients import STATE, Env, run
 from kdjax.data import augment, dataset
 from kdjax.data.streams import Streams
 from kdjax.folder import FREE_ON_RESUME
 from kdjax.models.build import build as build_model
-from kdjax.types import Algorithm, ClientState, Cohort, ConfigError, TrainState
+from kdjax.types import Algorithm, Cohort, ConfigError, TrainState
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -67,41 +67,22 @@ class Experiment:
     return TrainState(*(place(spec)(tree) for spec, tree in zip(STATE, state, strict=True)))
 
   def initialiser(self):
-    """A jitted function without arguments that makes the TrainState of step 0."""
-    return initialiser(self.env, self.algorithm)
+    """A function without arguments that makes the TrainState of step 0."""
+    begin = self.config["start"]
+    given = start.load(**{k: begin[k] for k in ("workdir", "client", "part")})
+    return functools.partial(self._fresh(), given)
+
+  def _fresh(self):
+    return start.initialiser(self.env, self.algorithm, common=self.config["start"]["common"])
 
   def template(self):
     """Shapes, dtypes and shardings of the TrainState."""
-    shapes = jax.eval_shape(self.initialiser())
+    shapes = jax.eval_shape(self._fresh(), {})  # given weights have the shapes of fresh ones
     return jax.tree.map(
       lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
       shapes,
       self.state_sharding(shapes),
     )
-
-
-def initialiser(env, algorithm):
-  """See `Experiment.initialiser`."""
-
-  def start():
-    clients = tuple(_init_clients(env, g) for g in range(len(env.cohorts)))
-    return TrainState(jnp.zeros((), jnp.int32), *algorithm.init(clients))
-
-  options = {"xla_backend_optimization_level": 1}  # it runs once: compiling is what costs
-  return jax.jit(sharded(env, start, (), STATE), compiler_options=options)
-
-
-def _init_clients(env, g):
-  model, tx = env.cohorts[g].model, env.cohorts[g].tx
-  return jax.vmap(lambda key: _init_one(model, tx, key, env.image, env.dtype))(
-    env.keys(g, "init", 0)
-  )
-
-
-def _init_one(model, tx, key, image, dtype):
-  variables = dict(model.init(key, jnp.zeros((1, *image), dtype), train=False))
-  params = variables.pop("params")
-  return ClientState(params, variables, tx.init(params))
 
 
 def build(config, *, data=None, devices=None, identity=None):
@@ -118,26 +99,31 @@ def build(config, *, data=None, devices=None, identity=None):
   """
   config = plain(config)
   check(config)
-  K, seeds = sum(n for n, *_ in config["clients"]), replica_seeds(config)
-  names = tuple(range(K)) if identity is None else tuple(identity)
+  seeds = replica_seeds(config)
   data = dataset.load(config, seeds) if data is None else data
   source, public, shards = data
   augmentation, preprocess, view, image = _images(config, source.train.shape)
   module = import_module("kdjax.algorithms", config["algorithm"], "algorithm")
   accept(module.make, key="algo", arguments=config["algo"])
   heads = getattr(module, "heads", lambda **_: ("main",))(**config["algo"])
+  stack = getattr(module, "stack", lambda clients, **_: clients)(
+    config["clients"], **config["algo"]
+  )
+  K, holders = (sum(n for n, *_ in clients) for clients in (stack, config["clients"]))
+  names = tuple(range(K)) if identity is None else tuple(identity)
   tx, lr = optim.make(**config["optim"])
-  cohorts = _cohorts(config, source.classes, heads, tx, len(seeds))
+  cohorts = _cohorts(config, stack, source.classes, heads, tx, len(seeds))
   dtype = "float64" if config["model"].get("dtype") == "float64" else "float32"
   templates = tuple(_template(c, image, dtype) for c in cohorts)
   env = Env(
     cohorts=cohorts,
     K=K,
+    holders=holders,
     seeds=seeds,
     identity=names,
     mesh=make_mesh(config, [len(c.ids) for c in cohorts], devices),
     how=_local_map(config["mesh"]["map"], templates),
-    graph=call(graph.make, K, key="graph", arguments=config["graph"]),
+    graph=call(graph.make, holders, key="graph", arguments=config["graph"]),
     private_sizes=np.array([len(x) for x in shards.private]),
     public_sizes=np.array([len(x) for x in shards.public]),
     image=image,
@@ -153,7 +139,8 @@ def build(config, *, data=None, devices=None, identity=None):
     widths=tuple(_width(c, t, image, dtype) for c, t in zip(cohorts, templates, strict=True)),
   )
   public_labels = public.labels if config["public_labels"] else np.full_like(public.labels, -1)
-  streams = Streams(shards, _i32(source.train.labels), _i32(public_labels), seeds, names)
+  members = tuple(tuple(k for k in c.ids if k < K) for c in cohorts)
+  streams = Streams(shards, members, _i32(source.train.labels), _i32(public_labels), seeds, names)
   algorithm = module.make(env, **config["algo"])
   experiment = Experiment(
     config=config,
@@ -300,10 +287,10 @@ def _images(config, shape):
   return augmentation, preprocess, view, tuple(seen)
 
 
-def _cohorts(config, classes, heads, tx, R):
-  K = sum(n for n, *_ in config["clients"])
+def _cohorts(config, stack, classes, heads, tx, R):
+  K = sum(n for n, *_ in stack)
   cohorts, first = [], 0
-  for n, name, arguments in config["clients"]:
+  for n, name, arguments in stack:
     arguments = config["model"] | arguments
     model = build_model(name, classes=classes, heads=len(heads), **arguments)
     ids = tuple(r * K + i for r in range(R) for i in range(first, first + n))
@@ -313,7 +300,7 @@ def _cohorts(config, classes, heads, tx, R):
 
 
 def _template(cohort, image, dtype):
-  one = lambda: _init_one(cohort.model, cohort.tx, jax.random.key(0), image, dtype)
+  one = lambda: start.client(cohort.model, cohort.tx, jax.random.key(0), image, dtype, {})
   return jax.eval_shape(one)
 
 
@@ -336,13 +323,16 @@ def _local_map(how, templates):
 
 
 def _evaluators(experiment):
-  """{name: (batches between two evaluations, state -> a list over replicas of dicts)}."""
+  """{name: (batches between two evaluations, state -> a list over replicas of dicts)}.
+
+  0 batches: an evaluation after every round.
+  """
   out = {}
   for name, arguments in experiment.config["evals"].items():
     module = import_module("kdjax.evals", name, "evals")
     rest = {k: v for k, v in arguments.items() if k != "every"}
-    if arguments.get("every", 0) < 1:
-      right = "batches between two evaluations, at least 1"
+    if arguments.get("every", -1) < 0:
+      right = "batches between two evaluations, or 0: after every round"
       raise ConfigError(f"evals.{name}.every", arguments.get("every"), right)
     evaluate = call(module.make, experiment, key=f"evals.{name}", arguments=rest)
     out[name] = (arguments["every"], evaluate)

@@ -78,12 +78,16 @@ class Run:
         if visit.phase.publish:
           keep = visit.phase.publish
           checkpoint.publish(self.workdir, state, experiment.env.cohorts, batches, keep)
-        if visit.phase.feed and due(batches, config["log_every"], end):
+        logs = visit.phase.log and i == visit.n
+        if logs or (visit.phase.feed and due(batches, config["log_every"], end)):
           lr = arguments[1].lr[count - 1]
           progress.update(batches, **self.write_losses(visit, aux, lr, batches))
         if i < visit.n or visit.settled:
+          round_over = i == visit.n and visit.ends_round
           periods = [every for every, _ in experiment.evaluators.values()]
-          if self.evaluated < batches and any(due(batches, p, end) for p in periods):
+          if self.evaluated < batches and any(
+            due(batches, p, end) if p else round_over for p in periods
+          ):
             progress.update(batches, accuracy=self.evaluate(state, batches))
           stopping = batches < end and stop()
           if stopping or due(batches, config["save_every"], end):
@@ -136,31 +140,31 @@ class Run:
       self.compile_seconds += time.time() - began
     state, aux = self.programs[visit.number](state, *arguments, self.tables)
     if visit.phase.feed:
-      examples = visit.phase.feed.private + visit.phase.feed.public
-      self.images += int(arguments[2]) * self.experiment.env.clients * examples
+      self.images += int(arguments[2]) * program.examples(self.experiment.env, visit.phase.feed)
     return state, aux
 
   def write_losses(self, visit, aux, lr, batches):
     """Writes the losses of this very step, means over clients; returns what the bar shows."""
-    losses = jax.device_get(aux)
-    names = sorted({name for cohort in losses for name in cohort})
+    losses, whose = jax.device_get(aux), [("client", c.ids) for c in self.experiment.env.cohorts]
+    if isinstance(losses, dict):
+      losses, whose = (losses,), [("the server of replica", range(self.experiment.env.R))]
     means = {}
-    for name in names:
-      values = np.concatenate([cohort[name] for cohort in losses if name in cohort])
+    for name in sorted({name for part in losses for name in part}):
+      values = np.concatenate([part[name] for part in losses if name in part])
       if not np.isfinite(values).all():
-        where = [
-          c.ids for c, x in zip(self.experiment.env.cohorts, losses, strict=True) if name in x
+        who = [
+          (kind, k) for x, (kind, ks) in zip(losses, whose, strict=True) if name in x for k in ks
         ]
-        client = np.concatenate(where)[~np.isfinite(values)][0]
+        kind, k = who[np.flatnonzero(~np.isfinite(values))[0]]
         raise TrainingError(
-          f"{name} of client {client} is not finite at step {batches}: "
+          f"{name} of {kind} {k} is not finite at step {batches}: "
           "start again in another --workdir with a lower optim.lr, or with optim.clip=1.0"
         )
       means[name] = float(values.mean())
-    speed = self.speed()
-    numbers = {**means, "lr": float(lr), "images_per_second": speed}
-    self.log.write(batches, visit.phase.name, numbers)
-    return {k: v for k, v in numbers.items() if k in ("loss", "images_per_second")}
+    if visit.phase.feed:
+      means |= {"lr": float(lr), "images_per_second": self.speed()}
+    self.log.write(batches, visit.phase.name, means)
+    return {k: v for k, v in means.items() if k in ("loss", "images_per_second")}
 
   def evaluate(self, state, batches):
     """Runs the evaluators, writes their means; returns the accuracy that the bar shows."""
@@ -179,9 +183,14 @@ class Run:
     return results
 
   def best(self):
-    """The number by which the best checkpoint is kept: shared accuracy of the last head."""
+    """The number by which the best checkpoint is kept: shared accuracy.
+
+    Of the clients' last head; of the method's first entry, where it tests no clients.
+    """
+    found = [r["shared_accuracy"] for r in self.results]
     head = self.experiment.env.heads[-1]
-    return float(np.mean([r["shared_accuracy"][head] for r in self.results]))
+    head = head if head in found[0] else next(iter(found[0]))
+    return float(np.mean([x[head] for x in found]))
 
   def save(self, state, batches):
     """Starts saving a checkpoint of this very state."""
@@ -210,10 +219,11 @@ class Run:
       "images_per_second": self.speed(),
       "compile_seconds": self.compile_seconds,
       "wall_seconds": time.time() - self.began,
+      **experiment.algorithm.facts(),
     }
     runs = []
     for r, result in enumerate(self.results):
-      mine = slice(r * env.K, (r + 1) * env.K)
+      mine = slice(r * env.holders, (r + 1) * env.holders)
       facts = {
         "seed": env.seeds[r],
         "label_counts": shards.label_counts[mine].tolist(),
@@ -231,12 +241,18 @@ def due(batches, every, end):
 
 
 def means(results):
-  """Mean and spread over clients and replicas of every {head: numbers}, as flat numeric keys."""
+  """Mean over clients and replicas of every {key: {name: number, or one a client}}, flat.
+
+  Matrices and deeper trees are for `summary.json` alone. Where there is one number a client, the
+  spread comes with it.
+  """
   flat = {}
-  for name in ("private_accuracy", "shared_accuracy", "ensemble_accuracy"):
-    for head in results[0].get(name, {}):
-      values = np.concatenate([np.atleast_1d(r[name][head]) for r in results])
-      flat[f"{name}/{head}"] = values.mean()
-      if name != "ensemble_accuracy":
-        flat[f"{name}/{head}/std"] = values.std()
+  for key, found in results[0].items():
+    for name, value in found.items() if isinstance(found, dict) else ():
+      if isinstance(value, dict) or np.ndim(value) > 1:
+        continue
+      values = np.concatenate([np.atleast_1d(r[key][name]) for r in results])
+      flat[f"{key}/{name}"] = values.mean()
+      if np.ndim(value):
+        flat[f"{key}/{name}/std"] = values.std()
   return flat

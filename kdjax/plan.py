@@ -51,7 +51,7 @@ def costs(planned):
   out = {}
   for visit in first_visits(planned):
     feed = visit.phase.feed
-    examples = planned.env.clients * (feed.private + feed.public) if feed else 0
+    examples = program.examples(planned.env, feed) if feed else 0
     memory = lower(planned, visit).compile().memory_analysis()
     out[visit.phase.name] = (memory.temp_size_in_bytes, examples)
   return out
@@ -75,8 +75,9 @@ def abstract_inputs(planned, visit, total):
   image = lambda half: half._replace(
     image=jax.ShapeDtypeStruct((*half.index.shape, *planned.data.source.train.shape), jnp.uint8)
   )
-  sides = (halves and tuple(map(image, halves)) for halves in batches)
-  return type(batches)(*sides), nows, count
+  side = lambda halves: halves and tuple(half and image(half) for half in halves)
+  whole = batches._replace(private=side(batches.private), public=side(batches.public))
+  return whole, nows, count
 
 
 def _shape(x):

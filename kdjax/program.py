@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import PartitionSpec as P
 
-from kdjax.core.clients import BATCH, STATE, sharded
+from kdjax.core.clients import HALF, STATE, sharded
 from kdjax.data import feed
 from kdjax.schedule import position
 from kdjax.types import Batch, Now
@@ -34,7 +34,8 @@ def build(experiment, phase):
   """The program of one phase.
 
   Returns:
-    A jitted (state, batches, nows, count, tables) -> (state, aux of the last call). `batches` and
+    A jitted (state, batches, nows, count, tables) -> (state, aux of the last call): numbers
+    [K_g] by name, a dict for every cohort; or one dict of [R], where a server trains. `batches` and
     `nows` have a leading axis of `dispatch_size`, of which the first `count` are run; `state` is
     donated. The number of calls is a traced value: however they are cut into dispatches, it is one
     program and the same bits.
@@ -65,8 +66,15 @@ def build(experiment, phase):
     return step(state, first(batches), first(nows), tables)
 
   fn = single if dispatch_size(experiment, phase) == 1 else many
-  specs = (STATE, P(None, *BATCH), P(), P(), P())
-  return jax.jit(sharded(env, fn, specs, (STATE, P("client"))), donate_argnums=0)
+  batch = Batch(P(None, *HALF), P(None, *HALF), P())
+  aux = P() if phase.feed and phase.feed.server else P("client")
+  return jax.jit(sharded(env, fn, (STATE, batch, P(), P(), P()), (STATE, aux)), donate_argnums=0)
+
+
+def examples(env, feed):
+  """Images that one call takes in, those of all clients that take part."""
+  part = range(len(env.cohorts)) if feed.cohorts is None else feed.cohorts
+  return sum(len(env.cohorts[g].ids) for g in part) * (feed.private + feed.public)
 
 
 def inputs(experiment, visit, start, count, total, *, images=True):
@@ -110,4 +118,5 @@ def _batch(experiment, phase, pos, images):
   halves = experiment.streams.batch(phase.feed, phase.name, pos)
   if images:
     halves = feed.with_images(halves, experiment.sets)
-  return feed.by_cohort(halves, experiment.env.cohorts)
+  batch = feed.by_cohort(halves, experiment.env.cohorts, phase.feed.cohorts)
+  return batch._replace(server=phase.feed.server(pos)) if phase.feed.server else batch

@@ -17,6 +17,7 @@ class Visit(NamedTuple):
   batches: int  # training batches of all phases before
   n: int  # calls of this visit
   settled: bool  # whether evaluation and saving may follow it
+  ends_round: bool  # whether it is the last of its turn of the cycle
 
   def after(self, i):
     """Training batches of the run after i calls of this visit."""
@@ -28,7 +29,7 @@ def visits(algorithm: Algorithm, epoch_steps, *, steps: int, rounds: int) -> tup
 
   Args:
     algorithm: Algorithm.
-    epoch_steps: Feed -> steps of one visit of an epoch phase.
+    epoch_steps: (Feed, round) -> steps of one visit of an epoch phase.
     steps: training batches of the run, or 0; the last visit is cut short to fit.
     rounds: turns of the cycle, or 0; exactly one of the two is set.
 
@@ -38,9 +39,14 @@ def visits(algorithm: Algorithm, epoch_steps, *, steps: int, rounds: int) -> tup
   if (steps > 0) == (rounds > 0):
     raise ConfigError("steps", steps, f"exactly one of steps and rounds (= {rounds}) is above 0")
   phases = algorithm.prologue + algorithm.cycle
-  lengths = [epoch_steps(p.feed) if p.steps is None else p.steps for p in phases]
   first = len(algorithm.prologue)
-  if not any(p.feed and n for p, n in zip(algorithm.cycle, lengths[first:], strict=True)):
+
+  def length(phase, turn):
+    if phase.steps is None:
+      return epoch_steps(phase.feed, turn)
+    return phase.steps(turn) if callable(phase.steps) else phase.steps
+
+  if not any(p.feed and length(p, 0) for p in algorithm.cycle):
     right = "with rounds, no phase of this method's cycle takes a batch: count in steps"
     raise ConfigError("steps", steps, right)
 
@@ -51,21 +57,25 @@ def visits(algorithm: Algorithm, epoch_steps, *, steps: int, rounds: int) -> tup
 
   out, counts, start, batches = [], [0] * len(phases), 0, 0
   for number, turn in walk():
-    phase, n = phases[number], lengths[number]
+    phase, whole = phases[number], length(phases[number], turn)
+    n = whole
     if steps and batches == steps and (phase.feed or number == first):
       break
     if steps and phase.feed:
       n = min(n, steps - batches)
-    out.append(Visit(phase, number, turn, start, counts[number], batches, n, False))
+    out.append(Visit(phase, number, turn, start, counts[number], batches, n, False, False))
     start, counts[number] = start + n, counts[number] + n
     batches += n if phase.feed else 0
-    if n < lengths[number]:
+    if n < whole:
       break
   following = out[1:] + [None]
-  return tuple(
-    v._replace(settled=after is None or bool(after.phase.feed) or after.number <= v.number)
-    for v, after in zip(out, following, strict=True)
-  )
+  return tuple(map(_closed, out, following))
+
+
+def _closed(visit, after):
+  """A visit, given the one after it or None."""
+  ends_round = after is None or after.number <= visit.number
+  return visit._replace(ends_round=ends_round, settled=ends_round or bool(after.phase.feed))
 
 
 def totals(walk):

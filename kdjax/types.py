@@ -5,12 +5,15 @@ Axis letters, used in every docstring and shape comment:
   K    clients of one replica       R    replicas: seeds of the same ensemble, run side by side
   K_g  clients of one cohort, all replicas, in a device's own share where code runs on a device
   B    private examples per client and step         U    public examples per client and step
+  S    examples per step of a server
   H    heads: 0 is the main head, 1.. the auxiliary ones          C    classes
   F    embedding width              P    pool slots per client (the paper's N_P)
   D    teachers drawn per step (the paper's Delta)  L    length of a flattened snapshot
   N    examples
 
 Clients are numbered replica by replica: client `k = replica * K + i` is client `i` of its replica.
+So are the holders of private data. Nearly always client i is holder i; a method that lets models
+travel (`stack`, docs/architecture.md) has clients that work on one holder's data after another's.
 """
 
 import dataclasses
@@ -80,11 +83,20 @@ class Half(NamedTuple):
   key: Any = None  # key[K_g], for what the model itself draws (dropout)
 
 
-class Batch(NamedTuple):
-  """One step's data: a tuple over cohorts for each half, or None where the phase asks for none."""
+class Rows(NamedTuple):
+  """Examples for every replica's server, each named by whose it is and its row there."""
 
-  private: tuple[Half, ...] | None
-  public: tuple[Half, ...] | None
+  owner: Any  # i32[R, S], global client numbers
+  row: Any  # i32[R, S], as `Half.row`
+  mask: Any  # f32[R, S], 0 where the entry is padding
+
+
+class Batch(NamedTuple):
+  """One step's data; a half is a tuple over cohorts, None for a cohort that takes no part."""
+
+  private: tuple[Half | None, ...] | None
+  public: tuple[Half | None, ...] | None
+  server: Rows | None = None
 
 
 class Now(NamedTuple):
@@ -118,6 +130,9 @@ class Feed(NamedTuple):
   epochs: int = 1  # passes per visit, for 'epoch'
   common: bool = False  # every client of a replica receives the same public batch
   sample: int = 0  # > 0: a fresh random subset of the public set, this large, every round
+  cohorts: tuple[int, ...] | None = None  # those that take part; None: all
+  owner: Callable[[int, int], int] | None = None  # (round, client) -> whose data, in its replica
+  server: Callable[[Pos], Rows] | None = None  # what the servers work on
 
 
 class Phase(NamedTuple):
@@ -126,28 +141,36 @@ class Phase(NamedTuple):
   name: str
   step: Callable[[TrainState, Batch, Now], tuple[TrainState, PyTree]]
   feed: Feed | None  # None: the phase takes no batch (a refresh, an average)
-  steps: int | None  # calls per visit; None: as many as the longest client's epochs
+  steps: int | Callable[[int], int] | None  # calls per visit, or round -> calls; None: epochs
   lr: Callable[[Pos], float] = lambda pos: 0.0
   args: Callable[[Pos], PyTree] = lambda pos: ()  # traced values: graph, draws, drop-outs
   sent: Callable[[Pos], dict[str, int]] = lambda pos: {}  # bytes received by kind, all replicas
   publish: int = 0  # > 0: write every client's weights under pool/ after it; keep so many a client
+  log: bool = False  # write the aux of every visit's last call, whatever `log_every` says
 
 
 class Algorithm(NamedTuple):
-  """A method: its state, an optional prologue, and a cycle of phases that repeats."""
+  """A method: its state, an optional prologue, and a cycle of phases that repeats.
+
+  `predict` names what can be tested: for every entry either a tuple over cohorts of logits
+  f32[K_g, N, H, C] (a model a client; '' is the client itself), or logits f32[R, N, H, C], equal on
+  every device (a server, a core: a model a replica).
+  """
 
   init: Callable[[tuple[ClientState, ...]], tuple[tuple[ClientState, ...], tuple, PyTree]]
   cycle: tuple[Phase, ...]
-  predict: Callable[[TrainState, Any], dict[str, tuple]]  # {entry: logits [K_g, N, H, C] by cohort}
+  predict: Callable[[TrainState, Any], dict[str, Any]]
   prologue: tuple[Phase, ...] = ()
   start: Callable[[], dict[str, int]] = lambda: {}  # bytes received by kind before the first step
+  facts: Callable[[], dict] = lambda: {}  # the method's own keys of `summary.json`
+  alone: Callable | None = None  # (g, client, server, images) -> logits of ''; None: its own model
 
 
 @dataclasses.dataclass(frozen=True)
 class Shards:
-  """Who holds which example of the training source."""
+  """Who holds which example of the training source; the holders of all replicas, in order."""
 
-  private: tuple[np.ndarray, ...]  # over all R*K clients: ascending i64 places in the train set
+  private: tuple[np.ndarray, ...]  # over holders: ascending i64 places in the train set
   public: tuple[np.ndarray, ...]  # over replicas: places in the public source
-  primary: tuple[tuple[int, ...], ...]  # over all R*K clients: their primary labels
-  label_counts: np.ndarray  # i64[R*K, C] of the private examples
+  primary: tuple[tuple[int, ...], ...]  # over holders: their primary labels
+  label_counts: np.ndarray  # i64[holders, C] of the private examples

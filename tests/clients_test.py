@@ -158,7 +158,7 @@ def test_has_data_looks_at_all_shards():
   mask[0, 7] = mask[2, 0] = 1
   env = make_env((2, 2), (range(4),))
   has = lambda mask: clients.has_data(Half(*[None] * 4, mask))
-  found = run(env, has, mask, specs=clients.BATCH)
+  found = run(env, has, mask, specs=clients.HALF)
   np.testing.assert_array_equal(found, [True, False, True, False])
 
 

@@ -63,7 +63,7 @@ BAD = [
   (dict(source_info__classes=11), "source_info.classes", "10"),
   (dict(public_batch=0), "public_batch", "at least 1"),
   (dict(evals=dict(acuracy=dict(every=1))), "evals", "accuracy"),
-  (dict(evals=dict(accuracy=dict(every=0, batch=8))), "evals.accuracy.every", "at least 1"),
+  (dict(evals=dict(accuracy=dict(every=-1, batch=8))), "evals.accuracy.every", "or 0"),
   (dict(algorithm="fedavg"), "algo.", "local_steps"),
 ]
 

@@ -56,6 +56,7 @@ def make_env(
   return Env(
     cohorts=tuple(Cohort("linear", model, tx, tuple(ids)) for ids in cohorts),
     K=K,
+    holders=K,
     seeds=seeds,
     identity=tuple(range(K)) if identity is None else identity,
     mesh=make_mesh(*mesh),

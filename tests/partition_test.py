@@ -23,6 +23,7 @@ def partition(**changes):
     labels_per_client=3,
     alpha=None,
     counts=None,
+    overlay=dict(share=0.0, clients=()),
     batch=8,
     seeds=(0,),
   )
@@ -229,3 +230,21 @@ def test_an_empty_client_is_named_with_its_seed():
   primary = ((0, 1, 2, 3), (4, 5, 6), (7, 8, 9), ())
   with pytest.raises(ConfigError, match="client 3 gets no example with seed 5"):
     partition(primary=primary, skew=float("inf"), seeds=(5,))
+
+
+def test_an_overlay_is_everybodys_classes_and_nobody_elses_examples():
+  kwargs = dict(K=3, kind="skew", primary=((0, 1, 2), (3, 4, 5), (6, 7, 8, 9)), skew=np.inf)
+  shards = partition(**kwargs, overlay=dict(share=0.05, clients=(2,)))
+  remote = [np.unique(LABELS[shards.private[i]]).tolist() for i in (0, 1)]
+  assert remote == [[0, 1, 2], [3, 4, 5]]
+  mine = LABELS[shards.private[2]]
+  private = sum(len(x) for x in shards.private)
+  assert len(np.unique(np.concatenate(shards.private))) == private
+  extra = np.sum(mine < 6)
+  assert extra > 0 and abs(extra - 0.6 * round(0.05 * private)) < 0.3 * 0.05 * private
+
+
+@pytest.mark.parametrize("overlay", [dict(share=0.1, clients=()), dict(share=0.1, clients=(3,))])
+def test_an_overlay_needs_clients_that_exist(overlay):
+  with pytest.raises(ConfigError, match="overlay"):
+    partition(K=3, kind="equal", overlay=overlay)

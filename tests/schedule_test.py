@@ -19,13 +19,13 @@ TRAIN = phase("train", 4, Feed(private=2), sent=lambda pos: {"predictions": 1})
 REFRESH = phase("refresh", 1, sent=lambda pos: {"checkpoints": 10 * (pos.count + 1)})
 MHD = algorithm(TRAIN, REFRESH, prologue=(PRE,), start=lambda: {"checkpoints": 1000})
 
-# (phase, number, round, start, count, batches, n, settled): settled means that no refresh follows.
+# (phase, number, round, start, count, batches, n, settled, ends_round).
 TWO_ROUNDS = [
-  (PRE, 0, 0, 0, 0, 0, 3, True),
-  (TRAIN, 1, 0, 3, 0, 3, 4, False),
-  (REFRESH, 2, 0, 7, 0, 7, 1, True),
-  (TRAIN, 1, 1, 8, 4, 7, 4, False),
-  (REFRESH, 2, 1, 12, 1, 11, 1, True),
+  (PRE, 0, 0, 0, 0, 0, 3, True, False),
+  (TRAIN, 1, 0, 3, 0, 3, 4, False, False),
+  (REFRESH, 2, 0, 7, 0, 7, 1, True, True),
+  (TRAIN, 1, 1, 8, 4, 7, 4, False, False),
+  (REFRESH, 2, 1, 12, 1, 11, 1, True, True),
 ]
 
 
@@ -38,7 +38,7 @@ def test_walk_of_rounds():
 
 
 def test_walk_of_steps_cuts_the_last_visit():
-  last = (TRAIN, 1, 2, 13, 8, 11, 2, True)
+  last = (TRAIN, 1, 2, 13, 8, 11, 2, True, True)
   assert [tuple(v) for v in walk(MHD, steps=13)] == TWO_ROUNDS + [last]
 
 
@@ -47,8 +47,8 @@ def test_the_refresh_after_the_last_batch_still_runs():
 
 
 def test_steps_may_end_within_the_prologue():
-  assert [tuple(v) for v in walk(MHD, steps=2)] == [(PRE, 0, 0, 0, 0, 0, 2, True)]
-  assert [tuple(v) for v in walk(MHD, steps=3)] == [(PRE, 0, 0, 0, 0, 0, 3, True)]
+  assert [tuple(v) for v in walk(MHD, steps=2)] == [(PRE, 0, 0, 0, 0, 0, 2, True, True)]
+  assert [tuple(v) for v in walk(MHD, steps=3)] == [(PRE, 0, 0, 0, 0, 0, 3, True, True)]
 
 
 def test_a_cycle_that_begins_without_a_batch_does_not_begin_again():
@@ -70,7 +70,9 @@ def test_only_the_end_of_exchanges_is_settled():
 def test_epoch_phases_ask_for_their_length():
   feed = Feed(private=8, kind="epoch", epochs=2)
   lengths = {feed: 6}
-  visits = walk(algorithm(phase("edge", None, feed), REFRESH), rounds=2, epoch_steps=lengths.get)
+  visits = walk(
+    algorithm(phase("edge", None, feed), REFRESH), rounds=2, epoch_steps=lambda f, turn: lengths[f]
+  )
   assert [(v.phase.name, v.start, v.count, v.n) for v in visits] == [
     ("edge", 0, 0, 6),
     ("refresh", 6, 0, 1),
@@ -140,3 +142,10 @@ def test_a_cycle_without_batches_never_ends():
 def test_a_cycle_of_empty_visits_is_refused():
   with pytest.raises(ConfigError):
     walk(algorithm(phase("train", 0, Feed(private=2))), rounds=3)
+
+
+def test_steps_may_depend_on_the_round():
+  shrinking = phase("server", lambda turn: (3, 1)[turn], TRAIN.feed)
+  visits = walk(algorithm(TRAIN._replace(steps=1), shrinking, REFRESH), rounds=2)
+  assert [v.n for v in visits] == [1, 3, 1, 1, 1, 1]
+  assert [v.ends_round for v in visits] == [False, False, True] * 2

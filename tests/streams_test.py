@@ -16,7 +16,7 @@ def shard(k, size):
   return np.arange(size) + 40 * k
 
 
-def make(private=None, *, seeds=(0,), identity=None, public=(150, 170)):
+def make(private=None, *, seeds=(0,), identity=None, public=(150, 170), members=None):
   private = [shard(k, n) for k, n in enumerate(SIZES)] if private is None else private
   shards = Shards(
     private=tuple(private),
@@ -26,7 +26,8 @@ def make(private=None, *, seeds=(0,), identity=None, public=(150, 170)):
   )
   K = len(private) // len(seeds)
   identity = tuple(range(K)) if identity is None else identity
-  return Streams(shards, LABELS, np.full_like(LABELS, -1), seeds, identity)
+  members = (tuple(range(len(identity))),) if members is None else members
+  return Streams(shards, members, LABELS, np.full_like(LABELS, -1), seeds, identity)
 
 
 def at(count=0, *, round=0, i=0, step=0):
@@ -154,7 +155,7 @@ def test_a_stream_goes_on_from_visit_to_visit():
 
 
 def test_epoch_steps_suit_the_longest_client():
-  steps = make().epoch_steps
+  steps = lambda feed: make().epoch_steps(feed, 0)
   assert steps(Feed(private=3, kind="epoch")) == 7  # ceil(20 / 3)
   assert steps(Feed(private=3, kind="epoch", epochs=2)) == 14
   assert steps(Feed(private=20, kind="epoch")) == 1
@@ -164,7 +165,7 @@ def test_epoch_steps_suit_the_longest_client():
 
 def visit(streams, feed, round=0, half="private"):
   """All batches of one visit, joined: Half of [K, steps * B]."""
-  positions = [at(round=round, i=i) for i in range(streams.epoch_steps(feed))]
+  positions = [at(round=round, i=i) for i in range(streams.epoch_steps(feed, round))]
   batches = [streams.batch(feed, "train", pos)[half] for pos in positions]
   join = lambda *xs: np.concatenate(xs, axis=1)
   return batches[0]._replace(
@@ -238,3 +239,24 @@ def test_a_sample_is_the_same_for_all_phases_of_a_round():
   assert first == subset(feed, "announce", 0)
   assert first == subset(feed._replace(common=False), "digest", 0, k=2)
   assert set(first.values()) != set(subset(feed, "digest", 1).values())
+
+
+# Models that travel
+
+
+def test_a_client_works_on_the_data_of_whoever_owns_it_this_round():
+  """A core (client 0) and two copies of a model that visit holder 1, then holder 2."""
+  streams = make(members=((0,), (1, 2)))
+  visit = lambda turn, i: (1, 2)[turn]
+  feed = Feed(private=4, kind="epoch", cohorts=(1,), owner=visit)
+  assert [streams.epoch_steps(feed, turn) for turn in (0, 1)] == [2, 5]  # ceil(7 / 4), ceil(20 / 4)
+  for turn, holder in ((0, 1), (1, 2)):
+    half = streams.batch(feed, "edge", at(round=turn))["private"]
+    assert np.isin(half.index[1:], shard(holder, SIZES[holder])).all()
+    assert (half.index[1] != half.index[2]).any()  # copies differ in the order of their batches
+    chex.assert_trees_all_equal(half.mask, np.array([[0.0] * 4, [1.0] * 4, [1.0] * 4], np.float32))
+
+
+def test_whoever_takes_no_part_does_not_lengthen_an_epoch():
+  streams = make(members=((0, 1), (2,)))
+  assert streams.epoch_steps(Feed(private=3, kind="epoch", cohorts=(0,)), 0) == 3  # ceil(7 / 3)

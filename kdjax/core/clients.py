@@ -26,12 +26,13 @@ class Env:
 
   cohorts: tuple[Cohort, ...]
   K: int  # clients of one replica
+  holders: int  # of private data, of one replica; K, unless models travel
   seeds: tuple[int, ...]  # of the R replicas
   identity: tuple[int, ...]  # [K], the name each client draws under: its number, unless permuted
   mesh: Mesh
   how: str  # the local map
-  graph: object  # graph.Schedule
-  private_sizes: np.ndarray  # i64[R*K], private examples
+  graph: object  # graph.Schedule, over the holders
+  private_sizes: np.ndarray  # i64[R*holders], private examples
   public_sizes: np.ndarray  # i64[R], public examples
   image: tuple[int, int, int]  # as a model sees it
   classes: int
@@ -154,12 +155,13 @@ def train_mode(model, model_state, params, half):
   return out, dict(changed)
 
 
-def share(value, mask):
+def share(value, mask, axes="data"):
   """This device's share of a mean: `sum(v * mask) / psum(sum(mask))`; value, mask f32[B] -> f32[].
 
-  The shares of the `data` axis add up to the mean over all unmasked examples; 0 if there are none.
+  The shares of all devices along `axes`, those that split the batch, add up to the mean over all
+  unmasked examples; 0 if there are none.
   """
-  total = jax.lax.psum(jnp.sum(mask), "data")
+  total = jax.lax.psum(jnp.sum(mask), axes)
   return jnp.sum(value * mask) / jnp.maximum(total, 1.0)
 
 
@@ -178,7 +180,7 @@ def update(env, clients, objective, data, lr, active=None):
       `apply(params, half) -> (ModelOut, model_state)` runs the client's model in training mode
       from its current statistics, or from those given as a third argument; aux is a dict of
       shares, and d this client's part of `data`.
-    data: tuple over cohorts of pytrees, leaves [K_g, ...].
+    data: tuple over cohorts of pytrees, leaves [K_g, ...]; None for a cohort that stays as it is.
     lr: f32[].
     active: tuple over cohorts of bool[K_g]; a client that is not active keeps its parameters, its
       statistics and its optimiser state. None: all are.
@@ -188,6 +190,10 @@ def update(env, clients, objective, data, lr, active=None):
   """
   new, auxes = [], []
   for g, (cohort, client, d) in enumerate(zip(env.cohorts, clients, data, strict=True)):
+    if d is None:
+      new.append(client)
+      auxes.append({})
+      continue
 
     def differentiate(c, d, cohort=cohort):
       def apply(params, half, statistics=c.model_state):
@@ -218,7 +224,7 @@ def _where(active, new, old):
 
 
 STATE = TrainState(step=P(), clients=P("client"), local=P("client"), server=P())
-BATCH = P("client", "data")  # every leaf of a Batch of indices is [K_g, B, ...]
+HALF = P("client", "data")  # every leaf of a Half of indices is [K_g, B, ...]
 
 
 def sharded(env, fn, in_specs, out_specs):

@@ -115,6 +115,7 @@ def _partition(config, source, public, seeds):
     labels_per_client=config["labels"],
     alpha=config["alpha"],
     counts=config["counts"],
+    overlay=config["overlay"],
     batch=config["batch"],
     seeds=seeds,
   )

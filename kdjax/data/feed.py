@@ -7,13 +7,20 @@ from kdjax.core.random import example_keys
 from kdjax.types import Batch, Half
 
 
-def by_cohort(halves, cohorts):
-  """A Batch of per-cohort halves [K_g, ...] from halves [R*K, ...]."""
+def by_cohort(halves, cohorts, part):
+  """A Batch of per-cohort halves [K_g, ...] from halves [R*K, ...].
+
+  Args:
+    halves: {'private': Half, 'public': Half}, or fewer.
+    cohorts: of Env.
+    part: which cohorts take part, None: all; the others' halves are None.
+  """
 
   def split(half):
     if half is None:
       return None
-    return tuple(jax.tree.map(lambda x, c=c: x[np.asarray(c.ids)], half) for c in cohorts)
+    mine = lambda c: jax.tree.map(lambda x: x[np.asarray(c.ids)], half)
+    return tuple(mine(c) if part is None or g in part else None for g, c in enumerate(cohorts))
 
   return Batch(split(halves.get("private")), split(halves.get("public")))
 
@@ -68,6 +75,6 @@ def materialise(env, phase, tables, batch, now, augment, preprocess):
     )
 
   def side(halves, name):
-    return halves and tuple(fill(h, name, g) for g, h in enumerate(halves))
+    return halves and tuple(h and fill(h, name, g) for g, h in enumerate(halves))
 
-  return Batch(side(batch.private, "private"), side(batch.public, "public"))
+  return Batch(side(batch.private, "private"), side(batch.public, "public"), batch.server)

@@ -163,6 +163,7 @@ def partition(
   labels_per_client,
   alpha,
   counts,
+  overlay,
   batch,
   seeds,
 ):
@@ -180,6 +181,8 @@ def partition(
     skew, primary, labels_per_client: for 'skew'; s, and `kind` and |l_i| of `primary_labels`.
     alpha: for 'dirichlet'.
     counts: for 'table'.
+    overlay: {'share', 'clients'}: a random share (0..1) of all private examples that none but these
+      clients hold, all of it each, beside their own part.
     batch: private examples per client and step; every client must hold as many.
     seeds: R whole numbers.
 
@@ -200,13 +203,29 @@ def partition(
       size = labels_per_client
       mine = primary_labels(kind=primary, K=K, classes=classes, per_client=size, seed=seed)
     how = {"kind": kind, "skew": skew, "alpha": alpha, "counts": counts, "classes": classes}
+    reserved, places = _reserve(places, K, seed, **overlay)
     parts = _hand_out(labels, strata, places, mine, seed, **how)
+    for i in overlay["clients"]:
+      parts[i] = np.sort(np.concatenate([parts[i], reserved]))
     _check_sizes(parts, batch, kind, seed)
     private += parts
     public.append(shared)
     chosen += mine
   label_counts = np.stack([np.bincount(labels[p], minlength=classes) for p in private])
   return Shards(tuple(private), tuple(public), tuple(chosen), label_counts)
+
+
+def _reserve(places, K, seed, *, share, clients):
+  """(the examples of the overlay, the others), both ascending; drawn uniformly, not by class."""
+  if not 0 <= share < 1 or bool(share) != bool(clients):
+    raise ConfigError(
+      "overlay.share", share, "from 0 to below 1, above 0 exactly with overlay.clients"
+    )
+  if not all(0 <= i < K for i in clients):
+    raise ConfigError("overlay.clients", clients, f"client numbers in 0..{K - 1}")
+  order = host_rng(seed, "overlay").permutation(places)
+  count = round(share * len(places))
+  return np.sort(order[:count]), np.sort(order[count:])
 
 
 def _hand_out(labels, strata, places, primary, seed, *, kind, skew, alpha, counts, classes):

@@ -6,11 +6,14 @@ shuffle buffer and no state, so any step's batch can be made at any time.
 
 import dataclasses
 import functools
+import itertools
 
 import numpy as np
 
 from kdjax.core.random import EVERYONE, host_rng
 from kdjax.types import Feed, Half, Pos, Shards
+
+REST = np.zeros(1, np.int64)  # the list of a client that takes no part
 
 
 @functools.lru_cache(maxsize=1024)
@@ -30,50 +33,65 @@ class Streams:
   """The index streams of an experiment."""
 
   shards: Shards
+  members: tuple[tuple[int, ...], ...]  # over cohorts: client numbers in their replica
   labels: np.ndarray  # i32 of the private source
   public_labels: np.ndarray  # i32 of the public source; -1 where they may not be used
   seeds: tuple[int, ...]  # of the R replicas
   identity: tuple[int, ...]  # [K]
 
-  def epoch_steps(self, feed: Feed) -> int:
-    """Steps that the longest client needs for `feed.epochs` passes of an epoch feed."""
-    return feed.epochs * max(-(-len(x) // size) for x, size in self._lists(feed))
+  def epoch_steps(self, feed: Feed, turn: int) -> int:
+    """Steps that the longest client needs for `feed.epochs` passes in a round of an epoch feed."""
+    return feed.epochs * max(-(-len(x) // size) for x, size in self._lists(feed, turn))
 
-  def _lists(self, feed):
+  def _lists(self, feed, turn):
     if feed.private:
-      return [(x, feed.private) for x in self.shards.private]
+      clients = itertools.product(range(len(self.seeds)), self._takes_part(feed))
+      return [(self._held(feed, turn, r, i), feed.private) for r, i in clients]
     return [(x[: feed.sample] if feed.sample else x, feed.public) for x in self.shards.public]
+
+  def _takes_part(self, feed):
+    """Client numbers in their replica."""
+    cohorts = range(len(self.members)) if feed.cohorts is None else feed.cohorts
+    return sorted(i for g in cohorts for i in self.members[g])
+
+  def _held(self, feed, turn, r, i):
+    """The private examples that client i of replica r works on in a round."""
+    owner = feed.owner(turn, i) if feed.owner else i
+    return self.shards.private[r * (len(self.shards.private) // len(self.seeds)) + owner]
 
   def batch(self, feed: Feed, phase: str, pos: Pos) -> dict[str, Half]:
     """One step's indices for all clients.
 
     Returns:
       {'private': Half, 'public': Half}, those that the feed asks for; leaves [R*K, size], `image`
-      and `key` None.
+      and `key` None. The rows of clients that take no part are zeros, mask 0.
     """
+    part = self._takes_part(feed)
+    clients = list(itertools.product(range(len(self.seeds)), range(len(self.identity))))
     halves = {}
     if feed.private:
-      rows = [self._private(feed, phase, pos, k) for k in range(len(self.shards.private))]
-      halves["private"] = _half(rows, self.shards.private, self.labels)
-    if feed.public:
-      lists = [self._public_list(feed, r, pos) for r in range(len(self.seeds))]
+      lists = [self._held(feed, pos.round, r, i) if i in part else REST for r, i in clients]
       rows = [
-        self._public(feed, phase, pos, r, name, len(lists[r]))
-        for r in range(len(self.seeds))
-        for name in self.identity
+        self._rows(feed, feed.private, phase, "private", pos, r, i, x)
+        for (r, i), x in zip(clients, lists, strict=True)
       ]
-      per_client = [x for x in lists for _ in self.identity]
-      halves["public"] = _half(rows, per_client, self.public_labels)
+      halves["private"] = _half(rows, lists, self.labels)
+    if feed.public:
+      shared = [self._public_list(feed, r, pos) for r in range(len(self.seeds))]
+      lists = [shared[r] if i in part else REST for r, i in clients]
+      rows = [
+        self._rows(feed, feed.public, phase, "public", pos, r, i, x)
+        for (r, i), x in zip(clients, lists, strict=True)
+      ]
+      halves["public"] = _half(rows, lists, self.public_labels)
     return halves
 
-  def _private(self, feed, phase, pos, k):
-    r, i = divmod(k, len(self.identity))
-    words = (self.seeds[r], phase, "private", self.identity[i])
-    return _rows(feed, feed.private, len(self.shards.private[k]), pos, words)
-
-  def _public(self, feed, phase, pos, r, name, n):
-    who = (EVERYONE,) if feed.common else (name,)
-    return _rows(feed, feed.public, n, pos, (self.seeds[r], phase, "public", *who))
+  def _rows(self, feed, size, phase, half, pos, r, i, held):
+    """(row i64[size], mask f32[size]) of client i of replica r, whose list is `held`."""
+    if held is REST:
+      return np.zeros(size, np.int64), np.zeros(size, np.float32)
+    name = EVERYONE if feed.common and half == "public" else self.identity[i]
+    return _rows(feed, size, len(held), pos, (self.seeds[r], phase, half, name))
 
   def _public_list(self, feed, r, pos):
     """The public examples of this round; a subset is the same for every phase of the round."""

@@ -14,6 +14,8 @@ from kdjax.core import graph, metrics
 from kdjax.core.clients import STATE, sharded
 from kdjax.types import ConfigError
 
+JOINT = "ensemble"  # the entry of the clients' averaged predictions
+
 
 def make(experiment, *, batch):
   """The evaluator.
@@ -40,13 +42,15 @@ def make(experiment, *, batch):
 
   def step(state, image, label, mask):
     image = jax.vmap(view)(image).astype(env.dtype)
-    single, joint = {}, {}
+    counts = {}
     for entry, logits in predict(state, image).items():
-      counts = [jax.lax.psum(count(x, label, mask), "data") for x in logits]
-      single[entry] = env.gather(counts) if entry == "" else counts[0]
+      if isinstance(logits, tuple):
+        counts[entry] = env.gather([count(x, label, mask) for x in logits])
+      else:
+        counts[entry] = count(logits, label, mask)
       if entry == "":
-        joint = jax.lax.psum(count(mean_probability(logits), label, mask), "data")
-    return single, joint
+        counts[JOINT] = count(mean_probability(logits), label, mask)
+    return jax.lax.psum(counts, "data")
 
   def mean_probability(logits):
     """The mean over the clients of each replica, f32[R, N, H, C]."""
@@ -60,7 +64,7 @@ def make(experiment, *, batch):
   program = jax.jit(sharded(env, step, specs, P()))
 
   def counts(state):
-    """Sums over the test set: ({entry: i64[R*K or 1, H, C]}, i64[R, H, C])."""
+    """Sums over the test set: {entry: i64[R*K or R, H, C]}."""
     sums = None
     for start in range(0, len(test.labels), batch):
       index = np.arange(start, start + batch)
@@ -73,25 +77,23 @@ def make(experiment, *, batch):
     return sums
 
   def run(state):
-    single, joint = counts(state)
+    found = {e: c.reshape(env.R, -1, *c.shape[1:]) for e, c in counts(state).items()}
+    held = label_counts.reshape(env.R, -1, env.classes)
     distance = graph.distances(env.graph.union())
     return [
-      summarise(
-        {e: c[r * env.K : (r + 1) * env.K] if e == "" else c for e, c in single.items()},
-        joint[r], total, label_counts[r * env.K : (r + 1) * env.K], distance, env.heads,
-      )
+      summarise({e: c[r] for e, c in found.items()}, total, held[r], distance, env.heads)
       for r in range(env.R)
-    ]  # fmt: skip
+    ]
 
   return run
 
 
-def summarise(single, joint, total, label_counts, distance, heads):
+def summarise(counts, total, label_counts, distance, heads):
   """One replica's accuracies, fractions of test data.
 
   Args:
-    single: {entry: i64[K or 1, H, C]} correct predictions by class; '' are the clients.
-    joint: i64[H, C], of the ensemble.
+    counts: {entry: i64[K or 1, H, C]} correct predictions by class; '' are the clients, `JOINT`
+      their ensemble. Other entries are named ENTRY/HEAD.
     total: i64[C], test examples by class.
     label_counts: i64[K, C].
     distance: i64[K, K], hops from student to teacher.
@@ -99,21 +101,23 @@ def summarise(single, joint, total, label_counts, distance, heads):
 
   Returns:
     dict with the keys of `summary.json`: private_accuracy, shared_accuracy, ensemble_accuracy,
-    accuracy_by_owner, accuracy_by_distance.
+    accuracy_by_owner, accuracy_by_distance. What needs private data of the model's own is left out
+    for entries that are one model for all.
   """
   names = ("private_accuracy", "shared_accuracy", "ensemble_accuracy")
   out = {name: {} for name in (*names, "accuracy_by_owner", "accuracy_by_distance")}
-  for entry, correct in single.items():
+  for entry, correct in counts.items():
     for h, head in enumerate(heads[: correct.shape[1]]):
       accuracy = metrics.class_accuracy(correct[:, h], total)
+      shared = metrics.shared_accuracy(accuracy)
+      if entry == JOINT:
+        out["ensemble_accuracy"][head] = float(shared[0])
+        continue
       name = f"{entry}/{head}" if entry else head
-      out["shared_accuracy"][name] = metrics.shared_accuracy(accuracy).tolist()
-      if entry == "":
+      out["shared_accuracy"][name] = shared.tolist()
+      if len(correct) == len(label_counts):
         matrix = metrics.accuracy_by_owner(accuracy, label_counts)
         out["accuracy_by_owner"][name] = matrix.tolist()
         out["private_accuracy"][name] = np.diag(matrix).tolist()
         out["accuracy_by_distance"][name] = metrics.by_distance(matrix, distance)
-  for h, head in enumerate(heads):
-    shared = metrics.shared_accuracy(metrics.class_accuracy(joint[h], total))
-    out["ensemble_accuracy"][head] = float(shared)
   return out
