@@ -7,32 +7,13 @@ matplotlib Figure, or None where its numbers are missing.
 import numpy as np
 from rich import filesize
 
-from kdjax import table
+from kdjax import canvas, method_plots, table
 
-INK, QUIET = "#333333", "#8a8a8a"
-PALETTE = ("#2f5d9b", "#d9772b", "#3a8f5c", "#b5404d", "#7b5ea7", "#7a5a45", "#c56aa6", "#2e97a3")
-DASHES = ("--", ":", "-.", (0, (6, 2, 1, 2, 1, 2)))
 NOT_LOSSES = ("step", "phase", "lr", "images_per_second")
-STYLE = {
-  "axes.edgecolor": QUIET,
-  "axes.labelcolor": INK,
-  "axes.spines.right": False,
-  "axes.spines.top": False,
-  "axes.titlesize": "medium",
-  "font.size": 9.5,
-  "grid.color": "#e4e4e4",
-  "grid.linewidth": 0.7,
-  "legend.frameon": False,
-  "text.color": INK,
-  "xtick.color": INK,
-  "ytick.color": INK,
-}
-NARROW, WIDE, HEIGHT = 6.0, 12.0, 3.4  # inches: half a page's width, a whole one's
-PIXELS = 1800  # of either width
 
 
 def draw(group, folder):
-  """Draws every figure whose numbers are there and saves it as a PNG, `PIXELS` wide.
+  """Draws every figure whose numbers are there and saves it as a PNG, `canvas.PIXELS` wide.
 
   Args:
     group: what `table.read_runs` gives.
@@ -43,17 +24,27 @@ def draw(group, folder):
   """
   from matplotlib import rc_context
 
-  figures = (shared, private, losses, distances, owners, labels, graph, traffic)
+  figures = (
+    shared,
+    private,
+    losses,
+    *method_plots.FIGURES,
+    distances,
+    owners,
+    labels,
+    graph,
+    traffic,
+  )
   paths = {}
   folder.mkdir(exist_ok=True)
-  with rc_context(STYLE):
+  with rc_context(canvas.STYLE):
     for make in figures:
       path = folder / f"{make.__name__}.png"
       figure = make(group)
       if figure is None:
         path.unlink(missing_ok=True)  # an older report's
       else:
-        figure.savefig(path, dpi=PIXELS / figure.get_figwidth())
+        figure.savefig(path, dpi=canvas.PIXELS / figure.get_figwidth())
         paths[make.__name__] = path
   return paths
 
@@ -72,8 +63,8 @@ def _accuracy(group, key, label):
   found = table.curves(group[0].metrics, key)
   if not found:
     return None
-  figure = _figure(NARROW, HEIGHT)
-  axes, colours = figure.subplots(), _colours(group[0])
+  figure = canvas.figure(canvas.NARROW, canvas.HEIGHT)
+  axes, colours = figure.subplots(), canvas.colours(group[0])
   for head, points in found.items():
     step, mean, spread = points.T
     marker = "o" if len(step) <= 25 else None  # a single point would not be seen without
@@ -85,12 +76,18 @@ def _accuracy(group, key, label):
       head = "main" if "main" in beside else next(iter(beside))
       step, mean, _ = beside[head].T
       marker = "o" if len(step) == 1 else None
-      look = {"color": INK, "lw": 1.2, "ls": DASHES[i % len(DASHES)], "marker": marker, "ms": 3.5}
+      look = {
+        "color": canvas.INK,
+        "lw": 1.2,
+        "ls": canvas.DASHES[i % len(canvas.DASHES)],
+        "marker": marker,
+        "ms": 3.5,
+      }
       axes.plot(step, mean, label=f"{run.name} ({head})", **look)
-  axes.set_ylim(0, np.clip(1.1 * max(_drawn(axes), default=1.0), 0.05, 1.02))
+  axes.set_ylim(0, np.clip(1.1 * max(canvas.drawn(axes), default=1.0), 0.05, 1.02))
   axes.set_ylabel(label)
   axes.yaxis.set_major_formatter("{x:.0%}")
-  _over_steps(figure, axes)
+  canvas.over_steps(figure, axes)
   return figure
 
 
@@ -103,30 +100,30 @@ def losses(group):
         found.setdefault((line["phase"], key), []).append((line["step"], line[key]))
   if not found:
     return None
-  figure = _figure(NARROW, HEIGHT)
-  axes, colours = figure.subplots(), _colours(group[0])
+  figure = canvas.figure(canvas.NARROW, canvas.HEIGHT)
+  axes, colours = figure.subplots(), canvas.colours(group[0])
   several = len({phase for phase, _ in found}) > 1
-  rest = iter(PALETTE[::-1] * len(found))
+  rest = iter(canvas.PALETTE[::-1] * len(found))
   for (phase, key), points in found.items():
     step, value = np.array(points, float).T
     total = key == "loss"
-    colour = INK if total and not several else colours.get(key) or next(rest)
+    colour = canvas.INK if total and not several else colours.get(key) or next(rest)
     label = f"{phase}: {key}" if several else key
     axes.plot(step, value, color=colour, label=label, lw=2.2 if total else 1.3)
-  low, high = min(_drawn(axes), default=0.0), max(_drawn(axes), default=1.0)
+  low, high = min(canvas.drawn(axes), default=0.0), max(canvas.drawn(axes), default=1.0)
   if low > 0 and high > 50 * low:
     axes.set_yscale("log")
   else:
     axes.set_ylim(bottom=min(0.0, low))
   axes.set_ylabel("loss")
-  _over_steps(figure, axes)
+  canvas.over_steps(figure, axes)
   return figure
 
 
 def distances(group):
   """Accuracy per head on the labels of clients at graph distance 0 (its own), 1, 2, ..."""
   found = {}
-  for result in _results(group[0]):
+  for result in canvas.results(group[0]):
     for head, numbers in result.get("accuracy_by_distance", {}).items():
       for distance, value in numbers.items():
         found.setdefault(head, {}).setdefault(distance, []).append(value)
@@ -134,8 +131,8 @@ def distances(group):
   places = sorted(places, key=lambda d: (d == "unreachable", len(d), d))
   if not places:
     return None
-  figure = _figure(NARROW, HEIGHT)
-  axes, colours, width = figure.subplots(), _colours(group[0]), 0.84 / len(found)
+  figure = canvas.figure(canvas.NARROW, canvas.HEIGHT)
+  axes, colours, width = figure.subplots(), canvas.colours(group[0]), 0.84 / len(found)
   for i, (head, numbers) in enumerate(found.items()):
     x = [places.index(distance) + (i - (len(found) - 1) / 2) * width for distance in numbers]
     height = [np.mean(np.array(values, float)) for values in numbers.values()]
@@ -146,30 +143,30 @@ def distances(group):
   axes.set(xlabel="graph distance from student to teacher", ylim=(0, 1.07))
   axes.set_ylabel("accuracy on the teacher's labels")
   axes.yaxis.set_major_formatter("{x:.0%}")
-  _legend(figure, axes)
+  canvas.legend(figure, axes)
   return figure
 
 
 def owners(group):
   """A heat map a head: each client's accuracy on each client's label distribution."""
   found = {}
-  for result in _results(group[0]):
+  for result in canvas.results(group[0]):
     for head, matrix in result.get("accuracy_by_owner", {}).items():
       found.setdefault(head, []).append(np.atleast_2d(np.array(matrix, float)))
   if not found:
     return None
   columns = len(found) if len(found) <= 4 else 3
   lines = -(-len(found) // columns)
-  figure = _figure(WIDE, 0.2 + lines * min(0.7 + 9.2 / columns, 4.2), "compressed")
+  figure = canvas.figure(canvas.WIDE, 0.2 + lines * min(0.7 + 9.2 / columns, 4.2), "compressed")
   grid = figure.subplots(lines, columns, squeeze=False)
   for axes, (head, replicas) in zip(grid.flat, found.items(), strict=False):
     matrix = np.mean(replicas, axis=0)
     image = axes.imshow(matrix, cmap="Blues", vmin=0, vmax=1)
     if matrix.shape[1] <= 8:
-      _numbers(
+      canvas.numbers(
         axes, 100 * matrix, dark=matrix > 0.55, size=min(9.0, 250 / columns / matrix.shape[1])
       )
-    _heat(axes)
+    canvas.heat(axes)
     axes.set_title(head, fontweight="bold")
     axes.set(xlabel="labels of client", ylabel="client")
   for axes in grid.flat[len(found) :]:
@@ -182,16 +179,16 @@ def owners(group):
 
 def labels(group):
   """How many private examples of each class every client holds."""
-  results = _results(group[0])
+  results = canvas.results(group[0])
   counts = np.array(results[0].get("label_counts", []) if results else [])
   if not counts.size:
     return None
-  figure = _figure(WIDE, min(1.2 + 0.3 * len(counts), 5.0))
+  figure = canvas.figure(canvas.WIDE, min(1.2 + 0.3 * len(counts), 5.0))
   axes = figure.subplots()
   image = axes.imshow(counts, aspect="auto", cmap="Blues", vmin=0, interpolation="nearest")
   if max(counts.shape) <= 20 and counts.max() < 10_000:
-    _numbers(axes, counts, dark=counts > 0.55 * counts.max(), size=9)
-  _heat(axes)
+    canvas.numbers(axes, counts, dark=counts > 0.55 * counts.max(), size=9)
+  canvas.heat(axes)
   axes.set(xlabel="class", ylabel="client")
   figure.colorbar(image, ax=axes, pad=0.015, label="examples").outline.set_visible(False)
   return figure
@@ -199,7 +196,7 @@ def labels(group):
 
 def graph(group):
   """Who learns from whom: clients on a circle, an arrow from each student to its teachers."""
-  results = _results(group[0])
+  results = canvas.results(group[0])
   edges = [edge for edge in results[0].get("edges", []) if edge[0] != edge[1]] if results else []
   if not edges:
     return None
@@ -213,13 +210,15 @@ def graph(group):
   along = centre[teacher] - centre[student]
   along *= radius / np.linalg.norm(along, axis=1, keepdims=True)
   start, stop = centre[student] + along, centre[teacher] - along  # from rim to rim
-  figure = _figure(NARROW, HEIGHT)
+  figure = canvas.figure(canvas.NARROW, canvas.HEIGHT)
   axes = figure.subplots()
   scale = {"angles": "xy", "scale_units": "xy", "scale": 1, "units": "height", "width": 0.005}
   faint = max(0.08, min(0.9, 60 / len(edges)))  # where arrows are many, each is fainter
-  axes.quiver(*start.T, *(stop - start).T, color=PALETTE[0], alpha=faint, headwidth=6, **scale)
+  axes.quiver(
+    *start.T, *(stop - start).T, color=canvas.PALETTE[0], alpha=faint, headwidth=6, **scale
+  )
   for client, place in enumerate(centre):
-    axes.add_patch(Circle(place, radius, facecolor="white", edgecolor=INK, lw=1.1))
+    axes.add_patch(Circle(place, radius, facecolor="white", edgecolor=canvas.INK, lw=1.1))
     size = min(11.0, 80 * radius)
     axes.text(*place, str(client), ha="center", va="center_baseline", fontsize=size)
   axes.set(xlim=(-1.2, 1.2), ylim=(-1.2, 1.2), aspect="equal")
@@ -230,7 +229,11 @@ def graph(group):
 def traffic(group):
   """Bytes sent by kind, of the run and of its baselines."""
   found = [
-    (kind if i == 0 else f"{run.name}: {kind}", count, PALETTE[0] if i == 0 else QUIET)
+    (
+      kind if i == 0 else f"{run.name}: {kind}",
+      count,
+      canvas.PALETTE[0] if i == 0 else canvas.QUIET,
+    )
     for i, run in enumerate(group)
     for kind, count in (run.summary or {}).get("bytes_sent", {}).items()
     if count > 0
@@ -238,64 +241,4 @@ def traffic(group):
   if not found:
     return None
   names, counts, colours = zip(*found, strict=True)
-  figure = _figure(NARROW, 0.5 + 0.42 * len(found))
-  axes = figure.subplots()
-  bars = axes.barh(range(len(found)), counts, 0.66, color=colours)
-  axes.bar_label(bars, [filesize.decimal(count) for count in counts], padding=4)
-  axes.set_yticks(range(len(found)), names)
-  axes.set(xlim=(0, 1.25 * max(counts)), ylim=(len(found) - 0.4, -0.6))
-  axes.spines.bottom.set_visible(False)
-  axes.tick_params(length=0, labelbottom=False)
-  return figure
-
-
-def _figure(width, height, layout="constrained"):
-  """An empty figure, made without pyplot and its global list of figures (inches)."""
-  from matplotlib.figure import Figure
-
-  return Figure(figsize=(width, height), layout=layout, facecolor="white")
-
-
-def _colours(run):
-  """A colour for every head, the same in every figure."""
-  return {head: PALETTE[i % len(PALETTE)] for i, head in enumerate(table.heads(run))}
-
-
-def _results(run):
-  """The summary's results of each replica; none where the run has not finished."""
-  return table.runs(run.summary) if run.summary else []
-
-
-def _drawn(axes):
-  """All finite heights of the lines drawn so far."""
-  heights = np.concatenate([line.get_ydata() for line in axes.lines])
-  return heights[np.isfinite(heights)]
-
-
-def _over_steps(figure, axes):
-  """What all curves over the run share: the x axis, the grid, the legend."""
-  axes.set_xlabel("training step")
-  axes.locator_params(axis="x", nbins=6, integer=True)
-  axes.xaxis.set_major_formatter("{x:,.0f}")
-  axes.grid(axis="y")
-  _legend(figure, axes)
-
-
-def _legend(figure, axes):
-  handles, names = axes.get_legend_handles_labels()
-  columns = -(-len(names) // -(-len(names) // 5))  # as few lines of at most 5 as hold them, evenly
-  figure.legend(handles, names, loc="outside lower center", ncols=columns)
-
-
-def _heat(axes):
-  """A heat map's axes: whole numbers, no frame."""
-  axes.locator_params(nbins=10, integer=True)
-  axes.tick_params(length=0)
-  axes.spines[:].set_visible(False)
-
-
-def _numbers(axes, values, *, dark, size):
-  """Writes whole numbers into the cells of a heat map, in white where the cell is dark."""
-  for (row, column), value in np.ndenumerate(values):
-    colour = "white" if dark[row, column] else INK
-    axes.text(column, row, f"{value:.0f}", ha="center", va="center", color=colour, fontsize=size)
+  return canvas.bars(names, counts, colours, filesize.decimal)

@@ -73,6 +73,22 @@ FIGURES = {  # title, caption
     "Mean over clients; band: ± one standard deviation.",
   ),
   "losses": ("Losses", "As logged during training, mean over clients."),
+  "overlap": (
+    "Who gets what right",
+    "Shares of examples that the returned edge model (teacher) and the core (student) classify "
+    "right: both, the core alone, the edge alone. Line: consensus, both over either. Mean over "
+    "seeds.",
+  ),
+  "confusion": (
+    "Confusion",
+    "Row: true class; column: predicted class; percent of the true class's test examples, a panel "
+    "a client.",
+  ),
+  "communication": (
+    "Communication",
+    "Bytes over the whole run: counted, and by the paper's formulas.",
+  ),
+  "flops": ("Arithmetic", "FLOPs, two a multiply-add; a training step counts as three passes."),
   "distances": (
     "Accuracy by graph distance",
     "On the label distribution of a client so many links away, its own at distance 0. What a "
@@ -228,6 +244,7 @@ def _pictures(group, paths):
     remarks |= dict.fromkeys(("owners", "distances"), " Mean over the seeds.")
     remarks |= dict.fromkeys(("graph", "labels"), " Of the first seed.")
     remarks["traffic"] = " All seeds together."
+    remarks["confusion"] = " Mean over the seeds."
   if len(group) > 1:
     remarks["shared"] = remarks["private"] = " Dashed: baselines."
     remarks["traffic"] += " Grey: baselines."
@@ -236,7 +253,7 @@ def _pictures(group, paths):
     title, text = FIGURES[name]
     text += remarks[name]
     data = base64.b64encode(path.read_bytes()).decode()
-    kind = ' class="wide"' if name in ("owners", "labels") else ""
+    kind = ' class="wide"' if name in ("owners", "labels", "overlap", "confusion") else ""
     cards.append(
       f'<figure{kind}><h3>{title}</h3><div class="picture"><img alt="{title}" '
       f'src="data:image/png;base64,{data}"></div><figcaption>{escape(text)}</figcaption></figure>'

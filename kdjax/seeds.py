@@ -60,7 +60,8 @@ def difference_table(group):
   shared = over_clients(own, "shared_accuracy")
   rows = []
   for other in others:
-    base = over_clients(other, "shared_accuracy")["main"]
+    base = over_clients(other, "shared_accuracy")
+    base = base.get("main", next(iter(base.values())))
     rows += [[f"{head} - {other.name}", spread(value - base)] for head, value in shared.items()]
   return markdown(["shared accuracy", "points"], rows) if rows else ""
 

@@ -10,8 +10,9 @@ import numpy as np
 
 from kdjax import experiment, writer
 from kdjax.checkpoint import Checkpoints
+from kdjax.core.clients import run
 from kdjax.data import dataset
-from kdjax.types import ConfigError
+from kdjax.types import ClientState, ConfigError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,19 +51,24 @@ def load(workdir, *, client, step=None):
   step = checkpoints.latest() if step is None else step
   if step is None:
     raise ConfigError("workdir", str(workdir), "holds no checkpoint")
-  template = planned.template()
-  shapes = tuple({"params": c.params, "model_state": c.model_state} for c in template.clients)
-  saved = checkpoints.restore_model(step, shapes)
-  checkpoints.close()
   (g, cohort) = next((g, c) for g, c in enumerate(env.cohorts) if client in c.ids)
-  place = cohort.ids.index(client)
-  weights = jax.tree.map(lambda x: np.asarray(x[place]), saved[g])
+  one = lambda tree, place: jax.tree.map(lambda x: np.asarray(x[place]), tree)
+  template, server, alone = planned.template(), None, planned.algorithm.alone
+  if alone is None:
+    alone = lambda g, weights, server, images: run(cohort.model, weights, images).logits
+    shapes = tuple({"params": c.params, "model_state": c.model_state} for c in template.clients)
+    saved = checkpoints.restore_model(step, shapes)[g]
+  else:
+    state = checkpoints.restore(step, template)
+    saved = {"params": state.clients[g].params, "model_state": state.clients[g].model_state}
+    server = one(state.server, client // env.K)
+  checkpoints.close()
+  weights = ClientState(**one(saved, cohort.ids.index(client)), opt_state=())
 
   @jax.jit
   def predict(images):
     seen = jax.vmap(planned.view)(jnp.asarray(images)).astype(env.dtype)
-    variables = {"params": weights["params"], **weights["model_state"]}
-    p = jax.nn.softmax(cohort.model.apply(variables, seen, train=False).logits)
+    p = jax.nn.softmax(alone(g, weights, server, seen))
     return {head: p[:, h] for h, head in enumerate(env.heads)}
 
   return Trained(env.heads, predict)

@@ -17,6 +17,8 @@ LAYERS = [
     "writer",
     "table",
     "plots",
+    "canvas",
+    "method_plots",
     "report",
     "seeds",
     "folder",
