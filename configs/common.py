@@ -47,6 +47,7 @@ def base():
   c.algorithm = "separate"
   c.algo = dict()  # its hyper-parameters
   c.compare = ()  # methods to run afterwards on the same split, under WORKDIR/NAME/
+  c.compare_rounds = dict()  # rounds of those among them that do not count in steps
   c.compare_algo = dict(separate=dict(), fedavg=dict(local_steps=20, momentum="keep"))
   c.optim = sgd(lr=0.1, clip=0.0)
 

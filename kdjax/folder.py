@@ -11,7 +11,15 @@ from kdjax import writer
 from kdjax.types import ConfigError
 
 # What may differ between a run and its resumption: nothing that changes a number of the run.
-FREE_ON_RESUME = ("mesh", "log_every", "save_every", "evals", "compare", "compare_algo")
+FREE_ON_RESUME = (
+  "mesh",
+  "log_every",
+  "save_every",
+  "evals",
+  "compare",
+  "compare_algo",
+  "compare_rounds",
+)
 
 
 def check(workdir, config):

@@ -221,6 +221,7 @@ class Run:
       "wall_seconds": time.time() - self.began,
       **experiment.algorithm.facts(),
     }
+    processed = experiment.streams.processed(experiment.visits)
     runs = []
     for r, result in enumerate(self.results):
       mine = slice(r * env.holders, (r + 1) * env.holders)
@@ -228,6 +229,7 @@ class Run:
         "seed": env.seeds[r],
         "label_counts": shards.label_counts[mine].tolist(),
         "primary_labels": [list(p) for p in shards.primary[mine]],
+        "private_examples": processed[mine].tolist(),
         "edges": np.argwhere(env.graph.union()).tolist(),
       }
       runs.append(facts | result)

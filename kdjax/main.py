@@ -89,6 +89,8 @@ def rival(config, name):
   with other.unlocked():
     other.algorithm = name
     other.algo = config.compare_algo[name]
+    if name in config.compare_rounds:
+      other.steps, other.rounds = 0, config.compare_rounds[name]
     other.compare = ()
   return other
 

@@ -20,7 +20,12 @@ QUICK = {"xla_backend_optimization_level": 0}  # these programs run once: compil
 COMMON = dict(classes=10, heads=1, norm="batch", dtype="float32", project=0)
 RESNET = dict(depth=18, stem="small", remat=True)
 SMALL = {  # arguments, image, embedding width, features
-  "mlp": (dict(hidden=(16, 12), activation="tanh"), (4, 4, 1), 12, {}),
+  "mlp": (
+    dict(hidden=(16, 12), activation="tanh"),
+    (4, 4, 1),
+    12,
+    {"layer1": (16,), "layer2": (12,)},
+  ),
   "cnn": (dict(widths=(8, 16)), (8, 8, 1), 16, dict(layer1=(8, 8, 8), layer2=(4, 4, 16))),
   "cifar_resnet": (
     dict(depth=8),

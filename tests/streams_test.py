@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from kdjax.data.streams import Streams
-from kdjax.types import Feed, Pos, Shards
+from kdjax.schedule import Visit
+from kdjax.types import Feed, Phase, Pos, Shards
 
 SIZES = (5, 7, 20)
 LABELS = (np.arange(200) * 7 % 10).astype(np.int32)
@@ -260,3 +261,14 @@ def test_a_client_works_on_the_data_of_whoever_owns_it_this_round():
 def test_whoever_takes_no_part_does_not_lengthen_an_epoch():
   streams = make(members=((0, 1), (2,)))
   assert streams.epoch_steps(Feed(private=3, kind="epoch", cohorts=(0,)), 0) == 3  # ceil(7 / 3)
+
+
+def test_examples_processed_are_counted_by_whose_they_are():
+  """Two rounds of one epoch in batches of 4: every visitor reads its host's whole list."""
+  streams = make(members=((0,), (1, 2)))
+  visit = lambda feed, n, turn: Visit(Phase("", None, feed, None), 0, turn, 0, 0, 0, n, True, True)
+  core = Feed(private=2)
+  edge = Feed(private=4, kind="epoch", cohorts=(1,), owner=lambda turn, i: 1 + turn)
+  visits = [visit(core._replace(cohorts=(0,)), 3, 0), visit(edge, 2, 0), visit(edge, 5, 1)]
+  assert streams.processed(visits).tolist() == [3 * 2, 2 * 7, 2 * 20]
+  assert streams.processed([visit(edge, 1, 0)]).tolist() == [0, 2 * 4, 0]  # cut short

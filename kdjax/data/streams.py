@@ -49,6 +49,22 @@ class Streams:
       return [(self._held(feed, turn, r, i), feed.private) for r, i in clients]
     return [(x[: feed.sample] if feed.sample else x, feed.public) for x in self.shards.public]
 
+  def processed(self, visits):
+    """Private examples that went through a model in these visits, by whose they are: i64[holders].
+
+    Holders of all replicas in order; padding does not count.
+    """
+    per_replica = len(self.shards.private) // len(self.seeds)
+    total = np.zeros(len(self.shards.private), np.int64)
+    for v in visits:
+      feed = v.phase.feed
+      if feed is None or not feed.private:
+        continue
+      for r, i in itertools.product(range(len(self.seeds)), self._takes_part(feed)):
+        owner = r * per_replica + (feed.owner(v.round, i) if feed.owner else i)
+        total[owner] += _examples(feed, len(self.shards.private[owner]), v.n)
+    return total
+
   def _takes_part(self, feed):
     """Client numbers in their replica."""
     cohorts = range(len(self.members)) if feed.cohorts is None else feed.cohorts
@@ -100,6 +116,15 @@ class Streams:
       return public
     rng = host_rng(self.seeds[r], "public sample", pos.round)
     return rng.choice(public, feed.sample, replace=False)
+
+
+def _examples(feed, n, calls):
+  """Unmasked private examples of one client with n of them in the first `calls` of a visit."""
+  if feed.kind == "stream":
+    return calls * feed.private
+  per_epoch = -(-n // feed.private)
+  epochs, rest = divmod(min(calls, feed.epochs * per_epoch), per_epoch)
+  return epochs * n + rest * feed.private
 
 
 def _rows(feed, size, n, pos, words):

@@ -9,7 +9,10 @@ from kdjax.types import ModelOut
 
 
 class Model(nn.Module):
-  """Dense-norm-activation per entry of `hidden`; the last one's output is the embedding."""
+  """Dense-norm-activation per entry of `hidden`; the last one's output is the embedding.
+
+  Features: 'layer1', 'layer2', ..., in the compute dtype.
+  """
 
   classes: int
   heads: int
@@ -32,9 +35,10 @@ class Model(nn.Module):
       param_dtype=wide_dtype(self.dtype),
       kernel_init=nn.initializers.variance_scaling(gain, "fan_in", "normal"),
     )
-    x = images.reshape(images.shape[0], -1)
-    for width in self.hidden:
+    x, features = images.reshape(images.shape[0], -1), {}
+    for i, width in enumerate(self.hidden, 1):
       x = nn.Dense(width, **dense)(x)
       x = activation(norm(self.norm, self.dtype, self.axes)(x, train, mask))
+      features[f"layer{i}"] = x
     heads = Heads(self.classes, self.heads, self.dtype, self.project, name="heads")
-    return ModelOut(*heads(x), {})
+    return ModelOut(*heads(x), features)
