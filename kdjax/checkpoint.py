@@ -13,6 +13,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
+from kdjax.core import hosts
 from kdjax.types import ConfigError, TrainState
 
 METRIC = "shared_accuracy"
@@ -129,14 +130,15 @@ def publish(workdir, state, cohorts, batches, keep):
   """Writes every client's weights to WORKDIR/pool/CLIENT/BATCHES, the last `keep` of each."""
   with ocp.StandardCheckpointer() as saver:
     for cohort, client in zip(cohorts, state.clients, strict=True):
-      weights = jax.device_get({"params": client.params, "model_state": client.model_state})
+      weights = hosts.fetch({"params": client.params, "model_state": client.model_state})
       if not jax.tree.leaves(weights["model_state"]):
         del weights["model_state"]
       for place, k in enumerate(cohort.ids):
         folder = Path(workdir).resolve() / "pool" / str(k)
-        folder.mkdir(parents=True, exist_ok=True)
-        others = {int(p.name) for p in folder.iterdir() if p.name.isdigit()} - {batches}
-        for old in sorted(others)[: len(others) + 1 - keep]:
-          shutil.rmtree(folder / str(old))
+        if hosts.first():
+          folder.mkdir(parents=True, exist_ok=True)
+          others = {int(p.name) for p in folder.iterdir() if p.name.isdigit()} - {batches}
+          for old in sorted(others)[: len(others) + 1 - keep]:
+            shutil.rmtree(folder / str(old))
         one = jax.tree.map(lambda x, place=place: x[place], weights)
         saver.save(folder / str(batches), one, force=True)

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 
 from kdjax import checkpoint, folder, program, schedule, writer
+from kdjax.core import hosts
 from kdjax.types import ConfigError, TrainingError
 
 DONE, PREEMPTED = 0, 42
@@ -30,13 +31,17 @@ def run(experiment, workdir, *, command, stop=lambda: False):
     TrainingError: where a loss is no longer finite.
   """
   workdir = Path(workdir)
-  folder.claim(workdir, experiment, command)
+  folder.check(workdir, experiment.config)
+  hosts.barrier("checked")
+  if hosts.first():
+    folder.claim(workdir, experiment, command)
   checkpoints = checkpoint.Checkpoints(workdir)
   try:
     if checkpoints.latest() == experiment.batches and (workdir / "summary.json").exists():
       return DONE
     state, batches = restore(experiment, checkpoints)
-    with writer.Writer(workdir, resume_step=batches) as log:
+    opened = writer.Writer(workdir, resume_step=batches) if hosts.first() else writer.Silent()
+    with opened as log:
       return Run(experiment, workdir, checkpoints, log).train(state, stop)
   finally:
     checkpoints.close()
@@ -71,9 +76,10 @@ class Run:
     """Dispatches, and between them whatever is due: losses, evaluations, checkpoints, a stop."""
     experiment, config = self.experiment, self.experiment.config
     end = experiment.batches
-    with writer.Progress(f"{config['algorithm']} on {config['source']}", end) as progress:
+    bar = writer.Progress if hosts.first() else writer.Silent
+    with bar(f"{config['algorithm']} on {config['source']}", end) as progress:
       for (visit, i, count), arguments in self.feeds(int(state.step)):
-        state, aux = self.advance(state, visit, arguments)
+        state, aux = self.advance(state, visit, count, arguments)
         i, batches = i + count, visit.after(i + count)
         if visit.phase.publish:
           keep = visit.phase.publish
@@ -89,7 +95,7 @@ class Run:
             due(batches, p, end) if p else round_over for p in periods
           ):
             progress.update(batches, accuracy=self.evaluate(state, batches))
-          stopping = batches < end and stop()
+          stopping = batches < end and hosts.any_process(stop())
           if stopping or due(batches, config["save_every"], end):
             self.save(state, batches)
           if stopping:
@@ -131,8 +137,9 @@ class Run:
     ahead = grain.MapDataset.range(len(plan)).map(lambda n: (inputs(n),)).to_iter_dataset(options)
     yield from ((dispatch, arguments) for dispatch, (arguments,) in zip(plan, ahead, strict=True))
 
-  def advance(self, state, visit, arguments):
-    """Runs one dispatch of a visit: (state, aux of the last call)."""
+  def advance(self, state, visit, count, arguments):
+    """Runs one dispatch, so many calls of a visit: (state, aux of the last call)."""
+    arguments = hosts.place(self.experiment.env.mesh, program.INPUTS, arguments)
     if visit.number not in self.programs:
       began = time.time()
       jitted = program.build(self.experiment, visit.phase)
@@ -140,12 +147,12 @@ class Run:
       self.compile_seconds += time.time() - began
     state, aux = self.programs[visit.number](state, *arguments, self.tables)
     if visit.phase.feed:
-      self.images += int(arguments[2]) * program.examples(self.experiment.env, visit.phase.feed)
+      self.images += count * program.examples(self.experiment.env, visit.phase.feed)
     return state, aux
 
   def write_losses(self, visit, aux, lr, batches):
     """Writes the losses of this very step, means over clients; returns what the bar shows."""
-    losses, whose = jax.device_get(aux), [("client", c.ids) for c in self.experiment.env.cohorts]
+    losses, whose = hosts.fetch(aux), [("client", c.ids) for c in self.experiment.env.cohorts]
     if isinstance(losses, dict):
       losses, whose = (losses,), [("the server of replica", range(self.experiment.env.R))]
     means = {}
@@ -234,7 +241,9 @@ class Run:
       }
       runs.append(facts | result)
     summary = {"replicas": env.R, "runs": runs} if env.R > 1 else runs[0]
-    writer.write_json(self.workdir / "summary.json", common | summary)
+    if hosts.first():
+      writer.write_json(self.workdir / "summary.json", common | summary)
+    hosts.barrier("finished")
 
 
 def due(batches, every, end):

@@ -24,6 +24,10 @@ _CONFIG = config_flags.DEFINE_config_file(
 flags.DEFINE_string("workdir", None, "The run's folder; an existing run is resumed.")
 flags.DEFINE_bool("plan", False, "Print what the run would cost, and stop; needs no data.")
 flags.DEFINE_integer("devices", 0, "Host devices to make of the CPU; with --plan, those described.")
+flags.DEFINE_bool("distributed", False, "One of several processes; Slurm, Open MPI, TPU or k8s.")
+flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0, where nothing detects it.")
+flags.DEFINE_integer("processes", None, "How many there are, where nothing detects it.")
+flags.DEFINE_integer("process", None, "Which one this is, from 0, where nothing detects it.")
 flags.DEFINE_bool("version", False, "Print the version, and stop.")
 
 
@@ -39,6 +43,8 @@ def main(argv):
   if FLAGS.workdir is None and not FLAGS.plan:
     raise ConfigError("--workdir", None, "name the run's folder, or use --plan")
   configure_jax(FLAGS.devices, x64=FLAGS.config.model.get("dtype") == "float64")
+  if FLAGS.distributed or FLAGS.coordinator:
+    join()
   if FLAGS.plan:
     from kdjax import plan
 
@@ -61,9 +67,28 @@ def configure_jax(devices, *, x64):
   jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 
+def join():
+  """Makes this process one of several; must precede JAX's first use of a device.
+
+  Raises:
+    ConfigError: where neither the flags nor the cluster say who takes part.
+  """
+  import jax
+
+  who = (FLAGS.coordinator, FLAGS.processes, FLAGS.process)
+  if FLAGS.coordinator and None in who:
+    raise ConfigError("--coordinator", FLAGS.coordinator, "needs --processes and --process too")
+  try:
+    jax.distributed.initialize(*who)
+  except ValueError as error:
+    right = f"no cluster was detected ({error}): give --coordinator, --processes and --process"
+    raise ConfigError("--distributed", True, right) from None
+
+
 def train(config, workdir):
   """Trains the config's method, then those that it is compared with; prints what came out."""
   from kdjax import experiment, folder, loop, report, table
+  from kdjax.core import hosts
 
   stop = stop_on_signals()
   first = experiment.build(config)
@@ -75,8 +100,11 @@ def train(config, workdir):
   for name, one in experiments.items():
     code = loop.run(one, workdir / name, command=command(), stop=stop)
     if code != loop.DONE:
-      print(f"Stopped; this resumes it:\n  {command()}", file=sys.stderr)
+      if hosts.first():
+        print(f"Stopped; this resumes it:\n  {command()}", file=sys.stderr)
       return code
+  if not hosts.first():
+    return loop.DONE
   page = report.write_report(workdir)
   print(table.closing_table(workdir))
   print(f"Report   {page}\nPlots    {workdir / 'plots'}\nAgain    {command()}")
@@ -110,8 +138,9 @@ def stop_on_signals():
 
 
 def command():
-  """The command that resumes or repeats this run."""
-  return "python -m kdjax.main " + shlex.join(sys.argv[1:])
+  """The command that resumes or repeats this run, on as many processes as you like."""
+  own = ("--coordinator", "--process=", "--processes=")  # only this launch's
+  return "python -m kdjax.main " + shlex.join(a for a in sys.argv[1:] if not a.startswith(own))
 
 
 def parse_flags(argv):

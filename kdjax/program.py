@@ -7,20 +7,48 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import PartitionSpec as P
 
+from kdjax.core import hosts
 from kdjax.core.clients import HALF, STATE, sharded
 from kdjax.data import feed
 from kdjax.schedule import position
 from kdjax.types import Batch, Now
 
+INPUTS = (Batch(P(None, *HALF), P(None, *HALF), P()), P(), P())  # specs of what `inputs` returns
+
 
 def tables(experiment):
-  """The sets that are resident in memory, replicated to the devices: {half: u8[N, h, w, c]}."""
-  place = jax.sharding.NamedSharding(experiment.env.mesh, P())
+  """The sets that are resident in memory, on every device: {half: u8[N, h, w, c]}.
+
+  With several processes, images that none of a process's clients holds are blank there.
+  """
+  mesh, shards = experiment.env.mesh, experiment.data.shards
   arrays = {half: s.array for half, s in experiment.sets.items() if s.array is not None}
-  if arrays.get("public") is arrays.get("private") is not None:
-    one = jax.device_put(arrays["private"], place)
-    return dict.fromkeys(arrays, one)
-  return {half: jax.device_put(x, place) for half, x in arrays.items()}
+  once = arrays.get("public") is arrays.get("private") is not None
+  if jax.process_count() > 1 and "private" in arrays:
+    kept = [*_own_lists(experiment), *(shards.public if once else ())]
+    arrays["private"] = _blank_but(arrays["private"], kept)
+  if once:
+    arrays = {"private": arrays["private"]}
+  (placed,) = hosts.place(mesh, (P(),), (arrays,))
+  if jax.process_count() == 1:
+    placed = jax.device_put(placed, jax.sharding.NamedSharding(mesh, P()))
+  return dict.fromkeys(("private", "public"), placed["private"]) if once else placed
+
+
+def _own_lists(experiment):
+  """The private lists that this process's clients ever work on."""
+  env, lists = experiment.env, experiment.data.shards.private
+  if any(v.phase.feed and v.phase.feed.owner for v in experiment.visits):
+    return lists  # models travel
+  ids = [np.asarray(c.ids)[hosts.holds(env.mesh, len(c.ids), 1).any(1)] for c in env.cohorts]
+  return [lists[k] for k in np.concatenate(ids)]
+
+
+def _blank_but(images, lists):
+  kept = np.zeros_like(images)
+  for index in lists:
+    kept[index] = images[index]
+  return kept
 
 
 def dispatch_size(experiment, phase):
@@ -66,9 +94,8 @@ def build(experiment, phase):
     return step(state, first(batches), first(nows), tables)
 
   fn = single if dispatch_size(experiment, phase) == 1 else many
-  batch = Batch(P(None, *HALF), P(None, *HALF), P())
   aux = P() if phase.feed and phase.feed.server else P("client")
-  return jax.jit(sharded(env, fn, (STATE, batch, P(), P(), P()), (STATE, aux)), donate_argnums=0)
+  return jax.jit(sharded(env, fn, (STATE, *INPUTS, P()), (STATE, aux)), donate_argnums=0)
 
 
 def examples(env, feed):
@@ -88,7 +115,8 @@ def inputs(experiment, visit, start, count, total, *, images=True):
     images: whether to read the images of sets that are not resident.
 
   Returns:
-    (batches, nows, count): NumPy arrays, padded along the first axis to `dispatch_size`.
+    (batches, nows, count): whole arrays of all clients, padded along the first axis to
+    `dispatch_size`; images that this process does not need are blank.
   """
   size = dispatch_size(experiment, visit.phase)
   at = [position(visit, i, total) for i in range(start, start + count)]
@@ -117,6 +145,14 @@ def _batch(experiment, phase, pos, images):
     return Batch(None, None)
   halves = experiment.streams.batch(phase.feed, phase.name, pos)
   if images:
-    halves = feed.with_images(halves, experiment.sets)
+    halves = feed.with_images(halves, experiment.sets, functools.partial(_needed, experiment.env))
   batch = feed.by_cohort(halves, experiment.env.cohorts, phase.feed.cohorts)
   return batch._replace(server=phase.feed.server(pos)) if phase.feed.server else batch
+
+
+def _needed(env, examples):
+  """bool[R*K, examples]: what this process's devices will look at."""
+  needed = np.zeros((env.clients, examples), bool)
+  for cohort in env.cohorts:
+    needed[list(cohort.ids)] = hosts.holds(env.mesh, len(cohort.ids), examples)
+  return needed

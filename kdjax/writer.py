@@ -99,6 +99,25 @@ def plain(value):
   return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+class Silent:
+  """A `Writer` or `Progress` that shows nothing: with several processes, all but the first's."""
+
+  def __init__(self, *arguments, **keywords):
+    """Takes whatever those take."""
+
+  def write(self, step, phase, numbers):
+    """Nothing is written."""
+
+  def update(self, step, **numbers):
+    """Nothing is shown."""
+
+  def __enter__(self):
+    return self
+
+  def __exit__(self, *exception):
+    pass
+
+
 class Progress:
   """A bar on a terminal; elsewhere plain lines, one every 10 s and one at each evaluation."""
 

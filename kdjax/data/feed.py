@@ -25,13 +25,22 @@ def by_cohort(halves, cohorts, part):
   return Batch(split(halves.get("private")), split(halves.get("public")))
 
 
-def with_images(halves, sets):
-  """Reads the images of sets that are not resident, each example once; `sets`: half -> ImageSet."""
+def with_images(halves, sets, needed):
+  """Reads the images of sets that are not resident, each example once.
+
+  Args:
+    halves: {'private': Half, 'public': Half}, leaves [R*K, size].
+    sets: {half: ImageSet}.
+    needed: size -> bool[R*K, size], which examples to read; the others' images are blank.
+  """
   out = {}
   for name, half in halves.items():
     if sets[name].array is None:
-      unique, place = np.unique(half.index, return_inverse=True)
-      half = half._replace(image=sets[name].fetch(unique)[place.reshape(half.index.shape)])
+      mine = needed(half.index.shape[1])
+      unique, place = np.unique(half.index[mine], return_inverse=True)
+      image = np.zeros((*half.index.shape, *sets[name].shape), np.uint8)
+      image[mine] = sets[name].fetch(unique)[place]
+      half = half._replace(image=image)
     out[name] = half
   return out
 

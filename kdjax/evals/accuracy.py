@@ -5,12 +5,14 @@ by graph distance, and the accuracy of the ensemble (the mean of all clients' pr
 last, partial batch counts like every other.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import PartitionSpec as P
 
-from kdjax.core import graph, metrics
+from kdjax.core import graph, hosts, metrics
 from kdjax.core.clients import STATE, sharded
 from kdjax.types import ConfigError
 
@@ -62,6 +64,7 @@ def make(experiment, *, batch):
 
   specs = (STATE, P("data"), P("data"), P("data"))
   program = jax.jit(sharded(env, step, specs, P()))
+  place = functools.partial(hosts.place, env.mesh, specs[1:])
 
   def counts(state):
     """Sums over the test set: {entry: i64[R*K or R, H, C]}."""
@@ -71,7 +74,7 @@ def make(experiment, *, batch):
       mask = (index < len(test.labels)).astype(np.float32)
       index = np.minimum(index, len(test.labels) - 1)
       label = test.labels[index].astype(np.int32)
-      part = jax.device_get(program(state, test.fetch(index), label, mask))
+      part = jax.device_get(program(state, *place((test.fetch(index), label, mask))))
       part = jax.tree.map(lambda x: np.rint(x).astype(np.int64), part)
       sums = part if sums is None else jax.tree.map(np.add, sums, part)
     return sums

@@ -1,0 +1,75 @@
+"""Several processes that run one program: who speaks for all, and what each of them holds.
+
+Every process runs the same loop on the same config; a mesh spans the devices of all. With one
+process these functions do what their names say without communicating.
+"""
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import NamedSharding
+
+
+def first():
+  """Whether this process writes what only one may write."""
+  return jax.process_index() == 0
+
+
+def place(mesh, specs, trees):
+  """Host arrays as arrays of the whole mesh; every process fills the parts of its own devices.
+
+  Args:
+    mesh: Mesh.
+    specs: a tuple of PartitionSpec pytrees, each a prefix of a tree.
+    trees: as many pytrees of whole NumPy arrays.
+
+  Returns:
+    The pytrees; with one process they stay as they are, for `jit` to place.
+  """
+  if jax.process_count() == 1:
+    return trees
+  put = lambda spec, x: jax.make_array_from_callback(
+    np.shape(x), NamedSharding(mesh, spec), lambda index: np.asarray(x)[index]
+  )
+  spread = lambda spec, tree: jax.tree.map(lambda x: put(spec, x), tree)
+  is_spec = lambda x: isinstance(x, jax.sharding.PartitionSpec)
+  return jax.tree.map(spread, specs, trees, is_leaf=is_spec)
+
+
+def fetch(tree):
+  """Arrays of the mesh as whole NumPy arrays, on every process."""
+  if jax.process_count() == 1:
+    return jax.device_get(tree)
+  return jax.tree.map(lambda x: _whole(x), tree)
+
+
+def _whole(x):
+  if x.is_fully_replicated:
+    return np.asarray(x)
+  return np.asarray(multihost_utils.process_allgather(x, tiled=True))
+
+
+def any_process(flag):
+  """Whether the flag is set in any process; all have to ask."""
+  if jax.process_count() == 1:
+    return flag
+  return bool(multihost_utils.process_allgather(np.asarray(flag)).any())
+
+
+def barrier(name):
+  """Waits until every process has come here."""
+  if jax.process_count() > 1:
+    multihost_utils.sync_global_devices(name)
+
+
+def holds(mesh, clients, examples):
+  """bool[clients, examples]: which of a cohort's examples of a batch this process's devices need.
+
+  Args:
+    mesh: Mesh with axes (`client`, `data`).
+    clients: of one cohort; the client axis splits them evenly.
+    examples: per client; the data axis splits them evenly.
+  """
+  mine = np.vectorize(lambda d: d.process_index == jax.process_index())(mesh.devices)
+  rows, columns = np.array([clients, examples]) // mine.shape
+  return np.kron(mine, np.ones((rows, columns), bool)).astype(bool)

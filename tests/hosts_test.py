@@ -1,0 +1,85 @@
+"""Several processes: they agree with one, hold their own clients' data, and resume each other."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from kdjax import writer
+from kdjax.core import hosts
+
+ROOT = Path(__file__).parent.parent
+TINY = (
+  "--config=configs/mhd_digits_cycle.py",
+  "--config.replicas=1",
+  "--config.compare=()",
+  "--config.clients=((4, 'mlp', {'hidden': (8,), 'activation': 'tanh'}),)",
+  "--config.algo.aux_heads=1",
+  "--config.algo.refresh_every=4",
+  "--config.steps=8",
+  "--config.save_every=4",
+  "--config.log_every=4",
+  "--config.evals.accuracy.every=4",
+)
+
+
+def launch(processes, workdir):
+  command = [sys.executable, "launch/local.py", f"--processes={processes}", "--"]
+  done = subprocess.run(
+    [*command, *TINY, f"--workdir={workdir}"], cwd=ROOT, capture_output=True, text=True, timeout=300
+  )
+  assert done.returncode == 0, done.stderr
+  return done.stdout
+
+
+def numbers(workdir):
+  lines = writer.read_metrics(workdir)
+  return [{k: v for k, v in line.items() if k != "images_per_second"} for line in lines]
+
+
+def assert_agree(a, b):
+  assert [line.keys() for line in a] == [line.keys() for line in b] and a
+  for one, other in zip(a, b, strict=True):
+    for key, value in one.items():
+      assert value == (other[key] if isinstance(value, str) else pytest.approx(other[key], rel=1e-4))
+
+
+@pytest.fixture(scope="module")
+def one(tmp_path_factory):
+  workdir = tmp_path_factory.mktemp("one")
+  launch(1, workdir)
+  return workdir
+
+
+@pytest.mark.parametrize("processes", [2, 4])
+def test_several_processes_agree_with_one(processes, one, tmp_path):
+  out = launch(processes, tmp_path)
+  assert out.count("private %") == 1  # one process speaks for all
+  assert_agree(numbers(tmp_path), numbers(one))
+  record = json.loads((tmp_path / "config.json").read_text())
+  assert record["device"].startswith(f"{processes} x")
+  assert "--process" not in record["command"]
+
+
+def test_two_processes_go_on_where_one_was_killed(one, tmp_path):
+  """What was saved by one process is restored by two."""
+  shutil.copytree(one, tmp_path / "run")
+  shutil.rmtree(tmp_path / "run" / "checkpoints" / "8")
+  (tmp_path / "run" / "summary.json").unlink()
+  launch(2, tmp_path / "run")
+  assert_agree(numbers(tmp_path / "run"), numbers(one))
+
+
+def test_a_process_holds_what_its_devices_look_at():
+  """A mesh of 2 x 2 devices, a process a row: the second one holds the second half of clients."""
+  devices = [[SimpleNamespace(process_index=p)] * 2 for p in (0, 1)]
+  mesh = SimpleNamespace(devices=np.array(devices))
+  expected = np.array([[True] * 4, [True] * 4, [False] * 4, [False] * 4])
+  assert (hosts.holds(mesh, 4, 4) == expected).all()
+  columns = SimpleNamespace(devices=np.array(devices).T)  # a process a column: half of each batch
+  assert (hosts.holds(columns, 2, 4) == np.array([[True, True, False, False]] * 2)).all()
