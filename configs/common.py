@@ -48,7 +48,12 @@ def base():
   c.algo = dict()  # its hyper-parameters
   c.compare = ()  # methods to run afterwards on the same split, under WORKDIR/NAME/
   c.compare_rounds = dict()  # rounds of those among them that do not count in steps
-  c.compare_algo = dict(separate=dict(), fedavg=dict(local_steps=20, momentum="keep"))
+  c.compare_algo = dict(
+    separate=dict(),
+    fedavg=dict(local_steps=20, momentum="keep"),
+    kd=dict(alpha=0.5, beta=0.5, local_epochs=1, distil_epochs=1),
+    gossip=dict(variant="average", local_epochs=1, rho=0.1, mu=1.0),  # or admm
+  )
   c.optim = sgd(lr=0.1, clip=0.0)
 
   # Records
@@ -75,8 +80,8 @@ def sgd(lr, clip, schedule="cosine", weight_decay=1e-4):
   )
 
 
-def adam(lr):
-  """Adam at a constant rate, with Keras's epsilon, as in FedMD's code."""
+def adam(lr, eps=1e-7, weight_decay=0.0, amsgrad=False):
+  """Adam at a constant rate; unless told otherwise with Keras's epsilon, as in FedMD's code."""
   return dict(
     name="adam",
     lr=lr,
@@ -84,9 +89,9 @@ def adam(lr):
     warmup=0,
     b1=0.9,
     b2=0.999,
-    eps=1e-7,
-    amsgrad=False,
-    weight_decay=0.0,
+    eps=eps,
+    amsgrad=amsgrad,
+    weight_decay=weight_decay,
     clip=0.0,
   )
 
@@ -112,11 +117,76 @@ def mhd(aux_heads, nu_emb, pool_size, refresh_every):
   )
 
 
+def fedgkt(server, clients, server_epochs, server_batch):
+  """Hyper-parameters of FedGKT; what is not an argument is as in the paper and its code.
+
+  `server` is (model, all of its arguments); `clients` is K, so that the server waits for everyone.
+  """
+  return dict(
+    server=server,
+    cut="extractor",
+    edge_epochs=1,
+    server_epochs=server_epochs,
+    server_batch=server_batch,
+    order="client",  # or shuffled
+    temperature=3.0,
+    alpha=1.0,
+    edge_distils=True,  # S -> E
+    server_distils=True,  # E -> S
+    plateau=dict(factor=0.1, patience=10),
+    arrivals=clients,  # fewer: asynchronous
+    present=1.0,
+    keyed=True,  # False: the code's mistake
+  )
+
+
+def async_edge(epochs):
+  """Hyper-parameters of asynchronous edge learning: CEM of the paper, `epochs` passes a phase."""
+  return dict(
+    init="clone",  # or independent, scratch
+    ensemble=3,  # models at an edge; 1: plain
+    memory=3,  # rounds that teach; 1: plain
+    memory_reduce="sum",  # or mean
+    temperature=4.0,
+    literal=False,  # True: the student is not tempered, as printed
+    core_epochs=epochs,
+    edge_epochs=epochs,
+    distil_epochs=epochs,
+    arrivals=(),  # (edge, lag) a round; (): every edge in turn
+    noisy=(),  # edges whose labels are corrupted
+    noise=1.0,  # in so large a share of their batches
+    flag_above=0.02,  # rise of the core's training accuracy that flags a round
+  )
+
+
+def pairwise(layer, alpha, map_lr):
+  """Hyper-parameters of pairwise transfer; the paper leaves open what is not an argument."""
+  return dict(
+    layers=(layer,),
+    alpha=alpha,
+    beta=1 - alpha,
+    variant="eq5",  # or algorithm1, as_coded
+    noise=0.001,
+    write="epoch",  # or batch
+    transfer_optim=adam(lr=map_lr, eps=1e-8),
+    local_epochs=1,
+    transfer_epochs=1,
+    sources=0,  # all teachers in the graph; n: the best n by what they advertise
+    new_class_below=1,
+  )
+
+
 def with_method(c, name):
   """The same experiment with another method, by the hyper-parameters in `compare_algo`."""
   c.algorithm = name
   c.algo = c.compare_algo[name]
   c.compare = ()
+  return c
+
+
+def with_network(c, network):
+  """The same experiment with one network (model, arguments) for all clients."""
+  c.clients = ((sum(n for n, *_ in c.clients), *network),)
   return c
 
 

@@ -125,6 +125,7 @@ def build(config, *, data=None, devices=None, identity=None):
     how=_local_map(config["mesh"]["map"], templates),
     graph=call(graph.make, holders, key="graph", arguments=config["graph"]),
     private_sizes=np.array([len(x) for x in shards.private]),
+    label_counts=np.asarray(shards.label_counts),
     public_sizes=np.array([len(x) for x in shards.public]),
     image=image,
     classes=source.classes,

@@ -226,7 +226,7 @@ class Run:
       "images_per_second": self.speed(),
       "compile_seconds": self.compile_seconds,
       "wall_seconds": time.time() - self.began,
-      **experiment.algorithm.facts(),
+      **experiment.algorithm.facts(experiment.visits[-1].round + 1),
     }
     processed = experiment.streams.processed(experiment.visits)
     runs = []

@@ -53,11 +53,35 @@ def cosine(lr, warmup):
   return at
 
 
+def multistep(lr, warmup, *, milestones, factor):
+  """`lr` times `factor` for every milestone that lies behind, after `warmup` of linear rise.
+
+  Args:
+    lr, warmup: as above.
+    milestones: ascending fractions of the run's batches, between 0 and 1.
+    factor: above 0.
+
+  Raises:
+    ConfigError: for milestones or a factor that cannot be.
+  """
+  ascending = sorted(set(milestones)) == list(milestones)
+  if not ascending or not all(0 < m < 1 for m in milestones):
+    raise ConfigError("optim.milestones", milestones, "ascending fractions between 0 and 1")
+  if not factor > 0:
+    raise ConfigError("optim.factor", factor, "must be above 0")
+
+  def at(count, total):
+    behind = sum(count >= round(m * total) for m in milestones)
+    return lr * _rise(count, warmup) * factor**behind
+
+  return at
+
+
 def _rise(count, warmup):
   return min((count + 1) / warmup, 1.0) if warmup else 1.0
 
 
-SCHEDULES = {"constant": constant, "cosine": cosine}
+SCHEDULES = {"constant": constant, "cosine": cosine, "multistep": multistep}
 
 
 def make(**arguments):
@@ -65,7 +89,8 @@ def make(**arguments):
 
   Args:
     **arguments: `name`, an entry of `OPTIMISERS`, whose signature names further arguments; `lr`,
-      the highest learning rate; `schedule`, an entry of `SCHEDULES`; `warmup`, in batches.
+      the highest learning rate; `schedule`, an entry of `SCHEDULES`, whose keyword-only arguments
+      are further ones; `warmup`, in batches.
 
   Returns:
     (optax.GradientTransformation without a learning rate, (count, total) -> learning rate).
@@ -81,9 +106,16 @@ def make(**arguments):
     raise ConfigError("optim.name", name, "must be one of " + ", ".join(OPTIMISERS))
   if schedule not in SCHEDULES:
     raise ConfigError("optim.schedule", schedule, "must be one of " + ", ".join(SCHEDULES))
-  accepted = set(inspect.signature(OPTIMISERS[name]).parameters)
-  for key in accepted ^ set(arguments):
-    state = "is missing" if key in accepted else "is unknown"
-    right = f"optim {name!r} takes {', '.join(sorted(accepted))}"
+  own, shape = _keywords(OPTIMISERS[name]), _keywords(SCHEDULES[schedule])
+  for key in sorted((own | shape) ^ set(arguments)):
+    state = "is missing" if key in own | shape else "is unknown"
+    right = f"{name!r} with {schedule!r} takes {', '.join(sorted(own | shape))}"
     raise ConfigError(f"optim.{key}", arguments.get(key), f"{state}: {right}")
-  return OPTIMISERS[name](**arguments), SCHEDULES[schedule](lr, warmup)
+  rate = SCHEDULES[schedule](lr, warmup, **{key: arguments.pop(key) for key in shape})
+  return OPTIMISERS[name](**arguments), rate
+
+
+def _keywords(fn):
+  """The names of a function's keyword-only arguments."""
+  parameters = inspect.signature(fn).parameters.values()
+  return {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}

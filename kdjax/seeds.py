@@ -50,7 +50,8 @@ def accuracy_table(group):
   rows = []
   for run in group:
     private, shared = (over_clients(run, f"{k}_accuracy") for k in ("private", "shared"))
-    rows += [[run.name, h, spread(private[h]), spread(shared[h])] for h in shared if h in private]
+    own = lambda h: spread(private[h]) if h in private else "-"  # noqa: B023, used at once
+    rows += [[run.name, h, own(h), spread(shared[h])] for h in shared]
   return markdown(["method", "head", "private %", "shared %"], rows)
 
 
@@ -77,10 +78,60 @@ def distance_table(run):
   return markdown(["head", *(f"distance {d}" for d in distances)], rows)
 
 
+def cost_table(group):
+  """What every run sent, and how many private examples went through a model, a client."""
+  rows = []
+  for run in group:
+    results = table.runs(run.summary)
+    sent = sum(run.summary["bytes_sent"].values()) / len(results)
+    examples = np.mean([r["private_examples"] for r in results])
+    rows.append([run.name, f"{sent / 1e6:.2f}", f"{examples:,.0f}"])
+  return markdown(["method", "MB sent a seed", "private examples a client"], rows)
+
+
+def client_table(group):
+  """Local, remote and combined accuracy of every client of every run, over seeds."""
+  kinds, rows = ("local", "remote", "combined"), []
+  for run in group:
+    results = table.runs(run.summary)
+    for k in range(len(results[0]["label_counts"])):
+      found = [
+        np.array([r[f"{kind}_accuracy"]["main"][k] for r in results])
+        if f"{kind}_accuracy" in results[0]
+        else None
+        for kind in kinds
+      ]
+      if found[-1] is not None:
+        rows.append([run.name, str(k), *("-" if v is None else spread(v) for v in found)])
+  return markdown(["method", "client", *(f"{kind} %" for kind in kinds)], rows) if rows else ""
+
+
+def round_table(run):
+  """Round by round, means over seeds: the core, its teacher, their consensus, and the watch."""
+  names = {
+    "core": "overlap_test/student",
+    "teacher": "overlap_test/teacher",
+    "consensus": "overlap_test/consensus",
+    "core on the edge's data": "overlap_edge/student",
+    "training accuracy": "train_accuracy",
+    "flagged": "flag",
+  }
+  lines = [line for line in run.metrics if {"flag", "overlap_test/consensus"} & set(line)]
+  if not lines:
+    return ""
+  columns = [[line[key] for line in lines if key in line] for key in names.values()]
+  rows = [
+    [str(turn), *(f"{100 * v:.1f}" for v in values)]
+    for turn, values in enumerate(zip(*columns, strict=True), 1)
+  ]
+  return markdown(["round", *names], rows)
+
+
 def report(workdir):
   """All tables of a run folder, as markdown."""
   group = [run for run in table.read_runs(workdir) if run.summary is not None]
   parts = [accuracy_table(group), difference_table(group), distance_table(group[0])]
+  parts += [client_table(group), round_table(group[0]), cost_table(group)]
   seconds = {run.name: round(run.summary["wall_seconds"]) for run in group}
   seeds = [r.get("seed") for r in table.runs(group[0].summary)]
   record = group[0].record

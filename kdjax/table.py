@@ -96,7 +96,8 @@ def heads(run):
   """Names of all heads and entries of a run: the summary's `heads`, then what was measured."""
   keys = ("private_accuracy", "shared_accuracy", "ensemble_accuracy")
   measured = [head for key in keys for head in (*accuracies(run, key), *curves(run.metrics, key))]
-  return list(dict.fromkeys([*(run.summary or {}).get("heads", []), *measured]))
+  own = [head for head in (run.summary or {}).get("heads", []) if head in measured]
+  return list(dict.fromkeys([*own, *measured]))
 
 
 def percent(mean, spread=None):

@@ -162,7 +162,7 @@ class Algorithm(NamedTuple):
   predict: Callable[[TrainState, Any], dict[str, Any]]
   prologue: tuple[Phase, ...] = ()
   start: Callable[[], dict[str, int]] = lambda: {}  # bytes received by kind before the first step
-  facts: Callable[[], dict] = lambda: {}  # the method's own keys of `summary.json`
+  facts: Callable[[int], dict] = lambda rounds: {}  # the method's own keys of `summary.json`
   alone: Callable | None = None  # (g, client, server, images) -> logits of ''; None: its own model
 
 

@@ -14,6 +14,8 @@ SQUARE = np.random.default_rng(1).integers(0, 256, (8, 8, 3), dtype=np.uint8)
 WHOLE = dict(kind="resized_crop", size=4, scale=(1, 1), ratio=(1, 1), flip=False)
 PART = dict(kind="resized_crop", size=6, scale=(0.1, 0.9), ratio=(0.75, 4 / 3), flip=True)
 
+CUTOUT = dict(kind="crop_flip_cutout", padding=3, flip=True, cutout=4, fill=(0.5,))
+
 
 def many(image, n, **kind):
   """An augmentation of one image under n keys."""
@@ -55,6 +57,43 @@ def test_crop_is_a_slice_of_the_padded_image_and_every_offset_occurs():
   counts = np.zeros((5, 5))
   np.add.at(counts, tuple(np.array(found).T), 1)
   assert counts.min() > 0 and counts.max() < 20 + 5 * np.sqrt(20)
+
+
+def test_cutout_hides_a_square_around_any_pixel_clipped_at_the_border():
+  white = np.full((6, 5, 1), 255, np.uint8)
+  kind = dict(kind="crop_flip_cutout", padding=0, flip=False, cutout=4, fill=(0.2,))
+  out = many(white, 600, **kind)
+  assert out.dtype == np.float32
+  right = {}
+  for y in range(6):
+    for x in range(5):  # rows y - 2 to y + 1 and columns x - 2 to x + 1, where there are any
+      square = np.full((6, 5, 1), 255, np.float32)
+      square[max(y - 2, 0) : y + 2, max(x - 2, 0) : x + 2] = 255 * np.float32(0.2)
+      right[square.tobytes()] = (y, x)
+  assert len(right) == 30
+  counts = np.zeros((6, 5))
+  np.add.at(counts, tuple(np.array([right[image.tobytes()] for image in out]).T), 1)
+  assert counts.min() > 0 and counts.max() < 20 + 5 * np.sqrt(20)
+
+
+def test_cutout_leaves_the_rest_to_crop_and_flip_and_becomes_zeros_when_normalised():
+  settings, mean, std = dict(padding=2, flip=True), (0.1, 0.5, 0.9), (0.2, 0.3, 0.4)
+  out = many(IMAGE, 200, kind="crop_flip_cutout", cutout=3, fill=mean, **settings)
+  hidden = np.isclose(out, 255 * np.array(mean)).all(-1)
+  sizes = hidden.sum((1, 2))
+  assert set(sizes) == {4, 6, 9}  # at a corner, at an edge, inside
+  padded = np.pad(IMAGE, ((2, 2), (2, 2), (0, 0)))
+  crops = [padded[t : t + 6, l : l + 5] for t in range(5) for l in range(5)]
+  crops = np.stack(crops + [mirrored(crop) for crop in crops])
+  for image, mask in zip(out, hidden, strict=True):
+    assert ((crops == image) | mask[..., None]).all((1, 2, 3)).any()
+  normalised = augment.preprocess(out, mean=mean, std=std)
+  np.testing.assert_allclose(normalised[hidden], 0, atol=1e-6)
+
+
+def test_cutouts_colour_has_as_many_channels_as_the_image():
+  with pytest.raises(ConfigError, match="augment.fill .* 1 or 3 numbers"):
+    many(IMAGE, 1, **(CUTOUT | dict(fill=(0.1, 0.2))))
 
 
 def test_the_whole_image_resized_is_a_plain_resize():
@@ -99,7 +138,7 @@ def test_parts_stay_in_range_and_differ():
   assert len(np.unique(out.reshape(50, -1), axis=0)) == 50
 
 
-@pytest.mark.parametrize("kind", [PART, dict(kind="crop_flip", padding=3, flip=True)])
+@pytest.mark.parametrize("kind", [PART, dict(kind="crop_flip", padding=3, flip=True), CUTOUT])
 def test_one_key_is_one_augmentation_alone_or_in_a_batch(kind):
   fn = augment.make(**kind)
   keys = jax.random.split(jax.random.key(0), 3)
@@ -128,6 +167,9 @@ def test_evaluation_takes_the_centre():
     (dict(kind="none", padding=4), r"augment.kind = 'none': takes nothing, not \['padding'\]"),
     (dict(kind="crop_flip", padding=4), r"takes \['flip', 'padding'\], not \['padding'\]"),
     (dict(kind="crop_flip", padding=-1, flip=True), "augment.padding = -1"),
+    (CUTOUT | dict(padding=1.5), "augment.padding = 1.5"),
+    (CUTOUT | dict(cutout=0), "augment.cutout = 0"),
+    (CUTOUT | dict(fill=(0.5, 128)), r"augment.fill = \(0.5, 128\)"),
     (PART | dict(size=0), "augment.size = 0"),
     (PART | dict(scale=(0.0, 1.0)), "augment.scale"),
     (PART | dict(ratio=(2.0, 1.0)), "augment.ratio"),

@@ -15,8 +15,10 @@ MLP = SHARED | dict(hidden=(8,), activation="tanh")
 @pytest.mark.parametrize(
   "name, changes, right",
   [
-    ("mpl", {}, "one of cifar_resnet, cnn, fedmd, mlp, resnet"),
+    ("mpl", {}, "one of cifar_resnet, cnn, fedmd, gkt_resnet, mlp, resnet"),
     ("layers", {}, "one of cifar_resnet"),
+    ("layers:Conv", {}, "no module 'layers'"),
+    ("mlp:Net", {}, "kdjax.models.mlp defines no 'Net'"),
     ("no_such.package", {}, "no module 'no_such'"),
     ("kdjax.no_such", {}, "no module 'kdjax.no_such'"),
     ("kdjax.types:Net", {}, "defines no 'Net'"),
@@ -54,6 +56,14 @@ def test_lists_are_tuples_and_axes_may_be_given():
   assert model.hidden == (8, 4) and model.axes == ("client", "data")
   assert build("mlp", classes=10, heads=1, **SHARED, hidden=[8], activation="relu").axes == (
     "data",
+  )
+
+
+def test_a_file_may_hold_several_models():
+  edge = build("gkt_resnet:Edge", classes=10, heads=1, **SHARED, depth=8)
+  assert type(edge).__qualname__ == "Edge" and edge.depth == 8
+  assert type(build("mlp:Model", classes=10, heads=1, **MLP)) is type(
+    build("mlp", classes=10, heads=1, **MLP)
   )
 
 

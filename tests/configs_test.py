@@ -4,6 +4,7 @@ import importlib.util
 from pathlib import Path
 
 import jax
+import numpy as np
 import pytest
 
 from kdjax import experiment, plan, program, schedule
@@ -55,6 +56,25 @@ def test_the_imagenet_experiment_is_the_papers():
   assert e.env.image == (224, 224, 3)
   parameters = sum(x.size for x in jax.tree.leaves(e.env.templates[0].params))
   assert parameters == 21_797_672 + 4 * (512 + 1) * 1_000  # a ResNet-34 and four more heads
+
+
+def test_fedgkts_split_is_the_papers_table():
+  """He et al. 2020, Table 6: all of CIFAR-10's training set, by client and class."""
+  table = np.array(load("fedgkt_cifar10").TABLE_6)
+  sizes = [4497, 1314, 2745, 3302, 3347, 3654, 2859, 3366]
+  sizes += [2619, 1880, 3092, 3153, 3008, 3784, 3883, 3497]
+  assert table.sum(1).tolist() == sizes and table.sum(0).tolist() == [5_000] * 10
+  # Its rule, `partition.dirichlet`'s: who holds 50,000 / 16 gets nothing of the classes after.
+  full = table.cumsum(1)[:, :-1] >= 3_125
+  assert full.any() and not table[:, 1:][full].any()
+
+
+def test_supervised_training_of_either_of_fedgkts_networks():
+  c = load("supervised_fedgkt_cifar10").get_config("edge")
+  assert c.steps == 58_594 and c.optim.lr == 3e-3  # 300 passes in batches of 256
+  assert c.clients == ((1, "gkt_resnet:Edge", {"depth": 8}),)
+  c = load("supervised_fedgkt_digits").get_config("full")
+  assert c.clients == ((1, "split_cnn", {"width": 8, "widths": (32, 64)}),)
 
 
 def test_a_plan_names_what_a_run_would_cost():

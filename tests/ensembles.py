@@ -16,6 +16,50 @@ WIDE = ("mlp", dict(hidden=(10, 8), activation="relu"))
 CNN = ("cnn", dict(widths=(4, 8)))
 
 FRESH = dict(exchange="fresh", teachers=2)
+GKT = dict(
+  server=("mlp", dict(hidden=(6,), activation="tanh")),
+  cut="embedding",
+  edge_epochs=1,
+  server_epochs=1,
+  server_batch=16,
+  order="shuffled",
+  temperature=3.0,
+  alpha=1.0,
+  edge_distils=True,
+  server_distils=True,
+  plateau=dict(factor=0.5, patience=1),
+  arrivals=4,
+  present=1.0,
+  keyed=True,
+)
+PAIRWISE = dict(
+  layers=("heads/main",),
+  alpha=0.3,
+  beta=0.7,
+  variant="eq5",
+  noise=0.01,
+  write="epoch",
+  transfer_optim=common.adam(lr=0.01),
+  local_epochs=1,
+  transfer_epochs=1,
+  sources=0,
+  new_class_below=1,
+)
+ASYNC = dict(
+  init="clone",
+  ensemble=2,
+  memory=2,
+  memory_reduce="sum",
+  temperature=2.0,
+  literal=False,
+  core_epochs=1,
+  edge_epochs=1,
+  distil_epochs=1,
+  arrivals=((1, 0), (2, 1)),
+  noisy=(2,),
+  noise=0.5,
+  flag_above=0.1,
+)
 METHODS = {
   "separate": ("separate", {}),
   "fedavg": ("fedavg", dict(local_steps=3, momentum="keep")),
@@ -35,8 +79,24 @@ METHODS = {
       revisit_epochs=1,
     ),
   ),
+  "kd": ("kd", dict(alpha=0.5, beta=0.5, local_epochs=1, distil_epochs=1)),
+  "gossip average": ("gossip", dict(variant="average", local_epochs=1, rho=0.1, mu=1.0)),
+  "gossip admm": ("gossip", dict(variant="admm", local_epochs=1, rho=0.5, mu=1.0)),
+  "fedgkt": ("fedgkt", GKT),
+  "fedgkt async": ("fedgkt", GKT | dict(arrivals=2, present=0.8, order="client", server_epochs=2)),
+  "pairwise": ("pairwise", PAIRWISE),
+  "pairwise algorithm1": ("pairwise", PAIRWISE | dict(variant="algorithm1", write="batch")),
+  "pairwise as_coded": ("pairwise", PAIRWISE | dict(variant="as_coded")),
+  "async edge": ("async_edge", ASYNC),
 }
-ONE_ARCHITECTURE = ("fedavg", "fedavg reset")  # methods that average weights
+ONE_ARCHITECTURE = (  # methods that average or copy weights
+  "fedavg",
+  "fedavg reset",
+  "gossip average",
+  "gossip admm",
+  "async edge",
+)
+ONE_CORE = ("async edge",)  # methods in which one client's part is another than the others'
 
 
 def config(
@@ -49,8 +109,13 @@ def config(
   c.model = dict(norm=norm, dtype=dtype, project=0)
   if algorithm == "mhd":
     algo = common.mhd(aux_heads=2, nu_emb=0.5, pool_size=3, refresh_every=2) | algo
+  if algorithm == "fedgkt":
+    name, arguments = algo["server"]
+    algo = algo | dict(server=(name, dict(norm=norm, dtype=dtype, project=0) | arguments))
   c.algorithm, c.algo = algorithm, algo
-  c.steps, c.rounds = (0, 2) if algorithm == "fedmd" else (steps, 0)
+  c.steps, c.rounds = (0, 2) if algorithm in ("fedmd", "fedgkt") else (steps, 0)
+  if algorithm == "kd":
+    c.graph.kind = "cycle"  # one source a client compiles quickly
   c.batch = c.public_batch = 8
   c.source, c.source_info = "synthetic", dict(train=0, test=0, image=IMAGE, classes=CLASSES)
   c.optim = common.sgd(lr=0.1, clip=1.0)

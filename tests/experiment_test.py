@@ -56,7 +56,7 @@ BAD = [
   (dict(optim__schedule="cosin"), "optim.schedule", "cosine"),
   (dict(mesh__map="map"), "mesh.map", "scan"),
   (dict(augment=dict(kind="mixup")), "augment.kind", "crop_flip"),
-  (dict(compare=("gossip",)), "compare", "compare_algo"),
+  (dict(compare=("rumour",)), "compare", "compare_algo"),
   (dict(source="digit"), "source", "digits"),
   (dict(source="npz:/nowhere.npz"), "source", "/nowhere.npz"),
   (dict(source_info__image=(28, 28, 1)), "source_info.image", "8"),

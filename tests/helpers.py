@@ -63,6 +63,7 @@ def make_env(
     how=how,
     graph=graph.Schedule(adjacency[None], 0),
     private_sizes=np.full(clients, 10),
+    label_counts=np.full((clients, classes), 10 // classes),
     public_sizes=np.full(len(seeds), 10),
     image=image,
     classes=classes,

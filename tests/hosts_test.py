@@ -46,7 +46,9 @@ def assert_agree(a, b):
   assert [line.keys() for line in a] == [line.keys() for line in b] and a
   for one, other in zip(a, b, strict=True):
     for key, value in one.items():
-      assert value == (other[key] if isinstance(value, str) else pytest.approx(other[key], rel=1e-4))
+      assert value == (
+        other[key] if isinstance(value, str) else pytest.approx(other[key], rel=1e-4)
+      )
 
 
 @pytest.fixture(scope="module")

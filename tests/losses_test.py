@@ -59,6 +59,37 @@ def test_absolute_error():
   near(losses.absolute_error(jnp.array([1.0, 2.0, 3.0]), jnp.array([0.0, 2.0, 5.0])), 1.0)
 
 
+def test_tempered_kl():
+  """T = 2 halves logits 2 ln 1, 2 ln 3: teacher (1/4, 3/4), student (1/2, 1/2)."""
+  teacher, student = 2 * jnp.log(jnp.array([1.0, 3.0])), jnp.zeros(2)
+  near(losses.tempered_kl(teacher, student, 2.0), 0.523248)  # 4 (1/4 ln 1/2 + 3/4 ln 3/2)
+  near(losses.tempered_kl(student, teacher, 2.0), 0.575364)  # 4 (1/2 ln 2 + 1/2 ln 2/3)
+
+
+@pytest.mark.parametrize("T", [1.0, 3.0])
+def test_tempered_kl_of_equals_is_zero_and_so_is_its_gradient(T):
+  with jax.enable_x64(True):
+    z = jax.random.normal(jax.random.key(0), (6, 5), float)
+    shifted = lambda s: losses.tempered_kl(z + 1.5, s, T).sum()  # the same probabilities
+    value, gradient = jax.value_and_grad(shifted)(z)
+    np.testing.assert_allclose(value, 0, atol=1e-13)
+    np.testing.assert_allclose(gradient, np.zeros_like(z), atol=1e-13)
+
+
+def test_tempered_kl_moves_the_student_alone():
+  """By T (softmax(student / T) - softmax(teacher / T)); hot, by the centred difference over C."""
+  with jax.enable_x64(True):
+    t, s = jax.random.normal(jax.random.key(1), (2, 6, 5), float)
+    gradient = lambda T: jax.grad(lambda t, s: losses.tempered_kl(t, s, T).sum(), (0, 1))(t, s)
+    to_teacher, to_student = gradient(3.0)
+    chex.assert_trees_all_equal(to_teacher, jnp.zeros_like(t))
+    expected = 3 * (jax.nn.softmax(s / 3) - jax.nn.softmax(t / 3))
+    np.testing.assert_allclose(to_student, expected, rtol=1e-10, atol=1e-14)
+    centred = (s - s.mean(1, keepdims=True)) - (t - t.mean(1, keepdims=True))
+    for T in (1e3, 2e3):  # whatever the temperature, once it is high
+      np.testing.assert_allclose(gradient(T)[1], centred / 5, atol=2e-3 * 1e3 / T)
+
+
 def test_confidences():
   p = jnp.array([[0.5, 0.25, 0.25], [1.0, 0.0, 0.0]])
   near(losses.max_probability(p), [0.5, 1.0])

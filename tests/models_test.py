@@ -27,6 +27,18 @@ SMALL = {  # arguments, image, embedding width, features
     {"layer1": (16,), "layer2": (12,)},
   ),
   "cnn": (dict(widths=(8, 16)), (8, 8, 1), 16, dict(layer1=(8, 8, 8), layer2=(4, 4, 16))),
+  "split_cnn": (
+    dict(width=4, widths=(6, 7)),
+    (8, 8, 1),
+    7,
+    dict(extractor=(8, 8, 4), layer1=(8, 8, 6), layer2=(4, 4, 7)),
+  ),
+  "gkt_resnet:Edge": (
+    dict(depth=8),
+    (6, 6, 3),
+    64,
+    dict(extractor=(6, 6, 16), stage1=(6, 6, 64)),
+  ),
   "cifar_resnet": (
     dict(depth=8),
     (8, 8, 3),
@@ -110,6 +122,17 @@ def test_imagenet_resnets_have_the_published_size(depth, parameters):
   out = jax.eval_shape(lambda v: model.apply(v, images, train=False), variables)
   shapes = {name: f.shape[1:3] for name, f in out.features.items()}
   assert shapes == dict(stem=(16, 16), stage1=(16, 16), stage2=(8, 8), stage3=(4, 4), stage4=(2, 2))
+
+
+def test_a_hidden_layer_before_the_heads_is_added_where_asked_for():
+  arguments, images = COMMON | RESNET, np.ones((1, 8, 8, 3), np.float32)
+  heads = lambda **hidden: abstract(build("resnet", **arguments, **hidden), images)["params"][
+    "heads"
+  ]
+  plain, wide = heads(), heads(hidden=16)
+  assert set(plain) == {"main"} and set(wide) == {"hidden", "main"}
+  assert wide["hidden"]["kernel"].shape == (512, 16) and wide["hidden"]["bias"].shape == (16,)
+  assert wide["main"]["kernel"].shape == (16, 10)
 
 
 @pytest.mark.parametrize(

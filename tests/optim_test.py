@@ -108,6 +108,43 @@ def test_schedules(schedule, warmup, total, values):
     assert lr(count, total) == pytest.approx(value, rel=1e-5, abs=1e-12)
 
 
+STEPS = dict(lr=0.1, schedule="multistep", warmup=0, milestones=(0.5, 0.75), factor=0.1)
+
+
+@pytest.mark.parametrize(
+  "changes, total, values",
+  [
+    # 164 epochs of 40 batches: milestones after 82 and 123 of them
+    ({}, 6560, {0: 0.1, 3279: 0.1, 3280: 0.01, 4919: 0.01, 4920: 0.001, 6559: 0.001}),
+    (dict(milestones=(0.7,), factor=0.5), 10, {6: 0.1, 7: 0.05}),  # .7 * 10 is above 7 in floats
+    (dict(milestones=(0.5,), warmup=4), 8, {0: 0.025, 3: 0.1, 4: 0.01}),
+    (dict(milestones=()), 8, {0: 0.1, 7: 0.1}),
+  ],
+)
+def test_multistep_falls_at_fractions_of_the_run(changes, total, values):
+  tx, lr = optim.make(name="sgd", **SGD | STEPS | changes)
+  for count, value in values.items():
+    assert lr(count, total) == pytest.approx(value, rel=1e-12)
+  near(updates(tx, GRADS)[1], [0.8])  # the optimiser's own arguments reach it
+
+
+def test_what_multistep_cannot_be():
+  for changes, key in (
+    (dict(milestones=(0.75, 0.5)), "milestones"),
+    (dict(milestones=(0.5, 0.5)), "milestones"),
+    (dict(milestones=(82, 123)), "milestones"),
+    (dict(factor=0.0), "factor"),
+  ):
+    with pytest.raises(ConfigError, match=f"^optim.{key} = "):
+      optim.make(name="sgd", **SGD | STEPS | changes)
+  for key in ("milestones", "factor"):  # they belong to this schedule alone, and it needs them
+    rest = {k: v for k, v in STEPS.items() if k != key}
+    with pytest.raises(ConfigError, match=f"optim.{key}.*is missing.*factor.*milestones"):
+      optim.make(name="sgd", **SGD, **rest)
+    with pytest.raises(ConfigError, match=f"optim.{key}.*is unknown"):
+      optim.make(name="sgd", **SGD, **SCHEDULE | {key: STEPS[key]})
+
+
 @pytest.mark.parametrize(
   "changes, key, value, word",
   [

@@ -63,7 +63,11 @@ def assert_a_stop_changes_nothing(e, tmp_path, cut):
 
 
 @pytest.mark.parametrize("cut", [1, 3, 4, 7])
-@pytest.mark.parametrize("method", ["mhd pool", "mhd fresh", "fedavg", "fedmd"])
+@pytest.mark.parametrize(
+  "method",
+  ["mhd pool", "mhd fresh", "fedavg", "fedmd", "kd", "gossip average", "gossip admm"]
+  + ["fedgkt async", "async edge", "pairwise"],
+)
 def test_a_stopped_run_ends_bit_for_bit_like_one_that_was_not(method, cut, tmp_path):
   assert_a_stop_changes_nothing(build(method), tmp_path, cut)
 

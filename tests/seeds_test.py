@@ -12,6 +12,7 @@ def folder(path, shared, private, distances=None):
     {
       "seed": r,
       "label_counts": [[1], [1]],
+      "private_examples": [100 * (r + 1), 200],
       "private_accuracy": {"main": private[r]},
       "shared_accuracy": {"main": shared[r]},
       "accuracy_by_distance": {"main": {"0": sum(private[r]) / 2, "1": 0.25}},
@@ -19,6 +20,7 @@ def folder(path, shared, private, distances=None):
     for r in range(2)
   ]
   summary = {"algorithm": path.name, "heads": ["main"], "runs": runs, "wall_seconds": 1.6}
+  summary["bytes_sent"] = {"weights": 3_000_000}
   (path / "summary.json").write_text(json.dumps(summary))
   record = {"config": {}, "versions": {"jax": "1.2"}, "device": "a cpu", "git": "abc"}
   (path / "config.json").write_text(json.dumps(record))
@@ -33,6 +35,7 @@ def test_means_are_over_clients_and_spreads_over_seeds(tmp_path):
   # Paired with separate's .4 and .6: both differences are .2.
   assert "| main - separate | 20.0 ± 0.0 (20.0 .. 20.0) |" in text
   assert "| main | 97.5 ± 3.5 (95.0 .. 100.0) | 25.0 ± 0.0 (25.0 .. 25.0) |" in text
+  assert "| mhd | 1.50 | 175 |" in text  # of 100, 200 and 200, 200 examples
   assert "seeds [0, 1]; seconds {'mhd': 2, 'separate': 2}; commit abc; jax 1.2; a cpu" in text
 
 
@@ -40,3 +43,26 @@ def test_a_baseline_takes_its_name_from_its_folder(tmp_path):
   folder(tmp_path / "run", [[0.5, 0.5]] * 2, [[0.5, 0.5]] * 2)
   folder(tmp_path / "run" / "fedavg", [[0.5, 0.5]] * 2, [[0.5, 0.5]] * 2)
   assert [run.name for run in table.read_runs(tmp_path / "run")] == ["run", "fedavg"]
+
+
+def test_entries_without_a_private_side_and_rounds_of_a_core(tmp_path):
+  folder(tmp_path / "run", [[0.5, 0.5]] * 2, [[0.5, 0.5]] * 2)
+  path = tmp_path / "run" / "summary.json"
+  summary = json.loads(path.read_text())
+  for r in summary["runs"]:
+    r["shared_accuracy"]["core/main"] = [0.6]
+    r["local_accuracy"] = {"main": [0.9, 0.7]}
+    r["combined_accuracy"] = {"main": [0.4, 0.5]}
+  path.write_text(json.dumps(summary))
+  measured = {f"overlap_test/{k}": 0.25 for k in ("student", "teacher", "consensus")}
+  watched = {"train_accuracy": 0.9, "jump": 0.1, "flag": 0.5}
+  lines = [
+    {"phase": "watch", **watched},
+    {"phase": "eval", "overlap_edge/student": 0.3, **measured},
+  ]
+  text = "".join(json.dumps({"step": 8, **line}) + "\n" for line in lines)
+  (tmp_path / "run" / "metrics.jsonl").write_text(text)
+  text = seeds.report(tmp_path / "run")
+  assert "| run | core/main | - | 60.0 ± 0.0 (60.0 .. 60.0) |" in text
+  assert "| run | 1 | 70.0 ± 0.0 (70.0 .. 70.0) | - | 50.0 ± 0.0 (50.0 .. 50.0) |" in text
+  assert "| 1 | 25.0 | 25.0 | 25.0 | 30.0 | 90.0 | 50.0 |" in text

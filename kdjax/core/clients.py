@@ -33,6 +33,7 @@ class Env:
   how: str  # the local map
   graph: object  # graph.Schedule, over the holders
   private_sizes: np.ndarray  # i64[R*holders], private examples
+  label_counts: np.ndarray  # i64[R*holders, C], private examples of each class
   public_sizes: np.ndarray  # i64[R], public examples
   image: tuple[int, int, int]  # as a model sees it
   classes: int

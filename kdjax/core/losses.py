@@ -21,6 +21,30 @@ def soft_cross_entropy(target, logits):
   return -jnp.sum(target * jax.nn.log_softmax(logits), axis=-1)
 
 
+def kl(p, logits):
+  """`KL(p || softmax(logits))`, no gradient into p; p, logits f32[..., C] -> f32[...]."""
+  p = jax.lax.stop_gradient(p)
+  return soft_cross_entropy(p, logits) + negative_entropy(p)
+
+
+def tempered_kl(teacher_logits, student_logits, T):
+  """`T^2 KL(softmax(teacher / T) || softmax(student / T))`, no gradient into the teacher.
+
+  The factor keeps the gradient's size as T grows: it tends to the centred difference of the logits
+  over C (Hinton, Vinyals and Dean, 2015, section 2.1, https://arxiv.org/abs/1503.02531).
+
+  Args:
+    teacher_logits, student_logits: f32[..., C].
+    T: the temperature, above 0.
+
+  Returns:
+    f32[...].
+  """
+  log_p = jax.nn.log_softmax(jax.lax.stop_gradient(teacher_logits) / T)
+  log_q = jax.nn.log_softmax(student_logits / T)
+  return T**2 * jnp.sum(jnp.exp(log_p) * (log_p - log_q), axis=-1)
+
+
 def absolute_error(target, logits):
   """`mean_c |target_c - logits_c|`, FedMD's digest; target, logits f32[..., C] -> f32[...]."""
   return jnp.mean(jnp.abs(target - logits), axis=-1)

@@ -54,6 +54,37 @@ def crop_flip(*, padding, flip):
   return augment
 
 
+def crop_flip_cutout(*, padding, flip, cutout, fill):
+  """As `crop_flip`; then a square of one colour hides a part (DeVries & Taylor 2017).
+
+  Its centre is uniform over the pixels, so it may reach over the border. f32[h, w, c].
+
+  Args:
+    padding, flip: as `crop_flip`'s.
+    cutout: pixels, the square's side.
+    fill: 1 or c numbers in 0..1, its colour; with the means of `normalise` it becomes zeros, as
+      where the square is cut out of normalised images.
+  """
+  if not isinstance(cutout, int) or cutout < 1:
+    raise ConfigError("augment.cutout", cutout, "whole pixels, 1 or more")
+  if not all(0 <= value <= 1 for value in fill):
+    raise ConfigError("augment.fill", fill, "a colour of 1 or c numbers in 0..1")
+  first = crop_flip(padding=padding, flip=flip)
+
+  def augment(key, image):
+    first_key, place_key = jax.random.split(key)
+    h, w, c = image.shape
+    if len(fill) not in (1, c):
+      raise ConfigError("augment.fill", fill, f"1 or {c} numbers, as the image has channels")
+    top, left = jax.random.randint(place_key, (2,), 0, jnp.array([h, w])) - cutout // 2
+    row, column = jnp.arange(h)[:, None] - top, jnp.arange(w) - left
+    hidden = (row >= 0) & (row < cutout) & (column >= 0) & (column < cutout)
+    colour = 255 * jnp.asarray(fill, jnp.float32)
+    return jnp.where(hidden[..., None], colour, first(first_key, image).astype(jnp.float32))
+
+  return augment
+
+
 def resized_crop(*, size, scale, ratio, flip):
   """A random part of the image, resized; then maybe mirrored (Szegedy et al. 2015).
 
@@ -102,7 +133,13 @@ def _box(key, h, w, scale, ratio):
   return top * (h - height), left * (w - width), height, width
 
 
-AUGMENT = {"none": none, "flip": flip, "crop_flip": crop_flip, "resized_crop": resized_crop}
+AUGMENT = {
+  "none": none,
+  "flip": flip,
+  "crop_flip": crop_flip,
+  "crop_flip_cutout": crop_flip_cutout,
+  "resized_crop": resized_crop,
+}
 
 
 def make(*, kind, **args):

@@ -18,7 +18,7 @@ def build(name, *, classes, heads, **arguments):
 
   Args:
     name: a file of kdjax/models ('mlp', 'resnet', ...) or a dotted path to a user's own,
-      'package.module' (its `Model`) or 'package.module:Net'.
+      'package.module'. It means the `Model` there; 'mlp:Net' or 'package.module:Net' another class.
     classes: C, at least 2.
     heads: H, at least 1.
     **arguments: the model's other fields, all that have no default. A field annotated with a type
@@ -53,11 +53,11 @@ def build(name, *, classes, heads, **arguments):
 def _find(name):
   """The class or function that a name stands for; imports nothing else."""
   path, _, attribute = name.partition(":")
-  own = "." in path or attribute
-  module_name = path if own else f"kdjax.models.{path}"
   files = sorted({m.name for m in pkgutil.iter_modules(kdjax.models.__path__)} - set(SHARED))
+  module_name = f"kdjax.models.{path}" if path in files else path
+  known = path in files or "." in path or attribute
   right = f"one of {', '.join(files)}, or your own 'package.module' or 'package.module:Net'"
-  if not all(part.isidentifier() for part in path.split(".")) or not (own or path in files):
+  if not all(part.isidentifier() for part in path.split(".")) or not known:
     raise ConfigError("clients", name, right)
   try:
     module = importlib.import_module(module_name)

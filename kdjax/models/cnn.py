@@ -7,6 +7,23 @@ from kdjax.models.layers import ConvNorm, wide_dtype
 from kdjax.types import ModelOut
 
 
+def classify(model, x, train, mask):
+  """The layers, the mean and the heads, inside the `__call__` of a model that has `widths`.
+
+  Args:
+    model: the module that is called.
+    x: [B, h, w, c].
+    train, mask: as the model's.
+  """
+  features = {}
+  for i, width in enumerate(model.widths, 1):
+    layer = ConvNorm(width, 3, 1 if i == 1 else 2, "same", model.norm, model.dtype, model.axes)
+    x = features[f"layer{i}"] = nn.relu(layer(x, train, mask))
+  x = x.mean((1, 2), dtype=wide_dtype(model.dtype))
+  heads = Heads(model.classes, model.heads, model.dtype, model.project, name="heads")
+  return ModelOut(*heads(x), features)
+
+
 class Model(nn.Module):
   """3x3 convolution, norm, ReLU per entry of `widths`, at stride 2 from the second on; the mean.
 
@@ -24,10 +41,4 @@ class Model(nn.Module):
   @nn.compact
   def __call__(self, images, train, mask=None):
     """images f32[B, h, w, c], mask f32[B] or None -> ModelOut."""
-    x, features = images, {}
-    for i, width in enumerate(self.widths, 1):
-      layer = ConvNorm(width, 3, 1 if i == 1 else 2, "same", self.norm, self.dtype, self.axes)
-      x = features[f"layer{i}"] = nn.relu(layer(x, train, mask))
-    x = x.mean((1, 2), dtype=wide_dtype(self.dtype))
-    heads = Heads(self.classes, self.heads, self.dtype, self.project, name="heads")
-    return ModelOut(*heads(x), features)
+    return classify(self, images, train, mask)

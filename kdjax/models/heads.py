@@ -24,15 +24,19 @@ class Heads(nn.Module):
   dtype: str
   project: int
   use_bias: bool = True
+  hidden: int = 0  # > 0: a layer of so many units, with ReLU, before heads and embedding
 
   @nn.compact
   def __call__(self, xi):
-    """xi [B, F] -> (embedding f32[B, F or project], logits f32[B, H, C])."""
+    """xi [B, F] -> (embedding f32[B, F, hidden or project], logits f32[B, H, C])."""
     wide = wide_dtype(self.dtype)
     xi = xi.astype(wide)
 
     def dense(width, use_bias, name):
       return nn.Dense(width, use_bias=use_bias, dtype=wide, param_dtype=wide, name=name)(xi)
+
+    if self.hidden:
+      xi = nn.relu(dense(self.hidden, True, "hidden"))
 
     logits = [dense(self.classes, self.use_bias, name) for name in head_names(self.heads)]
     projected = self.project and self.project != xi.shape[-1]

@@ -76,8 +76,9 @@ def stages(x, train, mask, block, counts, widths):
 class Model(nn.Module):
   """A ResNet whose stem is the ImageNet one (7x7, stride 2, max-pool) or 'small' (3x3, stride 1).
 
-  `remat` keeps only the blocks' inputs for the backward pass and computes the rest again. Features:
-  'stem', 'stage1' to 'stage4', in the compute dtype.
+  `remat` keeps only the blocks' inputs for the backward pass and computes the rest again. `hidden`
+  above 0 adds a dense layer with ReLU, so wide, after the mean. Features: 'stem', 'stage1' to
+  'stage4', in the compute dtype.
   """
 
   classes: int
@@ -89,6 +90,7 @@ class Model(nn.Module):
   stem: str
   remat: bool
   axes: tuple = ("data",)
+  hidden: int = 0
 
   choices = {"depth": (18, 34, 50), "stem": ("imagenet", "small")}
 
@@ -106,5 +108,7 @@ class Model(nn.Module):
     counts = (2, 2, 2, 2) if self.depth == 18 else (3, 4, 6, 3)
     features = stages(x, train, mask, block, counts, (64, 128, 256, 512))
     x = features["stage4"].mean((1, 2), dtype=wide_dtype(self.dtype))
-    heads = Heads(self.classes, self.heads, self.dtype, self.project, name="heads")
+    heads = Heads(
+      self.classes, self.heads, self.dtype, self.project, hidden=self.hidden, name="heads"
+    )
     return ModelOut(*heads(x), features)

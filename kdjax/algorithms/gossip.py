@@ -1,0 +1,263 @@
+"""Gossip: clients train alone, and one random edge after the other lets its two ends agree.
+
+In each round everyone takes local steps on `weight L_i + strength / 2 ||theta_i - anchor_i||^2`,
+where L_i is the mean cross entropy on its private data, then one edge of the undirected graph
+wakes. Two variants say what the anchor is.
+
+'average', asynchronous pair averaging with proximal local steps: the two ends continue from the
+mean of their parameters and of their BatchNorm statistics; a client's anchor is what it last
+averaged (at first its first weights), its strength rho, its weight 1.
+
+'admm', CL-ADMM of Vanhaesebrouck, Bellet, Tommasi: Decentralized Collaborative Learning of
+Personalized Models over Networks, AISTATS 2017, https://arxiv.org/abs/1610.05202, Section 4, in
+its asynchronous version. Everyone keeps a model of its own, and together they minimise sum_i Q_i,
+
+  Q_i = 1/2 sum_j W_ij ||theta_i - theta_j||^2 + mu D_ii c_i L_i(theta_i),
+
+W_ij = 1 on edges, D_ii the number of neighbours, c_i = n_i / max_j n_j. For each edge e = (i, j)
+client i keeps a copy theta_i^j of its neighbour's model, consensus variables z_e^i and z_e^j for
+both models, and duals lambda_i^i and lambda_i^j:
+
+  primal   theta_i, theta_i^j minimise Q_i(theta_i, theta_i^.) + sum_j sum_{k in i, j}
+             lambda_i^k . (theta_i^k - z_e^k) + rho / 2 ||theta_i^k - z_e^k||^2
+  z        z_e^k = (theta_i^k + lambda_i^k / rho + theta_j^k + lambda_j^k / rho) / 2
+  dual     lambda_i^k = lambda_i^k + rho (theta_i^k - z_e^k)
+
+z and dual move on the edge that wakes. In closed form, (1 + rho) theta_i^j = theta_i + rho z_e^j -
+lambda_i^j; put in, the primal problem is the one of local steps above with
+
+  weight_i = mu D_ii c_i,  strength_i = D_ii rho (2 + rho) / (1 + rho),
+  anchor_i = sum_j [rho z_e^i - lambda_i^i + (rho z_e^j - lambda_i^j) / (1 + rho)] / strength_i.
+
+Departures: everyone takes local steps in every round, so that methods compare at equal examples; in
+the paper only the two that wake compute, which is the same if the primal problem is solved exactly,
+for then nothing but z and duals is remembered. Statistics are no part of the objective and stay.
+At first z is everyone's own first weights and duals are 0: with `start.common` neighbours agree
+from the beginning. A graph that changes counts as the union of its turns.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from kdjax.core import losses, pool
+from kdjax.core.clients import has_data, share, update
+from kdjax.core.messages import nbytes
+from kdjax.core.random import host_rng
+from kdjax.types import Algorithm, ConfigError, Feed, Phase
+
+
+class Variant(NamedTuple):
+  """What a woken edge does, and the local steps that follow from it."""
+
+  init: Callable  # ClientState [K_g, ...] -> dict of local state with 'anchor' f32[K_g, L]
+  meet: Callable  # (ClientState, local state, partner i32[K_g], -1: asleep) -> both
+  weight: Any  # f64[R*K], of the loss
+  strength: Any  # f64[R*K], of the pull towards the anchor
+  sent: int  # bytes received on a woken edge
+
+
+def make(env, *, variant, local_epochs, rho, mu):
+  """Gossip.
+
+  Args:
+    env: Env.
+    variant: 'average' or 'admm'.
+    local_epochs: passes over the private data between two edges that wake.
+    rho: strength of the proximal term, or ADMM's penalty.
+    mu: weight of the losses against the agreement of neighbours; of no account for 'average'.
+
+  Raises:
+    ConfigError: for several architectures, a client without neighbours, or values that cannot be.
+  """
+  if len(env.cohorts) > 1:
+    names = [c.name for c in env.cohorts]
+    raise ConfigError("clients", names, "gossip averages weights, so all clients must be alike")
+  graph = neighbours(env.graph)
+  if not graph.any(1).all():
+    alone = np.flatnonzero(~graph.any(1)).tolist()
+    raise ConfigError("graph", alone, "these clients have no neighbour to gossip with")
+  if local_epochs < 1:
+    raise ConfigError("algo.local_epochs", local_epochs, "must be at least 1")
+  variants = {
+    "average": lambda: average(env, rho=rho),
+    "admm": lambda: admm(env, graph, rho=rho, mu=mu),
+  }
+  if variant not in variants:
+    raise ConfigError("algo.variant", variant, "must be " + " or ".join(variants))
+  v = variants[variant]()
+
+  def local(state, batch, now):
+    (half,), (mine,) = batch.private, state.local
+    weights = {"weight": v.weight, "strength": v.strength}
+    weights = {k: env.mine(0, x).astype(mine["anchor"].dtype) for k, x in weights.items()}
+    data = ({"half": half, "anchor": mine["anchor"], **weights},)
+    clients, aux = update(env, state.clients, objective, data, now.lr, (has_data(half),))
+    return state._replace(clients=clients), aux
+
+  def meet(state, batch, now):
+    client, mine = v.meet(state.clients[0], state.local[0], env.mine(0, now.args))
+    return state._replace(clients=(client,), local=(mine,)), ({},)
+
+  feed = Feed(private=env.batch, kind="epoch", epochs=local_epochs)
+  lr = lambda pos: env.lr(pos.count, pos.total)
+  cycle = (
+    Phase("local", local, feed, None, lr=lr),
+    Phase(
+      "meet",
+      meet,
+      None,
+      1,
+      args=lambda pos: partners(env, graph, pos.round),
+      sent=lambda pos: {"weights": env.R * v.sent},
+    ),
+  )
+  return Algorithm(lambda clients: (clients, (v.init(clients[0]),), ()), cycle, env.predict)
+
+
+def objective(apply, params, d):
+  """Local steps' objective for `core.clients.update`; d: half, anchor f32[L], weight, strength."""
+  out, model_state = apply(params, d["half"])
+  loss = losses.cross_entropy(out.logits[:, 0], d["half"].label)
+  away = pool.flatten(params, d["anchor"].size) - d["anchor"]
+  pull = d["strength"] / 2 * jnp.sum(away * away)
+  total, own = (share(x, d["half"].mask) for x in (d["weight"] * loss + pull, loss))
+  return total, ({"loss": total, "cross_entropy": own}, model_state)
+
+
+def neighbours(schedule):
+  """Who shares an edge, whatever its direction, in any graph of a schedule; bool[K, K]."""
+  return schedule.union() | schedule.union().T
+
+
+def woken(graph, *, seed, turn, identity):
+  """The edge that wakes after a round's local steps, uniform among all.
+
+  Args:
+    graph: bool[K, K], symmetric, with an edge.
+    seed: the replica's seed.
+    turn: rounds completed.
+    identity: i64[K], the name each client draws under.
+
+  Returns:
+    i64[2], the two clients.
+  """
+  noise = host_rng(seed, "edge", turn).random((len(graph), len(graph)))
+  noise = (noise + noise.T)[np.ix_(identity, identity)]
+  return np.array(np.unravel_index(np.where(graph, noise, -1.0).argmax(), graph.shape))
+
+
+def partners(env, graph, turn):
+  """With whom everyone agrees after a round's local steps, -1: nobody; i32[R*K]."""
+  partner = np.full(env.clients, -1, np.int32)
+  for r, seed in enumerate(env.seeds):
+    i, j = woken(graph, seed=seed, turn=turn, identity=np.asarray(env.identity)) + r * env.K
+    partner[i], partner[j] = j, i
+  return partner
+
+
+def average(env, *, rho):
+  """Variant 'average'; `rho` as in `make`."""
+  if rho < 0:
+    raise ConfigError("algo.rho", rho, "must not be negative")
+  flat = functools.partial(_flat, env.snapshots()[0])
+
+  def init(client):
+    return {"anchor": _flat(env.templates[0].params, client.params)}
+
+  def meet(client, mine, partner):
+    own = flat((client.params, client.model_state))
+    (other,) = env.fetch((own,), (partner,))
+    mean = jnp.where((partner >= 0)[:, None], (own + other) / 2, own)
+    params, model_state = jax.vmap(lambda x: pool.unflatten(x, env.snapshots()[0]))(mean)
+    anchor = _flat(env.templates[0].params, params)
+    anchor = jnp.where((partner >= 0)[:, None], anchor, mine["anchor"])
+    return client._replace(params=params, model_state=model_state), {"anchor": anchor}
+
+  everyone = np.ones(env.clients)
+  return Variant(init, meet, everyone, rho * everyone, 2 * nbytes(env.snapshots()[0]))
+
+
+def admm(env, graph, *, rho, mu):
+  """Variant 'admm'; `graph` bool[K, K], `rho` and `mu` as in `make`."""
+  for key, value in (("rho", rho), ("mu", mu)):
+    if value <= 0:
+      raise ConfigError(f"algo.{key}", value, "must be above 0")
+  flat = functools.partial(_flat, env.templates[0].params)
+  degree = np.tile(graph.sum(1), env.R)
+  sizes = np.asarray(env.private_sizes, float).reshape(env.R, env.K)
+  confidence = (sizes / sizes.max(1, keepdims=True)).ravel()
+  strength = degree * rho * (2 + rho) / (1 + rho)
+
+  def around(z, dual):
+    linked = jnp.asarray(graph)[env.ids(0) % env.K]
+    return jax.vmap(functools.partial(anchor, rho=rho))(z, dual, linked)
+
+  def init(client):
+    theta = flat(client.params)
+    z = jnp.broadcast_to(theta[:, None, None], (len(theta), env.K, 2, theta.shape[-1]))
+    return {"anchor": theta, "z": z, "dual": jnp.zeros_like(z)}
+
+  def meet(client, mine, partner):
+    here = jnp.arange(env.K) == jnp.where(partner < 0, -1, partner % env.K)[:, None]  # [K_g, K]
+    edge = here.argmax(1)[:, None, None, None]
+    z, dual = (jnp.take_along_axis(mine[k], edge, axis=1)[:, 0] for k in ("z", "dual"))
+    said = jax.vmap(functools.partial(tell, rho=rho))(flat(client.params), z, dual)
+    (heard,) = env.fetch((said,), (partner,))
+    z, dual = agree(said, heard, rho=rho)
+    keep = lambda new, old: jnp.where(here[..., None, None], new[:, None], old)
+    z, dual = keep(z, mine["z"]), keep(dual, mine["dual"])
+    return client, {"anchor": around(z, dual), "z": z, "dual": dual}
+
+  sent = 4 * nbytes(env.templates[0].params)  # each end tells of both models
+  return Variant(init, meet, mu * degree * confidence, strength, sent)
+
+
+def anchor(z, dual, linked, *, rho):
+  """Where the local steps of 'admm' are drawn to.
+
+  Args:
+    z, dual: f32[K, 2, L], one client's, on the edges to everyone: its own model, the neighbour's.
+    linked: bool[K], who is a neighbour.
+    rho: ADMM's penalty.
+
+  Returns:
+    f32[L].
+  """
+  own, other = jnp.moveaxis(rho * z - dual, 1, 0)  # [K, L] each
+  pull = jnp.where(linked[:, None], own + other / (1 + rho), 0).sum(0)
+  return pull / (linked.sum() * rho * (2 + rho) / (1 + rho))
+
+
+def tell(theta, z, dual, *, rho):
+  """What one end of a woken edge says of both models, `theta_i^k + lambda_i^k / rho`.
+
+  Args:
+    theta: f32[L], its own.
+    z, dual: f32[2, L], on this edge: its own model, the neighbour's.
+    rho: ADMM's penalty.
+
+  Returns:
+    f32[2, L].
+  """
+  copy = (theta + rho * z[1] - dual[1]) / (1 + rho)
+  return jnp.stack([theta, copy]) + dual / rho
+
+
+def agree(said, heard, *, rho):
+  """(z, dual) of a woken edge, f32[..., 2, L]; `said` and `heard` from `tell`, each own first.
+
+  The dual is `lambda + rho (theta - z)`, which is `rho (said - z)`.
+  """
+  z = (said + heard[..., ::-1, :]) / 2
+  return z, rho * (said - z)
+
+
+def _flat(template, tree):
+  """f32[K_g, L] of a pytree with leaves [K_g, ...]; `template` has one client's shapes."""
+  length = sum(x.size for x in jax.tree.leaves(template))
+  return jax.vmap(lambda x: pool.flatten(x, length))(tree)

@@ -1,0 +1,70 @@
+"""Real-time distillation: clients imitate their sources on their own data while everyone trains.
+
+The baseline KD of Goldstein, Kachuee, Shiell, Sarrafzadeh: Real-Time Decentralized Knowledge
+Transfer at the Edge, 2020, https://arxiv.org/abs/2011.05961, Section 4: pairwise transfer without
+its transfer matrices. In turns,
+
+  local   everyone trains on its private data
+  fetch   every client with sources in the graph receives their weights
+  distil  it minimises over all its weights, p_a what source a says and p_b what it says itself,
+            (alpha CE + beta mean_a KL(p_a || p_b)) / 2                                   (Eq. 5)
+          while clients without sources go on training on their private data
+
+Readings: the source is the first argument of Eq. 4's KL; Eq. 5 takes one mean over sources, as
+Algorithm 1 does. Departure: a source's snapshot stays the same within an epoch of distillation.
+"""
+
+import jax.numpy as jnp
+
+from kdjax.algorithms.separate import train_phase
+from kdjax.core import losses, sources
+from kdjax.core.clients import has_data, share, update
+from kdjax.types import Algorithm, ConfigError, Feed, Phase
+
+
+def make(env, *, alpha, beta, local_epochs, distil_epochs):
+  """Real-time distillation.
+
+  Args:
+    env: Env.
+    alpha, beta: weights of the cross entropy and of the divergence from the sources.
+    local_epochs, distil_epochs: passes over the private data in each turn.
+
+  Raises:
+    ConfigError: for negative weights, or turns without a pass.
+  """
+  for key, weight in (("alpha", alpha), ("beta", beta)):
+    if weight < 0:
+      raise ConfigError(f"algo.{key}", weight, "must not be negative")
+  for key, epochs in (("local_epochs", local_epochs), ("distil_epochs", distil_epochs)):
+    if epochs < 1:
+      raise ConfigError(f"algo.{key}", epochs, "must be at least 1")
+
+  def objective(apply, params, d):
+    half, found = d
+    out, model_state = apply(params, half)
+    said = sources.logits(env, found.flat, found.peer, half.image)
+    own = share(losses.cross_entropy(out.logits[:, 0], half.label), half.mask)
+    other = share(sources.divergence(said, found.peer, out.logits[:, 0]), half.mask)
+    loss = jnp.where((found.peer >= 0).any(), (alpha * own + beta * other) / 2, own)
+    return loss, ({"loss": loss, "cross_entropy": own, "divergence": other}, model_state)
+
+  def distil(state, batch, now):
+    data = tuple(zip(batch.private, state.local, strict=True))
+    active = tuple(map(has_data, batch.private))
+    clients, aux = update(env, state.clients, objective, data, now.lr, active)
+    return state._replace(clients=clients), aux
+
+  local = Feed(private=env.batch, kind="epoch", epochs=local_epochs)
+  cycle = (
+    train_phase(env, name="local", feed=local, steps=None),
+    sources.fetch_phase(env, batches=lambda pos: pos.step - pos.round),  # a fetch takes no batch
+    Phase(
+      "distil",
+      distil,
+      local._replace(epochs=distil_epochs),
+      None,
+      lr=lambda pos: env.lr(pos.count, pos.total),
+    ),
+  )
+  return Algorithm(lambda clients: (clients, sources.none(env), ()), cycle, env.predict)

@@ -1,0 +1,53 @@
+"""Models that travel between a core and its edges: whom they visit, and in what form they go."""
+
+import jax
+
+from kdjax.core import pool
+from kdjax.core.sources import length
+from kdjax.types import ClientState, ConfigError
+
+
+def itinerary(env, *, init, arrivals, noisy, noise):
+  """Whose models arrive, and how late, round by round.
+
+  Args:
+    env: Env; holder 0 of a replica is the core, the others are edges.
+    init, arrivals, noisy, noise: see `algorithms.async_edge.make`.
+
+  Returns:
+    ((edge, lag), ...).
+
+  Raises:
+    ConfigError: for an edge that does not exist, a lag or a probability that cannot be.
+  """
+  edges = range(1, env.holders)
+  visits = tuple(map(tuple, arrivals)) or tuple((edge, 0) for edge in edges)
+  who = f"an edge's number, 1..{edges[-1]}"
+  for visit in visits:
+    if len(visit) != 2 or visit[0] not in edges or visit[1] < 0:
+      raise ConfigError("algo.arrivals", visit, f"each is ({who}; a lag of 0 or more)")
+    if visit[1] and init != "clone":
+      right = f"with algo.init = {init!r} nothing is cloned that could be out of date: lag 0"
+      raise ConfigError("algo.arrivals", visit, right)
+  for edge in noisy:
+    if edge not in edges:
+      raise ConfigError("algo.noisy", edge, f"must be {who}")
+  if not 0 <= noise <= 1:
+    raise ConfigError("algo.noise", noise, "must be a probability")
+  return visits
+
+
+def pack(env, clients):
+  """Snapshots f32[K_g, L] of the clients of one cohort, padded to the longest of all cohorts."""
+  one = lambda c: pool.flatten((c.params, c.model_state), length(env))
+  return jax.vmap(one)(clients)
+
+
+def unpack(env, g, flat):
+  """The clients of cohort g that snapshots f32[K_g, L] are of, with fresh optimisers."""
+
+  def one(flat):
+    params, model_state = pool.unflatten(flat, env.snapshots()[g])
+    return ClientState(params, model_state, env.cohorts[g].tx.init(params))
+
+  return jax.vmap(one)(flat)

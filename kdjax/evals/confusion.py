@@ -1,0 +1,112 @@
+"""Confusion on test data: what every client says of every class, its own classes and the others.
+
+Goldstein, Kachuee, Shiell, Sarrafzadeh: Real-Time Decentralized Knowledge Transfer at the Edge,
+2020, https://arxiv.org/abs/2011.05961, Tables 1 and 2. Accuracies are fractions of test examples:
+local over a client's own classes, remote over all others, combined over all. A client's own classes
+are its primary labels; where the partition knows none, those of which it holds more private
+examples than its mean over all classes.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import PartitionSpec as P
+
+from kdjax.core import hosts
+from kdjax.core.clients import STATE, sharded
+from kdjax.types import ConfigError
+
+
+def make(experiment, *, batch):
+  """The evaluator.
+
+  Args:
+    experiment: Experiment.
+    batch: test images per pass; a multiple of the mesh's `data` axis.
+
+  Returns:
+    state -> a list over replicas of dicts, see `summarise`; of the clients alone, not of other
+    entries that the method tests.
+
+  Raises:
+    ConfigError: for a batch that cannot be, or clients that have no private data of their own.
+  """
+  env, data = experiment.env, experiment.data
+  test, predict, view = data.source.test, experiment.algorithm.predict, experiment.view
+  if batch < 1 or batch % env.mesh.shape["data"]:
+    right = f"must be a positive multiple of the mesh's data axis, {env.mesh.shape['data']}"
+    raise ConfigError("evals.confusion.batch", batch, right)
+  if env.holders != env.K:
+    right = f"{env.K} models work on the data of {env.holders} holders: no class is a model's own"
+    raise ConfigError("evals", "confusion", right)
+  mine = own_classes(data.shards).reshape(env.R, env.K, env.classes)
+
+  def count(logits, label, mask):
+    """Test examples by true and said class, f32[K_g, H, C, C]; logits f32[K_g, N, H, C]."""
+    said = jax.nn.one_hot(logits.argmax(-1), env.classes)
+    true = jax.nn.one_hot(label, env.classes) * mask[:, None]
+    return jnp.einsum("nt,knhp->khtp", true, said)
+
+  def step(state, image, label, mask):
+    logits = predict(state, jax.vmap(view)(image).astype(env.dtype))
+    if "" not in logits:
+      raise ConfigError("evals", "confusion", "this method tests no clients: leave it out")
+    found = env.gather([count(x, label, mask) for x in logits[""]])
+    return jax.lax.psum(found, "data")
+
+  specs = (STATE, P("data"), P("data"), P("data"))
+  program = jax.jit(sharded(env, step, specs, P()))
+  place = functools.partial(hosts.place, env.mesh, specs[1:])
+
+  def run(state):
+    confusion = 0
+    for start in range(0, len(test.labels), batch):
+      index = np.arange(start, start + batch)
+      mask = (index < len(test.labels)).astype(np.float32)
+      index = np.minimum(index, len(test.labels) - 1)
+      label = test.labels[index].astype(np.int32)
+      part = jax.device_get(program(state, *place((test.fetch(index), label, mask))))
+      confusion = confusion + np.rint(part).astype(np.int64)
+    confusion = confusion.reshape(env.R, env.K, *confusion.shape[1:])
+    found = [summarise(confusion[r], mine[r], env.heads) for r in range(env.R)]
+    return [{k: v for k, v in one.items() if all(k in other for other in found)} for one in found]
+
+  return run
+
+
+def own_classes(shards):
+  """bool[R*K, C]: which classes are a client's own; see the file's docstring."""
+  counts = np.asarray(shards.label_counts)
+  own = counts > counts.mean(1, keepdims=True)
+  for k, labels in enumerate(shards.primary):
+    if labels:
+      own[k] = np.isin(np.arange(counts.shape[1]), labels)
+  return own
+
+
+def summarise(confusion, own, heads):
+  """One replica's results.
+
+  Args:
+    confusion: i64[K, H, C, C], rows the true class.
+    own: bool[K, C].
+    heads: H names.
+
+  Returns:
+    {'confusion': {head: K matrices}, 'local_accuracy', 'remote_accuracy', 'combined_accuracy':
+    {head: one a client}}. A key is left out where it is undefined for some client: without own
+    classes, or without others.
+  """
+  total = confusion[:, 0].sum(-1)  # [K, C], the same for all heads
+  right = np.diagonal(confusion, axis1=-2, axis2=-1)  # [K, H, C]
+  named = lambda x: {head: x[:, h].tolist() for h, head in enumerate(heads)}
+  out = {"confusion": named(confusion)}
+  every = np.ones_like(own)
+  for name, classes in (("local", own), ("remote", ~own), ("combined", every)):
+    tested = (total * classes).sum(-1)  # [K]
+    if (tested > 0).all():
+      hits = (right * classes[:, None]).sum(-1)
+      out[f"{name}_accuracy"] = named(hits / tested[:, None])
+  return out

@@ -1,0 +1,129 @@
+"""The split bottleneck ResNets of FedGKT: edge networks, server networks and both in one.
+
+He, Annavaram and Avestimehr, "Group Knowledge Transfer", NeurIPS 2020, https://arxiv.org/abs/2007.14513,
+as its published code builds them. An edge network and a full one share `extractor`, whose output
+a server network takes as its images; a full network is an extractor and a server network.
+
+Readings: ResNet-8 is the code's (two bottlenecks); Table 7 shows another network, which has not the
+paper's ratios of sizes and operations. ResNet-4 and -6 have one and two plain blocks.
+"""
+
+import functools
+
+from flax import linen as nn
+
+from kdjax.models.heads import Heads
+from kdjax.models.layers import ConvNorm, wide_dtype
+from kdjax.models.resnet import Block, stages
+from kdjax.types import ModelOut
+
+WIDTH = 16  # of the extractor, and of the first stage's 3x3 convolutions
+
+
+def common(model):
+  """The arguments that every layer of a network takes from it."""
+  return dict(norm=model.norm, dtype=model.dtype, axes=model.axes)
+
+
+def extract(model, images, train, mask):
+  """The stem: 3x3 convolution to 16 channels, norm, ReLU: [B, h, w, c] -> [B, h, w, 16]."""
+  stem = ConvNorm(WIDTH, 3, 1, "same", **common(model), name="extractor")
+  return nn.relu(stem(images, train, mask))
+
+
+def classify(model, x, train, mask, counts, widths, bottleneck):
+  """Residual stages, the mean, the heads; inside a model's `__call__`, as `extract`.
+
+  Args:
+    model: the module that is called.
+    x: [B, h, w, 16], the extractor's output.
+    train, mask: as the model's.
+    counts, widths: blocks and width of every stage, see `resnet.stages`.
+    bottleneck: the kind of block.
+
+  Returns:
+    ModelOut without the stem among its features.
+  """
+  kind = dict(bottleneck=bottleneck, shortcut="projection", **common(model))
+  features = stages(x, train, mask, functools.partial(Block, **kind), counts, widths)
+  del features["stem"]
+  x = features[f"stage{len(counts)}"].mean((1, 2), dtype=wide_dtype(model.dtype))
+  heads = Heads(model.classes, model.heads, model.dtype, model.project, name="heads")
+  return ModelOut(*heads(x), features)
+
+
+def serve(model, x, train, mask):
+  """The server's part: as many bottlenecks in each of three stages as the depth gives."""
+  counts = (model.depth // 9,) * 3  # 55 and 56: 6, 109 and 110: 12
+  return classify(model, x, train, mask, counts, (16, 32, 64), bottleneck=True)
+
+
+class Edge(nn.Module):
+  """ResNet-4, -6 or -8: the extractor and a small classifier at its resolution.
+
+  Features: 'extractor', 'stage1', in the compute dtype.
+  """
+
+  classes: int
+  heads: int
+  norm: str
+  dtype: str
+  project: int
+  depth: int
+  axes: tuple = ("data",)
+
+  choices = {"depth": (4, 6, 8)}
+
+  @nn.compact
+  def __call__(self, images, train, mask=None):
+    """images f32[B, h, w, c], mask f32[B] or None -> ModelOut."""
+    x = extract(self, images, train, mask)
+    count = {4: 1, 6: 2, 8: 2}[self.depth]
+    out = classify(self, x, train, mask, (count,), (WIDTH,), bottleneck=self.depth == 8)
+    return out._replace(features={"extractor": x, **out.features})
+
+
+class Server(nn.Module):
+  """ResNet-55 or -109, which takes an extractor's output for its images.
+
+  Features: 'stage1' to 'stage3', in the compute dtype.
+  """
+
+  classes: int
+  heads: int
+  norm: str
+  dtype: str
+  project: int
+  depth: int
+  axes: tuple = ("data",)
+
+  choices = {"depth": (55, 109)}
+
+  @nn.compact
+  def __call__(self, images, train, mask=None):
+    """images [B, h, w, 16], mask f32[B] or None -> ModelOut."""
+    return serve(self, images, train, mask)
+
+
+class Model(nn.Module):
+  """ResNet-56 or -110 of bottlenecks: an extractor and the server of depth - 1.
+
+  Features: 'extractor', 'stage1' to 'stage3', in the compute dtype.
+  """
+
+  classes: int
+  heads: int
+  norm: str
+  dtype: str
+  project: int
+  depth: int
+  axes: tuple = ("data",)
+
+  choices = {"depth": (56, 110)}
+
+  @nn.compact
+  def __call__(self, images, train, mask=None):
+    """images f32[B, h, w, c], mask f32[B] or None -> ModelOut."""
+    x = extract(self, images, train, mask)
+    out = serve(self, x, train, mask)
+    return out._replace(features={"extractor": x, **out.features})

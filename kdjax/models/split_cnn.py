@@ -1,0 +1,38 @@
+"""Small plain networks in two parts: the quick counterpart of gkt_resnet.py.
+
+Edge networks and full ones differ only in size: an extractor, and behind it a classifier that is
+small, or the larger one of a server network, which takes an extractor's output for its images.
+"""
+
+from flax import linen as nn
+
+from kdjax.models import cnn
+from kdjax.models.layers import ConvNorm
+
+
+class Model(nn.Module):
+  """The extractor, a 3x3 convolution, norm, ReLU to `width` channels; then as cnn.py's.
+
+  Features: 'extractor', 'layer1', 'layer2', ..., in the compute dtype.
+  """
+
+  classes: int
+  heads: int
+  norm: str
+  dtype: str
+  project: int
+  width: int
+  widths: tuple[int, ...]
+  axes: tuple = ("data",)
+
+  @nn.compact
+  def __call__(self, images, train, mask=None):
+    """images f32[B, h, w, c], mask f32[B] or None -> ModelOut."""
+    common = (self.norm, self.dtype, self.axes)
+    layer = ConvNorm(self.width, 3, 1, "same", *common, name="extractor")
+    x = nn.relu(layer(images, train, mask))
+    out = cnn.classify(self, x, train, mask)
+    return out._replace(features={"extractor": x, **out.features})
+
+
+Edge, Server = Model, cnn.Model
