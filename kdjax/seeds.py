@@ -75,6 +75,8 @@ def distance_table(run):
     [head, *(spread(found[head, d]) for d in distances)]
     for head in dict.fromkeys(h for h, _ in found)
   ]
+  if not found:
+    return ""
   return markdown(["head", *(f"distance {d}" for d in distances)], rows)
 
 

@@ -302,7 +302,7 @@ def test_only_noisy_edges_are_corrupted(traces):
       break
 
 
-def test_a_jump_of_training_accuracy_is_flagged_against_the_last_round_without_one():
+def test_a_jump_of_training_accuracy_over_the_round_before_is_flagged():
   step = async_edge.watch_step(flag_above=0.2)
   zero, found = np.zeros(1), []
   local = (async_edge.Core((), (), zero, zero, zero), ())
@@ -313,7 +313,7 @@ def test_a_jump_of_training_accuracy_is_flagged_against_the_last_round_without_o
     local = state.local
     assert aux[1] == {} and aux[0]["train_accuracy"][0] == pytest.approx(right / 20)
     found.append((float(aux[0]["jump"][0]), float(aux[0]["flag"][0])))
-  expected = [(0, 0), (0.05, 0), (0.35, 1), (0, 0), (0.15, 0), (0.15, 0)]
+  expected = [(0, 0), (0.05, 0), (0.35, 1), (-0.35, 0), (0.15, 0), (0.15, 0)]
   np.testing.assert_allclose(found, expected, atol=1e-6)
 
 

@@ -47,7 +47,7 @@ class Core(NamedTuple):
   past: Any  # f32[K_0, P, L], its weights before round i in slot i % P; (), where none are cloned
   right: Any  # f32[K_0], training examples that it got right in this visit of `distil`
   seen: Any  # f32[K_0], of how many
-  usual: Any  # f32[K_0], its training accuracy in the last round without a flag
+  before: Any  # f32[K_0], its training accuracy in the round before
 
 
 def stack(clients, *, init, ensemble, **_):
@@ -268,14 +268,14 @@ def distil_step(env, t, student_t, reduce):
 
 
 def watch_step(flag_above):
-  """`Phase.step` that measures the rise of training accuracy over the last unflagged round."""
+  """`Phase.step` that measures the rise of training accuracy over the round before."""
 
   def step(state, batch, now):
     core = state.local[0]
     accuracy = core.right / jnp.maximum(core.seen, 1)
-    jump = jnp.where(now.round == 0, 0, accuracy - core.usual)
+    jump = jnp.where(now.round == 0, 0, accuracy - core.before)
     flag = jump > flag_above
-    core = core._replace(usual=jnp.where(flag, core.usual, accuracy))
+    core = core._replace(before=accuracy)
     aux = {"train_accuracy": accuracy, "jump": jump, "flag": flag.astype(accuracy.dtype)}
     local = (core, *state.local[1:])
     return state._replace(local=local), (aux, *({},) * (len(local) - 1))
