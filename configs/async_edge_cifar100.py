@@ -49,6 +49,7 @@ def get_config():
   c.normalise = dict(mean=(0.5071, 0.4865, 0.4409), std=(0.2673, 0.2564, 0.2762))
   c.augment = dict(kind="crop_flip", padding=4, flip=True)
 
+  c.graph.kind = "star"  # around the core
   c.algorithm = "async_edge"
   c.algo = common.async_edge(epochs=164)
   milestones = dict(milestones=(0.5, 0.75), factor=0.1)

@@ -39,6 +39,7 @@ def get_config():
   c.public_share = 0.0
   c.partition = "equal"
 
+  c.graph.kind = "star"  # around the core
   c.algorithm = "async_edge"
   c.algo = common.async_edge(epochs=30)
   c.optim = common.sgd(lr=0.05, clip=1.0)

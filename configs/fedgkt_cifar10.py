@@ -66,6 +66,7 @@ def get_config():
   c.normalise = dict(mean=mean, std=(0.2470, 0.2435, 0.2616))
   c.augment = dict(kind="crop_flip_cutout", padding=4, flip=True, cutout=16, fill=mean)
 
+  c.graph.kind = "none"  # clients learn from the server alone
   c.algorithm = "fedgkt"
   server = ("gkt_resnet:Server", dict(c.model, depth=55))
   c.algo = common.fedgkt(server, clients=16, server_epochs=40, server_batch=256)

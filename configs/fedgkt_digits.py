@@ -39,7 +39,7 @@ def get_config():
   c.alpha = 0.5
 
   c.start.common = True
-
+  c.graph.kind = "none"  # clients learn from the server alone
   c.algorithm = "fedgkt"
   server = ("split_cnn:Server", dict(c.model, widths=(32, 64)))
   c.algo = common.fedgkt(server, clients=4, server_epochs=2, server_batch=32)

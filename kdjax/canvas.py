@@ -60,7 +60,9 @@ def over_steps(figure, axes):
 def legend(figure, axes):
   """One legend below the figure, in as few even lines as hold it."""
   handles, names = axes.get_legend_handles_labels()
-  columns = -(-len(names) // -(-len(names) // 5))  # as few lines of at most 5 as hold them, evenly
+  fits = int(13 * figure.get_figwidth() / (max(map(len, names)) + 5))  # entries of the longest
+  lines = -(-len(names) // min(max(fits, 1), 5))
+  columns = -(-len(names) // lines)
   figure.legend(handles, names, loc="outside lower center", ncols=columns)
 
 
