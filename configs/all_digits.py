@@ -3,7 +3,8 @@
 Five clients, two primary labels each, s = 100, as in mhd_digits.py; one small perceptron, which
 FedGKT cuts after its first layer. About 64,000 private examples go through a model for each client
 (318 passes over its part), whatever the method does with them; summary.json counts them. Learning
-rate 0.02 and clipping throughout: no method was tuned. Two to three minutes on two cores.
+rate 0.02 and clipping throughout; no method was tuned on this split. Two to three minutes on two
+cores.
 
   python -m kdjax.main --config=configs/all_digits.py --workdir=runs/all_digits
   python -m kdjax.seeds runs/all_digits
@@ -32,7 +33,7 @@ def get_config():
     digest_batch=32,
     revisit_epochs=4,
   )
-  c.compare_algo.fedgkt = common.fedgkt(server, clients=5, server_epochs=4, server_batch=32)
+  c.compare_algo.fedgkt = common.fedgkt(server, server_epochs=4, server_batch=32)
   c.compare_algo.fedgkt.update(cut="layer1", order="shuffled", edge_epochs=4)
   c.compare_algo.async_edge = dict(
     common.async_edge(epochs=35), core_epochs=38, ensemble=1, edge_epochs=159

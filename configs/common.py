@@ -117,10 +117,10 @@ def mhd(aux_heads, nu_emb, pool_size, refresh_every):
   )
 
 
-def fedgkt(server, clients, server_epochs, server_batch):
+def fedgkt(server, server_epochs, server_batch):
   """Hyper-parameters of FedGKT; what is not an argument is as in the paper and its code.
 
-  `server` is (model, all of its arguments); `clients` is K, so that the server waits for everyone.
+  `server` is (model, all of its arguments).
   """
   return dict(
     server=server,
@@ -134,7 +134,7 @@ def fedgkt(server, clients, server_epochs, server_batch):
     edge_distils=True,  # S -> E
     server_distils=True,  # E -> S
     plateau=dict(factor=0.1, patience=10),
-    arrivals=clients,  # fewer: asynchronous
+    arrivals=0,  # clients that the server waits for: all; fewer: asynchronous
     present=1.0,
     keyed=True,  # False: the code's mistake
   )
@@ -172,7 +172,7 @@ def pairwise(layer, alpha, map_lr):
     local_epochs=1,
     transfer_epochs=1,
     sources=0,  # all teachers in the graph; n: the best n by what they advertise
-    new_class_below=1,
+    new_class_below=20,  # for `sources`: of a class of its own a client has seen more
   )
 
 

@@ -69,7 +69,7 @@ def get_config():
   c.graph.kind = "none"  # clients learn from the server alone
   c.algorithm = "fedgkt"
   server = ("gkt_resnet:Server", dict(c.model, depth=55))
-  c.algo = common.fedgkt(server, clients=16, server_epochs=40, server_batch=256)
+  c.algo = common.fedgkt(server, server_epochs=40, server_batch=256)
   c.algo.server_distils = False  # 'Only S->E' of Table 2, its best on this set
   c.optim = common.sgd(lr=5e-3, clip=0.0, schedule="constant", weight_decay=5e-4)
   c.optim.nesterov = True

@@ -42,7 +42,7 @@ def get_config():
   c.graph.kind = "none"  # clients learn from the server alone
   c.algorithm = "fedgkt"
   server = ("split_cnn:Server", dict(c.model, widths=(32, 64)))
-  c.algo = common.fedgkt(server, clients=4, server_epochs=2, server_batch=32)
+  c.algo = common.fedgkt(server, server_epochs=2, server_batch=32)
   c.algo.order, c.algo.server_distils = "shuffled", False
   c.compare_algo.fedavg = dict(local_steps=12, momentum="reset")  # about a pass
   c.optim = common.adam(lr=3e-3, eps=1e-8, weight_decay=1e-4, amsgrad=True)

@@ -11,6 +11,7 @@ momentum at 0.01, batches of 128. Not the same:
   - a layer of 512 units before the classifier, the one that is transferred; the code rewrites the
     classifier and two convolutions, here --config.algo.layers="('heads/main',
     'stage4_block1/ConvNorm_0/Conv_0', 'stage4_block2/ConvNorm_0/Conv_0')"
+  - a constant learning rate (the code lowers it on plateaus), and the digits' step size of the maps
   - maps are trained, as the paper says; in the code they are not: --config.algo.variant=as_coded
   - the 5 % are random, as the paper says; the code takes the first 2,500 images, and gives them to
     client 1 too

@@ -15,7 +15,7 @@ from jax.sharding import PartitionSpec as P
 from configs import common
 from kdjax import plan, program, schedule
 from kdjax.algorithms import async_edge
-from kdjax.core import corruption, losses, travel
+from kdjax.core import corruption, losses, pool, travel
 from kdjax.data import partition
 from kdjax.types import ConfigError, Now, TrainState
 
@@ -198,6 +198,45 @@ def test_what_changes_nothing(traces):
   chex.assert_trees_all_equal(state.clients, traces["CPP"][2][-1][2].clients)
 
 
+def test_statistics_travel_with_models_and_teachers_run_in_evaluation_mode():
+  c = ensembles.config(
+    "async edge", ((3, *ensembles.MLP),), steps=0, norm="batch", algo_arrivals=(), **CLEAN
+  )
+  c.rounds = 1
+  e = ensembles.build(c, data_=ensembles.data(3, (8, 18, 8)))  # the core's epoch is one batch
+  first = jax.device_get(e.initialiser()())
+  visits = {name: (state, aux) for name, _, state, aux in walk(e)}
+  one = lambda tree, k: jax.tree.map(lambda x: x[k], tree)
+  core, members = visits["dispatch"][0].clients
+  for k in range(2):
+    chex.assert_trees_all_equal(one(members.model_state, k), one(core.model_state, 0))
+    for old, new in ((first.clients[1], members), (members, visits["edge"][0].clients[1])):
+      moved = jax.tree.map(
+        lambda a, b: (a != b).any(), *(one(x.model_state, k) for x in (old, new))
+      )
+      assert all(jax.tree.leaves(moved))
+  core, members = visits["collect"][0].clients
+  memory = visits["collect"][0].local[0].memory[0, 0]  # [n, L]
+  for k, flat in enumerate(memory):
+    kept = pool.unflatten(flat, e.env.snapshots()[1])
+    chex.assert_trees_all_equal(kept, (one(members.params, k), one(members.model_state, k)))
+
+  images = regression.examples(e, e.data.shards.private[0])[0][:, :-1].reshape(8, *ensembles.IMAGE)
+
+  def logits(client, **how):
+    variables = {"params": client.params, **client.model_state}
+    said = e.env.cohorts[1].model.clone(axes=()).apply(variables, images, **how)
+    return np.asarray((said[0] if how["train"] else said).logits[:, 0])
+
+  student, training = one(core, 0), dict(train=True, mutable=["batch_stats"])
+  q = regression.softmax(logits(student, **training) / T)
+  told = visits["distil"][1][0]["distillation"][0]
+  for how, agrees in ((dict(train=False), True), (training, False)):
+    p = np.mean([regression.softmax(logits(one(members, k), **how) / T) for k in range(2)], 0)
+    expected = T**2 * (p * np.log(p / q)).sum(1).mean()
+    assert (abs(told - expected) < 1e-9) == agrees
+
+
 def of(visits, phase, turn=0):
   """The state after a visit."""
   return next(s for name, r, s, _ in visits if (name, r) == (phase, turn))
@@ -224,10 +263,12 @@ def test_distillation_never_looks_at_edges(traces):
   """U7: once the models are back, other edge data leaves the core bit for bit alone."""
   e, _, visits = traces["CPP"]
   source, shards = e.data.source, e.data.shards
-  pixels = source.train.array.copy()
+  pixels, labels = source.train.array.copy(), source.train.labels.copy()
   for places in shards.private[1:]:
     pixels[places] = 255 - pixels[places]
-  poisoned = source._replace(train=dataclasses.replace(source.train, array=pixels))
+    labels[places] = (labels[places] + 1) % ensembles.CLASSES
+  train = dataclasses.replace(source.train, array=pixels, labels=labels)
+  poisoned = source._replace(train=train)
   e = build(1, data=(poisoned, shards), ensemble=1, memory=1)
   *_, (_, _, end, _) = walk(e, of(visits, "collect"))
   chex.assert_trees_all_equal(end, of(visits, "watch"))

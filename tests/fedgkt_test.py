@@ -235,6 +235,18 @@ def test_in_the_first_round_clients_use_cross_entropy_alone():
   assert_differ(deaf["edge", 1].clients, hearing["edge", 1].clients)
 
 
+@pytest.mark.parametrize("distils", [False, True])
+def test_a_server_without_distillation_never_hears_what_edges_say(distils):
+  """U2: logits of the edge that are poisoned after their upload."""
+  e = build(rounds=1, algo_edge_distils=False, algo_server_distils=distils)
+  clean = walk(e)
+  state = clean["upload", 0]
+  state = state._replace(local=tuple(m._replace(logits=-m.logits) for m in state.local))
+  poisoned = walk(e, jax.device_put(state, e.state_sharding(state)))
+  ends = [states["server", 0].server.network for states in (clean, poisoned)]
+  (assert_differ if distils else chex.assert_trees_all_equal)(*ends)
+
+
 def test_no_phase_trains_another_ones_network():
   """U8."""
   _, states = two_rounds()
@@ -249,8 +261,8 @@ def test_no_phase_trains_another_ones_network():
 
 
 def test_the_stitched_model_says_what_the_server_answered():
-  """U7, for every example of every client; `alone` is one client's of it."""
-  e = build(clients=TWO, rounds=1)
+  """U7, in evaluation mode, for every example of everyone; `alone` is one client's of it."""
+  e = build(clients=TWO, rounds=1, norm="batch")
   state = jax.device_get(ensembles.train(e)[0])
   for k, n in enumerate(SIZES):
     images = seen(e, e.data.shards.private[k])
@@ -428,7 +440,7 @@ def test_a_run_of_split_networks_learns_and_its_clients_can_be_used(tmp_path):
     (MLP, dict(algo_server_batch=6, mesh=4), "server_batch", "number of devices, 4"),
     (MLP, dict(algo_server_epochs=((5, 2), (3, 1))), "server_epochs", "ascending"),
     (MLP, dict(algo_order="random"), "order", "client, shuffled"),
-    (MLP, dict(algo_arrivals=5), "arrivals", "1..4"),
+    (MLP, dict(algo_arrivals=5), "arrivals", "0..4"),
     (MLP, dict(algo_present=0.0), "present", "above 0"),
     (MLP, dict(algo_temperature=0.0), "temperature", "above 0"),
     (MLP, dict(algo_edge_epochs=0), "edge_epochs", "at least 1"),

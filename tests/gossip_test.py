@@ -51,6 +51,24 @@ def test_pairs_average_and_are_held_at_their_last_average():
   chex.assert_trees_all_close(last, w, rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.parametrize("variant", ["average", "admm"])
+def test_statistics_are_averaged_with_the_weights_or_stay(variant):
+  c = ensembles.config(
+    f"gossip {variant}", ((3, *ensembles.MLP),), steps=0, norm="batch", graph=CHAIN
+  )
+  c.rounds = 1
+  e = ensembles.build(c, data_=ensembles.data(3, EIGHT))
+  before, after = (
+    [stats for _, stats in ensembles.by_client(e, ensembles.train(e, calls=n)[0])] for n in (1, 2)
+  )
+  i, j = edge(0, gossip.neighbours(e.env.graph))
+  with pytest.raises(AssertionError):
+    chex.assert_trees_all_close(before[i], before[j], rtol=0.01)
+  if variant == "average":
+    before[i] = before[j] = jax.tree.map(lambda a, b: (a + b) / 2, before[i], before[j])
+  chex.assert_trees_all_equal(after, before)
+
+
 class Edges:
   """CL-ADMM as its paper writes it: copies, four consensus and four dual vectors an edge."""
 

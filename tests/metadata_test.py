@@ -1,6 +1,10 @@
 """Choosing sources by metadata, by hand (U10)."""
 
+import dataclasses
+
 import numpy as np
+import pytest
+from helpers import make_env
 
 from kdjax.core import metadata
 
@@ -44,3 +48,17 @@ def test_last_ties_go_by_number_and_only_candidates_are_listed():
   counts, layers = np.ones((3, 2), int), (SMALL,) * 3
   candidates = np.array([[0, 1, 1], [1, 0, 0], [0, 0, 0]], bool)
   assert metadata.rank(counts, candidates, layers, new_below=1) == [[1, 2], [0], []]
+
+
+@pytest.mark.parametrize("name", [(0, 1, 2, 3), (2, 0, 3, 1)])
+def test_the_best_are_chosen_whatever_the_order_of_clients(name):
+  """Ties go by name; the graph and the counts are by place."""
+  by_name = np.ones((4, 4), bool)
+  by_name[2] = [False, True, False, True]  # client 0 is none of client 2's teachers
+  np.fill_diagonal(by_name, False)
+  placed = dict(identity=name, adjacency=by_name[np.ix_(name, name)])
+  env = make_env(cohorts=((0, 1, 2, 3),), classes=6, **placed)
+  env = dataclasses.replace(env, label_counts=COUNTS[list(name)])
+  found = metadata.choose(env, 0, best=2, new_below=1)
+  best = {0: [2, 1], 1: [2, 0], 2: [1, 3], 3: [0, 2]}  # 1 and 3 offer client 2 nothing: a tie
+  assert [[name[a] for a in row] for row in found] == [best[b] for b in name]

@@ -11,7 +11,7 @@ import pytest
 
 from configs import common
 from kdjax import schedule
-from kdjax.core import transfer
+from kdjax.core import pool, transfer
 from kdjax.types import ConfigError
 
 SQUARE = ("mlp", dict(hidden=(5, 5), activation="tanh"))
@@ -241,19 +241,61 @@ def test_a_target_looks_at_copies_and_never_at_its_sources_data():
     chex.assert_trees_all_close(ends[0][0], ends[1][0], rtol=1e-6)
 
 
-@pytest.mark.parametrize("variant", ["eq5", "as_coded"])
-def test_four_devices_agree_with_one(variant):
-  edges = graph(((3, 0), (3, 1), (1, 2)))
+@pytest.mark.parametrize("alpha", [0.0, 1.0])
+def test_either_part_of_eq5_alone(alpha):
+  """U3: all of alpha never hears a source's head, none of it never sees the target's labels."""
+  source, shards = ensembles.data(3, EIGHT)
+  labels = source.train.labels.copy()
+  labels[shards.private[2]] = (labels[shards.private[2]] + 1) % ensembles.CLASSES
+  relabelled = source._replace(train=dataclasses.replace(source.train, labels=labels))
+  c = config(rounds=1, algo_alpha=alpha, algo_beta=1 - alpha)
+  clean, other = (ensembles.build(c, data_=(given, shards)) for given in (source, relabelled))
+  fetched = jax.device_get(ensembles.train(clean, calls=2)[0])
+
+  def negated(flat):
+    params, statistics = pool.unflatten(flat, clean.env.snapshots()[0])
+    params = params | {"heads": jax.tree.map(jnp.negative, params["heads"])}
+    return pool.flatten((params, statistics), flat.size)
+
+  (mine,) = fetched.local
+  flat = np.asarray(jax.vmap(jax.vmap(negated))(mine.sources.flat))
+  headless = fetched._replace(local=(mine._replace(sources=mine.sources._replace(flat=flat)),))
+
+  def end(e, state):
+    weights, local = client(
+      ensembles.train(e, jax.device_put(state, e.state_sharding(state)))[0], 2
+    )
+    return weights.params, local.maps
+
+  plain, deaf, blind = end(clean, fetched), end(clean, headless), end(other, fetched)
+  same, moved = (deaf, blind) if alpha else (blind, deaf)
+  chex.assert_trees_all_equal(same, plain)
+  with pytest.raises(AssertionError):
+    chex.assert_trees_all_close(moved, plain, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+  "K, shape, changes",
+  [
+    (4, (4, 1), dict(algo_variant="eq5")),
+    (4, (4, 1), dict(algo_variant="as_coded")),
+    (3, (1, 2), dict(algo_variant="as_coded")),
+    (3, (1, 2), dict(algo_variant="algorithm1", algo_write="batch", algo_noise=0.01)),
+  ],
+)
+def test_meshes_agree(K, shape, changes):
+  """Clients on devices of their own, or batches split between devices."""
+  edges = graph(((K - 1, 0), (K - 1, 1), (1, 2)))
 
   def trained(mesh):
-    c = config(((4, *SQUARE),), norm="batch", graph=edges, algo_variant=variant)
-    e = ensembles.build(c, data_=ensembles.data(4, (9, 16, 12, 8)), mesh=mesh)
-    assert dict(e.env.mesh.shape) == {"client": mesh, "data": 1}
-    return ensembles.train(e)[0]
+    c = config(((K, *SQUARE),), norm="batch", graph=edges, **changes)
+    e = ensembles.build(c, data_=ensembles.data(K, (9, 16, 12, 8)), mesh=mesh)
+    return tuple(e.env.mesh.shape.values()), ensembles.train(e)[0]
 
-  one, four = trained(1), trained(4)
+  (_, one), (split, several) = trained(1), trained(shape[0] * shape[1])
+  assert split == shape
   of = lambda s: (s.clients[0].params, s.clients[0].model_state, s.local[0].maps)
-  chex.assert_trees_all_close(of(four), of(one), rtol=1e-10, atol=1e-12)
+  chex.assert_trees_all_close(of(several), of(one), rtol=1e-10, atol=1e-12)
 
 
 def test_convolutions_transfer_too():

@@ -150,8 +150,20 @@ def make(
   )
   prologue = tuple(phase for phase in prologue if phase.feed.epochs)
   P = 1 + max(lag for _, lag in visits) if init == "clone" else 0
-  begin = lambda clients: (clients, *first_state(env, memory, ensemble, P))
+
+  def begin(clients):
+    if init == "independent":  # of another seed, even where all clients start alike
+      clients = (clients[0], fresh(env, 1, env.keys(1, "independent", 0)), *clients[2:])
+    return clients, *first_state(env, memory, ensemble, P)
+
   return Algorithm(begin, cycle, predict(env), prologue)
+
+
+def fresh(env, g, keys):
+  """New models of cohort g; keys [K_g]."""
+  cohort = env.cohorts[g]
+  one = lambda key: start.client(cohort.model, cohort.tx, key, env.image, env.dtype, {})
+  return jax.vmap(one)(keys)
 
 
 def first_state(env, M, n, P):
@@ -185,15 +197,11 @@ def train_step(env, corrupts):
 def dispatch_step(env, init):
   """`Phase.step` that starts all models at the edge alike; `now.args` is the lag of a clone."""
   last = len(env.cohorts) - 1
-  cohort = env.cohorts[last]
-
-  def fresh(key):
-    return start.client(cohort.model, cohort.tx, key, env.image, env.dtype, {})
 
   def step(state, batch, now):
     (core, *others), core_id = state.local, env.ids(last) // env.K * env.K
     if init == "scratch":
-      models = jax.vmap(fresh)(env.common_keys(last, "scratch", now.round))
+      models = fresh(env, last, env.common_keys(last, "scratch", now.round))
     elif init == "independent":
       trained = tuple(travel.pack(env, client) for client in state.clients[:2])
       (source,) = env.fetch(trained, (core_id + 1,))

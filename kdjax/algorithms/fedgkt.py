@@ -11,7 +11,8 @@ A client that has not heard the server yet trains with CE alone. Features and lo
 of the client's own list. The model that is tested is the server's behind the client's extractor.
 
 Departures: the server answers in a pass of its own, in evaluation mode, after its last epoch (the
-code: in training mode, before each step; the paper: after it); no incomplete batch is dropped; the
+code: in training mode, before each step; the paper: after it); no incomplete batch is dropped;
+logits travel both ways, as in the code, even where one side does not learn from them; the
 learning rate falls on a plateau of the server's cross entropy on the uploads (the code watches test
 accuracy, which must not steer training), after `patience` rounds without improvement, where
 PyTorch waits for one more.
@@ -78,8 +79,10 @@ def make(
     edge_distils, server_distils: whether the edge (S -> E), the server (E -> S) learns from logits;
       one that does not minimises CE alone.
     plateau: dict(factor, patience) of the server's learning rate; patience 0 never lowers it.
-    arrivals: how many clients arrive before the server starts on their uploads; K: synchronous.
+    arrivals: how many clients arrive before the server starts on their uploads; 0: all of them,
+      synchronous.
     present: probability that a client arrives in a round at all; who does not keeps its old logits.
+      A round in which nobody arrives logs zeros.
     keyed: False keeps logits by an example's place in the pass, as the code did, although every
       pass is shuffled afresh: they meet the wrong examples.
 

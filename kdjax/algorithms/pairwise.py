@@ -103,6 +103,8 @@ def make(
     peer = chosen(pos.step - pos.round)
     return {"checkpoints": int(costs.snapshot_bytes(env)[peer[peer >= 0]].sum())}
 
+  trains = variant != "as_coded"
+  facts = lambda rounds: costs.transfers(env, shapes, chosen(0), learned=trains)
   feed = Feed(private=env.batch, kind="epoch", epochs=local_epochs)
   cycle = (
     train_phase(env, name="local", feed=feed, steps=None),
@@ -123,9 +125,7 @@ def make(
       args=lambda pos: (pos.i == pos.n - 1, np.float32(rate(pos.count, pos.total))),
     ),
   )
-  return Algorithm(
-    init, cycle, env.predict, facts=lambda rounds: costs.transfers(env, shapes, chosen(0))
-  )
+  return Algorithm(init, cycle, env.predict, facts=facts)
 
 
 def check(alpha, beta, variant, noise, write, local_epochs, transfer_epochs, sources):

@@ -44,7 +44,7 @@ def agenda(env, *, size, arrivals, present, order, epochs):
   Args:
     env: Env.
     size: S, rows a batch; a multiple of the number of devices.
-    arrivals: clients of a group; the last may be smaller. K: the servers wait for everyone.
+    arrivals: clients of a group; the last may be smaller. 0: the servers wait for everyone.
     present: probability that a client arrives in a round at all.
     order: 'client' (one client's batches after another's, in one order for all epochs of a round)
       or 'shuffled' (a group's uploads together, in a fresh order every epoch).
@@ -57,8 +57,8 @@ def agenda(env, *, size, arrivals, present, order, epochs):
   if size < 1 or size % env.mesh.size:
     right = f"must be a positive multiple of the number of devices, {env.mesh.size}"
     raise ConfigError("algo.server_batch", size, right)
-  if not 1 <= arrivals <= env.K:
-    raise ConfigError("algo.arrivals", arrivals, f"must lie in 1..{env.K}, the clients")
+  if not 0 <= arrivals <= env.K:
+    raise ConfigError("algo.arrivals", arrivals, f"must lie in 0..{env.K}, the clients; 0: all")
   if not 0 < present <= 1:
     raise ConfigError("algo.present", present, "must be a probability above 0")
   if order not in ORDERS:
@@ -67,7 +67,7 @@ def agenda(env, *, size, arrivals, present, order, epochs):
 
   @functools.cache
   def groups(turn):
-    return [_groups(env, r, turn, arrivals, present) for r in range(env.R)]
+    return [_groups(env, r, turn, arrivals or env.K, present) for r in range(env.R)]
 
   def members(r, turn, j):
     return groups(turn)[r][j] if j < len(groups(turn)[r]) else []

@@ -26,7 +26,7 @@ def snapshot_bytes(env):
   return np.array([nbytes(s) for s in env.snapshots()])[cohort_of(env)]
 
 
-def transfers(env, shapes, peer):
+def transfers(env, shapes, peer, *, learned):
   """Who learns from whom by transfer maps, and what each of a client's sources costs.
 
   A training pass counts three forward passes, itself and a gradient of twice its size; a source
@@ -35,6 +35,7 @@ def transfers(env, shapes, peer):
   Args:
     env: Env.
     shapes: {layer: shape of its kernel [..., n, o]}, of the layers with maps.
+    learned: whether maps are trained; those that are not cost nothing a batch.
     peer: i32[R*K, S], the sources, -1 for nobody.
 
   Returns:
@@ -48,9 +49,8 @@ def transfers(env, shapes, peer):
     for c, t in zip(env.cohorts, env.templates, strict=True)
   ]
   forward = env.batch * np.array(by_cohort)[cohort_of(env)][: env.K]
-  maps = 3 * sum(
-    4 * s[-2] * int(np.prod(s)) for s in shapes.values()
-  )  # 2 a multiply-add, 2n inputs
+  product = sum(4 * s[-2] * int(np.prod(s)) for s in shapes.values())  # 2 a multiply-add, 2n inputs
+  maps = 3 * product if learned else 0
   added = [sum(forward[a] + maps for a in row) for row in sources[: env.K]]
   return {
     "sources": [sources[r * env.K : (r + 1) * env.K] for r in range(env.R)],

@@ -36,6 +36,10 @@ def make(experiment, *, batch):
   """
   env, data = experiment.env, experiment.data
   view, predict = experiment.view, experiment.algorithm.predict
+  every = experiment.config["evals"]["overlap"]["every"]
+  if every:
+    right = "must be 0, after every round: within one, the models are on their way to another edge"
+    raise ConfigError("evals.overlap.every", every, right)
   if batch < 1 or batch % env.mesh.shape["data"]:
     right = f"must be a positive multiple of the mesh's data axis, {env.mesh.shape['data']}"
     raise ConfigError("evals.overlap.batch", batch, right)
