@@ -9,9 +9,9 @@ accuracy of the core after the ninth round, mean of seeds 0 to 2:
 
             init          ensemble   memory
   IsPP      scratch       1          1          64.7
-  IPP       independent   1          1          68.2
-  IEP       independent   3          1          67.4
-  IPM       independent   1          3          70.5
+  IPP       independent   1          1          67.7
+  IEP       independent   3          1          68.1
+  IPM       independent   1          3          70.6
   CPP       clone         1          1          79.3
   CEP       clone         3          1          78.6
   CPM       clone         1          3          82.2

@@ -1,7 +1,7 @@
 """Asynchronous edge learning on Fashion-MNIST: a core and nine edges with 300 images each.
 
-Follows Lee, Yoo and Kwak, 2020, Fig. 5, on small images; three seeds, half a minute: 80.2 % (CEM),
-78.5 % (CPP), 76.9 % (IPP) test accuracy of the core after the ninth round. Needs the data:
+Follows Lee, Yoo and Kwak, 2020, Fig. 5, on small images; three seeds, half a minute: 80.0 % (CEM),
+78.5 % (CPP), 76.8 % (IPP) test accuracy of the core after the ninth round. Needs the data:
 
   tfds build fashion_mnist --file_format=array_record      (pip install ".[prepare]", once)
   python -m kdjax.main --config=configs/async_edge_fashion_mnist.py \\
