@@ -15,7 +15,7 @@ from jax.sharding import PartitionSpec as P
 from configs import common
 from kdjax import plan, program, schedule
 from kdjax.algorithms import async_edge
-from kdjax.core import corruption, losses, pool, travel
+from kdjax.core import corruption, losses, snapshots
 from kdjax.data import partition
 from kdjax.types import ConfigError, Now, TrainState
 
@@ -182,7 +182,7 @@ def test_memory_holds_exactly_the_most_recent_rounds(traces):
     memory = state.local[0].memory[0]  # [M, n, L]
     if name == "collect":
       with jax.enable_x64(True):
-        came.append(np.asarray(travel.pack(e.env, state.clients[1])))
+        came.append(np.asarray(snapshots.pack(e.env, state.clients[1])))
       assert state.server["holder"] == LATE[turn][0]
       chex.assert_trees_all_equal(memory[turn % 2], came[turn])
       earlier = came[turn - 1] if turn else np.zeros_like(came[0])
@@ -218,7 +218,7 @@ def test_statistics_travel_with_models_and_teachers_run_in_evaluation_mode():
   core, members = visits["collect"][0].clients
   memory = visits["collect"][0].local[0].memory[0, 0]  # [n, L]
   for k, flat in enumerate(memory):
-    kept = pool.unflatten(flat, e.env.snapshots()[1])
+    kept = snapshots.unflatten(flat, e.env.snapshots()[1])
     chex.assert_trees_all_equal(kept, (one(members.params, k), one(members.model_state, k)))
 
   images = regression.examples(e, e.data.shards.private[0])[0][:, :-1].reshape(8, *ensembles.IMAGE)

@@ -11,7 +11,7 @@ import pytest
 
 from configs import common
 from kdjax import schedule
-from kdjax.core import pool, transfer
+from kdjax.core import snapshots, transfer
 from kdjax.types import ConfigError
 
 SQUARE = ("mlp", dict(hidden=(5, 5), activation="tanh"))
@@ -253,9 +253,9 @@ def test_either_part_of_eq5_alone(alpha):
   fetched = jax.device_get(ensembles.train(clean, calls=2)[0])
 
   def negated(flat):
-    params, statistics = pool.unflatten(flat, clean.env.snapshots()[0])
+    params, statistics = snapshots.unflatten(flat, clean.env.snapshots()[0])
     params = params | {"heads": jax.tree.map(jnp.negative, params["heads"])}
-    return pool.flatten((params, statistics), flat.size)
+    return snapshots.flatten((params, statistics), flat.size)
 
   (mine,) = fetched.local
   flat = np.asarray(jax.vmap(jax.vmap(negated))(mine.sources.flat))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from helpers import make_env, near
 
-from kdjax.core import exchange, losses, messages
+from kdjax.core import exchange, losses, messages, snapshots
 from kdjax.core import pool as pools
 from kdjax.types import Pos
 
@@ -18,21 +18,21 @@ TREE = {
 
 
 def test_flatten_ravels_and_pads():
-  np.testing.assert_array_equal(pools.flatten(TREE, 9), [1, 2, 3, 4, 5, 6, 7, 0, 0])
+  np.testing.assert_array_equal(snapshots.flatten(TREE, 9), [1, 2, 3, 4, 5, 6, 7, 0, 0])
 
 
 @pytest.mark.parametrize("length", [7, 11])
 def test_unflatten_restores_values_shapes_and_dtypes(length):
   template = jax.eval_shape(lambda: TREE)
-  chex.assert_trees_all_equal(pools.unflatten(pools.flatten(TREE, length), template), TREE)
-  restored = pools.unflatten(pools.flatten(TREE, length), template)
+  chex.assert_trees_all_equal(snapshots.unflatten(snapshots.flatten(TREE, length), template), TREE)
+  restored = snapshots.unflatten(snapshots.flatten(TREE, length), template)
   chex.assert_trees_all_equal_shapes_and_dtypes(restored, TREE)
 
 
 def test_flatten_keeps_float64():
   with jax.enable_x64(True):
     tree = {"w": jnp.array([1 / 3, 2 / 3], jnp.float64)}
-    restored = pools.unflatten(pools.flatten(tree, 5), tree)
+    restored = snapshots.unflatten(snapshots.flatten(tree, 5), tree)
     chex.assert_trees_all_equal_shapes_and_dtypes(restored, tree)
     chex.assert_trees_all_equal(restored, tree)
 

@@ -31,10 +31,9 @@ import numpy as np
 
 from kdjax import start
 from kdjax.algorithms.separate import objective
-from kdjax.core import corruption, losses, pool, travel
+from kdjax.core import corruption, losses, snapshots, travel
 from kdjax.core.clients import has_data, run, share, update
 from kdjax.core.messages import nbytes
-from kdjax.core.sources import length
 from kdjax.types import Algorithm, ClientState, ConfigError, Feed, Phase
 
 INITS = ("scratch", "independent", "clone")
@@ -169,8 +168,8 @@ def fresh(env, g, keys):
 def first_state(env, M, n, P):
   """(local, server) of step 0; P as in `Core`, 0 where nothing is cloned."""
   zeros = lambda *shape: jnp.zeros((*env.ids(0).shape, *shape), env.dtype)
-  past = zeros(P, length(env)) if P else ()
-  core = Core(zeros(M, n, length(env)), past, zeros(), zeros(), zeros())
+  past = zeros(P, snapshots.length(env)) if P else ()
+  core = Core(zeros(M, n, snapshots.length(env)), past, zeros(), zeros(), zeros())
   local = (core, *((),) * (len(env.cohorts) - 1))
   return local, {"holder": jnp.full((), -1, jnp.int32)}  # whose data the teacher learned from
 
@@ -203,12 +202,12 @@ def dispatch_step(env, init):
     if init == "scratch":
       models = fresh(env, last, env.common_keys(last, "scratch", now.round))
     elif init == "independent":
-      trained = tuple(travel.pack(env, client) for client in state.clients[:2])
+      trained = tuple(snapshots.pack(env, client) for client in state.clients[:2])
       (source,) = env.fetch(trained, (core_id + 1,))
       models = travel.unpack(env, last, source)
     else:
       P = core.past.shape[1]
-      past = core.past.at[:, now.round % P].set(travel.pack(env, state.clients[0]))
+      past = core.past.at[:, now.round % P].set(snapshots.pack(env, state.clients[0]))
       cloned = past[:, jnp.maximum(now.round - now.args, 0) % P]
       (source,) = env.fetch((cloned,), (core_id,))
       models, core = travel.unpack(env, last, source), core._replace(past=past)
@@ -223,7 +222,7 @@ def collect_step(env, ensemble, memory):
 
   def step(state, batch, now):
     core, first = state.local[0], env.ids(0) + env.K - ensemble
-    trained = tuple(travel.pack(env, client) for client in state.clients)
+    trained = tuple(snapshots.pack(env, client) for client in state.clients)
     back = env.fetch(trained, tuple(first + i for i in range(ensemble)))
     full = core.memory.at[:, now.round % memory].set(jnp.stack(back, 1))
     zero = jnp.zeros_like(core.seen)
@@ -244,7 +243,7 @@ def distil_step(env, t, student_t, reduce):
     """f32[M, B, C]: what every slot of one core's memory [M, n, L] says of a batch."""
 
     def tell(flat):
-      client = ClientState(*pool.unflatten(flat, template), opt_state=())
+      client = ClientState(*snapshots.unflatten(flat, template), opt_state=())
       return jax.nn.softmax(run(model, client, half.image).logits[:, 0] / t)
 
     said = env.each(tell, memory.reshape(-1, memory.shape[-1]))

@@ -44,7 +44,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kdjax.core import losses, pool
+from kdjax.core import losses, snapshots
 from kdjax.core.clients import has_data, share, update
 from kdjax.core.messages import nbytes
 from kdjax.core.random import host_rng
@@ -123,7 +123,7 @@ def objective(apply, params, d):
   """Local steps' objective for `core.clients.update`; d: half, anchor f32[L], weight, strength."""
   out, model_state = apply(params, d["half"])
   loss = losses.cross_entropy(out.logits[:, 0], d["half"].label)
-  away = pool.flatten(params, d["anchor"].size) - d["anchor"]
+  away = snapshots.flatten(params, d["anchor"].size) - d["anchor"]
   pull = d["strength"] / 2 * jnp.sum(away * away)
   total, own = (share(x, d["half"].mask) for x in (d["weight"] * loss + pull, loss))
   return total, ({"loss": total, "cross_entropy": own}, model_state)
@@ -173,7 +173,7 @@ def average(env, *, rho):
     own = flat((client.params, client.model_state))
     (other,) = env.fetch((own,), (partner,))
     mean = jnp.where((partner >= 0)[:, None], (own + other) / 2, own)
-    params, model_state = jax.vmap(lambda x: pool.unflatten(x, env.snapshots()[0]))(mean)
+    params, model_state = jax.vmap(lambda x: snapshots.unflatten(x, env.snapshots()[0]))(mean)
     anchor = _flat(env.templates[0].params, params)
     anchor = jnp.where((partner >= 0)[:, None], anchor, mine["anchor"])
     return client._replace(params=params, model_state=model_state), {"anchor": anchor}
@@ -260,4 +260,4 @@ def agree(said, heard, *, rho):
 def _flat(template, tree):
   """f32[K_g, L] of a pytree with leaves [K_g, ...]; `template` has one client's shapes."""
   length = sum(x.size for x in jax.tree.leaves(template))
-  return jax.vmap(lambda x: pool.flatten(x, length))(tree)
+  return jax.vmap(lambda x: snapshots.flatten(x, length))(tree)

@@ -100,8 +100,7 @@ def make(
     return clients, tuple(local), ()
 
   def sent(pos):
-    peer = chosen(pos.step - pos.round)
-    return {"checkpoints": int(costs.snapshot_bytes(env)[peer[peer >= 0]].sum())}
+    return peers.received(env, chosen(pos.step - pos.round))
 
   trains = variant != "as_coded"
   facts = lambda rounds: costs.transfers(env, shapes, chosen(0), learned=trains)

@@ -4,8 +4,7 @@ import jax
 import numpy as np
 
 from kdjax.core.clients import run
-from kdjax.core.messages import nbytes
-from kdjax.core.sources import cohort_of
+from kdjax.core.snapshots import cohort_of
 
 
 def forward_flops(model, template, shape, dtype):
@@ -19,11 +18,6 @@ def forward_flops(model, template, shape, dtype):
   images = jax.ShapeDtypeStruct((1, *shape), dtype)
   forward = jax.jit(lambda client, x: run(model, client, x).logits)
   return float(forward.lower(template, images).cost_analysis()["flops"])
-
-
-def snapshot_bytes(env):
-  """What a fetch of each client's weights receives; i64[R*K]."""
-  return np.array([nbytes(s) for s in env.snapshots()])[cohort_of(env)]
 
 
 def transfers(env, shapes, peer, *, learned):

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kdjax.core import graph, messages
+from kdjax.core import graph, messages, snapshots
 from kdjax.core import pool as pools
 from kdjax.core.clients import run
 from kdjax.core.random import host_rng
@@ -45,17 +45,10 @@ def pool(env, speak, *, teachers, pool_size, refresh_every, publish):
     refresh_every: training batches between two refreshes of one slot.
     publish: snapshots a client to keep in the run folder; 0: none.
   """
-  snapshots = env.snapshots()
-  sizes = [sum(x.size for x in jax.tree.leaves(s)) for s in snapshots]
-  length = max(sizes)
-  cohort_of = np.zeros(env.clients, np.int32)
-  for g, cohort in enumerate(env.cohorts):
-    cohort_of[list(cohort.ids)] = g
-  snapshot_bytes = np.array([messages.nbytes(s) for s in snapshots])
+  cohort_of, size = snapshots.cohort_of(env), snapshots.nbytes(env)
 
   def flat(clients):
-    one = lambda c: pools.flatten((c.params, c.model_state), length)
-    return tuple(jax.vmap(one)(c) for c in clients)
+    return tuple(snapshots.pack(env, c) for c in clients)
 
   def init(clients):
     first = first_teachers(env.graph.at(0), pool_size, env.identity)  # [K, P]
@@ -77,7 +70,7 @@ def pool(env, speak, *, teachers, pool_size, refresh_every, publish):
     return tuple(jax.vmap(one)(k, p) for k, p in zip(keys, state.local, strict=True))
 
   def teach(flat, images, g):
-    params, model_state = pools.unflatten(flat, snapshots[g])
+    params, model_state = snapshots.unflatten(flat, env.snapshots()[g])
     variables = {"params": params, **model_state}
     return speak(env.cohorts[g].model.apply(variables, images, train=False))
 
@@ -122,12 +115,12 @@ def pool(env, speak, *, teachers, pool_size, refresh_every, publish):
 
   def fetched(pos):
     peer, _ = draws(pos.round)
-    return {"checkpoints": int(snapshot_bytes[cohort_of[peer[peer >= 0]]].sum())}
+    return {"checkpoints": int(size[peer[peer >= 0]].sum())}
 
   def start():
     first = first_teachers(env.graph.at(0), pool_size, env.identity)
     ids = [np.unique(row[row >= 0]) + r * env.K for r in range(env.R) for row in first]
-    return {"checkpoints": int(snapshot_bytes[cohort_of[np.concatenate(ids).astype(int)]].sum())}
+    return {"checkpoints": int(size[np.concatenate(ids).astype(int)].sum())}
 
   phase = Phase("refresh", refresh, None, 1, args=args, sent=fetched, publish=publish)
   return Exchange(init, ask, hear, common=False, start=start, steps=refresh_every, refresh=phase)

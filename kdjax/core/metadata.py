@@ -8,7 +8,7 @@ formula; the score of `rank` is the plainest one: examples of classes that the t
 
 import numpy as np
 
-from kdjax.core import sources
+from kdjax.core import snapshots, sources
 from kdjax.core.transfer import named_kernels
 
 
@@ -79,7 +79,7 @@ def choose(env, batches, *, best, new_below):
   counts = np.asarray(env.label_counts).reshape(env.R, env.K, env.classes)
   layers = [
     tuple((k, x.shape) for k, x in named_kernels(env.templates[g].params).items())
-    for g in sources.cohort_of(env)[order]
+    for g in snapshots.cohort_of(env)[order]
   ]
   for r in range(env.R):
     ranked = rank(counts[r][order], adjacency, layers, new_below=new_below)

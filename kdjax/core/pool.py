@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 
 class Pool(NamedTuple):
@@ -18,23 +17,6 @@ class Pool(NamedTuple):
   flat: Any  # f32[K_g, P, L], snapshots, padded to the longest
   peer: Any  # i32[K_g, P], whose snapshot it is; -1: the slot is empty
   born: Any  # i32[K_g, P], training batches that the peer had taken
-
-
-def flatten(tree, length):
-  """A pytree of floats as one vector f32[length], padded with zeros."""
-  flat = jnp.concatenate([jnp.ravel(x) for x in jax.tree.leaves(tree)])
-  return jnp.pad(flat, (0, length - flat.size))
-
-
-def unflatten(flat, template):
-  """The pytree that `flatten` made; `template` has its structure, shapes and dtypes."""
-  leaves, tree = jax.tree.flatten(template)
-  ends = np.cumsum([x.size for x in leaves])
-  parts = [
-    flat[end - x.size : end].reshape(x.shape).astype(x.dtype)
-    for x, end in zip(leaves, ends, strict=True)
-  ]
-  return jax.tree.unflatten(tree, parts)
 
 
 def draw(key, peer, D):

@@ -12,9 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kdjax.core import losses, pool
+from kdjax.core import losses, snapshots
 from kdjax.core.clients import run
-from kdjax.core.messages import nbytes
 from kdjax.types import ClientState, Phase
 
 
@@ -41,15 +40,10 @@ def listed(env, batches):
   return peer
 
 
-def length(env):
-  """L: numbers in the longest snapshot."""
-  return max(sum(x.size for x in jax.tree.leaves(s)) for s in env.snapshots())
-
-
 def none(env):
   """The state before the first fetch: tuple over cohorts of Sources, nobody's."""
   ids = [env.ids(g) for g in range(len(env.cohorts))]
-  flat = [jnp.zeros((len(k), most(env), length(env)), env.dtype) for k in ids]
+  flat = [jnp.zeros((len(k), most(env), snapshots.length(env)), env.dtype) for k in ids]
   peer = [jnp.full((len(k), most(env)), -1, jnp.int32) for k in ids]
   return tuple(map(Sources, flat, peer))
 
@@ -65,8 +59,7 @@ def fetch(env, clients, peer):
   Returns:
     Tuple over cohorts of Sources.
   """
-  one = lambda c: pool.flatten((c.params, c.model_state), length(env))
-  flat = tuple(jax.vmap(one)(c) for c in clients)
+  flat = tuple(snapshots.pack(env, c) for c in clients)
   mine = tuple(env.mine(g, peer) for g in range(len(clients)))
   found = [env.fetch(flat, tuple(p[:, s] for p in mine)) for s in range(peer.shape[1])]
   return tuple(Sources(jnp.stack([x[g] for x in found], 1), p) for g, p in enumerate(mine))
@@ -74,8 +67,7 @@ def fetch(env, clients, peer):
 
 def received(env, peer):
   """Bytes by kind of a fetch of `peer` i32[R*K, S]."""
-  size = np.array([nbytes(s) for s in env.snapshots()])[cohort_of(env)]
-  return {"checkpoints": int(size[peer[peer >= 0]].sum())}
+  return {"checkpoints": int(snapshots.nbytes(env)[peer[peer >= 0]].sum())}
 
 
 def fetch_phase(env, *, batches):
@@ -108,7 +100,7 @@ def logits(env, flat, peer, images):
   """
 
   def say(flat, images, g):
-    params, model_state = pool.unflatten(flat, env.snapshots()[g])
+    params, model_state = snapshots.unflatten(flat, env.snapshots()[g])
     client = ClientState(params, model_state, opt_state=())
     return run(env.cohorts[g].model, client, images).logits[:, 0]
 
@@ -116,7 +108,7 @@ def logits(env, flat, peer, images):
     return jnp.zeros((len(images), env.classes), env.dtype)
 
   branches = [silent, *(functools.partial(say, g=g) for g in range(len(env.cohorts)))]
-  branch = jnp.where(peer < 0, 0, 1 + jnp.asarray(cohort_of(env))[peer])
+  branch = jnp.where(peer < 0, 0, 1 + jnp.asarray(snapshots.cohort_of(env))[peer])
   said = [jax.lax.switch(b, branches, f, images) for b, f in zip(branch, flat, strict=True)]
   return jax.lax.stop_gradient(jnp.stack(said))
 
@@ -135,11 +127,3 @@ def divergence(said, peer, logits):
   valid = peer >= 0
   kl = losses.tempered_kl(said, logits, 1.0)
   return jnp.sum(kl * valid[:, None], axis=0) / jnp.maximum(jnp.sum(valid), 1)
-
-
-def cohort_of(env):
-  """The cohort of every client, i32[R*K]."""
-  out = np.zeros(env.clients, np.int32)
-  for g, cohort in enumerate(env.cohorts):
-    out[list(cohort.ids)] = g
-  return out

@@ -13,8 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from kdjax.core import pool
-from kdjax.core.sources import cohort_of
+from kdjax.core import snapshots
 from kdjax.types import ConfigError
 
 EXACT = jax.lax.Precision.HIGHEST  # [0; I] changes nothing on any accelerator
@@ -146,11 +145,11 @@ def _rewrite(env, shapes, how, params, maps, sources):
   """`Pipeline.rewrite` by `combine` or `overwrite`."""
 
   def kernels(flat, g):
-    there = named_kernels(pool.unflatten(flat, env.snapshots()[g])[0])
+    there = named_kernels(snapshots.unflatten(flat, env.snapshots()[g])[0])
     return {layer: there[layer] for layer in shapes}
 
   branches = [functools.partial(kernels, g=g) for g in range(len(env.cohorts))]
-  whose = jnp.asarray(cohort_of(env))[sources.peer]  # of no account for nobody's
+  whose = jnp.asarray(snapshots.cohort_of(env))[sources.peer]  # of no account for nobody's
   found = jax.vmap(lambda g, flat: jax.lax.switch(g, branches, flat))(whose, sources.flat)
   own = named_kernels(params)
   new = {k: how(own[k], found[k], maps[k], sources.peer >= 0) for k in shapes}

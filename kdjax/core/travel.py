@@ -2,8 +2,7 @@
 
 import jax
 
-from kdjax.core import pool
-from kdjax.core.sources import length
+from kdjax.core import snapshots
 from kdjax.types import ClientState, ConfigError
 
 
@@ -37,17 +36,11 @@ def itinerary(env, *, init, arrivals, noisy, noise):
   return visits
 
 
-def pack(env, clients):
-  """Snapshots f32[K_g, L] of the clients of one cohort, padded to the longest of all cohorts."""
-  one = lambda c: pool.flatten((c.params, c.model_state), length(env))
-  return jax.vmap(one)(clients)
-
-
 def unpack(env, g, flat):
   """The clients of cohort g that snapshots f32[K_g, L] are of, with fresh optimisers."""
 
   def one(flat):
-    params, model_state = pool.unflatten(flat, env.snapshots()[g])
+    params, model_state = snapshots.unflatten(flat, env.snapshots()[g])
     return ClientState(params, model_state, env.cohorts[g].tx.init(params))
 
   return jax.vmap(one)(flat)
