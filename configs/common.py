@@ -16,13 +16,15 @@ def base():
   c.public_batch = 32  # public examples per client and step
 
   # Data
-  c.source = ""  # digits, tfds:NAME, idx:DIR, cifar:DIR, folder:DIR, npz:FILE, or your.module
-  c.source_info = dict(train=0, test=0, image=(0, 0, 0), classes=0, resize=False)
+  # digits, tfds:NAME, idx:DIR, cifar:DIR, folder:DIR, npz:FILE, records:DIR, or your.module
+  c.source = ""
+  info = dict(train=0, test=0, image=(0, 0, 0), classes=0, resize=False, decoder="pillow")
+  c.source_info = dict(info)
   c.source_resident_bytes = 8 * 2**30  # larger sets are read as they are needed
   c.limit = 0  # > 0: use only so many training images, drawn by a fixed seed
   c.holdout = 0  # > 0: so many training images are the test set
   c.public_source = ""  # '': the public set is a share of `source`
-  c.public_source_info = dict(train=0, test=0, image=(0, 0, 0), classes=0, resize=False)
+  c.public_source_info = dict(info)
   c.public_share = 0.1  # gamma_pub
   c.public_reuse = False  # whether public examples are private examples too
   c.public_labels = False  # whether a method may use the labels of public examples
@@ -62,7 +64,8 @@ def base():
   c.evals = dict(accuracy=dict(every=500, batch=256))  # every=0: after every round
 
   # Hardware: changes no result beyond rounding
-  c.mesh = dict(map="auto", steps_per_dispatch=0, device_tflops=100.0)
+  c.input = dict(workers=0, ahead=2)  # processes that read what is not resident; 0: threads
+  c.mesh = dict(map="auto", conv="auto", steps_per_dispatch=0, device_tflops=100.0)
   return c
 
 
@@ -102,12 +105,13 @@ def mhd(aux_heads, nu_emb, pool_size, refresh_every):
     aux_heads=aux_heads,
     nu_emb=nu_emb,
     nu_aux=3.0,
-    exchange="pool",  # or fresh
+    exchange="pool",  # or fresh, published
     teachers=1,
     pool_size=pool_size,
     refresh_every=refresh_every,
     publish=0,  # snapshots a client to keep under pool/
-    top_k=0,  # in the fresh exchange: class probabilities sent, 0: all
+    top_k=0,  # where predictions are sent: so many class probabilities, 0: all
+    one_pass="auto",  # in the fresh exchange; or always, never
     target="confident",  # or random, or all (no gate)
     include_self=True,
     confidence="max",  # or entropy, margin

@@ -12,10 +12,10 @@ import pkgutil
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import AxisType, NamedSharding
+from jax.sharding import NamedSharding
 
-from kdjax import optim, schedule, start
-from kdjax.core import graph, mapping
+from kdjax import layout, optim, schedule, start
+from kdjax.core import graph
 from kdjax.core.clients import STATE, Env, run
 from kdjax.data import augment, dataset
 from kdjax.data.streams import Streams
@@ -91,7 +91,7 @@ def build(config, *, data=None, devices=None, identity=None):
   Args:
     config: the resolved config, a ConfigDict or nested dict.
     data: dataset.Data; None: what the config names.
-    devices: jax devices to use; None: all.
+    devices: jax devices to use; None: all, but of a CPU's host devices as many as pay.
     identity: the K names under which clients draw; None: their numbers.
 
   Raises:
@@ -115,14 +115,22 @@ def build(config, *, data=None, devices=None, identity=None):
   cohorts = _cohorts(config, stack, source.classes, heads, tx, len(seeds))
   dtype = "float64" if config["model"].get("dtype") == "float64" else "float32"
   templates = tuple(_template(c, image, dtype) for c in cohorts)
+  forward = functools.partial(_forward, image=image, batch=config["batch"], dtype=dtype)
+  works, widths = zip(*map(forward, cohorts, templates), strict=True)
+  sizes = [len(c.ids) for c in cohorts]
+  convolve = any(x.ndim == 4 for t in templates for x in jax.tree.leaves(t.params))
+  form = layout.form(
+    config["mesh"], work=max(works), convolves=convolve, clients=sum(sizes), devices=devices
+  )
+  cohorts = tuple(_lowered(c, form.conv) for c in cohorts)
   env = Env(
     cohorts=cohorts,
     K=K,
     holders=holders,
     seeds=seeds,
     identity=names,
-    mesh=make_mesh(config, [len(c.ids) for c in cohorts], devices),
-    how=_local_map(config["mesh"]["map"], templates),
+    mesh=layout.mesh(config, sizes, layout.devices(sizes, form) if devices is None else devices),
+    how=form.how,
     graph=call(graph.make, holders, key="graph", arguments=config["graph"]),
     private_sizes=np.array([len(x) for x in shards.private]),
     label_counts=np.asarray(shards.label_counts),
@@ -137,7 +145,7 @@ def build(config, *, data=None, devices=None, identity=None):
     lr=lr,
     dtype=dtype,
     templates=templates,
-    widths=tuple(_width(c, t, image, dtype) for c, t in zip(cohorts, templates, strict=True)),
+    widths=widths,
   )
   public_labels = public.labels if config["public_labels"] else np.full_like(public.labels, -1)
   members = tuple(tuple(k for k in c.ids if k < K) for c in cohorts)
@@ -155,7 +163,8 @@ def build(config, *, data=None, devices=None, identity=None):
     visits=schedule.visits(
       algorithm, streams.epoch_steps, steps=config["steps"], rounds=config["rounds"]
     ),
-    steps_per_dispatch=config["mesh"]["steps_per_dispatch"] or (1 if _convolves(templates) else 20),
+    steps_per_dispatch=config["mesh"]["steps_per_dispatch"]
+    or layout.steps_per_dispatch(form, convolves=convolve),
   )
   return dataclasses.replace(experiment, evaluators=_evaluators(experiment))
 
@@ -242,29 +251,6 @@ def check(config):
       raise ConfigError("compare", name, right)
 
 
-def make_mesh(config, sizes, devices):
-  """The mesh (`client`, `data`): as many devices to clients as divide every cohort.
-
-  Args:
-    config: nested dict.
-    sizes: clients of each cohort, all replicas.
-    devices: jax devices; None: all.
-
-  Raises:
-    ConfigError: for a batch that the `data` axis does not divide.
-  """
-  devices = jax.devices() if devices is None else devices
-  client = math.gcd(*sizes, len(devices))
-  data = len(devices) // client
-  for key in ("batch", "public_batch"):
-    if config[key] % data:
-      right = f"must be a multiple of {data}: {len(devices)} devices, {client} of them for clients"
-      raise ConfigError(key, config[key], right)
-  return jax.make_mesh(
-    (client, data), ("client", "data"), axis_types=(AxisType.Auto,) * 2, devices=devices
-  )
-
-
 def replica_seeds(config):
   """The seeds of the R replicas."""
   return tuple(config["seed"] + r for r in range(config["replicas"]))
@@ -305,22 +291,19 @@ def _template(cohort, image, dtype):
   return jax.eval_shape(one)
 
 
-def _width(cohort, template, image, dtype):
-  images = jax.ShapeDtypeStruct((1, *image), dtype)
-  return jax.eval_shape(functools.partial(run, cohort.model), template, images).embedding.shape[-1]
+def _forward(cohort, template, *, image, batch, dtype):
+  """(multiply-adds of one client's forward pass on a batch, F)."""
+  images = jax.ShapeDtypeStruct((batch, *image), dtype)
+  trace = jax.make_jaxpr(functools.partial(run, cohort.model), return_shape=True)
+  jaxpr, out = trace(template, images)
+  return layout.work(jaxpr.jaxpr), out.embedding.shape[-1]
 
 
-def _convolves(templates):
-  return any(x.ndim == 4 for t in templates for x in jax.tree.leaves(t.params))
-
-
-def _local_map(how, templates):
-  """'auto' is `vmap` for networks without convolutions, `scan` for those with (architecture.md)."""
-  if how == "auto":
-    return "scan" if _convolves(templates) else "vmap"
-  if how not in mapping.MAPS:
-    raise ConfigError("mesh.map", how, "must be auto, " + ", ".join(mapping.MAPS))
-  return how
+def _lowered(cohort, conv):
+  """The cohort, its convolutions lowered so; a user's own model may not offer the choice."""
+  if "conv" not in {field.name for field in dataclasses.fields(cohort.model)}:
+    return cohort
+  return dataclasses.replace(cohort, model=cohort.model.clone(conv=conv))
 
 
 def _evaluators(experiment):

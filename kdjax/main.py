@@ -23,7 +23,9 @@ _CONFIG = config_flags.DEFINE_config_file(
 )
 flags.DEFINE_string("workdir", None, "The run's folder; an existing run is resumed.")
 flags.DEFINE_bool("plan", False, "Print what the run would cost, and stop; needs no data.")
-flags.DEFINE_integer("devices", 0, "Host devices to make of the CPU; with --plan, those described.")
+flags.DEFINE_integer(
+  "devices", 0, "CPU devices to make, 0: as many as pay; with --plan, those described."
+)
 flags.DEFINE_bool("distributed", False, "One of several processes; Slurm, Open MPI, TPU or k8s.")
 flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0, where nothing detects it.")
 flags.DEFINE_integer("processes", None, "How many there are, where nothing detects it.")
@@ -42,15 +44,26 @@ def main(argv):
     raise ConfigError("--config", None, "name an experiment, such as configs/mhd_digits.py")
   if FLAGS.workdir is None and not FLAGS.plan:
     raise ConfigError("--workdir", None, "name the run's folder, or use --plan")
-  configure_jax(FLAGS.devices, x64=FLAGS.config.model.get("dtype") == "float64")
-  if FLAGS.distributed or FLAGS.coordinator:
+  several = FLAGS.distributed or FLAGS.coordinator
+  configure_jax(
+    FLAGS.devices or (1 if several else cores()), x64=FLAGS.config.model.get("dtype") == "float64"
+  )
+  if several:
     join()
+  import jax
+
+  devices = jax.devices() if FLAGS.devices else None  # None: as many as pay
   if FLAGS.plan:
     from kdjax import plan
 
-    print(plan.describe(FLAGS.config))
+    print(plan.describe(FLAGS.config, devices=devices))
     return 0
-  return train(FLAGS.config, Path(FLAGS.workdir))
+  return train(FLAGS.config, Path(FLAGS.workdir), devices=devices)
+
+
+def cores():
+  """CPU cores that this process may use."""
+  return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
 def configure_jax(devices, *, x64):
@@ -60,8 +73,7 @@ def configure_jax(devices, *, x64):
   logging.set_verbosity(logging.WARNING)  # Orbax reports every step of every save as information
 
   jax.config.update("jax_enable_x64", x64)
-  if devices:
-    jax.config.update("jax_num_cpu_devices", devices)
+  jax.config.update("jax_num_cpu_devices", devices)
   cache = os.environ.get("JAX_COMPILATION_CACHE_DIR") or Path.home() / ".cache" / "kdjax" / "jit"
   jax.config.update("jax_compilation_cache_dir", str(cache))
   jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
@@ -85,16 +97,19 @@ def join():
     raise ConfigError("--distributed", True, right) from None
 
 
-def train(config, workdir):
-  """Trains the config's method, then those that it is compared with; prints what came out."""
+def train(config, workdir, *, devices):
+  """Trains the config's method, then those that it is compared with; prints what came out.
+
+  `devices` None: as many as pay.
+  """
   from kdjax import experiment, folder, loop, report, table
   from kdjax.core import hosts
 
   stop = stop_on_signals()
-  first = experiment.build(config)
+  first = experiment.build(config, devices=devices)
   experiments = {"": first}
   for name in config.compare:
-    experiments[name] = experiment.build(rival(config, name), data=first.data)
+    experiments[name] = experiment.build(rival(config, name), data=first.data, devices=devices)
   for name, one in experiments.items():  # whatever is wrong with any of them is said before work
     folder.check(workdir / name, one.config)
   for name, one in experiments.items():

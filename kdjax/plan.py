@@ -12,22 +12,27 @@ from kdjax import experiment, program, schedule
 from kdjax.core.messages import nbytes
 from kdjax.data import dataset
 
-UNROLL = {"map": "unroll", "steps_per_dispatch": 1}  # its FLOPs can be counted: it has no loop
+UNROLL = {
+  "map": "unroll",
+  "conv": "direct",
+  "steps_per_dispatch": 1,
+}  # its FLOPs can be counted: it has no loop
 
 
-def describe(config):
+def describe(config, *, devices=None):
   """The plan as text.
 
   Args:
     config: ConfigDict.
+    devices: see `experiment.build`.
 
   Raises:
     ConfigError: for whatever in the config cannot work.
   """
   config = experiment.plain(config)
   experiment.check(config)
-  planned = experiment.build(config, data=described(config))
-  return render(planned, costs(planned), counted_flops(config))
+  planned = experiment.build(config, data=described(config), devices=devices)
+  return render(planned, costs(planned), counted_flops(config, devices=devices))
 
 
 def described(config):
@@ -35,10 +40,10 @@ def described(config):
   return dataset.describe(config, experiment.replica_seeds(config))
 
 
-def counted_flops(config):
+def counted_flops(config, *, devices=None):
   """{phase: FLOPs of one call on all devices}, two a multiply-add, as XLA counts them."""
   mesh = {**config["mesh"], **UNROLL}
-  unrolled = experiment.build({**config, "mesh": mesh}, data=described(config))
+  unrolled = experiment.build({**config, "mesh": mesh}, data=described(config), devices=devices)
   devices = unrolled.env.mesh.size
   return {
     visit.phase.name: devices * lower(unrolled, visit).cost_analysis().get("flops", 0.0)

@@ -15,6 +15,8 @@ LAYERS = [
     "algorithms",
     "evals",
     "checkpoint",
+    "clock",
+    "pending",
     "writer",
     "table",
     "plots",
@@ -22,12 +24,14 @@ LAYERS = [
     "method_plots",
     "report",
     "seeds",
+    "layout",
+    "tally",
     "folder",
     "start",
   },
   {"experiment", "program"},
   {"loop", "plan", "use"},
-  {"main"},
+  {"main", "bench"},
 ]
 FILES = sorted((ROOT / "kdjax").rglob("*.py"))
 

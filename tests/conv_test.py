@@ -10,7 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from kdjax.core.mapping import MAPS, each
 from kdjax.models import layers
+from kdjax.models.conv import LOWERINGS
 from kdjax.types import ConfigError
 
 rng = np.random.default_rng(0)
@@ -27,6 +29,12 @@ def conv_case(k, size, clients=()):
   return tuple(rng.normal(size=s) for s in shape)
 
 
+def pulled(conv, x, kernel, *shape):
+  """What a convolution gives, and the gradients of both arguments for some gradient of it."""
+  y, vjp = jax.vjp(lambda x, w: conv(x, w, *shape), x, kernel)
+  return y, vjp(jnp.sin(jnp.arange(y.size, dtype=y.dtype)).reshape(y.shape))
+
+
 @pytest.mark.parametrize("k", [1, 3, 5, 7])
 def test_conv_and_its_gradients_equal_autodiff(k):
   sizes = ((8, 9), (14, 15))
@@ -34,26 +42,41 @@ def test_conv_and_its_gradients_equal_autodiff(k):
 
   @functools.partial(jax.jit, static_argnums=0)
   def run(conv, data):
-    def one(x, kernel, stride, pad):
-      y, vjp = jax.vjp(lambda x, w: conv(x, w, stride, pad), x, kernel)
-      return y, vjp(jnp.sin(jnp.arange(y.size, dtype=y.dtype)).reshape(y.shape))
-
-    return [one(*d, s, p) for d, (_, s, p) in zip(data, cases, strict=True)]
+    return [pulled(conv, *d, s, p) for d, (_, s, p) in zip(data, cases, strict=True)]
 
   with jax.enable_x64(True):
     data = [conv_case(k, size) for size, _, _ in cases]
-    chex.assert_trees_all_close(run(layers.conv, data), run(plain_conv, data), rtol=1e-12)
+    right = run(plain_conv, data)
+    for lowering in ("direct", "matmul"):
+      conv = functools.partial(layers.conv, lowering=lowering)
+      chex.assert_trees_all_close(run(conv, data), right, rtol=1e-12, atol=1e-12)
 
 
-def test_conv_over_clients_equals_separate_calls():
+@pytest.mark.parametrize("lowering", LOWERINGS)
+@pytest.mark.parametrize("how", MAPS)
+def test_conv_over_clients_equals_separate_calls(how, lowering):
   with jax.enable_x64(True):
     x, kernel = conv_case(3, (8, 9), clients=(3,))
-    grads = jax.grad(lambda x, w: jnp.sin(layers.conv(x, w, 2, 1)).sum(), (0, 1))
-    plain = jax.grad(lambda x, w: jnp.sin(plain_conv(x, w, 2, 1)).sum(), (0, 1))
-    right = jax.tree.map(lambda *g: np.stack(g), *map(jax.jit(plain), x, kernel))
-    chex.assert_trees_all_close(jax.jit(jax.vmap(grads))(x, kernel), right, rtol=1e-12)
-    loop = jax.jit(lambda *a: jax.lax.map(lambda one: grads(*one), a))
-    chex.assert_trees_all_close(loop(x, kernel), right, rtol=1e-12)
+    right = [pulled(plain_conv, *one, 2, 1) for one in zip(x, kernel, strict=True)]
+    right = jax.tree.map(lambda *leaves: np.stack(leaves), *right)
+    conv = functools.partial(layers.conv, lowering=lowering)
+    one = lambda x, w: pulled(conv, x, w, 2, 1)
+    together = jax.jit(lambda *args: each(how, one, *args))(x, kernel)
+    chex.assert_trees_all_close(together, right, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+  "lowering, grouped, convolutions",
+  [("direct", True, 3), ("split", False, 9), ("matmul", False, 0)],
+)
+def test_how_a_batched_convolution_is_written(lowering, grouped, convolutions):
+  """Of three clients: forward and two gradients."""
+  conv = functools.partial(layers.conv, lowering=lowering)
+  one = lambda x, w: pulled(conv, x, w, 1, 1)
+  arguments = conv_case(3, (8, 9), clients=(3,))
+  text = jax.jit(jax.vmap(one)).lower(*arguments).as_text()
+  assert text.count("stablehlo.convolution") == convolutions
+  assert ("feature_group_count = 3" in text) == grouped
 
 
 def test_gradients_inside_a_loop_are_canonical_convolutions():
@@ -67,26 +90,27 @@ def test_gradients_inside_a_loop_are_canonical_convolutions():
     text = loop.lower(pairs).compile().as_text()
     return re.findall(r"dim_labels=([\w>-]+)", text)
 
-  assert set(labels(layers.conv)) == {"b01f_01io->b01f"}
-  assert len(labels(layers.conv)) == len(labels(plain_conv)) == 6
+  conv = functools.partial(layers.conv, lowering="direct")
+  assert set(labels(conv)) == {"b01f_01io->b01f"}
+  assert len(labels(conv)) == len(labels(plain_conv)) == 6
   assert len(set(labels(plain_conv))) > 1, "XLA no longer needs the hand-written gradients"
 
 
 def test_same_padding_is_symmetric_at_stride_two():
-  conv = layers.Conv(1, 3, 2, "same", use_bias=True, dtype="float32")
+  conv = layers.Conv(1, 3, 2, "same", use_bias=True, dtype="float32", lowering="direct")
   params = {"kernel": np.ones((3, 3, 1, 1)), "bias": np.ones(1)}
   y = conv.apply({"params": params}, np.ones((1, 4, 4, 1)))
   np.testing.assert_array_equal(y[0, ..., 0], [[5, 7], [7, 10]])  # 4, 6, 6, 9 pixels and the bias
 
 
 def test_conv_initial_values_are_he_normal():
-  conv = layers.Conv(64, 3, 1, "same", use_bias=False, dtype="bfloat16")
+  conv = layers.Conv(64, 3, 1, "same", use_bias=False, dtype="bfloat16", lowering="direct")
   params = conv.init(jax.random.key(0), np.ones((1, 4, 4, 32)))["params"]
   assert list(params) == ["kernel"] and params["kernel"].dtype == jnp.float32
   np.testing.assert_allclose(params["kernel"].std(), np.sqrt(2 / (9 * 64)), rtol=0.02)
 
 
 def test_an_image_smaller_than_the_kernel_is_refused():
-  conv = layers.Conv(1, 3, 2, "valid", use_bias=False, dtype="float32")
+  conv = layers.Conv(1, 3, 2, "valid", use_bias=False, dtype="float32", lowering="direct")
   with pytest.raises(ConfigError, match="3x3 does not fit"):
     jax.eval_shape(conv.init, jax.random.key(0), np.ones((1, 2, 8, 1)))

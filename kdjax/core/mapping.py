@@ -25,5 +25,6 @@ def each(how, fn, *args):
   if how == "unroll":
     n = jax.tree.leaves(args)[0].shape[0]
     outs = [fn(*jax.tree.map(lambda x, k=k: x[k], args)) for k in range(n)]
-    return jax.tree.map(lambda *xs: jnp.stack(xs), *outs)
+    stacked = map(jnp.stack, zip(*map(jax.tree.leaves, outs), strict=True))
+    return jax.tree.unflatten(jax.tree.structure(outs[0]), stacked)  # all have one structure
   raise ValueError(f"unknown map {how!r}: one of {MAPS}")

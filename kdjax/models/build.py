@@ -9,7 +9,7 @@ import kdjax.models
 from kdjax.models.layers import DTYPES, NORMS
 from kdjax.types import ConfigError
 
-SHARED = ("build", "heads", "layers")  # files of this folder that hold no model
+SHARED = ("build", "conv", "heads", "layers")  # files of this folder that hold no model
 LEAST = {"classes": 2, "heads": 1, "project": 0}
 
 

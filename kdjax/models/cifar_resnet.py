@@ -23,13 +23,14 @@ class Model(nn.Module):
   project: int
   depth: int
   axes: tuple = ("data",)
+  conv: str = "direct"
 
   choices = {"depth": (8, 14, 20, 32, 44, 56, 110)}
 
   @nn.compact
   def __call__(self, images, train, mask=None):
     """images f32[B, h, w, c], mask f32[B] or None -> ModelOut."""
-    common = dict(norm=self.norm, dtype=self.dtype, axes=self.axes)
+    common = dict(norm=self.norm, dtype=self.dtype, axes=self.axes, conv=self.conv)
     x = nn.relu(ConvNorm(16, 3, 1, "same", **common, name="stem")(images, train, mask))
     block = functools.partial(Block, bottleneck=False, shortcut="pad", **common)
     features = stages(x, train, mask, block, ((self.depth - 2) // 6,) * 3, (16, 32, 64))

@@ -17,7 +17,8 @@ def classify(model, x, train, mask):
   """
   features = {}
   for i, width in enumerate(model.widths, 1):
-    layer = ConvNorm(width, 3, 1 if i == 1 else 2, "same", model.norm, model.dtype, model.axes)
+    stride = 1 if i == 1 else 2
+    layer = ConvNorm(width, 3, stride, "same", model.norm, model.dtype, model.axes, model.conv)
     x = features[f"layer{i}"] = nn.relu(layer(x, train, mask))
   x = x.mean((1, 2), dtype=wide_dtype(model.dtype))
   heads = Heads(model.classes, model.heads, model.dtype, model.project, name="heads")
@@ -37,6 +38,7 @@ class Model(nn.Module):
   project: int
   widths: tuple[int, ...]
   axes: tuple = ("data",)
+  conv: str = "direct"
 
   @nn.compact
   def __call__(self, images, train, mask=None):

@@ -41,6 +41,7 @@ class Model(nn.Module):
   filters: tuple[int, ...]
   dropout: float
   axes: tuple = ("data",)
+  conv: str = "direct"
 
   @nn.compact
   def __call__(self, images, train, mask=None):
@@ -51,7 +52,7 @@ class Model(nn.Module):
 
     def layer(x, i, kernel, stride, padding):
       shape = (self.filters[i], kernel, stride, padding)
-      x = ConvNorm(*shape, self.norm, self.dtype, self.axes)(x, train, mask)
+      x = ConvNorm(*shape, self.norm, self.dtype, self.axes, self.conv)(x, train, mask)
       return Dropout(self.dropout)(nn.relu(x), train)
 
     x = avg_pool(layer(images, 0, 3, 1, "same"), 2, 1, "same")

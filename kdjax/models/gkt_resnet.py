@@ -22,7 +22,7 @@ WIDTH = 16  # of the extractor, and of the first stage's 3x3 convolutions
 
 def common(model):
   """The arguments that every layer of a network takes from it."""
-  return dict(norm=model.norm, dtype=model.dtype, axes=model.axes)
+  return dict(norm=model.norm, dtype=model.dtype, axes=model.axes, conv=model.conv)
 
 
 def extract(model, images, train, mask):
@@ -71,6 +71,7 @@ class Edge(nn.Module):
   project: int
   depth: int
   axes: tuple = ("data",)
+  conv: str = "direct"
 
   choices = {"depth": (4, 6, 8)}
 
@@ -96,6 +97,7 @@ class Server(nn.Module):
   project: int
   depth: int
   axes: tuple = ("data",)
+  conv: str = "direct"
 
   choices = {"depth": (55, 109)}
 
@@ -118,6 +120,7 @@ class Model(nn.Module):
   project: int
   depth: int
   axes: tuple = ("data",)
+  conv: str = "direct"
 
   choices = {"depth": (56, 110)}
 

@@ -1,8 +1,9 @@
 """The layers of networks, where Flax's own would go wrong inside a mapped, sharded step.
 
-A convolution keeps its speed inside loops, BatchNorm counts masked examples of a split batch right,
-dropout does not depend on how the batch is split, and max-pooling has a deterministic gradient.
-Images are NHWC, kernels HWIO. `dtype` names the compute dtype; parameters and statistics are wide.
+Convolutions keep their speed in loops and for many clients at once (`conv.py`), BatchNorm counts
+masked examples of a split batch right, dropout does not depend on how the batch is split, and
+max-pooling has a deterministic gradient. Images are NHWC, kernels HWIO. `dtype` names the compute
+dtype; parameters and statistics are wide.
 """
 
 import functools
@@ -13,6 +14,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from kdjax.core.random import example_keys
+from kdjax.models.conv import conv
 from kdjax.types import ConfigError
 
 NORMS = ("batch", "group", "layer", "none")
@@ -28,63 +30,12 @@ def wide_dtype(dtype):
   return jnp.dtype("float64" if dtype == "float64" else "float32")
 
 
-def _convolve(x, kernel, stride, padding, x_dilation=1, kernel_dilation=1):
-  return jax.lax.conv_general_dilated(
-    x,
-    kernel,
-    (stride, stride),
-    padding,
-    lhs_dilation=(x_dilation, x_dilation),
-    rhs_dilation=(kernel_dilation, kernel_dilation),
-    dimension_numbers=("NHWC", "HWIO", "NHWC"),
-  )
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def conv(x, kernel, stride, pad):
-  """A convolution whose two gradients are written as plain NHWC/HWIO convolutions.
-
-  The gradients that autodiff writes have other dimension orders; XLA:CPU brings those into the fast
-  form in straight-line code only: inside a loop they are some 15 times slower. Reverse mode only.
-
-  Args:
-    x: [B, h, w, c].
-    kernel: [k, k, c, features], of x's dtype.
-    stride: int, in pixels.
-    pad: int, pixels of zeros on each side.
-
-  Returns:
-    [B, (h + 2 pad - k) // stride + 1, the same of w, features].
-  """
-  return _convolve(x, kernel, stride, ((pad, pad), (pad, pad)))
-
-
-def _conv_forward(x, kernel, stride, pad):
-  return conv(x, kernel, stride, pad), (x, kernel)
-
-
-def _conv_backward(stride, pad, residuals, grad):
-  x, kernel = residuals
-  x_padding, kernel_padding = [], []
-  for k, n, out in zip(kernel.shape[:2], x.shape[1:3], grad.shape[1:3], strict=True):
-    reach = (out - 1) * stride + 1  # the gradient's size once spread out by the stride
-    x_padding.append((k - 1 - pad, n + pad - reach))
-    kernel_padding.append((pad, reach + k - 1 - n - pad))  # negative where pixels were never read
-  flipped = kernel[::-1, ::-1].transpose(0, 1, 3, 2)
-  x_grad = _convolve(grad, flipped, 1, x_padding, x_dilation=stride)
-  swapped = x.transpose(3, 1, 2, 0), grad.transpose(1, 2, 0, 3)  # the batch becomes the channels
-  kernel_grad = _convolve(*swapped, 1, kernel_padding, kernel_dilation=stride)
-  return x_grad, kernel_grad.transpose(1, 2, 0, 3)
-
-
-conv.defvjp(_conv_forward, _conv_backward)
-
-
 class Conv(nn.Module):
   """A convolution with a square kernel, initialised He-normal (fan out).
 
   `padding` is 'same' (kernel // 2 zeros on each side, whatever the stride, as in the networks of He
-  et al.) or 'valid' (none). Raises ConfigError where the image is smaller than the kernel.
+  et al.) or 'valid' (none); `lowering` is one of `conv.LOWERINGS`. Raises ConfigError where the
+  image is smaller than the kernel.
   """
 
   features: int
@@ -93,6 +44,7 @@ class Conv(nn.Module):
   padding: str
   use_bias: bool
   dtype: str
+  lowering: str
 
   @nn.compact
   def __call__(self, x):
@@ -104,7 +56,7 @@ class Conv(nn.Module):
       raise ConfigError("image", x.shape[1:3], right)
     shape = (self.kernel, self.kernel, x.shape[-1], self.features)
     kernel = self.param("kernel", he_normal, shape, wide)
-    x = conv(x.astype(dtype), kernel.astype(dtype), self.stride, pad)
+    x = conv(x.astype(dtype), kernel.astype(dtype), self.stride, pad, self.lowering)
     if self.use_bias:
       x = x + self.param("bias", nn.initializers.zeros, (self.features,), wide).astype(dtype)
     return x
@@ -199,12 +151,13 @@ class ConvNorm(nn.Module):
   norm: str
   dtype: str
   axes: tuple
+  conv: str
 
   @nn.compact
   def __call__(self, x, train, mask):
     """[B, h, w, c] -> [B, h', w', features] of the compute dtype."""
     shape = (self.features, self.kernel, self.stride, self.padding)
-    x = Conv(*shape, use_bias=self.norm == "none", dtype=self.dtype)(x)
+    x = Conv(*shape, use_bias=self.norm == "none", dtype=self.dtype, lowering=self.conv)(x)
     return norm(self.norm, self.dtype, self.axes)(x, train, mask)
 
 

@@ -32,12 +32,13 @@ class Block(nn.Module):
   norm: str
   dtype: str
   axes: tuple
+  conv: str
 
   @nn.compact
   def __call__(self, x, train, mask):
     """x [B, h, w, c] -> [B, ceil(h / stride), ceil(w / stride), width or 4 width]."""
-    common = dict(padding="same", norm=self.norm, dtype=self.dtype, axes=self.axes)
-    layer = functools.partial(ConvNorm, **common)
+    common = dict(norm=self.norm, dtype=self.dtype, axes=self.axes, conv=self.conv)
+    layer = functools.partial(ConvNorm, padding="same", **common)
     if self.bottleneck:
       layers = [(self.width, 1, 1), (self.width, 3, self.stride), (4 * self.width, 1, 1)]
     else:
@@ -90,6 +91,7 @@ class Model(nn.Module):
   stem: str
   remat: bool
   axes: tuple = ("data",)
+  conv: str = "direct"
   hidden: int = 0
 
   choices = {"depth": (18, 34, 50), "stem": ("imagenet", "small")}
@@ -97,7 +99,7 @@ class Model(nn.Module):
   @nn.compact
   def __call__(self, images, train, mask=None):
     """images f32[B, h, w, c], mask f32[B] or None -> ModelOut."""
-    common = dict(norm=self.norm, dtype=self.dtype, axes=self.axes)
+    common = dict(norm=self.norm, dtype=self.dtype, axes=self.axes, conv=self.conv)
     if self.stem == "imagenet":
       x = nn.relu(ConvNorm(64, 7, 2, "same", **common, name="stem")(images, train, mask))
       x = max_pool_3x3_s2(x)

@@ -24,11 +24,12 @@ class Model(nn.Module):
   width: int
   widths: tuple[int, ...]
   axes: tuple = ("data",)
+  conv: str = "direct"
 
   @nn.compact
   def __call__(self, images, train, mask=None):
     """images f32[B, h, w, c], mask f32[B] or None -> ModelOut."""
-    common = (self.norm, self.dtype, self.axes)
+    common = (self.norm, self.dtype, self.axes, self.conv)
     layer = ConvNorm(self.width, 3, 1, "same", *common, name="extractor")
     x = nn.relu(layer(images, train, mask))
     out = cnn.classify(self, x, train, mask)

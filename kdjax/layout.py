@@ -1,0 +1,169 @@
+"""How a run is laid out on the hardware: devices, mesh, local map, convolutions.
+
+None of this changes a result beyond rounding, so it is chosen by what was measured: `measured.csv`
+holds times of one training step of K clients, a row a form, as `python -m kdjax.bench maps` takes
+them. A run takes the form that was fastest where network and K are nearest to its own.
+"""
+
+import csv
+import functools
+import importlib.resources
+import math
+from typing import NamedTuple
+
+import jax
+from jax.sharding import AxisType
+
+from kdjax.core.mapping import MAPS
+from kdjax.models.conv import LOWERINGS
+from kdjax.types import ConfigError
+
+
+class Form(NamedTuple):
+  """How the clients of a run are laid out."""
+
+  how: str  # the local map, one of `mapping.MAPS`
+  conv: str  # one of `conv.LOWERINGS`
+  spread: bool  # whether clients are spread over host devices, one a core
+
+
+class Row(NamedTuple):
+  """One measurement."""
+
+  backend: str  # cpu, gpu, tpu
+  work: float  # multiply-adds of one client's forward pass on its batch
+  convolves: bool  # whether the network has convolutions
+  clients: int
+  form: Form
+  milliseconds: float  # a step of all clients
+
+
+UNMEASURED = {True: Form("scan", "direct", False), False: Form("vmap", "direct", False)}
+
+
+@functools.cache
+def measured():
+  """All rows of `measured.csv`."""
+  text = importlib.resources.files("kdjax").joinpath("measured.csv").read_text()
+  return tuple(
+    Row(
+      row["backend"],
+      float(row["work"]),
+      row["convolves"] == "True",
+      int(row["clients"]),
+      Form(row["map"], row["conv"], row["spread"] == "True"),
+      float(row["milliseconds"]),
+    )
+    for row in csv.DictReader(text.splitlines())
+  )
+
+
+def choose(rows, backend, *, work, convolves, clients, how, conv, spreads):
+  """The fastest measured form for a run.
+
+  Args:
+    rows: of `measured`.
+    backend: 'cpu', 'gpu' or 'tpu'; for one that was never measured, `UNMEASURED`.
+    work, convolves, clients: as in a Row.
+    how, conv: the config's `mesh.map` and `mesh.conv`; 'auto', or what is asked for.
+    spreads: the values of `Form.spread` that the run can have.
+
+  Raises:
+    ConfigError: for a name that does not exist.
+  """
+  for key, value, allowed in (("map", how, MAPS), ("conv", conv, LOWERINGS)):
+    if value not in ("auto", *allowed):
+      raise ConfigError(f"mesh.{key}", value, "must be auto, " + ", ".join(allowed))
+
+  def allowed(form):
+    return how in ("auto", form.how) and conv in ("auto", form.conv) and form.spread in spreads
+
+  usable = [
+    r for r in rows if r.backend == backend and r.convolves == convolves and allowed(r.form)
+  ]
+  if not usable:
+    form = UNMEASURED[convolves]
+    asked = {k: v for k, v in (("how", how), ("conv", conv)) if v != "auto"}
+    return form._replace(**asked, spread=max(spreads))
+
+  def distance(row):
+    return abs(math.log(row.work / max(work, 1))) + abs(math.log(row.clients / clients))
+
+  nearest = min(distance(r) for r in usable)
+  return min((r for r in usable if distance(r) == nearest), key=lambda r: r.milliseconds).form
+
+
+def work(jaxpr):
+  """Multiply-adds of the matrix products and convolutions in a jaxpr; loops are not entered."""
+  total = 0
+  for equation in jaxpr.eqns:
+    out, name = equation.outvars[0].aval, equation.primitive.name
+    if name == "dot_general":
+      (contracted, _), _ = equation.params["dimension_numbers"]
+      total += out.size * math.prod(equation.invars[0].aval.shape[i] for i in contracted)
+    elif name == "conv_general_dilated":
+      kernel = equation.invars[1].aval
+      features = kernel.shape[equation.params["dimension_numbers"].rhs_spec[0]]
+      total += out.size * kernel.size // features
+    for inner in equation.params.values():
+      if hasattr(inner, "jaxpr") and name not in ("scan", "while"):
+        total += work(inner.jaxpr)
+  return total
+
+
+def form(mesh, *, work, convolves, clients, devices):
+  """The Form of a run; `choose` on this backend.
+
+  Args:
+    mesh: the config's.
+    work, convolves, clients: as in a Row; the work of the heaviest client.
+    devices: those that were asked for, or None.
+  """
+  backend = jax.default_backend()
+  if backend != "cpu" or jax.process_count() > 1:
+    spreads = (False,)
+  elif devices is None:
+    spreads = (False, True) if len(jax.devices()) > 1 else (False,)
+  else:
+    spreads = (len(devices) > 1,)
+  asked = dict(how=mesh["map"], conv=mesh["conv"], spreads=spreads)
+  return choose(measured(), backend, work=work, convolves=convolves, clients=clients, **asked)
+
+
+def devices(sizes, form):
+  """The devices of a run that names none: all; of a CPU's host devices, as many as clients use.
+
+  Args:
+    sizes: clients of each cohort, all replicas.
+    form: Form.
+  """
+  if jax.default_backend() != "cpu" or jax.process_count() > 1:
+    return jax.devices()
+  return jax.devices()[: math.gcd(*sizes, len(jax.devices())) if form.spread else 1]
+
+
+def mesh(config, sizes, devices):
+  """The mesh (`client`, `data`): as many devices to clients as divide every cohort.
+
+  Args:
+    config: nested dict.
+    sizes: clients of each cohort, all replicas.
+    devices: jax devices.
+
+  Raises:
+    ConfigError: for a batch that the `data` axis does not divide.
+  """
+  client = math.gcd(*sizes, len(devices))
+  data = len(devices) // client
+  for key in ("batch", "public_batch"):
+    if config[key] % data:
+      right = f"must be a multiple of {data}: {len(devices)} devices, {client} of them for clients"
+      raise ConfigError(key, config[key], right)
+  return jax.make_mesh(
+    (client, data), ("client", "data"), axis_types=(AxisType.Auto,) * 2, devices=devices
+  )
+
+
+def steps_per_dispatch(form, *, convolves):
+  """Steps that one dispatch holds: many where steps are short, but no convolution in a loop."""
+  return 20 if form.conv == "matmul" or not convolves else 1

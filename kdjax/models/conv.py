@@ -1,0 +1,102 @@
+"""Convolutions of many clients' own kernels, and how they reach the hardware.
+
+`jax.vmap` turns K convolutions with K kernels into one grouped convolution, which few libraries do
+well, and a convolution's gradients inside a loop are slow on XLA:CPU. So there are three lowerings
+of one function; which is fastest depends on backend, network and K (`choice.py`).
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+
+LOWERINGS = ("direct", "split", "matmul")
+
+
+def conv(x, kernel, stride, pad, lowering):
+  """A convolution, NHWC and HWIO.
+
+  Args:
+    x: [B, h, w, c].
+    kernel: [k, k, c, features], of x's dtype.
+    stride: int, in pixels.
+    pad: int, pixels of zeros on each side.
+    lowering: 'direct', one convolution (under `vmap` a grouped one); 'split', under `vmap` still
+      one convolution a client; 'matmul', a sum of k * k matrix products (under `vmap` batched).
+
+  Returns:
+    [B, (h + 2 pad - k) // stride + 1, the same of w, features].
+  """
+  if lowering == "matmul":
+    return _matmul(x, kernel, stride, pad)
+  return _conv(x, kernel, stride, pad, lowering == "split")
+
+
+def _matmul(x, kernel, stride, pad):
+  """The sum over the kernel's pixels of (what each of them sees) times (its weights)."""
+  k = kernel.shape[0]
+  height, width = ((n + 2 * pad - k) // stride + 1 for n in x.shape[1:3])
+  x = jnp.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
+
+  def seen(i, j):
+    rows = slice(i, i + (height - 1) * stride + 1, stride)
+    return x[:, rows, j : j + (width - 1) * stride + 1 : stride]
+
+  return sum(seen(i, j) @ kernel[i, j] for i in range(k) for j in range(k))
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
+def _conv(x, kernel, stride, pad, split):
+  """A convolution whose two gradients are written as plain NHWC/HWIO convolutions.
+
+  The gradients that autodiff writes have other dimension orders; XLA:CPU brings those into the fast
+  form in straight-line code only: inside a loop they are some 15 times slower. Reverse mode only.
+  """
+  return _convolve(split, stride, (pad, pad), 1, 1, x, kernel)
+
+
+def _forward(x, kernel, stride, pad, split):
+  return _conv(x, kernel, stride, pad, split), (x, kernel)
+
+
+def _backward(stride, pad, split, residuals, grad):
+  x, kernel = residuals
+  x_padding, kernel_padding = [], []
+  for k, n, out in zip(kernel.shape[:2], x.shape[1:3], grad.shape[1:3], strict=True):
+    reach = (out - 1) * stride + 1  # the gradient's size once spread out by the stride
+    x_padding.append((k - 1 - pad, n + pad - reach))
+    kernel_padding.append((pad, reach + k - 1 - n - pad))  # negative where pixels were never read
+  flipped = kernel[::-1, ::-1].transpose(0, 1, 3, 2)
+  x_grad = _convolve(split, 1, x_padding, stride, 1, grad, flipped)
+  swapped = x.transpose(3, 1, 2, 0), grad.transpose(1, 2, 0, 3)  # the batch becomes the channels
+  kernel_grad = _convolve(split, 1, kernel_padding, 1, stride, *swapped)
+  return x_grad, kernel_grad.transpose(1, 2, 0, 3)
+
+
+_conv.defvjp(_forward, _backward)
+
+
+def _convolve(split, stride, padding, x_dilation, kernel_dilation, x, kernel):
+  """One convolution; with `split`, `vmap` makes as many of it as there are clients."""
+  plain = functools.partial(
+    jax.lax.conv_general_dilated,
+    window_strides=(stride, stride),
+    padding=padding if isinstance(padding, list) else [padding, padding],
+    lhs_dilation=(x_dilation, x_dilation),
+    rhs_dilation=(kernel_dilation, kernel_dilation),
+    dimension_numbers=("NHWC", "HWIO", "NHWC"),
+  )
+  return _one_by_one(plain)(x, kernel) if split else plain(x, kernel)
+
+
+def _one_by_one(fn):
+  """`fn`, which `vmap` calls once for each element instead of once for all."""
+  single = jax.custom_batching.custom_vmap(fn)
+
+  @single.def_vmap
+  def rule(size, batched, *args):
+    pick = lambda x, is_batched, k: x[k] if is_batched else x
+    outs = [single(*(pick(*a, k) for a in zip(args, batched, strict=True))) for k in range(size)]
+    return jnp.stack(outs), True
+
+  return single

@@ -1,0 +1,94 @@
+"""How a run is laid out on the hardware."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from kdjax import layout
+from kdjax.layout import Form, Row
+from kdjax.models.layers import conv
+from kdjax.types import ConfigError
+
+LOOP, SPREAD, GROUPED = (
+  Form("scan", "direct", False),
+  Form("scan", "direct", True),
+  Form("vmap", "direct", False),
+)
+PRODUCTS = Form("vmap", "matmul", False)
+ROWS = (
+  Row("cpu", 1e9, True, 8, LOOP, 100.0),
+  Row("cpu", 1e9, True, 8, SPREAD, 60.0),
+  Row("cpu", 1e9, True, 8, GROUPED, 500.0),
+  Row("cpu", 1e6, True, 8, LOOP, 4.0),
+  Row("cpu", 1e6, True, 8, PRODUCTS, 2.0),
+  Row("cpu", 1e6, True, 2, LOOP, 1.0),
+  Row("cpu", 1e6, True, 2, PRODUCTS, 1.5),
+)
+
+
+def chosen(backend="cpu", work=1e9, convolves=True, clients=8, **asked):
+  asked = dict(how="auto", conv="auto", spreads=(False, True)) | asked
+  return layout.choose(ROWS, backend, work=work, convolves=convolves, clients=clients, **asked)
+
+
+@pytest.mark.parametrize(
+  "setup, form",
+  [
+    (dict(), SPREAD),
+    (dict(spreads=(False,)), LOOP),
+    (dict(how="vmap"), GROUPED),
+    (dict(work=3e7, clients=7), PRODUCTS),  # nearer to 1e6 than to 1e9 on a log scale
+    (dict(work=4e7, spreads=(False,)), LOOP),
+    (dict(work=1e6, clients=3), LOOP),
+    (dict(work=0), PRODUCTS),  # a network without products is not refused
+    (dict(how="unroll", conv="split"), Form("unroll", "split", True)),  # as asked, unmeasured
+    (dict(backend="gpu", spreads=(False,)), LOOP),
+    (dict(backend="gpu", spreads=(False,), conv="split"), Form("scan", "split", False)),
+    (dict(convolves=False, spreads=(False,)), GROUPED),
+  ],
+)
+def test_the_fastest_form_where_the_measured_setting_is_nearest(setup, form):
+  assert chosen(**setup) == form
+
+
+@pytest.mark.parametrize("key", ["how", "conv"])
+def test_an_unknown_form_is_refused(key):
+  with pytest.raises(ConfigError, match="must be auto, "):
+    chosen(**{key: "fast"})
+
+
+def test_the_recorded_measurements_can_be_read_and_used():
+  rows = layout.measured()
+  for backend in {r.backend for r in rows}:
+    for r in rows:
+      setup = dict(work=r.work, convolves=r.convolves, clients=r.clients)
+      auto = dict(how="auto", conv="auto", spreads=(False, True))
+      best = layout.choose(rows, backend, **setup, **auto)
+      same = [x for x in rows if (x.work, x.clients, x.convolves) == tuple(setup.values())]
+      assert min(same, key=lambda x: x.milliseconds).form == best
+
+
+def test_work_counts_multiply_adds():
+  x, kernel, w = np.ones((2, 8, 8, 3)), np.ones((3, 3, 3, 5)), np.ones((4 * 4 * 5, 7))
+
+  def forward(x, kernel, w):
+    y = jnp.tanh(conv(x, kernel, 2, 1, "direct"))
+    return jax.jit(lambda y: y.reshape(2, -1) @ w)(y)
+
+  jaxpr = jax.make_jaxpr(forward)(x, kernel, w).jaxpr
+  assert layout.work(jaxpr) == 2 * 4 * 4 * 5 * 3 * 3 * 3 + 2 * 80 * 7
+
+
+@pytest.mark.parametrize(
+  "sizes, form, n", [((6,), SPREAD, 2), ((4, 8), SPREAD, 4), ((5,), LOOP, 1)]
+)
+def test_as_many_host_devices_as_the_clients_can_use(sizes, form, n):
+  assert len(jax.devices()) == 8
+  assert len(layout.devices(sizes, form)) == n
+
+
+@pytest.mark.parametrize("form, steps", [(LOOP, 1), (PRODUCTS, 20)])
+def test_steps_are_not_looped_around_convolutions(form, steps):
+  assert layout.steps_per_dispatch(form, convolves=True) == steps
+  assert layout.steps_per_dispatch(form, convolves=False) == 20
