@@ -32,6 +32,9 @@ class ConfigError(ValueError):
     self.key, self.value, self.right = key, value, right
     super().__init__(f"{key} = {value!r}: {right}")
 
+  def __reduce__(self):  # worker processes raise it too
+    return type(self), (self.key, self.value, self.right)
+
 
 class TrainingError(RuntimeError):
   """Training cannot go on; says which client, when, and what to try."""
@@ -81,6 +84,7 @@ class Half(NamedTuple):
   row: Any  # i32[K_g, B], the example's place in the client's own list
   mask: Any  # f32[K_g, B], 0 where the example is padding
   key: Any = None  # key[K_g], for what the model itself draws (dropout)
+  total: Any = None  # f32[K_g], unmasked examples of the whole batch, those of all devices
 
 
 class Rows(NamedTuple):

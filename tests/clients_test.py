@@ -125,7 +125,7 @@ MASK = np.array([1, 1, 0, 1, 0, 0, 1, 1], np.float32)  # on 4 shards: 2, 1, 0 an
 def test_shares_add_up_to_the_masked_mean(shards):
   env = make_env((1, shards))
   value = np.arange(8, dtype=np.float32) ** 2
-  share = lambda v, m: clients.share(v, m)[None]
+  share = lambda v, m: clients.share(v, m, jax.lax.psum(m.sum(), "data"))[None]
   for mask, mean in [
     (MASK, (0 + 1 + 9 + 36 + 49) / 5),
     (np.ones(8, np.float32), 140 / 8),
@@ -145,21 +145,13 @@ def test_the_gradient_of_a_share_summed_once_is_the_gradient(shards):
   x, w = rng.normal(size=(8, 3)).astype(np.float32), np.array([1.0, -2.0, 0.5], np.float32)
 
   def gradient(w, x, mask):
-    loss = lambda w: (clients.share((x @ w) ** 2, mask), ())
+    total = jax.lax.psum(mask.sum(), "data")
+    loss = lambda w: (clients.share((x @ w) ** 2, mask, total), ())
     return jax.lax.psum(descend.gradients(loss, w)[0], "data")
 
   g = run(env, gradient, w, x, MASK, out=P(), specs=(P(), P("data"), P("data")))
   expected = 2 * ((x @ w) * MASK) @ x / MASK.sum()
   np.testing.assert_allclose(g / expected, np.ones(3), rtol=1e-5)
-
-
-def test_has_data_looks_at_all_shards():
-  mask = np.zeros((4, 8), np.float32)
-  mask[0, 7] = mask[2, 0] = 1
-  env = make_env((2, 2), (range(4),))
-  has = lambda mask: clients.has_data(Half(*[None] * 4, mask))
-  found = run(env, has, mask, specs=clients.HALF)
-  np.testing.assert_array_equal(found, [True, False, True, False])
 
 
 def test_apply_update_subtracts_the_scaled_update():
@@ -202,18 +194,20 @@ def regression(how, mesh, cohorts, active):
     label[ids],
     mask[ids],
     jax.random.split(jax.random.key(0), len(ids)),
+    mask[ids].sum(1),
   )
 
   def objective(apply, params, half):
     out, statistics = apply(params, half)
-    loss = clients.share(losses.cross_entropy(out.logits[:, 0], half.label), half.mask)
+    each = losses.cross_entropy(out.logits[:, 0], half.label)
+    loss = clients.share(each, half.mask, half.total)
     return loss, ({"loss": loss}, statistics)
 
   def step(states, halves, active):
     return clients.update(env, states, objective, halves, 0.1, active)
 
   before, halves = tuple(state(list(ids)) for ids in cohorts), tuple(half(list(c)) for c in cohorts)
-  batch = Half(*[P("client", "data")] * 5, P("client"))
+  batch = Half(*[P("client", "data")] * 5, P("client"), P("client"))
   specs = (P("client"), (batch, batch), P("client"))
   chosen = None if active is None else tuple(active[list(ids)] for ids in cohorts)
   after, aux = run(env, step, before, halves, chosen, specs=specs)

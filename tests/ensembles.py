@@ -15,7 +15,7 @@ MLP = ("mlp", dict(hidden=(8,), activation="tanh"))
 WIDE = ("mlp", dict(hidden=(10, 8), activation="relu"))
 CNN = ("cnn", dict(widths=(4, 8)))
 
-FRESH = dict(exchange="fresh", teachers=2)
+FRESH = dict(exchange="fresh", teachers=2, one_pass="always")
 GKT = dict(
   server=("mlp", dict(hidden=(6,), activation="tanh")),
   cut="embedding",
@@ -66,7 +66,9 @@ METHODS = {
   "fedavg reset": ("fedavg", dict(local_steps=2, momentum="reset")),
   "mhd pool": ("mhd", {}),
   "mhd fresh": ("mhd", FRESH),
+  "mhd two passes": ("mhd", dict(FRESH, one_pass="never")),
   "mhd top-k": ("mhd", dict(FRESH, top_k=2)),
+  "mhd published": ("mhd", dict(exchange="published", teachers=2)),
   "fedmd": (
     "fedmd",
     dict(
@@ -97,7 +99,14 @@ ONE_ARCHITECTURE = (  # methods that average or copy weights
   "async edge",
 )
 # Settings of a method that the long properties leave out; each has tests in the method's own file.
-VARIANTS = ("mhd top-k", "fedavg reset", "gossip admm", "pairwise algorithm1", "pairwise as_coded")
+VARIANTS = (
+  "mhd two passes",
+  "mhd top-k",
+  "fedavg reset",
+  "gossip admm",
+  "pairwise algorithm1",
+  "pairwise as_coded",
+)
 ONE_CORE = ("async edge",)  # methods in which one client's part is another than the others'
 
 
@@ -164,10 +173,14 @@ def build(c, *, data_=None, identity=None, mesh=1, how=None, **kwargs):
   )
 
 
-def train(e, state=None, calls=None):
-  """(state, {phase: its program}) after the whole run, or after so many calls."""
+def train(e, state=None, calls=None, programs=None):
+  """(state, {phase: its program}) after the whole run, or after so many calls.
+
+  `programs` of an earlier call are used again, those that it lacks are added.
+  """
   state = e.initialiser()() if state is None else state
-  programs, tables, totals = {}, program.tables(e), schedule.totals(e.visits)
+  programs = {} if programs is None else programs
+  tables, totals = program.tables(e), schedule.totals(e.visits)
   end = e.visits[-1].start + e.visits[-1].n if calls is None else calls
   for visit in e.visits:
     i = max(0, int(state.step) - visit.start)

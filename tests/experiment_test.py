@@ -43,6 +43,12 @@ BAD = [
   (dict(algo__exchange="pull"), "algo.exchange", "fresh"),
   (dict(algo__top_k=3), "algo.top_k", "exchange='pool'"),
   (dict(algo__exchange="fresh", algo__top_k=11), "algo.top_k", "10"),
+  (dict(algo__one_pass="sometimes"), "algo.one_pass", "always, auto, never"),
+  (
+    dict(algo__exchange="fresh", algo__one_pass="always", algo__public_statistics=True),
+    "algo.public_statistics",
+    "must be False",
+  ),
   (dict(algo__target="best"), "algo.target", "confident"),
   (dict(algo__confidence="norm"), "algo.confidence", "margin"),
   (dict(algo__rho="abs"), "algo.rho", "pseudo_huber"),

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from helpers import make_env, near
 
-from kdjax.core import exchange, losses, messages, snapshots
+from kdjax.core import losses, messages, pooled, snapshots
 from kdjax.core import pool as pools
 from kdjax.types import Pos
 
@@ -99,7 +99,8 @@ def test_pool_in_the_long_run():
   teachers = [{1, 2, 3}, {0, 2}, {3}, set()]
   adjacency = np.array([[j in t for j in range(K)] for t in teachers])
   env = make_env(cohorts=(range(K),), adjacency=adjacency)
-  ex = exchange.pool(env, lambda out: out, teachers=1, pool_size=P, refresh_every=every, publish=0)
+  size = dict(teachers=1, pool_size=P, refresh_every=every)
+  ex = pooled.exchange(env, lambda out: out, **size, publish=0)
   first = np.array([[1, 2, 3], [0, 2, 0], [3, 3, 3], [-1, -1, -1]], np.int32)
   flat = np.stack([first, np.zeros_like(first)], axis=-1).astype(np.float32)
   replace = jax.jit(pools.replace)

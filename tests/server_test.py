@@ -90,11 +90,11 @@ def test_a_step_is_one_of_the_whole_batch_and_a_server_without_rows_rests(mesh):
     def objective(apply, params, d):
       out, statistics = apply(params, d["x"], d["mask"])
       ce = losses.cross_entropy(out.logits[:, 0], d["y"])
-      loss = clients.share(ce, d["mask"], server.AXES)
+      loss = clients.share(ce, d["mask"], d["total"])
       return loss, ({"loss": loss}, statistics)
 
     def step(_, before, d, lr):
-      d = {k: server.part(env, v) for k, v in d.items()}
+      d = {k: server.part(env, v) for k, v in d.items()} | {"total": d["mask"].sum(1)}
       active = jnp.array([True, False])
       return server.update(env, model, tx, before, objective, d, lr, active)
 

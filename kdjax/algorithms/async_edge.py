@@ -23,6 +23,7 @@ Every visit of a phase begins a learning-rate schedule, every model's with a fre
 Teachers run in evaluation mode. The independent model is the same in every round.
 """
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -251,10 +252,11 @@ def distil_step(env, t, student_t, reduce):
 
   def distillation(apply, params, d):
     out, model_state = apply(params, d["half"])
-    z, label, mask = out.logits[:, 0], d["half"].label, d["half"].mask
-    ce = share(losses.cross_entropy(z, label), mask)
-    kd = t**2 * share((d["weight"] * losses.kl(d["teacher"], z / student_t)).sum(0), mask)
-    right = share((z.argmax(-1) == label).astype(z.dtype), mask)
+    z, label = out.logits[:, 0], d["half"].label
+    mean = functools.partial(share, mask=d["half"].mask, total=d["half"].total)
+    ce = mean(losses.cross_entropy(z, label))
+    kd = t**2 * mean((d["weight"] * losses.kl(d["teacher"], z / student_t)).sum(0))
+    right = mean((z.argmax(-1) == label).astype(z.dtype))
     aux = {"loss": ce + kd, "cross_entropy": ce, "distillation": kd, "train_accuracy": right}
     return ce + kd, (aux, model_state)
 
@@ -267,7 +269,7 @@ def distil_step(env, t, student_t, reduce):
     rest = (None,) * (len(env.cohorts) - 1)
     active = (has_data(half), *rest)
     clients, aux = update(env, state.clients, distillation, (data, *rest), now.lr, active)
-    n = jax.lax.psum(half.mask.sum(1), "data").astype(env.dtype)
+    n = half.total.astype(env.dtype)
     core = core._replace(right=core.right + n * aux[0]["train_accuracy"], seen=core.seen + n)
     return state._replace(clients=clients, local=(core, *state.local[1:])), aux
 

@@ -171,9 +171,9 @@ def edge_step(env, keyed, temperature, weight):
 
   def objective(apply, params, d):
     out, model_state = apply(params, d["half"])
-    z, mask = out.logits[:, 0], d["half"].mask
-    ce = share(losses.cross_entropy(z, d["half"].label), mask)
-    kd = share(losses.tempered_kl(d["answer"], z, temperature), mask)
+    z, mean = out.logits[:, 0], functools.partial(share, mask=d["half"].mask, total=d["half"].total)
+    ce = mean(losses.cross_entropy(z, d["half"].label))
+    kd = mean(losses.tempered_kl(d["answer"], z, temperature))
     loss = ce + d["weight"] * kd
     return loss, (dict(zip(METRICS, (loss, ce, kd), strict=True)), model_state)
 
@@ -193,9 +193,9 @@ def server_loss(temperature, distillation, cross_entropy):
   """A function (logits f32[S, C], uploads) -> shares f32[3] of the loss and of its two parts."""
 
   def loss(z, d):
-    of = lambda value: share(value, d["mask"], servers.AXES)
-    ce = of(losses.cross_entropy(z, d["label"]))
-    kd = of(losses.tempered_kl(d["logits"], z, temperature))
+    mean = functools.partial(share, mask=d["mask"], total=d["total"])
+    ce = mean(losses.cross_entropy(z, d["label"]))
+    kd = mean(losses.tempered_kl(d["logits"], z, temperature))
     return jnp.stack([distillation * kd + cross_entropy * ce, ce, kd])
 
   return loss
@@ -216,8 +216,8 @@ def server_step(env, model, loss, plateau):
   def step(state, batch, now):
     (train, last), rows, old = now.args, batch.server, state.server
     sent = servers.collect(env, tuple(m.sent for m in state.local), rows)
-    d = sent | {"mask": servers.part(env, rows.mask)}
     n = rows.mask.sum(1)
+    d = sent | {"mask": servers.part(env, rows.mask), "total": n}
 
     def learn():
       lr, tx = now.lr * old.plateau.scale, env.cohorts[0].tx

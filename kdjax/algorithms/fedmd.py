@@ -95,7 +95,7 @@ def make(
   def agree(apply, params, d):
     out, model_state = apply(params, d["public"])
     error = losses.absolute_error(d["target"], out.logits[:, 0])
-    loss = share(error, d["public"].mask)
+    loss = share(error, d["public"].mask, d["public"].total)
     return loss, ({"loss": loss, "digest": loss}, model_state)
 
   def digest(state, batch, now):

@@ -123,9 +123,10 @@ def objective(apply, params, d):
   """Local steps' objective for `core.clients.update`; d: half, anchor f32[L], weight, strength."""
   out, model_state = apply(params, d["half"])
   loss = losses.cross_entropy(out.logits[:, 0], d["half"].label)
+  mean = functools.partial(share, mask=d["half"].mask, total=d["half"].total)
   away = snapshots.flatten(params, d["anchor"].size) - d["anchor"]
   pull = d["strength"] / 2 * jnp.sum(away * away)
-  total, own = (share(x, d["half"].mask) for x in (d["weight"] * loss + pull, loss))
+  total, own = mean(d["weight"] * loss + pull), mean(loss)
   return total, ({"loss": total, "cross_entropy": own}, model_state)
 
 

@@ -14,6 +14,8 @@ Readings: the source is the first argument of Eq. 4's KL; Eq. 5 takes one mean o
 Algorithm 1 does. Departure: a source's snapshot stays the same within an epoch of distillation.
 """
 
+import functools
+
 import jax.numpy as jnp
 
 from kdjax.algorithms.separate import train_phase
@@ -44,8 +46,9 @@ def make(env, *, alpha, beta, local_epochs, distil_epochs):
     half, found = d
     out, model_state = apply(params, half)
     said = sources.logits(env, found.flat, found.peer, half.image)
-    own = share(losses.cross_entropy(out.logits[:, 0], half.label), half.mask)
-    other = share(sources.divergence(said, found.peer, out.logits[:, 0]), half.mask)
+    mean = functools.partial(share, mask=half.mask, total=half.total)
+    own = mean(losses.cross_entropy(out.logits[:, 0], half.label))
+    other = mean(sources.divergence(said, found.peer, out.logits[:, 0]))
     loss = jnp.where((found.peer >= 0).any(), (alpha * own + beta * other) / 2, own)
     return loss, ({"loss": loss, "cross_entropy": own, "divergence": other}, model_state)
 

@@ -14,7 +14,9 @@ labels alone, while the auxiliary losses shape the backbone.
 
 Exchange 'pool' (Section 4.1): teachers are `teachers` random snapshots from the student's pool,
 in evaluation mode; one slot is replaced every S_P steps. Exchange 'fresh' (Algorithm 1): everyone's
-current predictions on one common public batch, computed once before any update.
+current predictions on one common public batch, computed once before any update. Exchange
+'published', a variant of the pool that costs K forward passes whatever Delta is: everyone predicts
+with one random past snapshot of its own on one common public batch.
 
 Departures and readings: Lambda is `max`, not the paper's `arg max`; rho is z^2 unless the config
 says otherwise; self comes last, so a tie goes to the teacher; a client without teachers takes no
@@ -25,19 +27,26 @@ import jax
 import jax.numpy as jnp
 
 from kdjax.algorithms.separate import cross_entropy
-from kdjax.core import exchange as exchanges
-from kdjax.core import losses
+from kdjax.core import broadcast, losses, pooled
 from kdjax.core.clients import share, update
 from kdjax.core.random import example_keys
 from kdjax.models.heads import head_names
 from kdjax.types import Algorithm, ConfigError, Feed, Phase
 
+EXCHANGES = ("pool", "fresh", "published")
+ONE_PASS = ("always", "auto", "never")
 TARGETS = ("confident", "random", "all")
 
 
 def heads(*, aux_heads, **_):
   """The names of the model's heads: main, aux1 .. aux_m."""
   return head_names(1 + aux_heads)
+
+
+def speaks_as_it_learns(env):
+  """Whether training and evaluation passes are the same: no network has BatchNorm or dropout."""
+  drops = any(getattr(c.model, "dropout", 0) > 0 for c in env.cohorts)
+  return not drops and not any(jax.tree.leaves(t.model_state) for t in env.templates)
 
 
 def predictions(logits, m):
@@ -115,6 +124,7 @@ def make(
   refresh_every,
   publish,
   top_k,
+  one_pass,
   target,
   include_self,
   confidence,
@@ -128,12 +138,16 @@ def make(
     env: Env.
     aux_heads: m.
     nu_emb, nu_aux: weights of the two distillation losses.
-    exchange: 'pool' or 'fresh'.
+    exchange: an entry of `EXCHANGES`.
     teachers: Delta, teachers drawn per step.
-    pool_size: N_P.
+    pool_size: N_P; in the published exchange, of a client's own snapshots.
     refresh_every: S_P, training batches between two refreshes of the pool.
     publish: snapshots a client to keep under `pool/CLIENT/STEP` of the run folder; 0: none.
-    top_k: in the fresh exchange, how many class probabilities are sent; 0: all.
+    top_k: where predictions are sent, how many class probabilities; 0: all.
+    one_pass: in the fresh exchange, whether a client's training pass is also what it says, which
+      saves one pass of seven: 'always'; 'auto', where it equals the evaluation pass, in networks
+      without BatchNorm and dropout; 'never'. Elsewhere a client says what a second pass finds,
+      in evaluation mode.
     target: an entry of `TARGETS`: most confident, random, or all (the naive loss, Eq. 3).
     include_self: whether a client is among its own candidates.
     confidence: Lambda, an entry of `losses.CONFIDENCES`.
@@ -155,6 +169,8 @@ def make(
     refresh_every=refresh_every,
     publish=publish,
     top_k=top_k,
+    one_pass=one_pass,
+    public_statistics=public_statistics,
     target=target,
     skip_confident=skip_confident,
     confidence=confidence,
@@ -167,22 +183,19 @@ def make(
     p = predictions(out.logits, m if predicts else 0)
     return p, out.embedding if embeds else out.embedding[..., :0]
 
+  pools = dict(teachers=teachers, pool_size=pool_size, refresh_every=refresh_every)
   if exchange == "pool":
-    ex = exchanges.pool(
-      env,
-      speak,
-      teachers=teachers,
-      pool_size=pool_size,
-      refresh_every=refresh_every,
-      publish=publish,
-    )
+    ex = pooled.exchange(env, speak, **pools, publish=publish)
+  elif exchange == "published":
+    ex = broadcast.published(env, speak, **pools, top_k=top_k)
   else:
-    ex = exchanges.fresh(env, speak, teachers=teachers, top_k=top_k)
+    one = one_pass == "always" or (one_pass == "auto" and speaks_as_it_learns(env))
+    ex = broadcast.fresh(env, speak, teachers=teachers, top_k=top_k, one_pass=one)
 
   def distil(apply, params, d, statistics):
     """The distillation terms on the public half: (share of the loss, aux, model_state)."""
     half = d["public"]
-    out, model_state = apply(params, half, statistics)
+    out, model_state = ex.own(apply, params, statistics, d["asked"], half)
     p, xi, valid = ex.hear(d["asked"], half.image)
     taught = half.mask * valid.any()  # a client without teachers takes no distillation loss
     loss, aux = 0.0, {}
@@ -200,10 +213,11 @@ def make(
         skip_confident=skip_confident,
       )
       for k in range(m):
-        aux[f"aux{k + 1}"] = share(each[:, k], taught)
+        aux[f"aux{k + 1}"] = share(each[:, k], taught, half.total)
         loss += nu_aux * aux[f"aux{k + 1}"]
     if embeds:
-      aux["embedding"] = share(embedding_loss(out.embedding, xi, valid, rho=rho), taught)
+      distance = embedding_loss(out.embedding, xi, valid, rho=rho)
+      aux["embedding"] = share(distance, taught, half.total)
       loss += nu_emb * aux["embedding"]
     return loss, aux, model_state
 
@@ -254,6 +268,8 @@ def check(
   refresh_every,
   publish,
   top_k,
+  one_pass,
+  public_statistics,
   target,
   skip_confident,
   confidence,
@@ -265,7 +281,7 @@ def check(
     if value not in allowed:
       raise ConfigError(f"algo.{key}", value, "must be one of " + ", ".join(allowed))
 
-  one_of("exchange", exchange, ("pool", "fresh"))
+  one_of("exchange", exchange, EXCHANGES)
   one_of("target", target, TARGETS)
   one_of("confidence", confidence, tuple(losses.CONFIDENCES))
   one_of("rho", rho, tuple(losses.RHOS))
@@ -284,6 +300,14 @@ def check(
   if exchange == "pool" and top_k:
     right = "must be 0 with exchange='pool', which sends checkpoints and no predictions"
     raise ConfigError("algo.top_k", top_k, right)
+  one_of("one_pass", one_pass, ONE_PASS)
+  if exchange == "fresh" and one_pass == "always" and public_statistics:
+    right = (
+      "must be False with algo.one_pass='always', whose public pass comes before the private one"
+    )
+    raise ConfigError("algo.public_statistics", public_statistics, right)
+  if exchange == "published" and pool_size < 1:
+    raise ConfigError("algo.pool_size", pool_size, "must be at least 1")
   if refresh_every < 1:
     raise ConfigError("algo.refresh_every", refresh_every, "must be at least 1")
   most = pool_size if exchange == "pool" else env.K

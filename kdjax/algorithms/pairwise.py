@@ -228,8 +228,9 @@ def transfer_step(env, pipeline, weigh, *, weights, every_batch):
     def both(params, maps):
       params = pipeline.rewrite(params, maps, mine.sources) if learns else params
       out, statistics = train_mode(model, client.model_state, params, half)
-      own = share(losses.cross_entropy(out.logits[:, 0], half.label), half.mask)
-      other = share(peers.divergence(said, peer, out.logits[:, 0]), half.mask)
+      mean = functools.partial(share, mask=half.mask, total=half.total)
+      own = mean(losses.cross_entropy(out.logits[:, 0], half.label))
+      other = mean(peers.divergence(said, peer, out.logits[:, 0]))
       return own, other, statistics
 
     def loss(trained):

@@ -21,7 +21,8 @@ def cross_entropy(apply, params, half):
     (f32[] share of the loss, model_state).
   """
   out, model_state = apply(params, half)
-  return share(losses.cross_entropy(out.logits[:, 0], half.label), half.mask), model_state
+  each = losses.cross_entropy(out.logits[:, 0], half.label)
+  return share(each, half.mask, half.total), model_state
 
 
 def objective(apply, params, d):

@@ -156,19 +156,19 @@ def train_mode(model, model_state, params, half):
   return out, dict(changed)
 
 
-def share(value, mask, axes="data"):
-  """This device's share of a mean: `sum(v * mask) / psum(sum(mask))`; value, mask f32[B] -> f32[].
+def share(value, mask, total):
+  """This device's share of a mean: `sum(v * mask) / total`; value, mask f32[B] -> f32[].
 
-  The shares of all devices along `axes`, those that split the batch, add up to the mean over all
-  unmasked examples; 0 if there are none.
+  With `total` f32[], the unmasked examples of all devices that split the batch (`Half.total`),
+  their shares add up to the mean over them; 0 if there are none. It is summed over devices before
+  the local map: inside it every client would wait for a sum of its own.
   """
-  total = jax.lax.psum(jnp.sum(mask), axes)
   return jnp.sum(value * mask) / jnp.maximum(total, 1.0)
 
 
 def has_data(half):
   """bool[K_g]: whether each client has any unmasked example on any shard of the batch."""
-  return jax.lax.psum(half.mask.sum(1), "data") > 0
+  return half.total > 0
 
 
 def update(env, clients, objective, data, lr, active=None):

@@ -1,5 +1,7 @@
 """The only place where a gradient is taken."""
 
+from typing import Any, NamedTuple
+
 import jax
 
 
@@ -7,8 +9,8 @@ def gradients(loss, params):
   """Gradients of one device's share of a loss.
 
   Args:
-    loss: params -> (share, aux). The share is `sum(v * mask) / psum(sum(mask))`: the shares of
-      all devices of the `data` axis add up to the loss.
+    loss: params -> (share, aux). The share is `sum(v * mask) / total`: the shares of all devices
+      of the `data` axis add up to the loss.
     params: a pytree.
 
   Returns:
@@ -17,6 +19,31 @@ def gradients(loss, params):
   """
   grads, aux = jax.grad(loss, has_aux=True)(params)
   return grads, aux
+
+
+class Pass(NamedTuple):
+  """A forward pass whose gradient is taken later."""
+
+  out: Any  # what it found
+  pull: Any  # from a gradient of `out` to one of the parameters
+  aux: Any
+
+
+def forward(fn, params):
+  """Runs `fn(params) -> (out, aux)` now, for `recall` to take its gradient later."""
+  out, pull, aux = jax.vjp(fn, params, has_aux=True)
+  return Pass(out, pull, aux)
+
+
+def recall(done, params):
+  """A pass's `out` as a function of the parameters that it was made with, without running it."""
+
+  @jax.custom_vjp
+  def out(params):
+    return done.out
+
+  out.defvjp(lambda params: (done.out, None), lambda _, grad: done.pull(grad))
+  return out(params)
 
 
 def apply_update(tx, lr, grads, params, opt_state):

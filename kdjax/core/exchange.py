@@ -1,195 +1,26 @@
-"""How the predictions of teachers on public examples reach a student.
+"""How the predictions of teachers on public examples reach a student."""
 
-`pool` (Zhmoginov et al., CVPR 2023, Section 4.1): the student keeps snapshots of its teachers and
-evaluates them itself. `fresh` (their Algorithm 1): everyone's current predictions on one common
-public batch, computed once, before any update.
-"""
-
-import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
-import numpy as np
+from kdjax.types import Phase, Pos
 
-from kdjax.core import graph, messages, snapshots
-from kdjax.core import pool as pools
-from kdjax.core.clients import run
-from kdjax.core.random import host_rng
-from kdjax.types import Half, Phase, Pos
+
+def own_pass(apply, params, statistics, asked, half):
+  """The student's own pass over its public examples: (ModelOut, model_state)."""
+  return apply(params, half, statistics)
 
 
 class Exchange(NamedTuple):
-  """How the predictions of teachers reach a student."""
+  """How the predictions of teachers reach a student; see pooled.py and broadcast.py."""
 
   init: Callable  # clients -> local state, a tuple over cohorts
   ask: Callable  # (state, batch, now) -> tuple over cohorts of pytrees [K_g, ...], for `hear`
   hear: Callable  # (one client's part of it, its public images) -> (p [D, U, m, C], xi, valid [D])
   common: bool  # whether the clients must look at the same public batch
+  own: Callable = own_pass  # (apply, params, statistics, one client's part, its public half)
   args: Callable[[Pos], object] = lambda pos: ()  # of the training phase
   sent: Callable[[Pos], dict[str, int]] = lambda pos: {}
   start: Callable[[], dict[str, int]] = lambda: {}
   steps: int = 0  # training steps between two refreshes
   refresh: Phase | None = None
-
-
-def pool(env, speak, *, teachers, pool_size, refresh_every, publish):
-  """Students evaluate snapshots of their teachers themselves, in evaluation mode.
-
-  Args:
-    env: Env.
-    speak: ModelOut -> (p f32[U, m, C], xi f32[U, F]).
-    teachers: D, drawn per step and client.
-    pool_size: P.
-    refresh_every: training batches between two refreshes of one slot.
-    publish: snapshots a client to keep in the run folder; 0: none.
-  """
-  cohort_of, size = snapshots.cohort_of(env), snapshots.nbytes(env)
-
-  def flat(clients):
-    return tuple(snapshots.pack(env, c) for c in clients)
-
-  def init(clients):
-    first = first_teachers(env.graph.at(0), pool_size, env.identity)  # [K, P]
-    peer = np.concatenate([np.where(first < 0, -1, first + r * env.K) for r in range(env.R)])
-    peer = tuple(env.mine(g, peer.astype(np.int32)) for g in range(len(clients)))
-    said = flat(clients)
-    slots = [env.fetch(said, tuple(p[:, s] for p in peer)) for s in range(pool_size)]
-    return tuple(
-      pools.Pool(jnp.stack([s[g] for s in slots], 1), p, jnp.zeros_like(p))
-      for g, p in enumerate(peer)
-    )
-
-  def ask(state, batch, now):
-    def one(key, pool):
-      slot, valid = pools.draw(key, pool.peer, teachers)
-      return pool.flat[slot], pool.peer[slot], valid
-
-    keys = [env.keys(g, "teachers", now.count) for g in range(len(env.cohorts))]
-    return tuple(jax.vmap(one)(k, p) for k, p in zip(keys, state.local, strict=True))
-
-  def teach(flat, images, g):
-    params, model_state = snapshots.unflatten(flat, env.snapshots()[g])
-    variables = {"params": params, **model_state}
-    return speak(env.cohorts[g].model.apply(variables, images, train=False))
-
-  def hear(asked, images):
-    flat, peer, valid = asked
-    branches = [functools.partial(teach, g=g) for g in range(len(env.cohorts))]
-    said = []
-    for d in range(teachers):
-      if len(branches) == 1:
-        said.append(branches[0](flat[d], images))
-      else:
-        said.append(jax.lax.switch(jnp.asarray(cohort_of)[peer[d]], branches, flat[d], images))
-    p, xi = jax.tree.map(lambda *xs: jnp.stack(xs), *said)
-    return p, xi, valid
-
-  @functools.cache
-  def draws(turn):
-    """Whom every client fetches at a refresh, and the slot that it overwrites: i32[R*K] each."""
-    adjacency = env.graph.at((turn + 1) * refresh_every)
-    peer, slot = [], []
-    for r, seed in enumerate(env.seeds):
-      j = graph.choose(
-        adjacency, seed=seed, purpose="refresh", step=turn, identity=np.asarray(env.identity)
-      )
-      peer.append(np.where(j < 0, -1, j + r * env.K))
-      rngs = [host_rng(seed, "slot", turn, name) for name in env.identity]
-      slot.append([rng.integers(pool_size) for rng in rngs])
-    return np.concatenate(peer).astype(np.int32), np.concatenate(slot).astype(np.int32)
-
-  def refresh(state, batch, now):
-    peer, slot, born = now.args
-    mine = tuple((env.mine(g, peer), env.mine(g, slot)) for g in range(len(env.cohorts)))
-    fresh = env.fetch(flat(state.clients), tuple(p for p, _ in mine))
-    local = tuple(
-      pools.replace(pool, slot, x, peer, born)
-      for pool, x, (peer, slot) in zip(state.local, fresh, mine, strict=True)
-    )
-    return state._replace(local=local), ({},) * len(local)
-
-  def args(pos):
-    return (*draws(pos.round), np.int32((pos.round + 1) * refresh_every))
-
-  def fetched(pos):
-    peer, _ = draws(pos.round)
-    return {"checkpoints": int(size[peer[peer >= 0]].sum())}
-
-  def start():
-    first = first_teachers(env.graph.at(0), pool_size, env.identity)
-    ids = [np.unique(row[row >= 0]) + r * env.K for r in range(env.R) for row in first]
-    return {"checkpoints": int(size[np.concatenate(ids).astype(int)].sum())}
-
-  phase = Phase("refresh", refresh, None, 1, args=args, sent=fetched, publish=publish)
-  return Exchange(init, ask, hear, common=False, start=start, steps=refresh_every, refresh=phase)
-
-
-def first_teachers(adjacency, pool_size, identity):
-  """Whose first weights fill the pools: each client's teachers in turn; i64[K, P], -1 for none."""
-  order = np.argsort(identity)
-  rows = [order[row[order]] for row in adjacency]
-  return np.stack([np.resize(t, pool_size) if len(t) else np.full(pool_size, -1) for t in rows])
-
-
-def fresh(env, speak, *, teachers, top_k):
-  """Algorithm 1: everyone's current predictions on one common public batch, computed once.
-
-  Args:
-    env: Env.
-    speak: ModelOut -> (p f32[U, m, C], xi f32[U, F]).
-    teachers: D, drawn per step and client.
-    top_k: class probabilities sent; 0: all.
-  """
-
-  def init(clients):
-    return ((),) * len(clients)
-
-  def tell(model, client, half):
-    p, xi = speak(run(model, client, half.image))
-    return messages.encode(p, top_k), xi
-
-  def ask(state, batch, now):
-    adjacency = now.args  # bool[K, K]
-    said = tuple(
-      env.each(functools.partial(tell, c.model), client, half)
-      for c, client, half in zip(env.cohorts, state.clients, batch.public, strict=True)
-    )
-    said = env.gather(said)  # leaves [R*K, U, ...]
-    name = jnp.asarray(env.identity)
-
-    def one(key, i):
-      noise = jax.random.gumbel(key, (env.K,))[name]
-      value, teacher = jax.lax.top_k(jnp.where(adjacency[i % env.K], noise, -jnp.inf), teachers)
-      heard = jax.tree.map(lambda x: x[teacher + i // env.K * env.K], said)
-      return heard, value > -jnp.inf
-
-    keys = [env.keys(g, "teachers", now.count) for g in range(len(env.cohorts))]
-    return tuple(jax.vmap(one)(k, env.ids(g)) for g, k in enumerate(keys))
-
-  def hear(asked, images):
-    (message, xi), valid = asked
-    return messages.decode(message, env.classes), xi, valid
-
-  @functools.cache
-  def message_bytes():
-    """Bytes of one client's message by kind."""
-    half = Half(jax.ShapeDtypeStruct((env.public_batch, *env.image), env.dtype), *[None] * 4)
-    one = lambda client, half: tell(env.cohorts[0].model, client, half)
-    message, xi = jax.eval_shape(one, env.templates[0], half)
-    return {"predictions": messages.nbytes(message), "embeddings": messages.nbytes(xi)}
-
-  def heard_bytes(pos):
-    listening = int(np.minimum(env.graph.at(pos.count).sum(1), teachers).sum()) * env.R
-    return {kind: listening * size for kind, size in message_bytes().items() if size}
-
-  return Exchange(
-    init,
-    ask,
-    hear,
-    common=True,
-    steps=env.steps,
-    args=lambda pos: env.graph.at(pos.count),
-    sent=heard_bytes,
-  )

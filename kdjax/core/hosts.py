@@ -5,9 +5,10 @@ process these functions do what their names say without communicating.
 """
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
-from jax.sharding import NamedSharding
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 
 def first():
@@ -32,7 +33,7 @@ def place(mesh, specs, trees):
     np.shape(x), NamedSharding(mesh, spec), lambda index: np.asarray(x)[index]
   )
   spread = lambda spec, tree: jax.tree.map(lambda x: put(spec, x), tree)
-  is_spec = lambda x: isinstance(x, jax.sharding.PartitionSpec)
+  is_spec = lambda x: isinstance(x, PartitionSpec)
   return jax.tree.map(spread, specs, trees, is_leaf=is_spec)
 
 
@@ -49,11 +50,32 @@ def _whole(x):
   return np.asarray(multihost_utils.process_allgather(x, tiled=True))
 
 
-def any_process(flag):
-  """Whether the flag is set in any process; all have to ask."""
-  if jax.process_count() == 1:
-    return flag
-  return bool(multihost_utils.process_allgather(np.asarray(flag)).any())
+class AnyProcess:
+  """Whether a flag is set in any process; all have to ask, equally often.
+
+  With several, an answer is that to the question before: it travels while a step computes, so that
+  nobody waits for it.
+  """
+
+  def __init__(self):
+    """Nothing is asked yet."""
+    self._asked = None
+
+  def __call__(self, flag):
+    """Asks, and returns the answer: bool."""
+    if jax.process_count() == 1:
+      return flag
+    before, self._asked = self._asked, _any(flag)
+    return before is not None and bool(before.addressable_data(0))
+
+
+def _any(flag):
+  """bool[], on its way: whether the flag is set anywhere."""
+  mesh = Mesh(np.array(jax.devices()), ("all",))
+  flags = jax.make_array_from_callback(
+    (mesh.size,), NamedSharding(mesh, PartitionSpec("all")), lambda index: np.full(1, flag)
+  )
+  return jax.jit(jnp.any, out_shardings=NamedSharding(mesh, PartitionSpec()))(flags)
 
 
 def barrier(name):
