@@ -12,7 +12,7 @@ cores.
 Asynchronous edge learning has one model to show, the core's: client 0 is the core.
 """
 
-from configs import common, mhd_digits
+from configs import common, fedmd_digits, mhd_digits
 
 
 def get_config():
@@ -24,15 +24,7 @@ def get_config():
   c.compare = ("separate", "fedavg", "fedmd", "fedgkt", "async_edge", "pairwise", "kd", "gossip")
   c.compare_rounds = dict(fedmd=77, fedgkt=64, async_edge=8, pairwise=159, kd=159, gossip=318)
   server = ("mlp", dict(c.model, hidden=(128, 64), activation="tanh"))
-  c.compare_algo.fedmd = dict(
-    public_epochs=0,
-    private_epochs=10,
-    private_batch=32,
-    alignment=400,
-    digest_epochs=1,
-    digest_batch=32,
-    revisit_epochs=4,
-  )
+  c.compare_algo.fedmd = fedmd_digits.get_config().algo
   c.compare_algo.fedgkt = common.fedgkt(server, server_epochs=4, server_batch=32)
   c.compare_algo.fedgkt.update(cut="layer1", order="shuffled", edge_epochs=4)
   c.compare_algo.async_edge = dict(

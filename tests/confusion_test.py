@@ -114,6 +114,5 @@ def test_what_cannot_be_measured_is_refused():
   with pytest.raises(ConfigError, match="evals = 'confusion': 4 models .* 3 holders"):
     confusion.make(travelling, batch=16)
   core = e.algorithm._replace(predict=lambda state, images: {"core": images})
-  evaluate = confusion.make(dataclasses.replace(e, algorithm=core), batch=16)
   with pytest.raises(ConfigError, match="tests no clients"):
-    evaluate(e.initialiser()())
+    confusion.make(dataclasses.replace(e, algorithm=core), batch=16)

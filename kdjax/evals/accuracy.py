@@ -1,20 +1,15 @@
 """Accuracy on test data, of every head of every client, from per-class counts in one pass.
 
 Yields private and shared accuracy, the K x K accuracy of client i on client j's labels, the same
-by graph distance, and the accuracy of the ensemble (the mean of all clients' probabilities). The
-last, partial batch counts like every other.
+by graph distance, and the accuracy of the ensemble (the mean of all clients' probabilities).
 """
-
-import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import PartitionSpec as P
 
-from kdjax.core import graph, hosts, metrics
-from kdjax.core.clients import STATE, sharded
-from kdjax.types import ConfigError
+from kdjax import tally
+from kdjax.core import graph, metrics
 
 JOINT = "ensemble"  # the entry of the clients' averaged predictions
 
@@ -31,10 +26,6 @@ def make(experiment, *, batch):
   """
   env, data = experiment.env, experiment.data
   test, label_counts = data.source.test, data.shards.label_counts
-  predict, view = experiment.algorithm.predict, experiment.view
-  if batch < 1 or batch % env.mesh.shape["data"]:
-    right = f"must be a positive multiple of the mesh's data axis, {env.mesh.shape['data']}"
-    raise ConfigError("evals.accuracy.batch", batch, right)
   total = np.bincount(test.labels, minlength=env.classes)
 
   def count(p, label, mask):
@@ -42,17 +33,16 @@ def make(experiment, *, batch):
     hit = (p.argmax(-1) == label[:, None]) * mask[:, None]  # [..., N, H]
     return jnp.einsum("...nh,nc->...hc", hit, jax.nn.one_hot(label, env.classes))
 
-  def step(state, image, label, mask):
-    image = jax.vmap(view)(image).astype(env.dtype)
+  def count_all(predicted, label, mask):
     counts = {}
-    for entry, logits in predict(state, image).items():
+    for entry, logits in predicted.items():
       if isinstance(logits, tuple):
         counts[entry] = env.gather([count(x, label, mask) for x in logits])
       else:
         counts[entry] = count(logits, label, mask)
       if entry == "":
         counts[JOINT] = count(mean_probability(logits), label, mask)
-    return jax.lax.psum(counts, "data")
+    return counts
 
   def mean_probability(logits):
     """The mean over the clients of each replica, f32[R, N, H, C]."""
@@ -62,25 +52,11 @@ def make(experiment, *, batch):
       parts.append(jnp.tensordot(member.astype(x.dtype), jax.nn.softmax(x), 1))
     return jax.lax.psum(sum(parts), "client")
 
-  specs = (STATE, P("data"), P("data"), P("data"))
-  program = jax.jit(sharded(env, step, specs, P()))
-  place = functools.partial(hosts.place, env.mesh, specs[1:])
-
-  def counts(state):
-    """Sums over the test set: {entry: i64[R*K or R, H, C]}."""
-    sums = None
-    for start in range(0, len(test.labels), batch):
-      index = np.arange(start, start + batch)
-      mask = (index < len(test.labels)).astype(np.float32)
-      index = np.minimum(index, len(test.labels) - 1)
-      label = test.labels[index].astype(np.int32)
-      part = jax.device_get(program(state, *place((test.fetch(index), label, mask))))
-      part = jax.tree.map(lambda x: np.rint(x).astype(np.int64), part)
-      sums = part if sums is None else jax.tree.map(np.add, sums, part)
-    return sums
+  counts = tally.over(experiment, "accuracy", batch, count_all)
 
   def run(state):
-    found = {e: c.reshape(env.R, -1, *c.shape[1:]) for e, c in counts(state).items()}
+    counted = counts(state, test, np.arange(len(test.labels)))  # {entry: i64[R*K or R, H, C]}
+    found = {e: c.reshape(env.R, -1, *c.shape[1:]) for e, c in counted.items()}
     held = label_counts.reshape(env.R, -1, env.classes)
     distance = graph.distances(env.graph.union())
     return [

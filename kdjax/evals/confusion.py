@@ -7,15 +7,11 @@ are its primary labels; where the partition knows none, those of which it holds 
 examples than its mean over all classes.
 """
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import PartitionSpec as P
 
-from kdjax.core import hosts
-from kdjax.core.clients import STATE, sharded
+from kdjax import tally
 from kdjax.types import ConfigError
 
 
@@ -34,10 +30,7 @@ def make(experiment, *, batch):
     ConfigError: for a batch that cannot be, or clients that have no private data of their own.
   """
   env, data = experiment.env, experiment.data
-  test, predict, view = data.source.test, experiment.algorithm.predict, experiment.view
-  if batch < 1 or batch % env.mesh.shape["data"]:
-    right = f"must be a positive multiple of the mesh's data axis, {env.mesh.shape['data']}"
-    raise ConfigError("evals.confusion.batch", batch, right)
+  test = data.source.test
   if env.holders != env.K:
     right = f"{env.K} models work on the data of {env.holders} holders: no class is a model's own"
     raise ConfigError("evals", "confusion", right)
@@ -49,26 +42,15 @@ def make(experiment, *, batch):
     true = jax.nn.one_hot(label, env.classes) * mask[:, None]
     return jnp.einsum("nt,knhp->khtp", true, said)
 
-  def step(state, image, label, mask):
-    logits = predict(state, jax.vmap(view)(image).astype(env.dtype))
-    if "" not in logits:
-      raise ConfigError("evals", "confusion", "this method tests no clients: leave it out")
-    found = env.gather([count(x, label, mask) for x in logits[""]])
-    return jax.lax.psum(found, "data")
+  def count_clients(predicted, label, mask):
+    return env.gather([count(x, label, mask) for x in predicted[""]])
 
-  specs = (STATE, P("data"), P("data"), P("data"))
-  program = jax.jit(sharded(env, step, specs, P()))
-  place = functools.partial(hosts.place, env.mesh, specs[1:])
+  counts = tally.over(experiment, "confusion", batch, count_clients)
+  if "" not in tally.entries(experiment):
+    raise ConfigError("evals", "confusion", "this method tests no clients: leave it out")
 
   def run(state):
-    confusion = 0
-    for start in range(0, len(test.labels), batch):
-      index = np.arange(start, start + batch)
-      mask = (index < len(test.labels)).astype(np.float32)
-      index = np.minimum(index, len(test.labels) - 1)
-      label = test.labels[index].astype(np.int32)
-      part = jax.device_get(program(state, *place((test.fetch(index), label, mask))))
-      confusion = confusion + np.rint(part).astype(np.int64)
+    confusion = counts(state, test, np.arange(len(test.labels)))
     confusion = confusion.reshape(env.R, env.K, *confusion.shape[1:])
     found = [summarise(confusion[r], mine[r], env.heads) for r in range(env.R)]
     return [{k: v for k, v in one.items() if all(k in other for other in found)} for one in found]

@@ -6,15 +6,10 @@ the teacher learned from. They are compared on test data, on the core's training
 and on that edge's, all of it as at test time, without augmentation.
 """
 
-import functools
-
-import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import PartitionSpec as P
 
-from kdjax.core import hosts
-from kdjax.core.clients import STATE, sharded
+from kdjax import tally
 from kdjax.types import ConfigError
 
 ENTRIES = ("edge", "core")  # teacher, student
@@ -35,41 +30,20 @@ def make(experiment, *, batch):
     ConfigError: for a batch that cannot be, or a method without these entries.
   """
   env, data = experiment.env, experiment.data
-  view, predict = experiment.view, experiment.algorithm.predict
   every = experiment.config["evals"]["overlap"]["every"]
   if every:
     right = "must be 0, after every round: within one, the models are on their way to another edge"
     raise ConfigError("evals.overlap.every", every, right)
-  if batch < 1 or batch % env.mesh.shape["data"]:
-    right = f"must be a positive multiple of the mesh's data axis, {env.mesh.shape['data']}"
-    raise ConfigError("evals.overlap.batch", batch, right)
 
-  def step(state, image, label, mask):
-    said = predict(state, jax.vmap(view)(image).astype(env.dtype))
-    if not set(ENTRIES) <= set(said):
-      right = "this method has no teacher that comes from an edge to a core: leave it out"
-      raise ConfigError("evals", "overlap", right)
-    right = [said[entry][:, :, 0].argmax(-1) == label for entry in ENTRIES]  # bool[R, N]
-    counts = jnp.stack([*right, right[0] & right[1]], 1) * mask  # [R, 3, N]
-    return jax.lax.psum(counts.sum(-1), "data")
+  def count_both(predicted, label, mask):
+    """Right answers of teacher, student and both, of every replica; f32[R, 3]."""
+    right = [predicted[entry][:, :, 0].argmax(-1) == label for entry in ENTRIES]  # bool[R, N]
+    return (jnp.stack([*right, right[0] & right[1]], 1) * mask).sum(-1)
 
-  specs = (STATE, P("data"), P("data"), P("data"))
-  program = jax.jit(sharded(env, step, specs, P()))
-  place = functools.partial(hosts.place, env.mesh, specs[1:])
-  shapes = (((batch, *data.source.test.shape), "uint8"), ((batch,), "int32"), ((batch,), "float32"))
-  jax.eval_shape(program, experiment.template(), *(jax.ShapeDtypeStruct(*s) for s in shapes))
-
-  def count(state, images, places):
-    """Right answers of teacher, student and both on some images, all replicas; i64[R, 3]."""
-    total = np.zeros((env.R, 3), np.int64)
-    for begin in range(0, len(places), batch):
-      index = np.arange(begin, begin + batch)
-      mask = (index < len(places)).astype(np.float32)
-      index = places[np.minimum(index, len(places) - 1)]
-      label = images.labels[index].astype(np.int32)
-      part = jax.device_get(program(state, *place((images.fetch(index), label, mask))))
-      total += np.rint(part).astype(np.int64)
-    return total
+  count = tally.over(experiment, "overlap", batch, count_both)
+  if not set(ENTRIES) <= tally.entries(experiment):
+    right = "this method has no teacher that comes from an edge to a core: leave it out"
+    raise ConfigError("evals", "overlap", right)
 
   def run(state):
     holder = int(state.server["holder"])
