@@ -28,7 +28,7 @@ def get_config():
   c.source = "tfds:imagenet2012"
   # Decoded, resized until it covers 256 x 256, cropped to the centre; augmented on the device.
   c.source_info = dict(
-    train=1_281_167, test=50_000, image=(256, 256, 3), classes=1_000, resize=True
+    train=1_281_167, test=50_000, image=(256, 256, 3), classes=1_000, resize=True, decoder="pillow"
   )
   c.public_share = 0.1
   c.skew = 100.0

@@ -19,7 +19,9 @@ def get_config():
   """The networks and the mesh of pairwise_cifar10.py on faces."""
   c = pairwise_cifar10.get_config()
   c.source = "folder:celeba"
-  c.source_info = dict(train=162_770, test=19_962, image=(64, 64, 3), classes=2, resize=True)
+  c.source_info = dict(
+    train=162_770, test=19_962, image=(64, 64, 3), classes=2, resize=True, decoder="pillow"
+  )
   c.partition = "equal"
   c.primary, c.primary_labels = "random", ()
   c.augment = dict(kind="crop_flip", padding=4, flip=True)

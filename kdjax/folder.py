@@ -13,6 +13,7 @@ from kdjax.types import ConfigError
 # What may differ between a run and its resumption: nothing that changes a number of the run.
 FREE_ON_RESUME = (
   "mesh",
+  "input",
   "log_every",
   "save_every",
   "evals",

@@ -1,17 +1,17 @@
 """The training loop. It knows phases, never methods."""
 
-import time
+import contextlib
 from pathlib import Path
 
 import jax
 import numpy as np
 
-from kdjax import checkpoint, folder, program, schedule, writer
+from kdjax import checkpoint, clock, folder, pending, program, schedule, writer
 from kdjax.core import hosts
-from kdjax.types import ConfigError, TrainingError
+from kdjax.data import ahead
+from kdjax.types import ConfigError
 
 DONE, PREEMPTED = 0, 42
-AHEAD = 2  # dispatches that are read ahead where images are not resident
 
 
 def run(experiment, workdir, *, command, stop=lambda: False):
@@ -31,6 +31,7 @@ def run(experiment, workdir, *, command, stop=lambda: False):
     TrainingError: where a loss is no longer finite.
   """
   workdir = Path(workdir)
+  ahead.check(experiment.config["input"])
   folder.check(workdir, experiment.config)
   hosts.barrier("checked")
   if hosts.first():
@@ -59,7 +60,11 @@ def restore(experiment, checkpoints):
 
 
 class Run:
-  """One stretch of training: from a restored state to the end, or to a stop."""
+  """One stretch of training: from a restored state to the end, or to a stop.
+
+  The device always has work: a dispatch is waited for when the next one is under way, and its
+  losses are written then, or before anything that must see them.
+  """
 
   def __init__(self, experiment, workdir, checkpoints, log):
     """Nothing is computed yet."""
@@ -67,42 +72,51 @@ class Run:
     self.checkpoints, self.log = checkpoints, log
     self.programs, self.totals = {}, schedule.totals(experiment.visits)
     self.tables = program.tables(experiment)
-    self.began, self.images = time.time(), 0
-    self.compile_seconds, self.pause_seconds = 0.0, 0.0  # pauses: evaluating, starting a save
+    self.clock, self.images = clock.Clock(), 0
+    self.losses = pending.Pending(experiment.env, log, self.clock)
     self.evaluated = -1  # training batches at the last evaluation
     self.results = None  # what it found
 
   def train(self, state, stop):
     """Dispatches, and between them whatever is due: losses, evaluations, checkpoints, a stop."""
     experiment, config = self.experiment, self.experiment.config
-    end = experiment.batches
+    end, stopped = experiment.batches, hosts.AnyProcess()
     bar = writer.Progress if hosts.first() else writer.Silent
-    with bar(f"{config['algorithm']} on {config['source']}", end) as progress:
-      for (visit, i, count), arguments in self.feeds(int(state.step)):
+    with (
+      bar(f"{config['algorithm']} on {config['source']}", end) as progress,
+      contextlib.closing(self.feeds(int(state.step))) as feeds,
+      contextlib.closing(self.clock),
+    ):
+      for (visit, i, count), arguments in self.clock.waiting(feeds):
         state, aux = self.advance(state, visit, count, arguments)
+        done = self.clock.dispatched(aux)
         i, batches = i + count, visit.after(i + count)
-        if visit.phase.publish:
-          keep = visit.phase.publish
-          checkpoint.publish(self.workdir, state, experiment.env.cohorts, batches, keep)
+        progress.update(batches, **self.losses.write())
         logs = visit.phase.log and i == visit.n
         if logs or (visit.phase.feed and due(batches, config["log_every"], end)):
           lr = arguments[1].lr[count - 1]
-          progress.update(batches, **self.write_losses(visit, aux, lr, batches))
+          self.losses.send_for(visit, aux, lr, batches, done, self.images)
+        if visit.phase.publish:
+          progress.update(batches, **self.losses.write())
+          keep = visit.phase.publish
+          checkpoint.publish(self.workdir, state, experiment.env.cohorts, batches, keep)
         if i < visit.n or visit.settled:
           round_over = i == visit.n and visit.ends_round
           periods = [every for every, _ in experiment.evaluators.values()]
           if self.evaluated < batches and any(
             due(batches, p, end) if p else round_over for p in periods
           ):
+            progress.update(batches, **self.losses.write())
             progress.update(batches, accuracy=self.evaluate(state, batches))
-          stopping = batches < end and hosts.any_process(stop())
+          stopping = batches < end and stopped(stop())
           if stopping or due(batches, config["save_every"], end):
+            progress.update(batches, **self.losses.write())
             self.save(state, batches)
           if stopping:
             return PREEMPTED
-        progress.update(batches)
-    if self.results is None:  # the run was killed after its last save, before its summary
-      self.results = self.measure(state)
+      progress.update(end, **self.losses.write())
+      if self.results is None:  # the run was killed after its last save, before its summary
+        self.results = self.measure(state)
     self.finish(int(state.step))
     return DONE
 
@@ -124,62 +138,37 @@ class Run:
     """Dispatches with their inputs; images that are not resident are read some steps ahead."""
     plan = list(self.dispatches(step))
 
-    def inputs(n):
+    def inputs(n, images=True):
       visit, i, count = plan[n]
-      return program.inputs(self.experiment, visit, i, count, self.totals[visit.number])
+      total = self.totals[visit.number]
+      return program.inputs(self.experiment, visit, i, count, total, images=images)
 
     if all(s.array is not None for s in self.experiment.sets.values()):
       yield from ((dispatch, inputs(n)) for n, dispatch in enumerate(plan))
       return
-    import grain  # imported where it is used: it takes a second
-
-    options = grain.ReadOptions(num_threads=AHEAD, prefetch_buffer_size=AHEAD)
-    ahead = grain.MapDataset.range(len(plan)).map(lambda n: (inputs(n),)).to_iter_dataset(options)
-    yield from ((dispatch, arguments) for dispatch, (arguments,) in zip(plan, ahead, strict=True))
+    pieces = program.pieces(self.experiment, plan, self.totals)
+    with ahead.reading(pieces, **self.experiment.config["input"]) as parts:
+      for n, dispatch in enumerate(plan):
+        yield dispatch, inputs(n, images=pieces.reader(dispatch[0].number, parts))
 
   def advance(self, state, visit, count, arguments):
     """Runs one dispatch, so many calls of a visit: (state, aux of the last call)."""
     arguments = hosts.place(self.experiment.env.mesh, program.INPUTS, arguments)
     if visit.number not in self.programs:
-      began = time.time()
-      jitted = program.build(self.experiment, visit.phase)
-      self.programs[visit.number] = jitted.lower(state, *arguments, self.tables).compile()
-      self.compile_seconds += time.time() - began
+      with self.clock.compiling():
+        jitted = program.build(self.experiment, visit.phase)
+        self.programs[visit.number] = jitted.lower(state, *arguments, self.tables).compile()
     state, aux = self.programs[visit.number](state, *arguments, self.tables)
     if visit.phase.feed:
       self.images += count * program.examples(self.experiment.env, visit.phase.feed)
     return state, aux
 
-  def write_losses(self, visit, aux, lr, batches):
-    """Writes the losses of this very step, means over clients; returns what the bar shows."""
-    losses, whose = hosts.fetch(aux), [("client", c.ids) for c in self.experiment.env.cohorts]
-    if isinstance(losses, dict):
-      losses, whose = (losses,), [("the server of replica", range(self.experiment.env.R))]
-    means = {}
-    for name in sorted({name for part in losses for name in part}):
-      values = np.concatenate([part[name] for part in losses if name in part])
-      if not np.isfinite(values).all():
-        who = [
-          (kind, k) for x, (kind, ks) in zip(losses, whose, strict=True) if name in x for k in ks
-        ]
-        kind, k = who[np.flatnonzero(~np.isfinite(values))[0]]
-        raise TrainingError(
-          f"{name} of {kind} {k} is not finite at step {batches}: "
-          "start again in another --workdir with a lower optim.lr, or with optim.clip=1.0"
-        )
-      means[name] = float(values.mean())
-    if visit.phase.feed:
-      means |= {"lr": float(lr), "images_per_second": self.speed()}
-    self.log.write(batches, visit.phase.name, means)
-    return {k: v for k, v in means.items() if k in ("loss", "images_per_second")}
-
   def evaluate(self, state, batches):
     """Runs the evaluators, writes their means; returns the accuracy that the bar shows."""
     jax.block_until_ready(state)
-    began = time.time()
-    self.evaluated, self.results = batches, self.measure(state)
-    self.log.write(batches, "eval", means(self.results))
-    self.pause_seconds += time.time() - began
+    with self.clock.pausing():
+      self.evaluated, self.results = batches, self.measure(state)
+      self.log.write(batches, "eval", means(self.results))
     return self.best()
 
   def measure(self, state):
@@ -202,15 +191,9 @@ class Run:
   def save(self, state, batches):
     """Starts saving a checkpoint of this very state."""
     jax.block_until_ready(state)
-    began = time.time()
-    accuracy = self.best() if self.evaluated == batches else None
-    self.checkpoints.save(batches, state, {"hash": self.experiment.hash}, accuracy)
-    self.pause_seconds += time.time() - began
-
-  def speed(self):
-    """Training images, private and public, per second, compilation and pauses left out."""
-    seconds = time.time() - self.began - self.compile_seconds - self.pause_seconds
-    return self.images / max(seconds, 1e-9)
+    with self.clock.pausing():
+      accuracy = self.best() if self.evaluated == batches else None
+      self.checkpoints.save(batches, state, {"hash": self.experiment.hash}, accuracy)
 
   def finish(self, step):
     """Writes `summary.json`."""
@@ -223,9 +206,10 @@ class Run:
       "steps": experiment.batches,
       "heads": list(env.heads),
       "bytes_sent": schedule.bytes_sent(experiment.algorithm, experiment.visits, step),
-      "images_per_second": self.speed(),
-      "compile_seconds": self.compile_seconds,
-      "wall_seconds": time.time() - self.began,
+      "images_per_second": self.images / self.clock.working(),
+      "input_bound": self.clock.waited / self.clock.working(),
+      "compile_seconds": self.clock.compiled,
+      "wall_seconds": self.clock.wall(),
       **experiment.algorithm.facts(experiment.visits[-1].round + 1),
     }
     processed = experiment.streams.processed(experiment.visits)

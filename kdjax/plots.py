@@ -9,7 +9,16 @@ from rich import filesize
 
 from kdjax import canvas, method_plots, table
 
-NOT_LOSSES = ("step", "phase", "lr", "images_per_second", "train_accuracy", "jump", "flag")
+NOT_LOSSES = (
+  "step",
+  "phase",
+  "lr",
+  "images_per_second",
+  "input_bound",
+  "train_accuracy",
+  "jump",
+  "flag",
+)
 
 
 def draw(group, folder):

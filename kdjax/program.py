@@ -9,7 +9,7 @@ from jax.sharding import PartitionSpec as P
 
 from kdjax.core import hosts
 from kdjax.core.clients import HALF, STATE, sharded
-from kdjax.data import feed
+from kdjax.data import ahead, feed
 from kdjax.schedule import position
 from kdjax.types import Batch, Now
 
@@ -95,7 +95,9 @@ def build(experiment, phase):
 
   fn = single if dispatch_size(experiment, phase) == 1 else many
   aux = P() if phase.feed and phase.feed.server else P("client")
-  return jax.jit(sharded(env, fn, (STATE, *INPUTS, P()), (STATE, aux)), donate_argnums=0)
+  run = sharded(env, fn, (STATE, *INPUTS, P()), (STATE, aux))
+  # `keep_unused`: what a phase overwrites without reading it is donated too.
+  return jax.jit(run, donate_argnums=0, keep_unused=True)
 
 
 def examples(env, feed):
@@ -112,7 +114,8 @@ def inputs(experiment, visit, start, count, total, *, images=True):
     visit: schedule.Visit.
     start, count: calls of the visit.
     total: calls of the phase in the whole run.
-    images: whether to read the images of sets that are not resident.
+    images: whether to read the images of sets that are not resident, or what reads them, the
+      `read` of feed.with_images.
 
   Returns:
     (batches, nows, count): whole arrays of all clients, padded along the first axis to
@@ -126,8 +129,16 @@ def inputs(experiment, visit, start, count, total, *, images=True):
   return jax.tree.map(pad, *batches), jax.tree.map(pad, *nows), np.int32(count)
 
 
+def pieces(experiment, dispatches, totals):
+  """What there is to read for dispatches (visit, first call, 1), ahead.Pieces."""
+  algorithm, needed = experiment.algorithm, functools.partial(_needed, experiment.env)
+  steps = [(visit.number, position(visit, i, totals[visit.number])) for visit, i, _ in dispatches]
+  phases = algorithm.prologue + algorithm.cycle
+  return ahead.plan(experiment.streams, experiment.sets, phases, needed, steps)
+
+
 def _stack(*leaves, size):
-  stacked = np.stack(leaves)
+  stacked = np.stack(leaves) if len(leaves) > 1 else np.asarray(leaves[0])[None]  # no copy
   if len(leaves) == size:
     return stacked
   return np.concatenate(
@@ -145,7 +156,9 @@ def _batch(experiment, phase, pos, images):
     return Batch(None, None)
   halves = experiment.streams.batch(phase.feed, phase.name, pos)
   if images:
-    halves = feed.with_images(halves, experiment.sets, functools.partial(_needed, experiment.env))
+    sets, needed = experiment.sets, functools.partial(_needed, experiment.env)
+    read = images if callable(images) else feed.read_now(sets)
+    halves = feed.with_images(halves, sets, needed, read)
   batch = feed.by_cohort(halves, experiment.env.cohorts, phase.feed.cohorts)
   return batch._replace(server=phase.feed.server(pos)) if phase.feed.server else batch
 

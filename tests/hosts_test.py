@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -39,7 +40,8 @@ def launch(processes, workdir):
 
 def numbers(workdir):
   lines = writer.read_metrics(workdir)
-  return [{k: v for k, v in line.items() if k != "images_per_second"} for line in lines]
+  times = ("images_per_second", "input_bound")
+  return [{k: v for k, v in line.items() if k not in times} for line in lines]
 
 
 def assert_agree(a, b):
@@ -75,6 +77,21 @@ def test_two_processes_go_on_where_one_was_killed(one, tmp_path):
   (tmp_path / "run" / "summary.json").unlink()
   launch(2, tmp_path / "run")
   assert_agree(numbers(tmp_path / "run"), numbers(one))
+
+
+def test_two_processes_stop_at_the_same_step(tmp_path):
+  """A signal reaches each at its own time; they save one common step and say how to go on."""
+  long = ("--config.steps=100000", "--config.save_every=0", "--config.log_every=1")
+  command = [sys.executable, "launch/local.py", "--processes=2", "--", *TINY, *long]
+  with subprocess.Popen([*command, f"--workdir={tmp_path}"], cwd=ROOT) as running:
+    while not any(line["phase"] == "train" for line in writer.read_metrics(tmp_path)):
+      assert running.poll() is None
+      time.sleep(0.05)
+    running.terminate()
+    assert running.wait(timeout=60) == 42
+  last = writer.read_metrics(tmp_path)[-1]["step"]
+  saved = [int(p.name) for p in (tmp_path / "checkpoints").iterdir() if p.name.isdigit()]
+  assert saved == [last]
 
 
 def test_a_process_holds_what_its_devices_look_at():

@@ -1,11 +1,14 @@
 """Folders of image files made here: classes, colours, shapes, and what is refused."""
 
+import io
 import pickle
 
 import numpy as np
 import pytest
 from PIL import Image
 from small_data import load, pixels, refused, save
+
+from kdjax.data import images as images_module
 
 
 @pytest.fixture
@@ -71,14 +74,90 @@ def test_images_of_different_shapes_need_resize(folder_dir):
     load(f"folder:{path}", (5, 4, 3), 2)
 
 
-def test_a_jpeg_that_is_decoded_small_looks_like_one_decoded_whole(tmp_path):
+DECODERS = [
+  "pillow",
+  pytest.param("opencv", marks=pytest.mark.skipif(images_module._cv2() is None, reason="no cv2")),
+]
+
+
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_a_jpeg_that_is_decoded_small_looks_like_one_decoded_whole(decoder, tmp_path):
   y, x = np.mgrid[:640, :800]
   image = np.stack([y / 3, x / 4, 128 + 90 * np.sin(y / 6)], -1).astype(np.uint8)
   for split in ("train", "test"):
     save(tmp_path / split / "a/1.jpg", image)
-  source = load(f"folder:{tmp_path}", (160, 160, 3), 1, resize=True)
+  source = load(f"folder:{tmp_path}", (160, 160, 3), 1, resize=True, decoder=decoder)
   right = image[:, 80:-80].reshape(160, 4, 160, 4, 3).mean((1, 3))
   assert abs(source.train.array[0] - right).max() < 9
+
+
+def jpeg(image, **options):
+  file = io.BytesIO()
+  Image.fromarray(image).save(file, "JPEG", **options)
+  return file.getvalue()
+
+
+def decoded(data, decoder, channels=3, size=None):
+  return images_module.decode("s", "it", io.BytesIO(data), channels, size, decoder)
+
+
+@pytest.fixture
+def opencv():
+  pytest.importorskip("cv2")
+
+
+def test_decoders_agree_to_the_bit_where_nothing_is_resized(opencv, monkeypatch):
+  smooth = Image.fromarray(pixels(8, 8, 3)).resize((75, 50), Image.Resampling.BICUBIC)
+  turned = Image.Exif()
+  turned[0x0112] = 6  # the file says that it lies on its side
+  taken, real = [], images_module._opencv
+  monkeypatch.setattr(
+    images_module, "_opencv", lambda *a: taken.append(real(*a) is not None) or real(*a)
+  )
+  for options in ({}, dict(subsampling=0), dict(progressive=True), dict(exif=turned)):
+    data = jpeg(np.asarray(smooth), quality=90, **options)
+    np.testing.assert_array_equal(decoded(data, "opencv"), decoded(data, "pillow"))
+  grey = jpeg(np.asarray(smooth.convert("L")))
+  np.testing.assert_array_equal(decoded(grey, "opencv"), decoded(grey, "pillow"))
+  np.testing.assert_array_equal(decoded(grey, "opencv", 1), decoded(grey, "pillow", 1))
+  assert taken == [True] * 6
+
+
+@pytest.mark.parametrize("shape", [(60, 80), (80, 60), (33, 128), (20, 20), (64, 64), (10, 12)])
+def test_opencv_resizes_what_pillow_does(opencv, shape):
+  """Smooth images: where the two crop and scale alike, their pixels are close."""
+  y, x = np.mgrid[: shape[0], : shape[1]] / max(shape)
+  image = np.stack([255 * y, 255 * x, 128 + 100 * np.sin(3 * x + 2 * y)], -1).astype(np.uint8)
+  data = jpeg(image, quality=98)
+  for size in ((32, 32), (24, 32)):
+    a, b = (decoded(data, d, size=size).astype(int) for d in ("opencv", "pillow"))
+    assert a.shape == (*size, 3) and abs(a - b).max() <= 255 / min(shape) + 6
+
+
+def test_what_opencv_does_not_take_pillow_decodes_or_refuses(opencv):
+  image = pixels(9, 7, 3)
+  for form, mode in (("PNG", "RGB"), ("JPEG", "CMYK"), ("BMP", "RGB")):
+    file = io.BytesIO()
+    Image.fromarray(image).convert(mode).save(file, form)
+    data = file.getvalue()
+    np.testing.assert_array_equal(decoded(data, "opencv"), decoded(data, "pillow"))
+    assert images_module._jpeg_size(data) is None
+  whole = jpeg(pixels(64, 64, 3))
+  assert images_module._jpeg_size(whole) == (64, 64)
+  for broken in (whole[: len(whole) // 2], whole[:20], b"", b"\xff\xd8\xff\xd9"):
+    with refused("it is no image that Pillow can read"):
+      decoded(broken, "opencv")
+
+
+def test_the_config_says_which_decoder_not_what_is_installed(folder_dir, monkeypatch):
+  path, _ = folder_dir
+  with refused("source_info.decoder = 'turbo': one of pillow, opencv"):
+    load(f"folder:{path}", (6, 4, 3), 2, decoder="turbo")
+  with refused(r"source_info.decoder = 'opencv': pillow: only .* decode and resize, not 'digits'"):
+    load("digits", (8, 8, 1), 10, decoder="opencv")
+  monkeypatch.setattr(images_module, "_cv2", lambda: None)
+  with refused(r"source_info.decoder = 'opencv': pip install 'kdjax\[jpeg\]'"):
+    load(f"folder:{path}", (6, 4, 3), 2, decoder="opencv")
 
 
 def test_palette_images_lose_their_transparency(tmp_path):

@@ -13,7 +13,7 @@ from kdjax import checkpoint, experiment, writer
 from kdjax import loop as loops
 from kdjax.types import ConfigError, TrainingError
 
-TIMES = ("images_per_second",)
+TIMES = ("images_per_second", "input_bound")
 
 
 def run(e, workdir, **kwargs):
@@ -59,6 +59,7 @@ def assert_a_stop_changes_nothing(e, tmp_path, cut):
   for summary in summaries:
     for key in ("images_per_second", "compile_seconds", "wall_seconds"):
       assert summary.pop(key) > 0
+    assert 0 <= summary.pop("input_bound") <= 1
   assert summaries[0] == summaries[1]
 
 
@@ -194,6 +195,105 @@ def test_streamed_images_give_the_same_run_as_resident_ones_and_go_on_after_a_st
   assert run(e, tmp_path / "read", stop=stop_at(4)) == loops.PREEMPTED
   assert run(e, tmp_path / "read") == loops.DONE
   assert metrics(tmp_path / "resident") == metrics(tmp_path / "read")
+
+
+@pytest.fixture
+def photos(tmp_path):
+  """A folder of twelve small JPEGs in two classes, and a config that reads them as needed."""
+  from PIL import Image
+
+  rng = np.random.default_rng(0)
+  for split, n in (("train", 4), ("test", 2)):
+    for i in range(2 * n):
+      path = tmp_path / "photos" / split / "ab"[i % 2] / f"{i}.jpg"
+      path.parent.mkdir(parents=True, exist_ok=True)
+      pixels = rng.integers(0, 256, (8 + i, 8, 3), dtype=np.uint8)
+      Image.fromarray(pixels).save(path, quality=90)
+  c = ensembles.config("mhd fresh", clients=((2, *ensembles.MLP),), steps=6, dtype="float32")
+  c.source, c.source_resident_bytes = f"folder:{tmp_path}/photos", 0
+  c.source_info = dict(train=8, test=4, image=(6, 6, 3), classes=2, resize=True)
+  c.partition, c.public_share, c.batch, c.public_batch = "equal", 0.25, 3, 2
+  c.algo.teachers, c.log_every = 1, 1
+  return c
+
+
+def built(c, **input_):
+  c.input.update(input_)
+  return experiment.build(c, devices=jax.devices()[:1])
+
+
+def test_workers_and_stops_change_no_batch(photos, tmp_path):
+  """Threads and a whole run; two processes, a stop in the middle, and threads again."""
+  whole, cut = tmp_path / "whole", tmp_path / "cut"
+  assert run(built(photos), whole) == loops.DONE
+  assert run(built(photos, workers=2, ahead=1), cut, stop=stop_at(3)) == loops.PREEMPTED
+  assert run(built(photos, workers=0, ahead=3), cut) == loops.DONE
+  photos.source_resident_bytes = 2**20
+  assert run(built(photos), tmp_path / "resident") == loops.DONE
+  assert metrics(cut) == metrics(whole) == metrics(tmp_path / "resident")
+  e = built(photos)
+  for other in (cut, tmp_path / "resident"):
+    chex.assert_trees_all_equal(final_state(e, other), final_state(e, whole))
+  shares = [line["input_bound"] for line in writer.read_metrics(whole) if line["phase"] != "eval"]
+  assert len(shares) == 6 and all(0 <= share <= 1 for share in shares) and shares[0] > 0
+
+
+def test_a_copy_trains_like_what_it_was_made_from(photos, tmp_path):
+  from kdjax.data import prepare
+
+  arguments = [f"--out={tmp_path}/copy", "--size=6", "--workers=1"]
+  assert prepare.main([photos.source, *arguments]) == prepare.DONE
+  run(built(photos), tmp_path / "original")
+  photos.source = f"records:{tmp_path}/copy"
+  run(built(photos), tmp_path / "records")
+  assert metrics(tmp_path / "records") == metrics(tmp_path / "original")
+
+
+def test_settings_of_the_input_are_checked_before_work(photos, tmp_path):
+  with pytest.raises(ConfigError, match="input.workers = -1: a whole number, at least 0"):
+    run(built(photos, workers=-1), tmp_path / "run")
+  assert not (tmp_path / "run").exists()
+
+
+def test_an_image_that_breaks_while_training_is_named(photos, tmp_path):
+  e = built(photos)
+  folder = tmp_path / "photos" / "train"
+  for path in folder.rglob("*.jpg"):
+    path.write_bytes(b"no image")
+  with pytest.raises(ConfigError, match="jpg is no image that Pillow can read"):
+    run(e, tmp_path / "run")
+
+
+def test_losses_are_written_while_the_next_step_computes(tmp_path, monkeypatch):
+  """A line is written after the next dispatch; what follows an evaluation finds it there."""
+  e, events = build("separate", save_every=4), []
+  advance, write = loops.Run.advance, writer.Writer.write
+
+  def advanced(self, state, visit, *rest):
+    events.append("step")
+    return advance(self, state, visit, *rest)
+
+  def written(self, step, phase, numbers):
+    events.append(f"{phase} {step}")
+    return write(self, step, phase, numbers)
+
+  monkeypatch.setattr(loops.Run, "advance", advanced)
+  monkeypatch.setattr(writer.Writer, "write", written)
+  run(e, tmp_path)
+  four = ["step", "step", "step", "train {0}", "step", "train {1}", "eval {1}"]
+  assert events == [x.format(n + 2, n + 4) for n in (0, 4, 8) for x in four]
+
+
+def test_nothing_is_saved_after_a_loss_that_is_not_finite(tmp_path):
+  optim = ensembles.common.sgd(lr=1e30, clip=0.0)
+  c = ensembles.config("separate", dtype="float32", optim=optim, log_every=1, save_every=1)
+  c.mesh.steps_per_dispatch = 1
+  with pytest.raises(TrainingError, match="is not finite at step") as caught:
+    run(ensembles.build(c), tmp_path)
+  bad = int(str(caught.value).partition("at step ")[2].partition(":")[0])
+  saved = [int(p.name) for p in (tmp_path / "checkpoints").iterdir() if p.name.isdigit()]
+  assert saved and max(saved) < bad
+  assert [line["step"] for line in metrics(tmp_path)][-1] < bad
 
 
 def test_config_json_holds_what_is_needed_to_run_it_again(tmp_path):

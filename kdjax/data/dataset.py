@@ -91,13 +91,7 @@ def _limited(images, n):
   if n > len(images.labels):
     raise ConfigError("limit", n, f"there are only {len(images.labels)} training images")
   index = np.sort(host_rng(0, "limit").choice(len(images.labels), n, replace=False))
-  return dataclasses.replace(
-    images,
-    labels=images.labels[index],
-    strata=images.strata[index],
-    array=None if images.array is None else images.array[index],
-    read=None if images.read is None else lambda i: images.read(index[i]),
-  )
+  return sources.subset(images, index)
 
 
 def _partition(config, source, public, seeds):

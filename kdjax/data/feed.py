@@ -19,28 +19,47 @@ def by_cohort(halves, cohorts, part):
   def split(half):
     if half is None:
       return None
-    mine = lambda c: jax.tree.map(lambda x: x[np.asarray(c.ids)], half)
+    mine = lambda c: jax.tree.map(lambda x: _rows(x, c.ids), half)
     return tuple(mine(c) if part is None or g in part else None for g, c in enumerate(cohorts))
 
   return Batch(split(halves.get("private")), split(halves.get("public")))
 
 
-def with_images(halves, sets, needed):
-  """Reads the images of sets that are not resident, each example once.
+def _rows(x, ids):
+  """x[ids], without a copy where they follow each other: a batch of images is large."""
+  first, last = ids[0], ids[-1]
+  return x[first : last + 1] if len(ids) == last - first + 1 else x[np.asarray(ids)]
+
+
+def read_now(sets):
+  """A `read` for `with_images` that reads everything when it is asked."""
+  return lambda name, index: [sets[name].fetch(index)]
+
+
+def with_images(halves, sets, needed, read):
+  """Reads the images of sets that are not resident, each example once, whoever shares it.
 
   Args:
     halves: {'private': Half, 'public': Half}, leaves [R*K, size].
     sets: {half: ImageSet}.
     needed: size -> bool[R*K, size], which examples to read; the others' images are blank.
+    read: (half's name, indices i64[n], ascending) -> their images, u8[.., h, w, c] in parts.
   """
   out = {}
   for name, half in halves.items():
     if sets[name].array is None:
-      mine = needed(half.index.shape[1])
-      unique, place = np.unique(half.index[mine], return_inverse=True)
-      image = np.zeros((*half.index.shape, *sets[name].shape), np.uint8)
-      image[mine] = sets[name].fetch(unique)[place]
-      half = half._replace(image=image)
+      mine = np.flatnonzero(needed(half.index.shape[1]))
+      unique, first, which = np.unique(
+        half.index.reshape(-1)[mine], return_index=True, return_inverse=True
+      )
+      image = np.zeros((half.index.size, *sets[name].shape), np.uint8)
+      done = 0
+      for part in read(name, unique):
+        image[mine[first[done : done + len(part)]]] = part
+        done += len(part)
+      again = np.delete(np.arange(len(mine)), first)
+      image[mine[again]] = image[mine[first[which[again]]]]
+      half = half._replace(image=image.reshape(*half.index.shape, *sets[name].shape))
     out[name] = half
   return out
 
@@ -61,7 +80,7 @@ def materialise(env, phase, tables, batch, now, augment, preprocess):
     preprocess: image -> f32[h, w, c].
 
   Returns:
-    Batch with `image` and `key` filled.
+    Batch with `image`, `key` and `total` filled.
   """
 
   def fill(half, name, g):
@@ -81,6 +100,7 @@ def materialise(env, phase, tables, batch, now, augment, preprocess):
       row=half.row,
       mask=half.mask,
       key=env.keys(g, f"{phase.name} {name} model", now.count),
+      total=jax.lax.psum(half.mask.sum(1), "data"),
     )
 
   def side(halves, name):

@@ -12,6 +12,7 @@ import numpy as np
 from kdjax.core.random import host_rng
 from kdjax.data import readers
 from kdjax.data.images import folder
+from kdjax.data.prepared import records
 from kdjax.data.records import tfds
 from kdjax.types import ConfigError
 
@@ -22,10 +23,11 @@ READERS = {
   "npz": readers.npz,
   "folder": folder,
   "tfds": tfds,
+  "records": records,
 }
-RESIZABLE = ("folder", "tfds")
+ENCODED = ("folder", "tfds", "records")  # those that may be decoded, and so resized
 KINDS = (
-  "'digits', 'idx:DIR', 'cifar:DIR', 'npz:FILE', 'folder:DIR', 'tfds:NAME' or "
+  "'digits', 'idx:DIR', 'cifar:DIR', 'npz:FILE', 'folder:DIR', 'tfds:NAME', 'records:DIR' or "
   "your own 'package.module:function'"
 )
 CHUNK = 256  # images a thread decodes at a time
@@ -63,12 +65,13 @@ def load(name, *, info, holdout, resident_bytes):
   """Opens the source that the config names.
 
   Args:
-    name: 'digits', 'idx:DIR', 'cifar:DIR', 'npz:FILE', 'folder:DIR', 'tfds:NAME', or the dotted
-      path of the user's own 'package.module:function' ('package.module' means its `load`), which
-      is called without arguments and returns a Source.
+    name: 'digits', 'idx:DIR', 'cifar:DIR', 'npz:FILE', 'folder:DIR', 'tfds:NAME', 'records:DIR',
+      or the dotted path of the user's own 'package.module:function' ('package.module' means its
+      `load`), which is called without arguments and returns a Source.
     info: the config's `source_info`, what its author expects: {'train': N, 'test': N, 'image':
       (h, w, c), 'classes': C}; with `resize: True`, images of folders and TFDS are scaled until
-      they cover (h, w) and centre-cropped.
+      they cover (h, w) and centre-cropped (a copy in `records:DIR` has been already); `decoder`
+      is one of images.DECODERS.
     holdout: n > 0 takes n training images, always the same, as the test set.
     resident_bytes: a set that would fill more bytes is not read into memory; IDX, CIFAR and npz
       files always are.
@@ -77,22 +80,36 @@ def load(name, *, info, holdout, resident_bytes):
     ConfigError: the source is not there, is damaged, or is not what `source_info` expects.
   """
   _check_info(info)
-  kind = name.partition(":")[0]
-  if info.get("resize", False) and kind not in RESIZABLE:
-    raise ConfigError(
-      "source_info.resize", True, f"False: only {RESIZABLE} can resize, not {name!r}"
-    )
-  if kind in READERS:
-    source = _read(name, READERS[kind], info, holdout)
-  elif any(mark in name for mark in ".:") and _is_path(name):
-    source = _users(name)
-  else:
-    raise ConfigError("source", name, f"write {KINDS}")
+  for key, usual in (("resize", False), ("decoder", "pillow")):
+    if info.get(key, usual) != usual and not is_encoded(name):
+      right = f"{usual}: only {ENCODED} decode and resize, not {name!r}"
+      raise ConfigError(f"source_info.{key}", info[key], right)
+  source = opened(name, info=info, test=not holdout)
   _check(source, name, info)
   if holdout:
     source = _hold_out(source, holdout)
   train, test = (_resident(s, resident_bytes) for s in (source.train, source.test))
   return source._replace(train=train, test=test)
+
+
+def is_encoded(name):
+  """Whether a source's images may have to be decoded."""
+  return name.partition(":")[0] in ENCODED
+
+
+def opened(name, *, info, test):
+  """The Source as its reader gives it, unchecked.
+
+  Args:
+    name, info: as in `load`; `info` may lack the counts.
+    test: whether to look for test files; without, `test` is the training set.
+  """
+  kind = name.partition(":")[0]
+  if kind in READERS:
+    return _read(name, READERS[kind], info, test)
+  if any(mark in name for mark in ".:") and _is_path(name):
+    return _users(name)
+  raise ConfigError("source", name, f"write {KINDS}")
 
 
 def describe(name, *, info):
@@ -123,9 +140,9 @@ def _check_info(info):
       raise ConfigError(f"source_info.{key}", info[key], f"a whole number, at least {least}")
 
 
-def _read(name, reader, info, holdout):
-  """A Source from a reader; with a holdout, nobody looks for the source's own test files."""
-  splits = [reader(name, split, info) for split in ("train", "test")[: 1 if holdout else 2]]
+def _read(name, reader, info, test):
+  """A Source from a reader."""
+  splits = [reader(name, split, info) for split in ("train", "test")[: 2 if test else 1]]
   train, test = _image_set(splits[0]), _image_set(splits[-1])
   classes = splits[0].classes
   if classes is None:  # the format does not tell: as many as the labels need
@@ -197,6 +214,13 @@ def _check(source, name, info):
     raise ConfigError("source_info.classes", info["classes"], right)
 
 
+def subset(images, index):
+  """The ImageSet of the examples `index` i64[n] of another."""
+  array = None if images.array is None else images.array[index]
+  read = None if images.read is None else _Subset(images.read, index)
+  return ImageSet(images.labels[index], images.strata[index], images.shape, array, read)
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Subset:
   """Reads some of another reader's images; it pickles, for worker processes."""
@@ -215,13 +239,7 @@ def _hold_out(source, n):
     raise ConfigError("holdout", n, f"fewer than the {total} training images, or 0")
   test = np.sort(host_rng(0, "holdout").choice(total, n, replace=False))
   train = np.setdiff1d(np.arange(total), test)
-
-  def part(index):
-    array = None if images.array is None else images.array[index]
-    read = None if images.read is None else _Subset(images.read, index)
-    return ImageSet(images.labels[index], images.strata[index], images.shape, array, read)
-
-  return source._replace(train=part(train), test=part(test))
+  return source._replace(train=subset(images, train), test=subset(images, test))
 
 
 def _resident(images, resident_bytes):

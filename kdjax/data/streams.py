@@ -45,7 +45,7 @@ class Streams:
 
   def _lists(self, feed, turn):
     if feed.private:
-      clients = itertools.product(range(len(self.seeds)), self._takes_part(feed))
+      clients = itertools.product(range(len(self.seeds)), self.takes_part(feed))
       return [(self._held(feed, turn, r, i), feed.private) for r, i in clients]
     return [(x[: feed.sample] if feed.sample else x, feed.public) for x in self.shards.public]
 
@@ -60,12 +60,12 @@ class Streams:
       feed = v.phase.feed
       if feed is None or not feed.private:
         continue
-      for r, i in itertools.product(range(len(self.seeds)), self._takes_part(feed)):
+      for r, i in itertools.product(range(len(self.seeds)), self.takes_part(feed)):
         owner = r * per_replica + (feed.owner(v.round, i) if feed.owner else i)
         total[owner] += _examples(feed, len(self.shards.private[owner]), v.n)
     return total
 
-  def _takes_part(self, feed):
+  def takes_part(self, feed):
     """Client numbers in their replica."""
     cohorts = range(len(self.members)) if feed.cohorts is None else feed.cohorts
     return sorted(i for g in cohorts for i in self.members[g])
@@ -82,7 +82,7 @@ class Streams:
       {'private': Half, 'public': Half}, those that the feed asks for; leaves [R*K, size], `image`
       and `key` None. The rows of clients that take no part are zeros, mask 0.
     """
-    part = self._takes_part(feed)
+    part = self.takes_part(feed)
     clients = list(itertools.product(range(len(self.seeds)), range(len(self.identity))))
     halves = {}
     if feed.private:

@@ -1,0 +1,91 @@
+"""Where a run's time goes: computing, compiling, pauses, and waiting for input."""
+
+import contextlib
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import jax
+
+LEAST = 1e-9  # seconds: what a rate is divided by
+
+
+class Clock:
+  """Times one stretch of training; two dispatches are under way at a time, never more.
+
+  The loop waits for input when the device has finished all that was dispatched and the next
+  dispatch's input is not there yet. A thread notes when each dispatch is done.
+  """
+
+  def __init__(self):
+    """Starts the clock."""
+    self.began = time.monotonic()
+    self.compiled = self.paused = self.waited = 0.0  # seconds
+    self._since = (0.0, 0.0)  # (working, waited) at the last `input_bound`
+    self._noting = ThreadPoolExecutor(1)
+    self._last = None  # future of the time at which the newest dispatch is done
+
+  def close(self):
+    """Ends the thread."""
+    self._noting.shutdown()
+
+  def waiting(self, feeds):
+    """Yields what `feeds` does, and notes how long the device waited for it."""
+    while True:
+      asked = time.monotonic()
+      try:
+        item = next(feeds)
+      except StopIteration:
+        return
+      if self._last is None or self._last.done():
+        idle = asked if self._last is None else max(asked, self._last.result())
+        self.waited += max(0.0, time.monotonic() - idle)
+      yield item
+
+  def dispatched(self, aux):
+    """Takes note of a dispatch, and waits for the one before it.
+
+    Returns:
+      A future of the time at which it is done.
+    """
+
+    def done():
+      jax.block_until_ready(aux)
+      return time.monotonic()
+
+    before, self._last = self._last, self._noting.submit(done)
+    if before is not None:
+      before.result()
+    return self._last
+
+  @contextlib.contextmanager
+  def compiling(self):
+    """Inside, time is spent on compilation."""
+    began = time.monotonic()
+    yield
+    self.compiled += time.monotonic() - began
+
+  @contextlib.contextmanager
+  def pausing(self):
+    """Inside, time is spent on an evaluation, or on starting a save."""
+    began = time.monotonic()
+    yield
+    self.paused += time.monotonic() - began
+
+  def wall(self):
+    """Seconds since the start."""
+    return time.monotonic() - self.began
+
+  def spent(self):
+    """Seconds of compilation and pauses so far."""
+    return self.compiled + self.paused
+
+  def working(self):
+    """Seconds since the start that were neither compilation nor pause."""
+    return max(self.wall() - self.spent(), LEAST)
+
+  def input_bound(self):
+    """The share of the working time since the last call in which the device waited for input."""
+    now = (self.working(), self.waited)
+    working, waited = (x - y for x, y in zip(now, self._since, strict=True))
+    self._since = now
+    return min(waited / max(working, LEAST), 1.0)

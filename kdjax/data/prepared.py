@@ -1,0 +1,140 @@
+"""Copies that `python -m kdjax.data.prepare` has written: ArrayRecord files and a JSON index."""
+
+import dataclasses
+import hashlib
+import io
+import json
+import os
+
+import numpy as np
+
+from kdjax.data.images import encoded
+from kdjax.data.readers import Split, directory
+from kdjax.types import ConfigError
+
+INDEX, VERSION = "index.json", 1
+AGAIN = "run the command that prepares it again: it goes on where it was stopped"
+
+
+def records(name, split, info):
+  """One split of 'records:DIR', random access without TensorFlow and TFDS; see readers.py."""
+  root = directory(name, name.partition(":")[2])
+  index = read_index(name, root)
+  if index is None:
+    right = f"{root} holds no {INDEX}; write it with python -m kdjax.data.prepare"
+    raise ConfigError("source", name, right)
+  if split not in index["splits"]:
+    right = f"has no {split} split, only {sorted(index['splits'])}; holdout=n makes a test set"
+    raise ConfigError("source", name, right)
+  here = index["splits"][split]
+  missing = [s["file"] for s in here["shards"] if not is_there(root, s)]
+  if missing:
+    right = f"{len(missing)} of {len(here['shards'])} {split} shards are missing or not whole"
+    raise ConfigError("source", name, f"{right}, {missing[0]} is the first; {AGAIN}")
+  labels, strata = read_labels(name, root, split, here)
+  images = _images(name, root, index, here, info)
+  return Split(images, labels, strata, index["classes"])
+
+
+def _images(name, root, index, split, info):
+  """What reads the images of a split."""
+  from array_record.python.array_record_data_source import ArrayRecordDataSource
+
+  paths = [f"{root / s['file']}[0:{s['examples']}]" for s in split["shards"]]
+  source, shape = ArrayRecordDataSource(paths), tuple(index["image"])
+  if index["format"] == "raw":
+    return Raw(source, shape)
+  info = {**info, "resize": False}
+  return encoded(name, _Jpegs(source), len(source), channels=shape[2], info=info)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Raw:
+  """Reads pixels that are stored as they are; it pickles, for worker processes."""
+
+  source: object  # index -> bytes
+  shape: tuple[int, int, int]
+
+  def __call__(self, index):
+    """Indices i64[n] -> u8[n, h, w, c]."""
+    out = np.empty((len(index), *self.shape), np.uint8)
+    for i, place in enumerate(index):
+      out[i] = np.frombuffer(self.source[int(place)], np.uint8).reshape(self.shape)
+    return out
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Jpegs:
+  """The `files` of images.Encoded."""
+
+  source: object  # index -> bytes
+
+  def __call__(self, index):
+    return [(f"example {i}", io.BytesIO(self.source[int(i)])) for i in index]
+
+
+def read_index(name, root):
+  """The index of a copy, or None where there is none; ConfigError for one of another version."""
+  path = root / INDEX
+  if not path.is_file():
+    return None
+  try:
+    index = json.loads(path.read_bytes())
+    version = index["version"]
+  except (ValueError, KeyError, TypeError, OSError) as error:
+    raise ConfigError("source", name, f"{path} is no index of a copy: {error}") from None
+  if version != VERSION:
+    right = f"{path} is of version {version}, this kdjax reads {VERSION}; prepare the set again"
+    raise ConfigError("source", name, right)
+  return index
+
+
+def is_there(root, shard):
+  """Whether a shard was finished and its file is as long as it was then."""
+  path = root / shard["file"]
+  return shard["sha256"] is not None and path.is_file() and path.stat().st_size == shard["bytes"]
+
+
+def label_file(root, split):
+  """The npz file with a split's `labels` and `strata`, both i64[N]."""
+  return root / f"{split}_labels.npz"
+
+
+def labels_sha256(labels, strata):
+  """The checksum of labels and strata, i64[N] each."""
+  return hashlib.sha256(b"".join(np.asarray(x, "<i8").tobytes() for x in (labels, strata)))
+
+
+def read_labels(name, root, split, entry):
+  """(labels i64[N], strata i64[N]) of a split; ConfigError where they are not those of the copy."""
+  path = label_file(root, split)
+  try:
+    with np.load(path, allow_pickle=False) as file:
+      labels, strata = file["labels"], file["strata"]
+  except (OSError, ValueError, KeyError) as error:
+    raise ConfigError("source", name, f"{path} cannot be read: {error}; {AGAIN}") from None
+  if labels_sha256(labels, strata).hexdigest() != entry["labels_sha256"]:
+    raise ConfigError("source", name, f"{path} is damaged: another checksum; {AGAIN}")
+  return labels, strata
+
+
+def write_labels(root, split, labels, strata):
+  """Writes what `read_labels` reads."""
+  file = io.BytesIO()
+  np.savez(file, labels=np.asarray(labels, np.int64), strata=np.asarray(strata, np.int64))
+  _whole(label_file(root, split), file.getvalue())
+
+
+def write_index(root, index):
+  """Replaces the index of a copy."""
+  _whole(root / INDEX, json.dumps(index, indent=1).encode() + b"\n")
+
+
+def _whole(path, data):
+  """Puts `data` in place of a file; whoever reads sees the old file or the new one."""
+  part = path.with_name(f".{path.name}.tmp")
+  with open(part, "wb") as file:
+    file.write(data)
+    file.flush()
+    os.fsync(file.fileno())
+  part.replace(path)

@@ -1,0 +1,94 @@
+"""How long a device waits for input, by events that the test sets off."""
+
+import threading
+import time
+
+import pytest
+
+from kdjax import clock
+
+STEP = 0.1  # seconds; a busy machine may take longer, never less
+
+
+@pytest.fixture
+def timer(monkeypatch):
+  """A Clock for which a dispatch is done when its event is set."""
+  monkeypatch.setattr(clock.jax, "block_until_ready", lambda event: event.wait())
+  it = clock.Clock()
+  yield it
+  it.close()
+
+
+def finished():
+  event = threading.Event()
+  event.set()
+  return event
+
+
+def slow(n, seconds=STEP):
+  """A feed whose items take so long."""
+  for i in range(n):
+    time.sleep(seconds)
+    yield i
+
+
+def test_a_slow_feed_of_a_fast_device_is_waited_for(timer):
+  for _ in timer.waiting(slow(3)):
+    timer.dispatched(finished()).result()
+  assert timer.waited >= 3 * STEP * 0.9
+  assert timer.input_bound() > 0.9
+  time.sleep(STEP)
+  assert timer.input_bound() < 0.1  # nothing since
+
+
+def test_a_busy_device_does_not_wait(timer):
+  """Reading takes long, but the device has not finished when the input is there."""
+  feed, event = timer.waiting(slow(2)), threading.Event()
+  next(feed)
+  first = timer.waited  # nothing was dispatched: the first input is always waited for
+  timer.dispatched(event)
+  next(feed)
+  event.set()
+  assert first >= STEP * 0.9 and timer.waited == first
+
+
+def test_only_the_time_after_the_device_was_done_counts(timer):
+  feed, event = timer.waiting(slow(2, 4 * STEP)), threading.Event()
+  next(feed)
+  first = timer.waited
+  timer.dispatched(event)
+  threading.Timer(3 * STEP, event.set).start()
+  next(feed)
+  assert 0 < timer.waited - first < 3 * STEP
+
+
+def test_two_dispatches_are_under_way_and_no_more(timer):
+  events = [threading.Event() for _ in range(3)]
+  timer.dispatched(events[0])
+  threading.Timer(STEP, events[0].set).start()
+  began = time.monotonic()
+  done = timer.dispatched(events[1])  # returns when the first is done
+  assert time.monotonic() - began >= STEP * 0.9 and not done.done()
+  events[1].set()
+  timer.dispatched(events[2])
+  assert began <= done.result() <= time.monotonic()
+  events[2].set()
+
+
+def test_an_error_of_the_device_reaches_the_loop(timer, monkeypatch):
+  def fail(event):
+    raise RuntimeError("out of memory")
+
+  monkeypatch.setattr(clock.jax, "block_until_ready", fail)
+  timer.dispatched(None)
+  with pytest.raises(RuntimeError, match="out of memory"):
+    timer.dispatched(None)
+
+
+def test_compilation_and_pauses_are_not_work(timer):
+  with timer.compiling():
+    time.sleep(STEP)
+  with timer.pausing():
+    time.sleep(STEP)
+  assert timer.spent() >= 2 * STEP and timer.working() < STEP <= timer.compiled
+  assert timer.wall() >= timer.spent()
