@@ -103,26 +103,27 @@ class Env:
     return jax.tree.map(join, *xs)
 
   def fetch(self, xs, wanted):
-    """Each client's copy of some other client's value, by a ring over the `client` axis.
+    """Each client's copies of other clients' values, by one ring over the `client` axis.
 
     Holds two devices' values at a time, where gathering would hold all.
 
     Args:
       xs: tuple over cohorts of arrays [K_g, ...], equal in shape beyond K_g.
-      wanted: tuple over cohorts of i32[K_g], global client numbers; -1 fetches zeros.
+      wanted: tuple over cohorts of i32[K_g] or i32[K_g, S], global client numbers; -1 fetches
+        zeros.
 
     Returns:
-      A tuple over cohorts of arrays [K_g, ...].
+      A tuple over cohorts of arrays [K_g, ...] or [K_g, S, ...].
     """
     n = self.mesh.shape["client"]
     ring = [(i, (i - 1) % n) for i in range(n)]
-    out = tuple(jnp.zeros((len(w), *xs[0].shape[1:]), xs[0].dtype) for w in wanted)
+    out = tuple(jnp.zeros((*w.shape, *xs[0].shape[1:]), xs[0].dtype) for w in wanted)
     for h, x in enumerate(xs):
       ids = self.ids(h)
       for turn in range(n):
-        hit = tuple(w[:, None] == ids for w in wanted)  # [K_g, K_h]
+        hit = tuple(w[..., None] == ids for w in wanted)  # [K_g, (S,) K_h]
         out = tuple(
-          jnp.where(jnp.expand_dims(m.any(1), range(1, x.ndim)), x[m.argmax(1)], o)
+          jnp.where(jnp.expand_dims(m.any(-1), range(m.ndim - 1, o.ndim)), x[m.argmax(-1)], o)
           for o, m in zip(out, hit, strict=True)
         )
         if turn < n - 1:

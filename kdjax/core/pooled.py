@@ -38,10 +38,9 @@ def exchange(env, speak, *, teachers, pool_size, refresh_every, publish):
     peer = np.concatenate([np.where(first < 0, -1, first + r * env.K) for r in range(env.R)])
     peer = tuple(env.mine(g, peer.astype(np.int32)) for g in range(len(clients)))
     said = flat(clients)
-    slots = [env.fetch(said, tuple(p[:, s] for p in peer)) for s in range(pool_size)]
     return tuple(
-      pools.Pool(jnp.stack([s[g] for s in slots], 1), p, jnp.zeros_like(p))
-      for g, p in enumerate(peer)
+      pools.Pool(slots, p, jnp.zeros_like(p))
+      for slots, p in zip(env.fetch(said, peer), peer, strict=True)
     )
 
   def ask(state, batch, now):

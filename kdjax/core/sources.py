@@ -61,8 +61,7 @@ def fetch(env, clients, peer):
   """
   flat = tuple(snapshots.pack(env, c) for c in clients)
   mine = tuple(env.mine(g, peer) for g in range(len(clients)))
-  found = [env.fetch(flat, tuple(p[:, s] for p in mine)) for s in range(peer.shape[1])]
-  return tuple(Sources(jnp.stack([x[g] for x in found], 1), p) for g, p in enumerate(mine))
+  return tuple(map(Sources, env.fetch(flat, mine), mine))
 
 
 def received(env, peer):

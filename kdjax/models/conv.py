@@ -42,7 +42,10 @@ def _matmul(x, kernel, stride, pad):
     rows = slice(i, i + (height - 1) * stride + 1, stride)
     return x[:, rows, j : j + (width - 1) * stride + 1 : stride]
 
-  return sum(seen(i, j) @ kernel[i, j] for i in range(k) for j in range(k))
+  wide = jnp.promote_types(x.dtype, jnp.float32)  # what a convolution would add up in
+  product = functools.partial(jnp.matmul, preferred_element_type=wide)
+  total = sum(product(seen(i, j), kernel[i, j]) for i in range(k) for j in range(k))
+  return total.astype(x.dtype)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))

@@ -1,0 +1,1 @@
+"""Benchmarks: `python -m kdjax.bench SUITE` times kdjax beside others, each in its own process."""

@@ -1,0 +1,201 @@
+"""Contests: processes that hold the same work ready and are timed in turn.
+
+A contestant is a process of its own, `COMMAND 'JSON spec'`. It builds and warms up, then writes one
+JSON line {"ready": true, ...facts}; for every line that it reads it does one block of work, waits
+for the results and writes {"seconds": s} ({"parts": {name: s}} where a block has several parts);
+when its input ends it writes {"peak_rss_bytes": n} and exits. All contestants are alive at the same
+time and one computes at a time, in an order that rotates, so that a slower minute of the machine
+hits everyone alike.
+"""
+
+import contextlib
+import dataclasses
+import json
+import os
+import queue
+import signal
+import subprocess
+import tempfile
+import threading
+
+LIMIT = 1800.0  # seconds that a contestant may take for one answer
+
+
+@dataclasses.dataclass(frozen=True)
+class Contestant:
+  """One side of a contest."""
+
+  name: str
+  command: tuple[str, ...]  # (): it cannot run here
+  spec: dict  # what the process is told; `steps` is the work of a block
+  images: float = 0.0  # private and public examples of one step, all clients
+  flops: float = 0.0  # of one step, all clients
+  missing: str = ""  # why it cannot run
+  environment: dict = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Contest:
+  """Contestants that do the same work; the first is what the others are compared with."""
+
+  name: str
+  contestants: tuple[Contestant, ...]
+
+
+class DroppedOutError(RuntimeError):
+  """A contestant died or did not answer; says what it said last."""
+
+
+class Process:
+  """A contestant that runs."""
+
+  def __init__(self, contestant):
+    """Starts the process, whose first answer says that it is ready.
+
+    Raises:
+      DroppedOutError: where there is no such program.
+    """
+    self._stderr = tempfile.TemporaryFile()  # noqa: SIM115, closed by `stop`
+    try:
+      self._process = subprocess.Popen(
+        [*contestant.command, json.dumps(contestant.spec)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=self._stderr,
+        env=os.environ | contestant.environment,
+        start_new_session=True,  # so that its own children end with it
+      )
+    except OSError as error:
+      self._stderr.close()
+      raise DroppedOutError(str(error)) from None
+    self._lines = queue.Queue()
+    threading.Thread(target=self._read, daemon=True).start()
+
+  def _read(self):
+    for line in self._process.stdout:
+      self._lines.put(line)
+    self._lines.put(None)
+
+  def answer(self):
+    """The next JSON line.
+
+    Raises:
+      DroppedOutError: where none comes.
+    """
+    try:
+      line = self._lines.get(timeout=LIMIT)
+    except queue.Empty:
+      raise DroppedOutError(f"no answer within {LIMIT:.0f} s") from None
+    if line is None:
+      raise DroppedOutError(self._last_words())
+    try:
+      return json.loads(line)
+    except json.JSONDecodeError:
+      raise DroppedOutError(f"broke the protocol: {line[:80]!r}") from None
+
+  def block(self):
+    """The answer to one request for a block."""
+    with contextlib.suppress(BrokenPipeError):  # it died in between: `answer` tells
+      self._process.stdin.write(b"block\n")
+      self._process.stdin.flush()
+    return self.answer()
+
+  def last(self):
+    """Ends its input and returns what it reports at the end."""
+    with contextlib.suppress(BrokenPipeError):
+      self._process.stdin.close()
+    return self.answer()
+
+  def _last_words(self):
+    self._process.wait()
+    self._stderr.seek(0)
+    lines = [line.strip() for line in self._stderr.read().decode(errors="replace").splitlines()]
+    said = next((line for line in reversed(lines) if line), "it said nothing")
+    return said if len(said) <= 200 else said[:200] + "..."
+
+  def stop(self):
+    """Ends the process and whatever it started."""
+    with contextlib.suppress(BrokenPipeError):
+      self._process.stdin.close()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+      self._process.wait(timeout=60)
+    with contextlib.suppress(ProcessLookupError):
+      os.killpg(self._process.pid, signal.SIGKILL)
+    self._process.wait()
+    self._process.stdout.close()
+    self._stderr.close()
+
+
+def run(contest, runs, log):
+  """Times a contest.
+
+  Args:
+    contest: Contest.
+    runs: blocks of every contestant.
+    log: called with a line of text now and then.
+
+  Returns:
+    A list of rows, one a contestant (one a part, where its blocks have parts): dicts with `name`,
+    `steps`, `images`, `flops`, `seconds` (one number a block) and `facts`; `error` in place of the
+    last two says why it was not run.
+  """
+  rows = {c.name: _row(c) for c in contest.contestants}
+  alive = {}
+  with contextlib.ExitStack() as stack:
+    for c in contest.contestants:
+      if not c.command:
+        rows[c.name]["error"] = c.missing
+        continue
+      log(f"{contest.name}: {c.name} gets ready")
+      with _noted(rows[c.name], alive):
+        alive[c.name] = Process(c)
+        stack.callback(alive[c.name].stop)
+        facts = alive[c.name].answer()
+        rows[c.name]["facts"] = {k: v for k, v in facts.items() if k != "ready"}
+    for turn in range(runs):
+      log(f"{contest.name}: round {turn + 1} of {runs}")
+      for name in rotated(list(alive), turn):
+        with _noted(rows[name], alive):
+          rows[name]["seconds"].append(_seconds(alive[name].block()))
+    for name in list(alive):
+      with _noted(rows[name], alive):
+        rows[name]["facts"] |= alive[name].last()
+  return [part for row in rows.values() for part in split(row)]
+
+
+def _row(c):
+  steps = c.spec.get("steps", 1)
+  return dict(name=c.name, steps=steps, images=c.images, flops=c.flops, seconds=[], facts={})
+
+
+def _seconds(answer):
+  return answer["parts"] if "parts" in answer else answer["seconds"]
+
+
+@contextlib.contextmanager
+def _noted(row, alive):
+  """Whatever ends a contestant becomes its row's `error`; the others go on."""
+  try:
+    yield
+  except DroppedOutError as error:
+    row["error"] = str(error)
+    alive.pop(row["name"], None)
+
+
+def rotated(names, turn):
+  """The names, beginning with another one every turn."""
+  shift = turn % len(names) if names else 0
+  return names[shift:] + names[:shift]
+
+
+def split(row):
+  """A row whose blocks have parts as a row a part; any other row as it is."""
+  if "error" in row:
+    return [{k: v for k, v in row.items() if k not in ("seconds", "facts")}]
+  if not isinstance(row["seconds"][0], dict):
+    return [row]
+  parts = row["seconds"][0]
+  return [
+    row | dict(name=f"{row['name']}: {part}", seconds=[s[part] for s in row["seconds"]])
+    for part in parts
+  ]

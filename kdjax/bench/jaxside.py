@@ -1,0 +1,68 @@
+"""What all of kdjax's contestants share: JAX's settings, and an experiment that is stepped."""
+
+import time
+
+import jax
+
+from kdjax import experiment, program, schedule
+from kdjax.bench import settings
+
+
+def configure(spec):
+  """Settings that must precede JAX's first use of a device; nothing compiled is read from disk."""
+  jax.config.update("jax_enable_compilation_cache", False)
+  if spec.get("devices"):
+    jax.config.update("jax_num_cpu_devices", spec["devices"])
+
+
+def facts():
+  """The versions and the device, for the ready line."""
+  device = jax.devices()[0]
+  backend = jax.default_backend()
+  return {"versions": {"jax": jax.__version__}, "backend": backend, "device": device.device_kind}
+
+
+class Trainer:
+  """An experiment's programs, called as the training loop calls them."""
+
+  def __init__(self, spec):
+    """Builds the experiment; nothing is compiled yet."""
+    config, data = settings.config(spec), settings.data(spec)
+    self.experiment = experiment.build(config, data=data, devices=jax.devices())
+    self.visits = self.experiment.visits
+    self.tables = program.tables(self.experiment)
+    self.fresh = self.experiment.initialiser()  # makes a state
+    self.programs, self.totals = {}, schedule.totals(self.visits)
+    self.compile_seconds, self.scratch_bytes = 0.0, 0
+
+  def inputs(self, visit, i, count):
+    """The host's part of a dispatch."""
+    return program.inputs(self.experiment, visit, i, count, self.totals[visit.number])
+
+  def call(self, state, visit, i, count):
+    """Dispatches calls i .. i + count of a visit; returns the new state, without waiting."""
+    arguments = self.inputs(visit, i, count)
+    if visit.number not in self.programs:
+      began = time.perf_counter()
+      lowered = program.build(self.experiment, visit.phase).lower(state, *arguments, self.tables)
+      compiled = self.programs[visit.number] = lowered.compile()
+      self.compile_seconds += time.perf_counter() - began
+      memory = compiled.memory_analysis()
+      self.scratch_bytes = max(self.scratch_bytes, memory.temp_size_in_bytes)
+    state, _ = self.programs[visit.number](state, *arguments, self.tables)
+    return state
+
+  def calls(self, state, visit, i, n):
+    """Dispatches n calls of a visit from its i-th on."""
+    size, end = program.dispatch_size(self.experiment, visit.phase), i + n
+    while i < end:
+      state = self.call(state, visit, i, min(size, end - i))
+      i += size
+    return state
+
+  def facts(self):
+    """What was found out by compiling, and `facts`."""
+    env = self.experiment.env
+    own = {"compile_seconds": self.compile_seconds, "scratch_bytes": self.scratch_bytes}
+    conv = getattr(env.cohorts[0].model, "conv", "")
+    return own | {"map": env.how, "conv": conv, "mesh": list(env.mesh.devices.shape)} | facts()

@@ -1,0 +1,47 @@
+"""The contestants' side of a contest, for PyTorch; see `kdjax/bench/contest.py`."""
+
+import json
+import os
+import platform
+import resource
+import sys
+import time
+
+import torch
+
+
+def serve(prepare):
+  """Answers the protocol until the input ends; `prepare` is spec -> a function that does a block.
+
+  `compile_seconds` is the first block less the second, for forms that compile.
+  """
+  spec = json.loads(sys.argv[1])
+  out = os.fdopen(os.dup(1), "w")
+  os.dup2(2, 1)  # whatever a library prints is no answer
+
+  def say(**line):
+    out.write(json.dumps(line) + "\n")
+    out.flush()
+
+  def timed():
+    began = time.perf_counter()
+    block()
+    if spec["device"] == "cuda":
+      torch.cuda.synchronize()
+    return time.perf_counter() - began
+
+  torch.set_float32_matmul_precision("high")  # as JAX's default on GPUs
+  torch.backends.cudnn.benchmark = True
+  block = prepare(spec)
+  first, second = timed(), timed()
+  device = torch.cuda.get_device_name() if spec["device"] == "cuda" else "cpu"
+  versions = {"torch": torch.__version__, "python (torch)": platform.python_version()}
+  compiles = spec["form"] in ("compiled", "graphs")
+  spent = {"compile_seconds": max(first - second, 0.0)} if compiles else {}
+  say(ready=True, **spent, versions=versions, device=device)
+  for _ in sys.stdin:
+    say(seconds=timed())
+  peak = {"peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
+  if spec["device"] == "cuda":
+    peak["peak_device_bytes"] = torch.cuda.max_memory_allocated()
+  say(**peak)
