@@ -24,8 +24,9 @@ def _before(clip, weight_decay):
 
 
 def sgd(*, momentum, nesterov, weight_decay, clip):
-  """SGD with momentum; `clip` 0 clips nothing."""
-  return optax.chain(*_before(clip, weight_decay), optax.trace(momentum, nesterov))
+  """SGD with momentum, which without any keeps no state; `clip` 0 clips nothing."""
+  velocity = optax.trace(momentum, nesterov) if momentum else optax.identity()
+  return optax.chain(*_before(clip, weight_decay), velocity)
 
 
 def adam(*, b1, b2, eps, amsgrad, weight_decay, clip):

@@ -210,9 +210,16 @@ def update(env, clients, objective, data, lr, active=None):
       params, opt_state = descend.apply_update(cohort.tx, lr, grads, c.params, c.opt_state)
       return ClientState(params, statistics, opt_state)
 
-    grads, aux, statistics = env.each(differentiate, client, d)
-    grads, aux = jax.lax.psum((grads, aux), "data")
-    stepped = env.each(step, client, grads, statistics)
+    def both(c, d, differentiate=differentiate, step=step):
+      grads, aux, statistics = differentiate(c, d)
+      return step(c, grads, statistics), aux
+
+    if env.mesh.shape["data"] == 1:  # no client's gradients outlive its turn
+      stepped, aux = env.each(both, client, d)
+    else:
+      grads, aux, statistics = env.each(differentiate, client, d)
+      grads, aux = jax.lax.psum((grads, aux), "data")
+      stepped = env.each(step, client, grads, statistics)
     if active is not None:
       keep = functools.partial(_where, active[g])
       stepped = jax.tree.map(keep, stepped, client)
