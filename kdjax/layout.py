@@ -38,6 +38,7 @@ class Row(NamedTuple):
   milliseconds: float  # a step of all clients
 
 
+TIE = 0.05  # closer than that is equal; `scan` compiles soon and needs little memory for any K
 UNMEASURED = {True: Form("scan", "direct", False), False: Form("vmap", "direct", False)}
 
 
@@ -59,7 +60,7 @@ def measured():
 
 
 def choose(rows, backend, *, work, convolves, clients, how, conv, spreads):
-  """The fastest measured form for a run.
+  """The fastest measured form for a run; `scan` where it is as fast.
 
   Args:
     rows: of `measured`.
@@ -90,7 +91,10 @@ def choose(rows, backend, *, work, convolves, clients, how, conv, spreads):
     return abs(math.log(row.work / max(work, 1))) + abs(math.log(row.clients / clients))
 
   nearest = min(distance(r) for r in usable)
-  return min((r for r in usable if distance(r) == nearest), key=lambda r: r.milliseconds).form
+  here = [r for r in usable if distance(r) == nearest]
+  fast = min(r.milliseconds for r in here) * (1 + TIE)
+  best = [r for r in here if r.milliseconds <= fast]
+  return min(best, key=lambda r: (r.form.how != "scan", r.milliseconds)).form
 
 
 def work(jaxpr):
