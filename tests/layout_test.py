@@ -52,7 +52,6 @@ def test_the_fastest_form_where_the_measured_setting_is_nearest(setup, form):
   assert chosen(**setup) == form
 
 
-@pytest.mark.parametrize("key", ["how", "conv"])
 def test_among_equals_scan_is_taken():
   rows = (
     Row("cpu", 1e6, True, 8, PRODUCTS, 100.0),
@@ -64,6 +63,7 @@ def test_among_equals_scan_is_taken():
   assert layout.choose((rows[0], rows[1]._replace(milliseconds=105.1)), "cpu", **setup) == PRODUCTS
 
 
+@pytest.mark.parametrize("key", ["how", "conv"])
 def test_an_unknown_form_is_refused(key):
   with pytest.raises(ConfigError, match="must be auto, "):
     chosen(**{key: "fast"})

@@ -7,7 +7,6 @@ chosen once, in `sharded`: with it a gradient holds only this device's addend un
 """
 
 import dataclasses
-import functools
 
 import jax
 import jax.numpy as jnp
@@ -210,26 +209,29 @@ def update(env, clients, objective, data, lr, active=None):
       params, opt_state = descend.apply_update(cohort.tx, lr, grads, c.params, c.opt_state)
       return ClientState(params, statistics, opt_state)
 
-    def both(c, d, differentiate=differentiate, step=step):
+    def both(c, d, alive, differentiate=differentiate, step=step):
       grads, aux, statistics = differentiate(c, d)
-      return step(c, grads, statistics), aux
+      return _where(alive, step(c, grads, statistics), c), aux
 
+    alive = None if active is None else active[g]
     if env.mesh.shape["data"] == 1:  # no client's gradients outlive its turn
-      stepped, aux = env.each(both, client, d)
+      stepped, aux = mapping.evolve(env.how, both, client, d, alive)
     else:
       grads, aux, statistics = env.each(differentiate, client, d)
       grads, aux = jax.lax.psum((grads, aux), "data")
       stepped = env.each(step, client, grads, statistics)
-    if active is not None:
-      keep = functools.partial(_where, active[g])
-      stepped = jax.tree.map(keep, stepped, client)
+      stepped = _where(alive, stepped, client)
     new.append(stepped)
     auxes.append(aux)
   return tuple(new), tuple(auxes)
 
 
 def _where(active, new, old):
-  return jnp.where(jnp.expand_dims(active, range(1, new.ndim)), new, old)
+  """`new` where active, else `old`; active bool[] for one client, bool[K_g] for all, None: new."""
+  if active is None:
+    return new
+  pick = lambda n, o: jnp.where(jnp.expand_dims(active, range(active.ndim, n.ndim)), n, o)
+  return jax.tree.map(pick, new, old)
 
 
 STATE = TrainState(step=P(), clients=P("client"), local=P("client"), server=P())

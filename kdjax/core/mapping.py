@@ -28,3 +28,29 @@ def each(how, fn, *args):
     stacked = map(jnp.stack, zip(*map(jax.tree.leaves, outs), strict=True))
     return jax.tree.unflatten(jax.tree.structure(outs[0]), stacked)  # all have one structure
   raise ValueError(f"unknown map {how!r}: one of {MAPS}")
+
+
+def evolve(how, fn, state, *args):
+  """Replaces every client's state by what `fn` makes of it; a loop does so in place.
+
+  Args:
+    how: as in `each`.
+    fn: (one client's state, *its arguments) -> (its new state, out).
+    state: a pytree whose leaves are `[K_g, ...]`.
+    *args: pytrees whose leaves are `[K_g, ...]`.
+
+  Returns:
+    (state, outs), every leaf `[K_g, ...]`.
+  """
+  if how != "scan":
+    return each(how, fn, state, *args)
+
+  def body(state, turn):
+    k, mine = turn
+    old = jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, k, keepdims=False), state)
+    new, out = fn(old, *mine)
+    put = lambda x, one: jax.lax.dynamic_update_index_in_dim(x, one, k, 0)
+    return jax.tree.map(put, state, new), out
+
+  clients = jax.tree.leaves(state)[0].shape[0]
+  return jax.lax.scan(body, state, (jnp.arange(clients), args))
