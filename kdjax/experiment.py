@@ -119,9 +119,9 @@ def build(config, *, data=None, devices=None, identity=None):
   works, widths = zip(*map(forward, cohorts, templates), strict=True)
   sizes = [len(c.ids) for c in cohorts]
   convolve = any(x.ndim == 4 for t in templates for x in jax.tree.leaves(t.params))
-  form = layout.form(
-    config["mesh"], work=max(works), convolves=convolve, clients=sum(sizes), devices=devices
-  )
+  setup = dict(work=max(works), convolves=convolve, clients=sum(sizes))
+  form = layout.form(config["mesh"], **setup, devices=devices)
+  offered = all(map(_offers, cohorts))
   cohorts = tuple(_lowered(c, form.conv) for c in cohorts)
   env = Env(
     cohorts=cohorts,
@@ -164,7 +164,7 @@ def build(config, *, data=None, devices=None, identity=None):
       algorithm, streams.epoch_steps, steps=config["steps"], rounds=config["rounds"]
     ),
     steps_per_dispatch=config["mesh"]["steps_per_dispatch"]
-    or layout.steps_per_dispatch(form, convolves=convolve),
+    or layout.steps_per_dispatch(form, **setup, offered=offered),
   )
   return dataclasses.replace(experiment, evaluators=_evaluators(experiment))
 
@@ -299,11 +299,15 @@ def _forward(cohort, template, *, image, batch, dtype):
   return layout.work(jaxpr.jaxpr), out.embedding.shape[-1]
 
 
+def _offers(cohort):
+  """Whether a cohort's network has the field `conv`; a user's own may not."""
+  return "conv" in {field.name for field in dataclasses.fields(cohort.model)}
+
+
 def _lowered(cohort, conv):
-  """The cohort, its convolutions lowered so; a user's own model may not offer the choice."""
-  if "conv" not in {field.name for field in dataclasses.fields(cohort.model)}:
-    return cohort
-  return dataclasses.replace(cohort, model=cohort.model.clone(conv=conv))
+  """The cohort, its convolutions written so, where its network offers the choice."""
+  model = cohort.model.clone(conv=conv) if _offers(cohort) else cohort.model
+  return dataclasses.replace(cohort, model=model)
 
 
 def _evaluators(experiment):

@@ -39,6 +39,7 @@ class Row(NamedTuple):
 
 
 TIE = 0.05  # closer than that is equal; `scan` compiles soon and needs little memory for any K
+SHORT = 1e9  # multiply-adds of all clients' forward passes: a step of some 0.1 s on two cores
 UNMEASURED = {True: Form("scan", "direct", False), False: Form("vmap", "direct", False)}
 
 
@@ -168,6 +169,14 @@ def mesh(config, sizes, devices):
   )
 
 
-def steps_per_dispatch(form, *, convolves):
-  """Steps that one dispatch holds: many where steps are short, but no convolution in a loop."""
-  return 20 if form.conv == "matmul" or not convolves else 1
+def steps_per_dispatch(form, *, work, convolves, clients, offered):
+  """Steps that one dispatch holds: many where steps are short and no slow convolution is looped.
+
+  Args:
+    form: Form.
+    work, convolves, clients: as in a Row.
+    offered: whether all networks let their convolutions be written as the form says; a user's own
+      may hold some whose gradients are slow in a loop. So are grouped ones.
+  """
+  slow = convolves and (not offered or (form.how, form.conv) == ("vmap", "direct"))
+  return 1 if slow or work * clients > SHORT else 20

@@ -100,7 +100,17 @@ def test_as_many_host_devices_as_the_clients_can_use(sizes, form, n):
   assert len(layout.devices(sizes, form)) == n
 
 
-@pytest.mark.parametrize("form, steps", [(LOOP, 1), (PRODUCTS, 20)])
-def test_steps_are_not_looped_around_convolutions(form, steps):
-  assert layout.steps_per_dispatch(form, convolves=True) == steps
-  assert layout.steps_per_dispatch(form, convolves=False) == 20
+@pytest.mark.parametrize(
+  "form, changes, steps",
+  [
+    (LOOP, dict(), 20),
+    (LOOP, dict(offered=False), 1),  # a user's own convolutions may be slow in a loop
+    (LOOP, dict(offered=False, convolves=False), 20),
+    (GROUPED, dict(), 1),
+    (GROUPED, dict(convolves=False), 20),
+    (LOOP, dict(work=1e9), 1),  # long steps gain nothing
+  ],
+)
+def test_short_steps_share_a_dispatch(form, changes, steps):
+  setup = dict(work=1e6, convolves=True, clients=8, offered=True) | changes
+  assert layout.steps_per_dispatch(form, **setup) == steps
