@@ -45,8 +45,8 @@ def config(spec):
 
   Args:
     spec: {'model': a key of MODELS, 'clients': K, 'batch': B, 'algorithm': 'separate', 'mhd' or
-      'fedavg'} and, where they are not 'float32' and 'auto', 'dtype', 'map' and
-      'conv'.
+      'fedavg'} and, where they are not 'float32', 'auto' and 0, 'dtype', 'map', 'conv' and
+      'steps_per_dispatch'.
   """
   name, arguments, norm, image, classes = MODELS[spec["model"]]
   n = spec["clients"] * spec.get("examples", 4 * spec["batch"])
@@ -97,7 +97,7 @@ def config(spec):
     mesh=dict(
       map=spec.get("map", "auto"),
       conv=spec.get("conv", "auto"),
-      steps_per_dispatch=0,
+      steps_per_dispatch=spec.get("steps_per_dispatch", 0),
       device_tflops=100.0,
     ),
   )
