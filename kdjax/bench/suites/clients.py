@@ -8,10 +8,10 @@ TITLE = "K clients: one step for all, one after another, PyTorch"
 NOTE = """\
 Batch 32 a client, float32, SGD with momentum 0.9 and weight decay; images are resident, gathered
 by fresh indices every step on every side. *One after another* is kdjax's program for one client,
-compiled once, K states stepped in turn by a dispatch each, waited for together. FLOPs are two a multiply-add, as XLA
-counts one client's step, and the same number for everyone; the peak is a square matrix product by
-JAX in the same contest. *Scratch* is what the compiled step needs beside its arguments, per device.
-*Compile* is PyTorch's first block less its second."""
+compiled once, K states stepped in turn by a dispatch each, waited for together. FLOPs are two a
+multiply-add, as XLA counts one client's step, and the same number for everyone; the peak is a
+square matrix product by JAX in the same contest. *Scratch* is what the compiled step needs beside
+its arguments, per device. *Compile* is PyTorch's first block less its second."""
 COLUMNS = tables.STEP
 KS, QUICK_KS = (1, 2, 4, 8, 16), (1, 2)
 CLIENT_STEPS = {"mlp": 3840, "cnn": 960, "resnet20": 16, "resnet18": 2}  # of a block, all clients
