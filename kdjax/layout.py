@@ -93,6 +93,8 @@ def choose(rows, backend, *, work, convolves, clients, how, conv, spreads):
 
   nearest = min(distance(r) for r in usable)
   here = [r for r in usable if distance(r) == nearest]
+  if clients > 2 * here[0].clients:  # only a loop's memory and compilation do not grow with K
+    here = [r for r in here if r.form.how == "scan"] or here
   fast = min(r.milliseconds for r in here) * (1 + TIE)
   best = [r for r in here if r.milliseconds <= fast]
   return min(best, key=lambda r: (r.form.how != "scan", r.milliseconds)).form

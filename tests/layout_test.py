@@ -41,6 +41,8 @@ def chosen(backend="cpu", work=1e9, convolves=True, clients=8, **asked):
     (dict(work=3e7, clients=7), PRODUCTS),  # nearer to 1e6 than to 1e9 on a log scale
     (dict(work=4e7, spreads=(False,)), LOOP),
     (dict(work=1e6, clients=3), LOOP),
+    (dict(work=1e6, clients=16), PRODUCTS),
+    (dict(work=1e6, clients=17), LOOP),  # more than twice what was measured: a loop
     (dict(work=0), PRODUCTS),  # a network without products is not refused
     (dict(how="unroll", conv="split"), Form("unroll", "split", True)),  # as asked, unmeasured
     (dict(backend="gpu", spreads=(False,)), LOOP),
