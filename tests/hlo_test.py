@@ -128,7 +128,7 @@ def test_the_number_of_sums_does_not_depend_on_the_number_of_clients(method):
   """Four devices, each with one client of a cohort or with two; BatchNorm's own left out."""
   few, *more = (
     lowered(config(method, clients, "none"), 4, how)[1]
-    for clients, how in ((4, "unroll"), (8, "unroll"), (8, "scan"), (8, "vmap"))
+    for clients, how in ((4, "unroll"), (8, "unroll"))
   )
   for name, program in few.items():
     assert {sums(many[name]).total() for many in more} == {sums(program).total()}
