@@ -239,7 +239,7 @@ def test_a_quick_contest(capsys):
     out=None,
   )
   (one,) = found.values()
-  alone, fused, peak, *rivals = one["rows"]
+  alone, _, fused, peak, *rivals = one["rows"]
   assert len(alone["seconds"]) == len(fused["seconds"]) == 2 and min(fused["seconds"]) > 0
   assert fused["images"] == 64 and peak["flops"] == 2 * 256**3
   # 784 x 128 and 128 x 10: forward and both gradients, no gradient towards the pixels

@@ -17,7 +17,7 @@ TWELVE = ((4, *ensembles.MLP), (8, *ensembles.WIDE))  # on no mesh here as many 
 ALIKE = ((12, *ensembles.MLP),)
 # The programs of 'fedgkt' are those of 'fedgkt async', in which some clients are away.
 METHODS = [m for m in ensembles.METHODS if m not in (*ensembles.VARIANTS, "fedgkt")]
-UNROLLED = ("mhd pool", "fedavg")  # methods that are tried under every map
+UNROLLED = ("mhd pool",)  # tried under every map
 FOUR = ("mhd pool", "mhd fresh", "fedgkt async")  # tried on (2, 2) too; all are on (4, 2)
 COLLECTIVES = r"all[-_]gather|all[-_]to[-_]all|reduce[-_]scatter|collective[-_]\w+|all[-_]reduce"
 
