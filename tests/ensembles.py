@@ -107,7 +107,6 @@ VARIANTS = (
   "pairwise algorithm1",
   "pairwise as_coded",
 )
-ONE_CORE = ("async edge",)  # methods in which one client's part is another than the others'
 
 
 def config(
