@@ -1,10 +1,9 @@
 """The contestants' side of a contest; see `contest.py`."""
 
-import json
-import os
-import resource
 import sys
 import time
+
+from kdjax.bench.rivals.channel import connect, peak_rss_bytes
 
 
 def serve(prepare):
@@ -16,14 +15,7 @@ def serve(prepare):
       {name: seconds}, are the block's parts. `prepare` is timed by no one; one block is run before
       the contest starts.
   """
-  spec = json.loads(sys.argv[1])
-  out = os.fdopen(os.dup(1), "w")
-  os.dup2(2, 1)  # whatever a library prints is no answer
-
-  def say(**line):
-    out.write(json.dumps(line) + "\n")
-    out.flush()
-
+  spec, say = connect()
   block, facts = prepare(spec)
   block()
   say(ready=True, **facts)
@@ -32,7 +24,7 @@ def serve(prepare):
     parts = block()
     seconds = time.perf_counter() - began
     say(**({"parts": parts} if parts else {"seconds": seconds}))
-  say(peak_rss_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, **_device_peak())
+  say(peak_rss_bytes=peak_rss_bytes(), **_device_peak())
 
 
 def _device_peak():

@@ -6,8 +6,10 @@ read batches of 32 on one core and take {'source': 'folder:DIR' or 'records:DIR'
 loop. 'resident' takes `settings.config`'s keys, makes a step's inputs and puts them on the device.
 """
 
+import contextlib
 import itertools
 import os
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +31,18 @@ def prepare(spec):
     for _ in range(spec["steps"]):
       read(rng.integers(spec["images"], size=BATCH))
 
-  return block, {}
+  libraries = {"source": ("pillow", "opencv"), "pillow": ("pillow",), "opencv": ("opencv",)}
+  return block, {"versions": versions(libraries[spec["what"]])}
+
+
+def versions(libraries):
+  """Versions of the libraries that decode, of those that are installed."""
+  names = {"pillow": "pillow", "opencv": "opencv-python-headless"}
+  found = {}
+  for library in libraries:
+    with contextlib.suppress(metadata.PackageNotFoundError):
+      found[names[library]] = metadata.version(names[library])
+  return found
 
 
 def source(spec):

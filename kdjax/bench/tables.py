@@ -150,11 +150,12 @@ def section(result, columns, note):
 def provenance(contest):
   """One line: how often, when, from which commit, on what."""
   dirty = " with changes" if contest["dirty"] else ""
-  return (
-    f"{contest['runs']} runs, {contest['date']}, commit {contest['commit']}{dirty}, "
-    f"{contest['cpu']}, {contest['cores']} cores, load {contest['load']:.1f} before, "
-    f"{versions(contest['rows'])}"
+  parts = (
+    f"{contest['runs']} runs, {contest['date']}, commit {contest['commit']}{dirty}",
+    f"{contest['cpu']}, {contest['cores']} cores, load {contest['load']:.1f} before",
+    versions(contest["rows"]),
   )
+  return ", ".join(filter(None, parts))
 
 
 def versions(rows):

@@ -15,10 +15,7 @@ server applies the mean as it is (SGD with learning rate 1, cheaper than the exa
 spec: {"clients": 10, "local_steps": 5, "batch": 10, "steps": rounds in a block, "seed": 0}
 """
 
-import json
-import os
 import platform
-import resource
 import sys
 import time
 from importlib.metadata import version
@@ -26,6 +23,7 @@ from importlib.metadata import version
 import fedjax
 import jax
 import numpy as np
+from channel import connect, peak_rss_bytes
 
 
 def synthetic(spec):
@@ -72,26 +70,22 @@ def seconds(block):
 
 def main():
   """Warm up, say ready, then one block for every line on stdin."""
-  spec = json.loads(sys.argv[1])
-  replies = os.fdopen(os.dup(1), "w", buffering=1)
-  os.dup2(2, 1)  # whatever else is printed goes to stderr
+  spec, say = connect()
   fedjax.set_for_each_client_backend("jit")
   block, parameters = federation(spec)
   first, second = seconds(block), seconds(block)
   packages = ("fedjax", "jax", "jaxlib", "dm-haiku")
-  ready = {
-    "ready": True,
-    "compile_seconds": max(0.0, first - second),
-    "versions": {"python": platform.python_version(), **{p: version(p) for p in packages}},
-    "device": jax.devices()[0].device_kind,
-    "parameters": parameters,
-    "client_steps": spec["clients"] * spec["local_steps"] * spec["steps"],
-  }
-  print(json.dumps(ready), file=replies)
+  say(
+    ready=True,
+    compile_seconds=max(0.0, first - second),
+    versions={"python": platform.python_version(), **{p: version(p) for p in packages}},
+    device=jax.devices()[0].device_kind,
+    parameters=parameters,
+    client_steps=spec["clients"] * spec["local_steps"] * spec["steps"],
+  )
   for _ in sys.stdin:
-    print(json.dumps({"seconds": seconds(block)}), file=replies)
-  peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-  print(json.dumps({"peak_rss_bytes": peak}), file=replies)
+    say(seconds=seconds(block))
+  say(peak_rss_bytes=peak_rss_bytes())
 
 
 if __name__ == "__main__":

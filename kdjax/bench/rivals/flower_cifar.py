@@ -23,7 +23,6 @@ spec: {"clients": 50, "local_steps": 5, "batch": 10, "steps": rounds in a block,
 """
 
 import functools
-import json
 import os
 import platform
 import sys
@@ -34,12 +33,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from channel import connect
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import ServerApp
 from flwr.serverapp.strategy import FedAvg
 from flwr.simulation import run_simulation
 from torch import nn
+from torch_models import simple_cnn
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
@@ -48,24 +49,8 @@ client_app = ClientApp()
 
 @functools.cache
 def network():
-  """The layers of pfl's `simple_cnn` for 32x32x3 images and 10 classes; 1,626,442 parameters."""
-  layers = nn.Sequential(
-    nn.Conv2d(3, 32, 3),
-    nn.ReLU(),
-    nn.Conv2d(32, 64, 3),
-    nn.ReLU(),
-    nn.MaxPool2d(2),
-    nn.Dropout(0.25),
-    nn.Flatten(),
-    nn.Linear(14 * 14 * 64, 128),
-    nn.ReLU(),
-    nn.Dropout(0.5),
-    nn.Linear(128, 10),
-  )
-  for layer in layers:
-    if isinstance(layer, nn.Conv2d | nn.Linear):
-      nn.init.xavier_uniform_(layer.weight)
-  return layers.to(DEVICE)
+  """The network, once a process."""
+  return simple_cnn().to(DEVICE)
 
 
 @functools.cache
@@ -114,8 +99,8 @@ def peak_rss():
 class Server:
   """The protocol, from inside Flower's simulation."""
 
-  def __init__(self, spec, replies):
-    self.spec, self.replies = spec, replies
+  def __init__(self, spec, say):
+    self.spec, self.say = spec, say
     self.clients_done = 0
 
   def count(self, contents, weighted_by):
@@ -128,7 +113,7 @@ class Server:
     torch.manual_seed(self.spec["seed"])
     self.arrays = ArrayRecord(network().state_dict())
     first, second = self.block(grid), self.block(grid)
-    self.reply(
+    self.say(
       ready=True,
       compile_seconds=max(0.0, first - second),
       versions={
@@ -140,8 +125,8 @@ class Server:
       client_steps=self.spec["clients"] * self.spec["local_steps"] * self.spec["steps"],
     )
     for _ in sys.stdin:
-      self.reply(seconds=self.block(grid))
-    self.reply(peak_rss_bytes=peak_rss())
+      self.say(seconds=self.block(grid))
+    self.say(peak_rss_bytes=peak_rss())
 
   def block(self, grid):
     """Seconds of `steps` rounds."""
@@ -161,20 +146,14 @@ class Server:
     self.arrays = result.arrays
     return seconds
 
-  def reply(self, **facts):
-    """One line of the protocol."""
-    print(json.dumps(facts), file=self.replies)
-
 
 def main():
   """Runs the server and its clients until stdin ends."""
-  spec = json.loads(sys.argv[1])
-  replies = os.fdopen(os.dup(1), "w", buffering=1)
-  os.dup2(2, 1)  # whatever else is printed goes to stderr
+  spec, say = connect()
   os.environ["FLWR_TELEMETRY_ENABLED"] = os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
   cores = len(os.sched_getaffinity(0))
   server_app = ServerApp()
-  server_app.main()(Server(spec, replies))
+  server_app.main()(Server(spec, say))
   with tempfile.TemporaryDirectory(prefix="ray", dir="/tmp") as logs:  # sockets want short paths
     run_simulation(
       server_app=server_app,

@@ -34,6 +34,7 @@ from importlib.metadata import version
 
 import numpy as np
 import torch
+from channel import connect, peak_rss_bytes
 from pfl.aggregate.simulate import SimulatedBackend
 from pfl.aggregate.weighting import WeightByUser
 from pfl.algorithm import FederatedAveraging, NNAlgorithmParams
@@ -44,6 +45,7 @@ from pfl.hyperparam import NNEvalHyperParams, NNTrainHyperParams
 from pfl.metrics import Metrics, Weighted
 from pfl.model.pytorch import PyTorchModel
 from torch import nn
+from torch_models import simple_cnn
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 RANK = int(os.environ.get("PFL_WORKER_RANK", "0"))
@@ -51,26 +53,11 @@ WORKERS = len(os.environ.get("PFL_WORKER_ADDRESSES", "one").split(","))
 
 
 class Network(nn.Module):
-  """The layers of pfl's `simple_cnn` for 32x32x3 images and 10 classes; 1,626,442 parameters."""
+  """`simple_cnn` as pfl wants a model: it knows its own loss."""
 
   def __init__(self):
     super().__init__()
-    self.layers = nn.Sequential(
-      nn.Conv2d(3, 32, 3),
-      nn.ReLU(),
-      nn.Conv2d(32, 64, 3),
-      nn.ReLU(),
-      nn.MaxPool2d(2),
-      nn.Dropout(0.25),
-      nn.Flatten(),
-      nn.Linear(14 * 14 * 64, 128),
-      nn.ReLU(),
-      nn.Dropout(0.5),
-      nn.Linear(128, 10),
-    )
-    for layer in self.layers:
-      if isinstance(layer, nn.Conv2d | nn.Linear):
-        nn.init.xavier_uniform_(layer.weight)
+    self.layers = simple_cnn()
 
   def loss(self, images, labels, eval=False):
     """Mean cross-entropy of images [b, 32, 32, 3], as pfl calls it in a training step."""
@@ -109,25 +96,24 @@ class Blocks(TrainingProcessCallback):
     return not go, Metrics()
 
 
-def conversation(spec, replies):
+def conversation(spec, say):
   """Takes the seconds of one block after the other; yields whether another one is wanted."""
   first = yield
   second = yield True
-  ready = {
-    "ready": True,
-    "compile_seconds": max(0.0, first - second),
-    "versions": {
+  say(
+    ready=True,
+    compile_seconds=max(0.0, first - second),
+    versions={
       "python": platform.python_version(),
       **{p: version(p) for p in ("pfl", "torch", "numpy")},
     },
-    "device": torch.cuda.get_device_name() if DEVICE == "cuda" else "cpu",
-    "processes": WORKERS,
-    "parameters": sum(p.numel() for p in Network().parameters()),
-    "client_steps": spec["clients"] * spec["local_steps"] * spec["steps"],
-  }
-  print(json.dumps(ready), file=replies)
+    device=torch.cuda.get_device_name() if DEVICE == "cuda" else "cpu",
+    processes=WORKERS,
+    parameters=sum(p.numel() for p in Network().parameters()),
+    client_steps=spec["clients"] * spec["local_steps"] * spec["steps"],
+  )
   for _ in sys.stdin:
-    print(json.dumps({"seconds": (yield True)}), file=replies)
+    say(seconds=(yield True))
   yield False
 
 
@@ -193,20 +179,15 @@ def main():
   wanted = min(len(os.sched_getaffinity(0)), spec["clients"]) if DEVICE == "cpu" else 1
   if wanted > WORKERS:
     launch(wanted)
-  replies = os.fdopen(os.dup(1), "w", buffering=1)
-  os.dup2(2, 1)  # whatever else is printed goes to stderr
-  more = conversation(spec, replies)
+  _, say = connect()  # not before: `launch` hands the output on
+  more = conversation(spec, say)
   next(more)
   train(spec, more.send)
   if RANK == 0:
     for _ in range(WORKERS - 1):
       os.wait()
-    mine, largest = (
-      resource.getrusage(who).ru_maxrss * 1024
-      for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-    )
-    peak = {"peak_rss_bytes": mine + (WORKERS - 1) * largest}  # workers do equal work
-    print(json.dumps(peak), file=replies)
+    largest = peak_rss_bytes(resource.RUSAGE_CHILDREN)  # workers do equal work
+    say(peak_rss_bytes=peak_rss_bytes() + (WORKERS - 1) * largest)
 
 
 if __name__ == "__main__":

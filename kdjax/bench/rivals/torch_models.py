@@ -99,6 +99,27 @@ def resnet34(heads):
   return Network(body, 512, 1000, heads)
 
 
+def simple_cnn():
+  """pfl's network for CIFAR-10, 32x32x3 to 10 classes; 1,626,442 parameters, Xavier weights."""
+  layers = nn.Sequential(
+    nn.Conv2d(3, 32, 3),
+    nn.ReLU(),
+    nn.Conv2d(32, 64, 3),
+    nn.ReLU(),
+    nn.MaxPool2d(2),
+    nn.Dropout(0.25),
+    nn.Flatten(),
+    nn.Linear(14 * 14 * 64, 128),
+    nn.ReLU(),
+    nn.Dropout(0.5),
+    nn.Linear(128, 10),
+  )
+  for layer in layers:
+    if isinstance(layer, nn.Conv2d | nn.Linear):
+      nn.init.xavier_uniform_(layer.weight)
+  return layers
+
+
 MODELS = {  # name: (constructor, image [c, h, w], classes)
   "mlp": (mlp, (1, 28, 28), 10),
   "cnn": (cnn, (1, 8, 8), 10),

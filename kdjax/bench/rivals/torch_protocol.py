@@ -1,13 +1,11 @@
 """The contestants' side of a contest, for PyTorch; see `kdjax/bench/contest.py`."""
 
-import json
-import os
 import platform
-import resource
 import sys
 import time
 
 import torch
+from channel import connect, peak_rss_bytes
 
 
 def serve(prepare):
@@ -15,13 +13,7 @@ def serve(prepare):
 
   `compile_seconds` is the first block less the second, for forms that compile.
   """
-  spec = json.loads(sys.argv[1])
-  out = os.fdopen(os.dup(1), "w")
-  os.dup2(2, 1)  # whatever a library prints is no answer
-
-  def say(**line):
-    out.write(json.dumps(line) + "\n")
-    out.flush()
+  spec, say = connect()
 
   def timed():
     began = time.perf_counter()
@@ -41,7 +33,7 @@ def serve(prepare):
   say(ready=True, **spent, versions=versions, device=device)
   for _ in sys.stdin:
     say(seconds=timed())
-  peak = {"peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
+  peak = {"peak_rss_bytes": peak_rss_bytes()}
   if spec["device"] == "cuda":
     peak["peak_device_bytes"] = torch.cuda.max_memory_allocated()
   say(**peak)

@@ -1,0 +1,1 @@
+"""Scripts for the rivals' own interpreters; none of them imports kdjax."""
