@@ -1,6 +1,7 @@
 """Asynchronous edge learning against NumPy, and the identities that follow from its definition."""
 
 import dataclasses
+import functools
 
 import chex
 import ensembles
@@ -124,22 +125,19 @@ VARIANTS = {
 }
 
 
-@pytest.fixture(scope="module")
-def traces():
-  """Per variant: (experiment, first state, what `walk` yields)."""
-  out = {}
-  with jax.enable_x64(True):
-    for variant, (init, ensemble, memory, rounds, more) in VARIANTS.items():
-      e = build(rounds, init=init, ensemble=ensemble, memory=memory, **more)
-      first = e.initialiser()()
-      out[variant] = e, jax.device_get(first), list(walk(e, first))
-  return out
+@functools.cache
+def trace(variant):
+  """(experiment, first state, what `walk` yields)."""
+  init, ensemble, memory, rounds, more = VARIANTS[variant]
+  e = build(rounds, init=init, ensemble=ensemble, memory=memory, **more)
+  first = e.initialiser()()
+  return e, jax.device_get(first), list(walk(e, first))
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_variants_take_the_steps_of_the_paper(traces, variant):
+def test_variants_take_the_steps_of_the_paper(variant):
   init, ensemble, memory, *_ = VARIANTS[variant]
-  e, first, visits = traces[variant]
+  e, first, visits = trace(variant)
   names = ["core training", "dispatch", "edge", "collect", "distil", "watch"]
   names[1:1] = ["independent training"] * (init == "independent")
   assert [name for name, *_ in visits][: len(names)] == names
@@ -155,8 +153,8 @@ def test_variants_take_the_steps_of_the_paper(traces, variant):
   assert last.local[0].memory.shape[:3] == (1, memory, ensemble)
 
 
-def test_members_start_as_the_core_was_and_part_by_their_batches(traces):
-  e, _, visits = traces["CEM"]
+def test_members_start_as_the_core_was_and_part_by_their_batches():
+  e, _, visits = trace("CEM")
   before, source = {}, {0: 0, 1: 0, 2: 0, 3: 3}  # LATE: the core of before which round
   for (_, _, old, _), (name, turn, new, _) in zip(visits, visits[1:], strict=False):
     if name == "dispatch":
@@ -174,9 +172,9 @@ def test_members_start_as_the_core_was_and_part_by_their_batches(traces):
       chex.assert_trees_all_equal(old.clients[1], new.clients[1])
 
 
-def test_memory_holds_exactly_the_most_recent_rounds(traces):
+def test_memory_holds_exactly_the_most_recent_rounds():
   """U8."""
-  e, _, visits = traces["CEM"]
+  e, _, visits = trace("CEM")
   came = []
   for name, turn, state, _ in visits:
     memory = state.local[0].memory[0]  # [M, n, L]
@@ -189,13 +187,13 @@ def test_memory_holds_exactly_the_most_recent_rounds(traces):
       chex.assert_trees_all_equal(memory[(turn + 1) % 2], earlier)
 
 
-def test_what_changes_nothing(traces):
+def test_what_changes_nothing():
   """U5 and U6: noise that never strikes, arrivals without lag, though from a longer ring."""
   arrivals = ((1, 0), (2, 0), (1, 2))
   e = build(2, ensemble=1, memory=1, noisy=(1, 2), noise=0.0, arrivals=arrivals)
   *_, (_, _, state, _) = walk(e)
   assert state.local[0].past.shape[:2] == (1, 3)
-  chex.assert_trees_all_equal(state.clients, traces["CPP"][2][-1][2].clients)
+  chex.assert_trees_all_equal(state.clients, trace("CPP")[2][-1][2].clients)
 
 
 def test_statistics_travel_with_models_and_teachers_run_in_evaluation_mode():
@@ -242,9 +240,9 @@ def of(visits, phase, turn=0):
   return next(s for name, r, s, _ in visits if (name, r) == (phase, turn))
 
 
-def test_slots_of_memory_that_are_empty_teach_nothing(traces):
+def test_slots_of_memory_that_are_empty_teach_nothing():
   """U2: until the second round comes back, a larger memory is a plain one."""
-  plain, larger = (weights(of(traces[v][2], "watch"), 0) for v in ("CPP", "CPM"))
+  plain, larger = (weights(of(trace(v)[2], "watch"), 0) for v in ("CPP", "CPM"))
   chex.assert_trees_all_close(larger, plain, rtol=1e-12, atol=1e-14)
 
 
@@ -259,9 +257,9 @@ def test_untrained_clones_teach_nothing_at_first():
   chex.assert_trees_all_close(weights(visits[-1][2], 0)[0], w - step, rtol=1e-9, atol=1e-12)
 
 
-def test_distillation_never_looks_at_edges(traces):
+def test_distillation_never_looks_at_edges():
   """U7: once the models are back, other edge data leaves the core bit for bit alone."""
-  e, _, visits = traces["CPP"]
+  e, _, visits = trace("CPP")
   source, shards = e.data.source, e.data.shards
   pixels, labels = source.train.array.copy(), source.train.labels.copy()
   for places in shards.private[1:]:
@@ -274,8 +272,8 @@ def test_distillation_never_looks_at_edges(traces):
   chex.assert_trees_all_equal(end, of(visits, "watch"))
 
 
-def test_fresh_weights_differ_between_rounds_not_between_members(traces):
-  first, second = (weights(of(traces["IsPP"][2], "dispatch", turn), 1)[0] for turn in (0, 1))
+def test_fresh_weights_differ_between_rounds_not_between_members():
+  first, second = (weights(of(trace("IsPP")[2], "dispatch", turn), 1)[0] for turn in (0, 1))
   assert np.abs(first - second).max() > 0.01
   e = build(1, init="scratch", ensemble=2, core_epochs=0)
   one, two = weights(next(walk(e))[2], 1)
@@ -331,12 +329,12 @@ def test_noise_permutes_labels_within_a_batch():
   np.testing.assert_array_equal(shuffled(4, keys, 0.5, label, mask), half)
 
 
-def test_only_noisy_edges_are_corrupted(traces):
+def test_only_noisy_edges_are_corrupted():
   noisy = build(2, ensemble=1, memory=1, noisy=(1,), noise=1.0)
   edges = [v for v in noisy.visits if v.phase.name == "edge"]
   assert [v.phase.args(schedule.position(v, 0, 1)) for v in edges] == [1, 0]
   for name, turn, state, _ in walk(noisy):
-    clean = of(traces["CPP"][2], name, turn)
+    clean = of(trace("CPP")[2], name, turn)
     same = np.array_equal(weights(state, 1)[0], weights(clean, 1)[0])
     assert same == (name != "edge")
     if name == "edge":
