@@ -2,13 +2,14 @@
 
 `jax.vmap` turns K convolutions with K kernels into one grouped convolution, which few libraries do
 well, and a convolution's gradients inside a loop are slow on XLA:CPU. So there are three lowerings
-of one function; which is fastest depends on backend, network and K (`choice.py`).
+of one function; which is fastest depends on backend, network and K (`layout.py`).
 """
 
 import functools
 
 import jax
 import jax.numpy as jnp
+from jax.experimental.xla_metadata import set_xla_metadata
 
 LOWERINGS = ("direct", "split", "matmul")
 
@@ -55,7 +56,7 @@ def _conv(x, kernel, stride, pad, split):
   The gradients that autodiff writes have other dimension orders; XLA:CPU brings those into the fast
   form in straight-line code only: inside a loop they are some 15 times slower. Reverse mode only.
   """
-  return _convolve(split, stride, (pad, pad), 1, 1, x, kernel)
+  return _convolve(split, stride, ((pad, pad),) * 2, 1, 1, x, kernel)
 
 
 def _forward(x, kernel, stride, pad, split):
@@ -70,13 +71,33 @@ def _backward(stride, pad, split, residuals, grad):
     x_padding.append((k - 1 - pad, n + pad - reach))
     kernel_padding.append((pad, reach + k - 1 - n - pad))  # negative where pixels were never read
   flipped = kernel[::-1, ::-1].transpose(0, 1, 3, 2)
-  x_grad = _convolve(split, 1, x_padding, stride, 1, grad, flipped)
-  swapped = x.transpose(3, 1, 2, 0), grad.transpose(1, 2, 0, 3)  # the batch becomes the channels
-  kernel_grad = _convolve(split, 1, kernel_padding, 1, stride, *swapped)
-  return x_grad, kernel_grad.transpose(1, 2, 0, 3)
+  x_grad = _convolve(split, 1, tuple(x_padding), stride, 1, grad, flipped)
+  return x_grad, _apart(_kernel_gradient)(split, tuple(kernel_padding), stride, x, grad)
 
 
 _conv.defvjp(_forward, _backward)
+
+
+def _kernel_gradient(split, padding, stride, x, grad):
+  swapped = x.transpose(3, 1, 2, 0), grad.transpose(1, 2, 0, 3)  # the batch becomes the channels
+  return _convolve(split, 1, padding, 1, stride, *swapped).transpose(1, 2, 0, 3)
+
+
+def _apart(fn):
+  """`fn(split, padding, stride, *arrays)` as a function that XLA:CPU does not inline.
+
+  Inlined, the transposition of `x` is fused with whatever made `x`, back through all residual
+  connections, and computes it a second time, in an order that no vector unit likes: 15 % of
+  ResNet-20's step. XLA:CPU's fusion looks through optimisation barriers, not into calls.
+  """
+  if jax.default_backend() != "cpu":
+    return fn
+
+  def call(*args):
+    with set_xla_metadata(inlineable="false"):
+      return jax.jit(fn, static_argnums=(0, 1, 2))(*args)
+
+  return call
 
 
 def _convolve(split, stride, padding, x_dilation, kernel_dilation, x, kernel):
@@ -84,7 +105,7 @@ def _convolve(split, stride, padding, x_dilation, kernel_dilation, x, kernel):
   plain = functools.partial(
     jax.lax.conv_general_dilated,
     window_strides=(stride, stride),
-    padding=padding if isinstance(padding, list) else [padding, padding],
+    padding=padding,
     lhs_dilation=(x_dilation, x_dilation),
     rhs_dilation=(kernel_dilation, kernel_dilation),
     dimension_numbers=("NHWC", "HWIO", "NHWC"),
