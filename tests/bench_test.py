@@ -12,7 +12,7 @@ import pytest
 from configs import common
 from kdjax import layout
 from kdjax.bench import __main__ as bench
-from kdjax.bench import contest, count, options, reading, settings, tables
+from kdjax.bench import contest, count, options, plain, reading, settings, tables
 from kdjax.bench.suites import accelerator, maps
 from kdjax.bench.suites import input as images
 from kdjax.models.build import build
@@ -239,8 +239,9 @@ def test_a_quick_contest(capsys):
     out=None,
   )
   (one,) = found.values()
-  alone, _, fused, peak, *rivals = one["rows"]
-  assert len(alone["seconds"]) == len(fused["seconds"]) == 2 and min(fused["seconds"]) > 0
+  alone, _, plainly, fused, peak, *rivals = one["rows"]
+  assert [len(x["seconds"]) for x in (alone, plainly, fused)] == [2, 2, 2]
+  assert min(plainly["seconds"] + fused["seconds"]) > 0
   assert fused["images"] == 64 and peak["flops"] == 2 * 256**3
   # 784 x 128 and 128 x 10: forward and both gradients, no gradient towards the pixels
   products = 2 * 64 * (2 * 784 * 128 + 3 * 128 * 10)
@@ -248,3 +249,16 @@ def test_a_quick_contest(capsys):
   assert fused["facts"]["scratch_bytes"] > 0 and fused["facts"]["peak_rss_bytes"] > 2**26
   assert all("no interpreter" in rival["error"] for rival in rivals)
   assert "| fused |" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["mlp", "cnn", "resnet20", "resnet18"])
+def test_the_networks_written_without_kdjax_are_the_same(name):
+  """As many weights of each shape."""
+  model, arguments, norm, image, classes = settings.MODELS[name]
+  env = dict(norm=norm, dtype="float32", project=0)
+  ours = build(model, classes=classes, heads=1, **env, **arguments)
+  shapes = lambda params: sorted(x.size for x in jax.tree.leaves(params))
+  images = np.zeros((1, *image), np.float32)
+  own = jax.eval_shape(lambda: ours.init(jax.random.key(0), images, train=False))
+  other = jax.eval_shape(lambda: plain.Network(name).init(jax.random.key(0), images))
+  assert shapes(own["params"]) == shapes(other["params"])

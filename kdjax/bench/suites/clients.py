@@ -8,8 +8,9 @@ TITLE = "K clients: one step for all, one after another, PyTorch"
 NOTE = """\
 Batch 32 a client, float32, SGD with momentum 0.9 and weight decay; images are resident, gathered
 by fresh indices every step on every side. *One after another* is kdjax's program for one client,
-compiled once, K states stepped in turn by a dispatch each, waited for together. FLOPs are two a
-multiply-add, as XLA counts one client's step, and the same number for everyone; the peak is a
+compiled once, K states stepped in turn by a dispatch each, waited for together. *Flax* is the same
+without kdjax's code: Flax's layers, Optax, one jitted step (`kdjax/bench/plain.py`). FLOPs are two
+a multiply-add, as XLA counts one client's step, and the same number for everyone; the peak is a
 square matrix product by JAX in the same contest. *Scratch* is what the compiled step needs beside
 its arguments, per device. *Compile* is PyTorch's first block less its second."""
 COLUMNS = tables.STEP
@@ -37,6 +38,8 @@ def ours(options, model, K, steps):
   yield sides.step("one after another", spec | {"form": "alone", "steps_per_dispatch": 1})
   if model in SHORT:
     yield sides.step("one after another, 20 steps a dispatch", spec | {"form": "alone"})
+  images, flops = sides.step_images(spec), sides.count.step_flops(spec)
+  yield sides.own("Flax, one after another", "plain", spec, images=images, flops=flops)
   yield sides.step("fused", spec | {"form": "fused"})
   if model != "mlp" and K > 1 and not options.gpu:
     yield sides.step("fused, 2 devices", spec | {"form": "fused", "devices": 2})

@@ -13,8 +13,9 @@ from kdjax.bench.settings import MACS
 
 TITLE = "the local map, the convolutions' lowering and host devices; --record keeps the times"
 NOTE = """\
-Separate training at batch 32. `kdjax/measured.csv` holds these times once `--record` has put them
-there, and `auto` takes the fastest form of the nearest network and K (`kdjax/layout.py`)."""
+Separate training at batch 32, EMNIST's network at batch 10. `kdjax/measured.csv` holds these times
+once `--record` has put them there, and `auto` takes the fastest form of the nearest network and K
+(`kdjax/layout.py`)."""
 COLUMNS = (
   tables.TIME,
   tables.RATIO,
@@ -24,8 +25,8 @@ COLUMNS = (
   tables.SCRATCH,
   tables.RESIDENT,
 )
-BATCH = 32
-CLIENT_STEPS = {"mlp": 1920, "cnn": 480, "emnist": 32, "resnet20": 8, "resnet18": 1}  # of a block
+BATCH = {"mlp": 32, "cnn": 32, "emnist": 10, "resnet20": 32, "resnet18": 32}  # as in the suites
+CLIENT_STEPS = {"mlp": 1920, "cnn": 480, "emnist": 80, "resnet20": 8, "resnet18": 1}  # of a block
 MOST = {"resnet18": 2}  # clients on a CPU
 CONVOLUTIONS = (  # in a loop or a copy a client, `split` is `direct`
   ("scan", "direct"),
@@ -67,7 +68,8 @@ def contests(options):
 
 def forms(options, model, K, steps):
   """A contestant for every form."""
-  spec = dict(model=model, clients=K, batch=BATCH, algorithm="separate", form="fused", steps=steps)
+  spec = dict(model=model, clients=K, batch=BATCH[model], steps=steps)
+  spec |= dict(algorithm="separate", form="fused")
   pairs = CONVOLUTIONS if convolves(model) else NONE
   spread = (1,) if options.gpu or K == 1 else (1, 2)
   for devices, (how, conv) in itertools.product(spread, pairs):
@@ -111,7 +113,7 @@ def measured(name, result):
       "backend": facts["backend"],
       "device": device.replace(",", " "),
       "network": model,
-      "work": str(MACS[model] * BATCH),
+      "work": str(MACS[model] * BATCH[model]),
       "convolves": str(convolves(model)),
       "clients": K,
       "map": facts["map"],
