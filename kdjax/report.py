@@ -207,6 +207,7 @@ def _facts(run):
     ("steps", run.summary["steps"], "{:,}".format),
     ("seeds", replicas, str),
     ("images/s", run.summary.get("images_per_second"), speed),
+    ("waiting for input", run.summary.get("input_bound"), "{:.1%}".format),
     ("compilation", run.summary.get("compile_seconds"), duration),
     ("wall time", run.summary.get("wall_seconds"), duration),
   ]

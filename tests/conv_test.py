@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from kdjax import program
 from kdjax.core.mapping import MAPS, each
 from kdjax.models import layers
 from kdjax.models.conv import LOWERINGS
@@ -50,6 +51,29 @@ def test_conv_and_its_gradients_equal_autodiff(k):
     for lowering in ("direct", "matmul"):
       conv = functools.partial(layers.conv, lowering=lowering)
       chex.assert_trees_all_close(run(conv, data), right, rtol=1e-12, atol=1e-12)
+
+
+def test_on_cpu_a_kernels_gradient_reads_the_image_instead_of_making_it_again():
+  """The second layer's image is a sum of what two layers made; XLA would fuse that in."""
+  conv = functools.partial(layers.conv, stride=1, pad=1, lowering="direct")
+
+  def loss(kernels, x):
+    first = jax.nn.relu(conv(x, kernels[0]))
+    return (conv(jax.nn.relu(conv(first, kernels[1]) + first), kernels[2]) ** 2).sum()
+
+  x, kernels = np.ones((4, 8, 8, 4), np.float32), np.ones((3, 3, 3, 4, 4), np.float32)
+  compiled = jax.jit(jax.grad(loss)).lower(kernels, x).compile(program.compiler_options())
+  text = compiled.as_text()
+  assert len(re.findall(r" call\(.*inlineable=\"false\"", text)) == 3
+
+
+def test_on_cpu_convolutions_go_to_eigen():
+  """This XLA knows the option, and it does what it is there for."""
+  conv = functools.partial(layers.conv, stride=1, pad=1, lowering="direct")
+  x, kernel = np.ones((4, 32, 32, 32), np.float32), np.ones((3, 3, 32, 32), np.float32)
+  compiled = lambda options: jax.jit(conv).lower(x, kernel).compile(options).as_text()
+  assert "ynn" in compiled(None)
+  assert "ynn" not in compiled(program.compiler_options())
 
 
 @pytest.mark.parametrize("lowering", LOWERINGS)

@@ -22,6 +22,7 @@ SUITES = (
   "sharding",
   "input",
   "checkpoint",
+  "tried",
   "accelerator",
 )
 OUT = "docs/benchmarks"

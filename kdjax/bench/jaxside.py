@@ -6,6 +6,8 @@ import jax
 
 from kdjax import experiment, program, schedule
 from kdjax.bench import settings
+from kdjax.core import mapping
+from kdjax.models import conv
 
 
 def configure(spec):
@@ -13,6 +15,10 @@ def configure(spec):
   jax.config.update("jax_enable_compilation_cache", False)
   if spec.get("devices"):
     jax.config.update("jax_num_cpu_devices", spec["devices"])
+  if "calls" in spec.get("without", ()):
+    conv.apart = mapping.apart = lambda fn: fn
+  if "eigen" in spec.get("without", ()):
+    program.compiler_options = lambda: None
 
 
 def facts():

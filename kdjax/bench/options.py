@@ -13,7 +13,7 @@ from kdjax.bench.tables import PEAK
 RIVALS = Path(__file__).parent / "rivals"
 INSTALL = {  # interpreter: how to make it
   "torch": "pip install torch==2.13.0",
-  "fedjax": "pip install git+https://github.com/google/fedjax",
+  "fedjax": "pip install git+https://github.com/google/fedjax@c57ee1970fcd74b560c3d7e5716fae32287daa7b",
   "pfl": "pip install torch==2.13.0 pfl",
   "flower": "pip install torch==2.13.0 'flwr[simulation]'",
 }

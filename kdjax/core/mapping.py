@@ -3,6 +3,8 @@
 import jax
 import jax.numpy as jnp
 
+from kdjax.core.apart import apart
+
 MAPS = ("vmap", "unroll", "scan")
 
 
@@ -45,9 +47,12 @@ def evolve(how, fn, state, *args):
   if how != "scan":
     return each(how, fn, state, *args)
 
+  def pick(state, k):
+    return jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, k, keepdims=False), state)
+
   def body(state, turn):
     k, mine = turn
-    old = jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, k, keepdims=False), state)
+    old = apart(pick)(state, k)  # else XLA copies whole stacks, to read them while it writes them
     new, out = fn(old, *mine)
     put = lambda x, one: jax.lax.dynamic_update_index_in_dim(x, one, k, 0)
     return jax.tree.map(put, state, new), out

@@ -9,7 +9,8 @@ import functools
 
 import jax
 import jax.numpy as jnp
-from jax.experimental.xla_metadata import set_xla_metadata
+
+from kdjax.core.apart import apart
 
 LOWERINGS = ("direct", "split", "matmul")
 
@@ -72,32 +73,19 @@ def _backward(stride, pad, split, residuals, grad):
     kernel_padding.append((pad, reach + k - 1 - n - pad))  # negative where pixels were never read
   flipped = kernel[::-1, ::-1].transpose(0, 1, 3, 2)
   x_grad = _convolve(split, 1, tuple(x_padding), stride, 1, grad, flipped)
-  return x_grad, _apart(_kernel_gradient)(split, tuple(kernel_padding), stride, x, grad)
+  gradient = functools.partial(_kernel_gradient, split, tuple(kernel_padding), stride)
+  return x_grad, apart(gradient)(x, grad)
 
 
 _conv.defvjp(_forward, _backward)
 
 
 def _kernel_gradient(split, padding, stride, x, grad):
+  """`apart`, for else the transposition is fused with whatever made `x`, back through all residual
+  connections, and makes it a second time, element by element: 15 % of ResNet-20's step.
+  """
   swapped = x.transpose(3, 1, 2, 0), grad.transpose(1, 2, 0, 3)  # the batch becomes the channels
   return _convolve(split, 1, padding, 1, stride, *swapped).transpose(1, 2, 0, 3)
-
-
-def _apart(fn):
-  """`fn(split, padding, stride, *arrays)` as a function that XLA:CPU does not inline.
-
-  Inlined, the transposition of `x` is fused with whatever made `x`, back through all residual
-  connections, and computes it a second time, in an order that no vector unit likes: 15 % of
-  ResNet-20's step. XLA:CPU's fusion looks through optimisation barriers, not into calls.
-  """
-  if jax.default_backend() != "cpu":
-    return fn
-
-  def call(*args):
-    with set_xla_metadata(inlineable="false"):
-      return jax.jit(fn, static_argnums=(0, 1, 2))(*args)
-
-  return call
 
 
 def _convolve(split, stride, padding, x_dilation, kernel_dilation, x, kernel):

@@ -1,0 +1,48 @@
+"""Suite `tried`: what XLA:CPU leaves open, and what kdjax works around, one change at a time."""
+
+import dataclasses
+
+from kdjax.bench import options as sides
+from kdjax.bench import tables
+from kdjax.bench.contest import Contest
+
+TITLE = "XLA:CPU: kdjax's workarounds taken away, and flags that change nothing"
+NOTE = """\
+Two host devices. The first row is kdjax as it is; every other one differs by what its name says.
+*All inlined* and *YNNPACK's convolutions* are XLA's ways, which kdjax overrides
+(`kdjax/core/apart.py`, `kdjax/program.py`); the others are `XLA_FLAGS`."""
+COLUMNS = (tables.TIME, tables.RATIO, tables.RATE, tables.SHARE, tables.COMPILE, tables.SCRATCH)
+SETTINGS = (("resnet20", 8, 32, 1), ("cifar", 8, 10, 4), ("resnet18", 2, 32, 1))  # K, batch, steps
+QUICK = (("cnn", 2, 4, 2),)
+WITHOUT = {
+  "all inlined": ("calls",),
+  "YNNPACK's convolutions": ("eigen",),
+  "both": ("calls", "eigen"),
+}
+FLAGS = (
+  "--xla_cpu_use_onednn=true",
+  "--xla_cpu_prefer_vector_width=512",
+  "--xla_cpu_enable_fast_math=true",
+  "--xla_cpu_opt_preset=CPU_OPT_PRESET_FAST_RUNTIME",
+  "--xla_cpu_multi_thread_eigen=false",
+)
+
+
+def contests(options):
+  """A contest for every network; none on a GPU."""
+  for model, K, batch, steps in QUICK if options.quick else SETTINGS:
+    name = f"{model}, K = {K}"
+    if options.wants(name) and not options.gpu:
+      spec = dict(model=model, clients=K, batch=batch, steps=steps, devices=2)
+      spec |= dict(algorithm="separate", form="fused")
+      yield Contest(name, (*sides_of(spec), sides.peak(options)))
+
+
+def sides_of(spec):
+  """kdjax as it is, and its variations."""
+  yield sides.step("kdjax", spec)
+  for name, without in WITHOUT.items():
+    yield sides.step(name, spec | {"without": without})
+  for flag in FLAGS:
+    side = sides.step(f"`{flag}`", spec)
+    yield dataclasses.replace(side, environment=side.environment | {"XLA_FLAGS": flag})

@@ -1,0 +1,20 @@
+"""A boundary that XLA:CPU's fusion respects.
+
+XLA:CPU fuses whatever is computed from an array into each of its readers, so that every reader
+computes it again; optimisation barriers are gone by then. It does not look into calls.
+"""
+
+import jax
+from jax.experimental.xla_metadata import set_xla_metadata
+
+
+def apart(fn):
+  """`fn`, on CPU as a call that is not inlined: its arguments and results are arrays in memory."""
+  if jax.default_backend() != "cpu":
+    return fn
+
+  def call(*args):
+    with set_xla_metadata(inlineable="false"):
+      return jax.jit(fn)(*args)
+
+  return call
