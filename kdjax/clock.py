@@ -12,6 +12,8 @@ LEAST = 1e-9  # seconds: what a rate is divided by
 class Clock:
   """Times one stretch of training; two dispatches are under way at a time, never more.
 
+  (With dozens of them XLA:CPU's host devices can wait for each other in a sum for ever.)
+
   The loop waits for input when the device has finished all that was dispatched and the next
   dispatch's input is not there yet. A thread notes when each dispatch is done.
   """
