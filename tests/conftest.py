@@ -1,5 +1,6 @@
 """Eight CPU devices, and quick compilation: that is what small programs cost."""
 
+import gc
 import os
 from pathlib import Path
 
@@ -7,6 +8,7 @@ os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_backend_opti
 
 import jax
 
+gc.set_threshold(200_000, 100, 1000)  # tracing makes many objects and few cycles: an eighth less
 jax.config.update("jax_num_cpu_devices", 8)
 cache = os.environ.get("JAX_COMPILATION_CACHE_DIR", Path.home() / ".cache" / "kdjax" / "tests")
 jax.config.update("jax_compilation_cache_dir", str(cache))
