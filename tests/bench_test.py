@@ -239,7 +239,7 @@ def test_a_quick_contest(capsys):
     out=None,
   )
   (one,) = found.values()
-  alone, _, plainly, fused, peak, *rivals = one["rows"]
+  alone, _, plainly, fused, _, peak, *rivals = one["rows"]
   assert [len(x["seconds"]) for x in (alone, plainly, fused)] == [2, 2, 2]
   assert min(plainly["seconds"] + fused["seconds"]) > 0
   assert fused["images"] == 64 and peak["flops"] == 2 * 256**3

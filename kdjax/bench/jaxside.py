@@ -40,7 +40,7 @@ class Trainer:
     self.fresh = self.experiment.initialiser()  # makes a state
     self.programs, self.totals = {}, schedule.totals(self.visits)
     self.compile_seconds, self.scratch_bytes = 0.0, 0
-    self.before = None  # what the dispatch before returned; as in training, two are under way
+    self.before = None  # what the dispatch before returned: as in training, two are under way
 
   def inputs(self, visit, i, count):
     """The host's part of a dispatch."""
@@ -57,8 +57,9 @@ class Trainer:
       memory = compiled.memory_analysis()
       self.scratch_bytes = max(self.scratch_bytes, memory.temp_size_in_bytes)
     state, aux = self.programs[visit.number](state, *arguments, self.tables)
-    jax.block_until_ready(self.before)
-    self.before = aux
+    if self.experiment.env.mesh.size > 1:
+      jax.block_until_ready(self.before)
+      self.before = aux
     return state
 
   def calls(self, state, visit, i, n):

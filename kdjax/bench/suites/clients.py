@@ -41,7 +41,7 @@ def ours(options, model, K, steps):
   images, flops = sides.step_images(spec), sides.count.step_flops(spec)
   yield sides.own("Flax, one after another", "plain", spec, images=images, flops=flops)
   yield sides.step("fused", spec | {"form": "fused"})
-  if model != "mlp" and K > 1 and not options.gpu:
+  if K > 1 and not options.gpu:
     yield sides.step("fused, 2 devices", spec | {"form": "fused", "devices": 2})
   yield sides.peak(options)
 
