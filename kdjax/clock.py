@@ -10,9 +10,10 @@ LEAST = 1e-9  # seconds: what a rate is divided by
 
 
 class Clock:
-  """Times one stretch of training; two dispatches are under way at a time, never more.
+  """Times one stretch of training, and keeps two dispatches under way.
 
-  (With dozens of them XLA:CPU's host devices can wait for each other in a sum for ever.)
+  Phases without losses (an average, an exchange of models) are not waited for, so that a few more
+  can be. With dozens of them XLA:CPU's host devices sometimes wait for each other for ever.
 
   The loop waits for input when the device has finished all that was dispatched and the next
   dispatch's input is not there yet. A thread notes when each dispatch is done.

@@ -102,20 +102,18 @@ def build(experiment, phase):
 
 @functools.cache
 def compiler_options():
-  """What XLA is told beside its flags, where it knows the option; else None.
+  """What a training step's XLA is told beside its flags: on CPU, convolutions by Eigen; else None.
 
-  On CPU convolutions go to Eigen. YNNPACK, the default, is up to three times slower at a kernel's
-  gradient (its window is the whole image), and little faster in the other direction.
+  YNNPACK, the default, is slower at a kernel's gradient, whose window is the whole image (bench
+  suite `tried`); it keeps reductions and matrix products. None, too, where XLA has no such option.
   """
-  options = {
-    "cpu": {
-      "xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_REDUCE,"
-      "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"
-    }
-  }.get(jax.default_backend())
+  if jax.default_backend() != "cpu":
+    return None
+  kept = "LIBRARY_FUSION_TYPE_REDUCE,LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"
+  options = {"xla_cpu_experimental_ynn_fusion_type": kept}
   try:
     jax.jit(lambda x: x, compiler_options=options).lower(0.0).compile()
-  except jax.errors.JaxRuntimeError:  # another XLA's options
+  except jax.errors.JaxRuntimeError:
     return None
   return options
 

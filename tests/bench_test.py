@@ -253,12 +253,12 @@ def test_a_quick_contest(capsys):
 
 @pytest.mark.parametrize("name", ["mlp", "cnn", "resnet20", "resnet18"])
 def test_the_networks_written_without_kdjax_are_the_same(name):
-  """As many weights of each shape."""
+  """Layers of as many weights each."""
   model, arguments, norm, image, classes = settings.MODELS[name]
   env = dict(norm=norm, dtype="float32", project=0)
   ours = build(model, classes=classes, heads=1, **env, **arguments)
-  shapes = lambda params: sorted(x.size for x in jax.tree.leaves(params))
+  sizes = lambda params: sorted(x.size for x in jax.tree.leaves(params))
   images = np.zeros((1, *image), np.float32)
   own = jax.eval_shape(lambda: ours.init(jax.random.key(0), images, train=False))
   other = jax.eval_shape(lambda: plain.Network(name).init(jax.random.key(0), images))
-  assert shapes(own["params"]) == shapes(other["params"])
+  assert sizes(own["params"]) == sizes(other["params"])

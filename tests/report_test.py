@@ -208,7 +208,11 @@ def test_figures_of_what_only_some_methods_measure(tmp_path):
   """Areas of overlap, a confusion matrix a client, bytes by formula, FLOPs: each where it is."""
   one = two_clients() | {"confusion": {"main": np.ones((2, CLASSES, CLASSES), int)}}
   whole = summary([one], algorithm="fedgkt", bytes_sent={"features": 10})
-  facts = {"communication": {"fedgkt_eq13": 8, "split_eq12": 20}, "flops": {"edge": 1e6}}
+  facts = {
+    "communication": {"fedgkt_eq13": 8, "split_eq12": 20},
+    "flops": {"edge": 1e6},
+    "input_bound": 0.257,
+  }
   write_run(tmp_path, finished=whole | facts)
   shares = {"teacher": 0.5, "student": 0.6, "mutual": 0.4, "exclusive": 0.2, "consensus": 4 / 7}
   with writer.Writer(tmp_path, resume_step=300) as out:
@@ -217,4 +221,5 @@ def test_figures_of_what_only_some_methods_measure(tmp_path):
   page = report.write_report(tmp_path).read_text()
   drawn = {file.stem for file in (tmp_path / "plots").iterdir()}
   assert {"overlap", "confusion", "communication", "flops"} <= drawn
+  assert "<dt>waiting for input</dt><dd>25.7%</dd>" in page
   assert "Who gets what right" in page and "Arithmetic" in page

@@ -11,7 +11,11 @@ from kdjax.models import conv
 
 
 def configure(spec):
-  """Settings that must precede JAX's first use of a device; nothing compiled is read from disk."""
+  """Settings that must precede JAX's first use of a device; nothing compiled is read from disk.
+
+  A spec's 'without' names workarounds to leave out: 'calls' (`core/apart.py`), 'eigen'
+  (`program.compiler_options`).
+  """
   jax.config.update("jax_enable_compilation_cache", False)
   if spec.get("devices"):
     jax.config.update("jax_num_cpu_devices", spec["devices"])
@@ -40,14 +44,14 @@ class Trainer:
     self.fresh = self.experiment.initialiser()  # makes a state
     self.programs, self.totals = {}, schedule.totals(self.visits)
     self.compile_seconds, self.scratch_bytes = 0.0, 0
-    self.before = None  # what the dispatch before returned: as in training, two are under way
+    self.before = None  # what the dispatch before returned; as in training, two are under way
 
   def inputs(self, visit, i, count):
     """The host's part of a dispatch."""
     return program.inputs(self.experiment, visit, i, count, self.totals[visit.number])
 
   def call(self, state, visit, i, count):
-    """Dispatches calls i .. i + count of a visit; returns the new state, without waiting."""
+    """Dispatches calls i .. i + count of a visit; several devices finish the one before first."""
     arguments = self.inputs(visit, i, count)
     if visit.number not in self.programs:
       began = time.perf_counter()

@@ -15,6 +15,8 @@ from flax import linen as nn
 
 from kdjax.bench import jaxside, protocol, settings
 
+STAGES = {"resnet20": ((16, 32, 64), 3), "resnet18": ((64, 128, 256, 512), 2)}  # widths, blocks
+
 
 class Block(nn.Module):
   """Two 3x3 convolutions and a shortcut."""
@@ -51,9 +53,7 @@ class Network(nn.Module):
       for width, stride in ((16, 1), (32, 2)):
         x = nn.relu(conv_norm(width, 3, stride)(x))
     else:
-      widths, blocks = {"resnet20": ((16, 32, 64), 3), "resnet18": ((64, 128, 256, 512), 2)}[
-        self.kind
-      ]
+      widths, blocks = STAGES[self.kind]
       x = nn.relu(conv_norm(widths[0], 3, 1)(x))
       for i, width in enumerate(widths):
         for j in range(blocks):

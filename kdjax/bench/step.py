@@ -2,7 +2,7 @@
 
 spec: `settings.config`'s, and {'steps': of a block, 'form': 'fused', 'alone' (a client's own
 program, K states stepped in turn) or 'rounds' (whole turns of the method's cycle), 'devices': host
-devices to make of the CPU}.
+devices to make of the CPU, 'without': see `jaxside.configure`}.
 """
 
 import itertools

@@ -9,7 +9,11 @@ from jax.experimental.xla_metadata import set_xla_metadata
 
 
 def apart(fn):
-  """`fn`, on CPU as a call that is not inlined: its arguments and results are arrays in memory."""
+  """`fn`, on CPU as a call that is not inlined: its arguments and results are arrays in memory.
+
+  Args:
+    fn: a pure function of pytrees of arrays, to be used while a program is traced.
+  """
   if jax.default_backend() != "cpu":
     return fn
 

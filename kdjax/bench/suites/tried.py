@@ -6,7 +6,7 @@ from kdjax.bench import options as sides
 from kdjax.bench import tables
 from kdjax.bench.contest import Contest
 
-TITLE = "XLA:CPU: kdjax's workarounds taken away, and flags that change nothing"
+TITLE = "XLA:CPU: kdjax's workarounds taken away, and flags"
 NOTE = """\
 Two host devices. The first row is kdjax as it is; every other one differs by what its name says.
 *All inlined* and *YNNPACK's convolutions* are XLA's ways, which kdjax overrides
