@@ -7,9 +7,17 @@ from pathlib import Path
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_backend_optimization_level=0"
 
 import jax
+import noise
+import pytest
 
 gc.set_threshold(200_000, 100, 1000)  # tracing makes many objects and few cycles: an eighth less
 jax.config.update("jax_num_cpu_devices", 8)
 cache = os.environ.get("JAX_COMPILATION_CACHE_DIR", Path.home() / ".cache" / "kdjax" / "tests")
 jax.config.update("jax_compilation_cache_dir", str(cache))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+
+
+@pytest.fixture(autouse=True)
+def same_noise():
+  """A test's inputs do not depend on the tests that ran before it in the same process."""
+  noise.rng.bit_generator.state = noise.START

@@ -9,14 +9,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from noise import rng
 
 from kdjax import program
 from kdjax.core.mapping import MAPS, each
 from kdjax.models import layers
 from kdjax.models.conv import LOWERINGS
 from kdjax.types import ConfigError
-
-rng = np.random.default_rng(0)
 
 
 def plain_conv(x, kernel, stride, pad):

@@ -6,11 +6,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import PartitionSpec
+from noise import rng
 
 from kdjax.models import layers
 from kdjax.types import ConfigError
-
-rng = np.random.default_rng(0)
 
 
 def on_mesh(fn, data=1):

@@ -2,12 +2,11 @@
 
 import numpy as np
 import pytest
+from noise import rng
 from PIL import Image
 
 from kdjax.data import sources
 from kdjax.types import ConfigError
-
-rng = np.random.default_rng(0)
 
 
 def load(name, image, classes, holdout=0, resident_bytes=2**30, **more):
