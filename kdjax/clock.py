@@ -12,8 +12,9 @@ LEAST = 1e-9  # seconds: what a rate is divided by
 class Clock:
   """Times one stretch of training, and keeps two dispatches under way.
 
-  Phases without losses (an average, an exchange of models) are not waited for, so that a few more
-  can be. With dozens of them XLA:CPU's host devices sometimes wait for each other for ever.
+  The next input is made before the older of them is waited for: the newer one may be short (an
+  exchange of models). Phases without losses are done as soon as they are dispatched, so that a few
+  more can be under way. With dozens XLA:CPU's host devices sometimes wait for each other for ever.
 
   The loop waits for input when the device has finished all that was dispatched and the next
   dispatch's input is not there yet. A thread notes when each dispatch is done.
@@ -25,6 +26,7 @@ class Clock:
     self.compiled = self.paused = self.waited = 0.0  # seconds
     self._since = (0.0, 0.0)  # (working, waited) at the last `input_bound`
     self._noting = ThreadPoolExecutor(1)
+    self._before = None  # the one before `_last`
     self._last = None  # future of the time at which the newest dispatch is done
 
   def close(self):
@@ -32,7 +34,10 @@ class Clock:
     self._noting.shutdown()
 
   def waiting(self, feeds):
-    """Yields what `feeds` does, and notes how long the device waited for it."""
+    """Yields what `feeds` does, each once one dispatch at most is under way.
+
+    Notes how long the device waited for it. Raises what went wrong in the dispatch before the last.
+    """
     while True:
       asked = time.monotonic()
       try:
@@ -42,22 +47,18 @@ class Clock:
       if self._last is None or self._last.done():
         idle = asked if self._last is None else max(asked, self._last.result())
         self.waited += max(0.0, time.monotonic() - idle)
+      if self._before is not None:
+        self._before.result()
       yield item
 
   def dispatched(self, aux):
-    """Takes note of a dispatch, and waits for the one before it.
-
-    Returns:
-      A future of the time at which it is done.
-    """
+    """Takes note of a dispatch; returns a future of the time at which it is done."""
 
     def done():
       jax.block_until_ready(aux)
       return time.monotonic()
 
-    before, self._last = self._last, self._noting.submit(done)
-    if before is not None:
-      before.result()
+    self._before, self._last = self._last, self._noting.submit(done)
     return self._last
 
   @contextlib.contextmanager

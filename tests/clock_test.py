@@ -62,17 +62,26 @@ def test_only_the_time_after_the_device_was_done_counts(timer):
   assert 0 < timer.waited - first < 3 * STEP
 
 
-def test_two_dispatches_are_under_way_and_no_more(timer):
-  events = [threading.Event() for _ in range(3)]
+def test_the_next_input_is_made_while_two_dispatches_are_under_way(timer):
+  made, events = [], [threading.Event(), threading.Event()]
+
+  def feed():
+    for n in range(3):
+      made.append(n)
+      yield n
+      if n == 1:
+        threading.Timer(STEP, events[0].set).start()
+
+  items = timer.waiting(feed())
+  assert next(items) == 0
   timer.dispatched(events[0])
-  threading.Timer(STEP, events[0].set).start()
+  assert next(items) == 1  # one is under way: not waited for
+  done = timer.dispatched(events[1])
   began = time.monotonic()
-  done = timer.dispatched(events[1])  # returns when the first is done
+  assert next(items) == 2 and made == [0, 1, 2]  # comes when the first is done
   assert time.monotonic() - began >= STEP * 0.9 and not done.done()
   events[1].set()
-  timer.dispatched(events[2])
   assert began <= done.result() <= time.monotonic()
-  events[2].set()
 
 
 def test_an_error_of_the_device_reaches_the_loop(timer, monkeypatch):
@@ -81,8 +90,9 @@ def test_an_error_of_the_device_reaches_the_loop(timer, monkeypatch):
 
   monkeypatch.setattr(clock.jax, "block_until_ready", fail)
   timer.dispatched(None)
+  timer.dispatched(None)
   with pytest.raises(RuntimeError, match="out of memory"):
-    timer.dispatched(None)
+    next(timer.waiting(iter([0])))
 
 
 def test_compilation_and_pauses_are_not_work(timer):

@@ -44,14 +44,14 @@ class Trainer:
     self.fresh = self.experiment.initialiser()  # makes a state
     self.programs, self.totals = {}, schedule.totals(self.visits)
     self.compile_seconds, self.scratch_bytes = 0.0, 0
-    self.before = None  # what the dispatch before returned; as in training, two are under way
+    self.under_way = (None, None)  # what the last two dispatches return; in training, no more are
 
   def inputs(self, visit, i, count):
     """The host's part of a dispatch."""
     return program.inputs(self.experiment, visit, i, count, self.totals[visit.number])
 
   def call(self, state, visit, i, count):
-    """Dispatches calls i .. i + count of a visit; several devices finish the one before first."""
+    """Dispatches calls i .. i + count of a visit."""
     arguments = self.inputs(visit, i, count)
     if visit.number not in self.programs:
       began = time.perf_counter()
@@ -60,10 +60,10 @@ class Trainer:
       self.compile_seconds += time.perf_counter() - began
       memory = compiled.memory_analysis()
       self.scratch_bytes = max(self.scratch_bytes, memory.temp_size_in_bytes)
+    if self.experiment.env.mesh.size > 1:  # dozens would wait for each other for ever
+      jax.block_until_ready(self.under_way[0])
     state, aux = self.programs[visit.number](state, *arguments, self.tables)
-    if self.experiment.env.mesh.size > 1:
-      jax.block_until_ready(self.before)
-      self.before = aux
+    self.under_way = self.under_way[1], aux
     return state
 
   def calls(self, state, visit, i, n):

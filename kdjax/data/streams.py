@@ -23,9 +23,10 @@ def _permutation(n, *words):
 
 def _walk(n, start, count, words):
   """Places i64[count] from `start` on in an endless row of permutations of n examples."""
-  place = start + np.arange(count)
-  epochs = range(int(place[0] // n), int(place[-1] // n) + 1)
-  return np.concatenate([_permutation(n, *words, e) for e in epochs])[place - epochs[0] * n]
+  end = start + count
+  epochs = range(start // n, (end - 1) // n + 1)
+  parts = [_permutation(n, *words, e)[max(start - e * n, 0) : end - e * n] for e in epochs]
+  return np.concatenate(parts)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
