@@ -10,7 +10,7 @@ TITLE = "XLA:CPU: kdjax's workarounds taken away, and flags"
 NOTE = """\
 Two host devices. The first row is kdjax as it is; every other one differs by what its name says.
 *All inlined* and *YNNPACK's convolutions* are XLA's ways, which kdjax overrides
-(`kdjax/core/apart.py`, `kdjax/program.py`); the others are `XLA_FLAGS`."""
+(`kdjax/core/apart.py`, `kdjax/program.py`); the others are set in the environment."""
 COLUMNS = (tables.TIME, tables.RATIO, tables.RATE, tables.SHARE, tables.COMPILE, tables.SCRATCH)
 SETTINGS = (("resnet20", 8, 32, 1), ("cifar", 8, 10, 4), ("resnet18", 2, 32, 1))  # K, batch, steps
 QUICK = (("cnn", 2, 4, 2),)
@@ -19,12 +19,13 @@ WITHOUT = {
   "YNNPACK's convolutions": ("eigen",),
   "both": ("calls", "eigen"),
 }
-FLAGS = (
-  "--xla_cpu_use_onednn=true",
-  "--xla_cpu_prefer_vector_width=512",
-  "--xla_cpu_enable_fast_math=true",
-  "--xla_cpu_opt_preset=CPU_OPT_PRESET_FAST_RUNTIME",
-  "--xla_cpu_multi_thread_eigen=false",
+ENVIRONMENT = (
+  "XLA_FLAGS=--xla_cpu_use_onednn=true",
+  "XLA_FLAGS=--xla_cpu_prefer_vector_width=512",
+  "XLA_FLAGS=--xla_cpu_enable_fast_math=true",
+  "XLA_FLAGS=--xla_cpu_opt_preset=CPU_OPT_PRESET_FAST_RUNTIME",
+  "XLA_FLAGS=--xla_cpu_multi_thread_eigen=false",
+  "GLIBC_TUNABLES=glibc.malloc.hugetlb=1",  # huge pages
 )
 
 
@@ -43,6 +44,7 @@ def sides_of(spec):
   yield sides.step("kdjax", spec)
   for name, without in WITHOUT.items():
     yield sides.step(name, spec | {"without": without})
-  for flag in FLAGS:
-    side = sides.step(f"`{flag}`", spec)
-    yield dataclasses.replace(side, environment=side.environment | {"XLA_FLAGS": flag})
+  for setting in ENVIRONMENT:
+    name, value = setting.split("=", 1)
+    side = sides.step(f"`{setting}`", spec)
+    yield dataclasses.replace(side, environment=side.environment | {name: value})
