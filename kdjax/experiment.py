@@ -119,8 +119,8 @@ def build(config, *, data=None, devices=None, identity=None):
   works, widths = zip(*map(forward, cohorts, templates), strict=True)
   sizes = [len(c.ids) for c in cohorts]
   convolve = any(x.ndim == 4 for t in templates for x in jax.tree.leaves(t.params))
-  setup = dict(work=max(works), convolves=convolve, clients=sum(sizes))
-  form = layout.form(config["mesh"], **setup, devices=devices)
+  setup = dict(work=max(works), convolves=convolve)
+  form = layout.form(config["mesh"], **setup, sizes=sizes, devices=devices)
   offered = all(map(_offers, cohorts))
   cohorts = tuple(_lowered(c, form.conv) for c in cohorts)
   env = Env(
@@ -164,7 +164,7 @@ def build(config, *, data=None, devices=None, identity=None):
       algorithm, streams.epoch_steps, steps=config["steps"], rounds=config["rounds"]
     ),
     steps_per_dispatch=config["mesh"]["steps_per_dispatch"]
-    or layout.steps_per_dispatch(form, **setup, offered=offered),
+    or layout.steps_per_dispatch(form, **setup, clients=sum(sizes), offered=offered),
   )
   return dataclasses.replace(experiment, evaluators=_evaluators(experiment))
 
@@ -221,26 +221,32 @@ def accept(fn, *, key, arguments):
 
 NOT_NEGATIVE = (
   "seed", "steps", "rounds", "public_batch", "log_every", "save_every", "holdout", "limit",
+  "graph.seed", "mesh.steps_per_dispatch",
 )  # fmt: skip
 
 
 def check(config):
   """Raises ConfigError for values that no experiment can have."""
   for key in NOT_NEGATIVE:
-    if config[key] < 0:
-      raise ConfigError(key, config[key], "must not be negative")
+    group, _, name = key.rpartition(".")
+    value = (config[group] if group else config).get(name, 0)
+    if value < 0:
+      raise ConfigError(key, value, "must not be negative")
   for key in ("batch", "replicas"):
     if config[key] < 1:
       raise ConfigError(key, config[key], "must be at least 1")
+  if config["seed"] + config["replicas"] > 2**31:
+    raise ConfigError("seed", config["seed"], "must be below 2**31, that of every replica too")
+  if not config["mesh"]["device_tflops"] > 0:
+    raise ConfigError("mesh.device_tflops", config["mesh"]["device_tflops"], "must be above 0")
   channels = config["source_info"]["image"][-1]
   for key, value in config["normalise"].items():
     if len(value) not in (1, channels) or (key == "std" and min(value) <= 0):
       right = f"one number, or one for each of {channels} channels; std above 0"
       raise ConfigError(f"normalise.{key}", value, right)
-  if config["optim"].get("lr", 0) < 0:
-    raise ConfigError("optim.lr", config["optim"]["lr"], "must not be negative")
   for entry in config["clients"]:
-    if len(entry) != 3 or not isinstance(entry[0], int) or entry[0] < 1:
+    n, name, arguments = entry if isinstance(entry, list) and len(entry) == 3 else (0, "", {})
+    if not (isinstance(n, int) and n > 0 and isinstance(name, str) and isinstance(arguments, dict)):
       right = "each entry is (how many, model, model arguments)"
       raise ConfigError("clients", entry, right)
   if not config["clients"]:

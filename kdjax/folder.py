@@ -1,6 +1,5 @@
 """Whose a run folder is: `config.json`, written once and compared ever after."""
 
-import os
 import subprocess
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import jax
 import numpy as np
 
 from kdjax import writer
+from kdjax.core.machine import cores
 from kdjax.types import ConfigError
 
 # What may differ between a run and its resumption: nothing that changes a number of the run.
@@ -58,7 +58,7 @@ def flat(tree, prefix=""):
 
 
 def provenance(experiment):
-  """What `config.json` holds: the resolved config, versions, device, commit, hash, sizes."""
+  """What `config.json` holds: the resolved config, versions, devices, commit, hash, sizes."""
   import flax
   import optax
   import orbax.checkpoint
@@ -68,11 +68,17 @@ def provenance(experiment):
   modules = {"kdjax": kdjax, "jax": jax, "flax": flax, "optax": optax, "numpy": np}
   versions = {name: m.__version__ for name, m in modules.items()}
   versions["orbax-checkpoint"] = orbax.checkpoint.__version__
-  device = jax.devices()[0]
+  env, mesh = experiment.env, experiment.env.mesh
   return {
     "config": experiment.config,
     "versions": versions,
-    "device": f"{len(jax.devices())} x {device.device_kind} ({os.cpu_count()} CPU cores)",
+    "device": f"{mesh.size} x {mesh.devices.flat[0].device_kind} ({cores()} CPU cores)",
+    "layout": {
+      "mesh": dict(mesh.shape),
+      "map": env.how,
+      "conv": [getattr(c.model, "conv", None) for c in env.cohorts],
+      "steps_per_dispatch": experiment.steps_per_dispatch,
+    },
     "git": _commit(),
     "hash": experiment.hash,
     "examples": {

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import jax
 from jax.sharding import AxisType
 
+from kdjax.core import machine
 from kdjax.core.mapping import MAPS
 from kdjax.models.conv import LOWERINGS
 from kdjax.types import ConfigError
@@ -24,13 +25,14 @@ class Form(NamedTuple):
 
   how: str  # the local map, one of `mapping.MAPS`
   conv: str  # one of `conv.LOWERINGS`
-  spread: bool  # whether clients are spread over host devices, one a core
+  spread: bool  # whether clients are spread over host devices, at most one a core
 
 
 class Row(NamedTuple):
   """One measurement."""
 
   backend: str  # cpu, gpu, tpu
+  device: str  # see `device`
   work: float  # multiply-adds of one client's forward pass on its batch
   convolves: bool  # whether the network has convolutions
   clients: int
@@ -38,7 +40,8 @@ class Row(NamedTuple):
   milliseconds: float  # a step of all clients
 
 
-TIE = 0.05  # closer than that is equal; `scan` compiles soon and needs little memory for any K
+TIE = 0.05  # closer than that is equal: then what compiles sooner and needs less memory for any K
+SOONER = ("scan", "vmap", "unroll")
 SHORT = 1e9  # multiply-adds of all clients' forward passes: a step of some 0.1 s on two cores
 UNMEASURED = {True: Form("scan", "direct", False), False: Form("vmap", "direct", False)}
 
@@ -50,6 +53,7 @@ def measured():
   return tuple(
     Row(
       row["backend"],
+      row["device"],
       float(row["work"]),
       row["convolves"] == "True",
       int(row["clients"]),
@@ -60,12 +64,14 @@ def measured():
   )
 
 
-def choose(rows, backend, *, work, convolves, clients, how, conv, spreads):
-  """The fastest measured form for a run; `scan` where it is as fast.
+def choose(rows, backend, device, *, work, convolves, clients, how, conv, spreads):
+  """The fastest measured form for a run; among equals the first of `SOONER`.
 
   Args:
-    rows: of `measured`.
+    rows: of `measured`. Times of two machines are not compared: where this one has none, those of
+      the first that has.
     backend: 'cpu', 'gpu' or 'tpu'; for one that was never measured, `UNMEASURED`.
+    device: the name of this machine's.
     work, convolves, clients: as in a Row.
     how, conv: the config's `mesh.map` and `mesh.conv`; 'auto', or what is asked for.
     spreads: the values of `Form.spread` that the run can have.
@@ -87,6 +93,9 @@ def choose(rows, backend, *, work, convolves, clients, how, conv, spreads):
     form = UNMEASURED[convolves]
     asked = {k: v for k, v in (("how", how), ("conv", conv)) if v != "auto"}
     return form._replace(**asked, spread=max(spreads))
+  usable = [r for r in usable if r.device == device] or [
+    r for r in usable if r.device == usable[0].device
+  ]
 
   def distance(row):
     return abs(math.log(row.work / max(work, 1))) + abs(math.log(row.clients / clients))
@@ -97,7 +106,7 @@ def choose(rows, backend, *, work, convolves, clients, how, conv, spreads):
     here = [r for r in here if r.form.how == "scan"] or here
   fast = min(r.milliseconds for r in here) * (1 + TIE)
   best = [r for r in here if r.milliseconds <= fast]
-  return min(best, key=lambda r: (r.form.how != "scan", r.milliseconds)).form
+  return min(best, key=lambda r: (SOONER.index(r.form.how), r.milliseconds)).form
 
 
 def work(jaxpr):
@@ -113,28 +122,43 @@ def work(jaxpr):
       features = kernel.shape[equation.params["dimension_numbers"].rhs_spec[0]]
       total += out.size * kernel.size // features
     for inner in equation.params.values():
-      if hasattr(inner, "jaxpr") and name not in ("scan", "while"):
-        total += work(inner.jaxpr)
+      inner = getattr(inner, "jaxpr", inner)  # that of `jax.checkpoint` is open
+      if hasattr(inner, "eqns") and name not in ("scan", "while"):
+        total += work(inner)
   return total
 
 
-def form(mesh, *, work, convolves, clients, devices):
-  """The Form of a run; `choose` on this backend.
+def device():
+  """What `measured.csv` calls this machine's devices."""
+  on_cpu = jax.default_backend() == "cpu"
+  name = machine.processor() if on_cpu else jax.devices()[0].device_kind
+  return name.replace(",", " ")
+
+
+def form(mesh, *, work, convolves, sizes, devices):
+  """The Form of a run; `choose` on this machine.
 
   Args:
     mesh: the config's.
-    work, convolves, clients: as in a Row; the work of the heaviest client.
+    work, convolves: as in a Row; the work of the heaviest client.
+    sizes: clients of each cohort, all replicas.
     devices: those that were asked for, or None.
   """
   backend = jax.default_backend()
   if backend != "cpu" or jax.process_count() > 1:
     spreads = (False,)
   elif devices is None:
-    spreads = (False, True) if len(jax.devices()) > 1 else (False,)
+    spreads = (False, True) if host_devices(sizes, len(jax.devices())) > 1 else (False,)
   else:
     spreads = (len(devices) > 1,)
+  setup = dict(work=work, convolves=convolves, clients=sum(sizes))
   asked = dict(how=mesh["map"], conv=mesh["conv"], spreads=spreads)
-  return choose(measured(), backend, work=work, convolves=convolves, clients=clients, **asked)
+  return choose(measured(), backend, device(), **setup, **asked)
+
+
+def host_devices(sizes, most):
+  """Among how many host devices, at most so many, all cohorts can be shared evenly."""
+  return next(n for n in range(most, 0, -1) if math.gcd(*sizes) % n == 0)
 
 
 def devices(sizes, form):
@@ -146,7 +170,8 @@ def devices(sizes, form):
   """
   if jax.default_backend() != "cpu" or jax.process_count() > 1:
     return jax.devices()
-  return jax.devices()[: math.gcd(*sizes, len(jax.devices())) if form.spread else 1]
+  everywhere = jax.devices()
+  return everywhere[: host_devices(sizes, len(everywhere)) if form.spread else 1]
 
 
 def mesh(config, sizes, devices):

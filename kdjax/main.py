@@ -14,6 +14,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 import kdjax
+from kdjax.core.machine import cores
 from kdjax.types import ConfigError, TrainingError
 
 FAULT, BAD_INPUT = 1, 2
@@ -59,11 +60,6 @@ def main(argv):
     print(plan.describe(FLAGS.config, devices=devices))
     return 0
   return train(FLAGS.config, Path(FLAGS.workdir), devices=devices)
-
-
-def cores():
-  """CPU cores that this process may use."""
-  return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
 def configure_jax(devices, *, x64):
@@ -154,8 +150,15 @@ def stop_on_signals():
 
 def command():
   """The command that resumes or repeats this run, on as many processes as you like."""
-  own = ("--coordinator", "--process=", "--processes=")  # only this launch's
-  return "python -m kdjax.main " + shlex.join(a for a in sys.argv[1:] if not a.startswith(own))
+  own = ("coordinator", "processes", "process")  # only this launch's
+  kept, words = [], iter(sys.argv[1:])
+  for word in words:
+    flag, equals, _ = word.partition("=")
+    if not (flag.startswith("-") and flag.lstrip("-") in own):
+      kept.append(word)
+    elif not equals:
+      next(words, None)  # its value is a word of its own
+  return "python -m kdjax.main " + shlex.join(kept)
 
 
 def parse_flags(argv):

@@ -17,19 +17,21 @@ LOOP, SPREAD, GROUPED = (
 )
 PRODUCTS = Form("vmap", "matmul", False)
 ROWS = (
-  Row("cpu", 1e9, True, 8, LOOP, 100.0),
-  Row("cpu", 1e9, True, 8, SPREAD, 60.0),
-  Row("cpu", 1e9, True, 8, GROUPED, 500.0),
-  Row("cpu", 1e6, True, 8, LOOP, 4.0),
-  Row("cpu", 1e6, True, 8, PRODUCTS, 2.0),
-  Row("cpu", 1e6, True, 2, LOOP, 1.0),
-  Row("cpu", 1e6, True, 2, PRODUCTS, 1.5),
+  Row("cpu", "mine", 1e9, True, 8, LOOP, 100.0),
+  Row("cpu", "mine", 1e9, True, 8, SPREAD, 60.0),
+  Row("cpu", "mine", 1e9, True, 8, GROUPED, 500.0),
+  Row("cpu", "mine", 1e6, True, 8, LOOP, 4.0),
+  Row("cpu", "mine", 1e6, True, 8, PRODUCTS, 2.0),
+  Row("cpu", "mine", 1e6, True, 2, LOOP, 1.0),
+  Row("cpu", "mine", 1e6, True, 2, PRODUCTS, 1.5),
 )
 
 
 def chosen(backend="cpu", work=1e9, convolves=True, clients=8, **asked):
   asked = dict(how="auto", conv="auto", spreads=(False, True)) | asked
-  return layout.choose(ROWS, backend, work=work, convolves=convolves, clients=clients, **asked)
+  return layout.choose(
+    ROWS, backend, "mine", work=work, convolves=convolves, clients=clients, **asked
+  )
 
 
 @pytest.mark.parametrize(
@@ -56,13 +58,28 @@ def test_the_fastest_form_where_the_measured_setting_is_nearest(setup, form):
 
 def test_among_equals_scan_is_taken():
   rows = (
-    Row("cpu", 1e6, True, 8, PRODUCTS, 100.0),
-    Row("cpu", 1e6, True, 8, LOOP, 104.9),
-    Row("cpu", 1e6, True, 8, GROUPED, 100.1),
+    Row("cpu", "mine", 1e6, True, 8, PRODUCTS, 100.0),
+    Row("cpu", "mine", 1e6, True, 8, LOOP, 104.9),
+    Row("cpu", "mine", 1e6, True, 8, GROUPED, 100.1),
   )
   setup = dict(work=1e6, convolves=True, clients=8, how="auto", conv="auto", spreads=(False,))
-  assert layout.choose(rows, "cpu", **setup) == LOOP
-  assert layout.choose((rows[0], rows[1]._replace(milliseconds=105.1)), "cpu", **setup) == PRODUCTS
+  assert layout.choose(rows, "cpu", "mine", **setup) == LOOP
+  slower = rows[0], rows[1]._replace(milliseconds=105.1)
+  assert layout.choose(slower, "cpu", "mine", **setup) == PRODUCTS
+  unrolled = Row("cpu", "mine", 1e6, True, 8, Form("unroll", "direct", False), 99.0)
+  assert layout.choose((unrolled, slower[0]), "cpu", "mine", **setup) == PRODUCTS
+
+
+def test_times_of_two_machines_are_not_compared():
+  rows = (
+    Row("cpu", "slow", 1e6, True, 8, LOOP, 50.0),
+    Row("cpu", "slow", 1e6, True, 8, PRODUCTS, 90.0),
+    Row("cpu", "fast", 1e6, True, 8, LOOP, 4.0),
+    Row("cpu", "fast", 1e6, True, 8, PRODUCTS, 2.0),
+  )
+  setup = dict(work=1e6, convolves=True, clients=8, how="auto", conv="auto", spreads=(False,))
+  form = {name: layout.choose(rows, "cpu", name, **setup) for name in ("slow", "fast", "other")}
+  assert form == {"slow": LOOP, "fast": PRODUCTS, "other": LOOP}
 
 
 @pytest.mark.parametrize("key", ["how", "conv"])
@@ -73,14 +90,13 @@ def test_an_unknown_form_is_refused(key):
 
 def test_the_recorded_measurements_can_be_read_and_used():
   rows = layout.measured()
-  for backend in {r.backend for r in rows}:
-    for r in rows:
-      setup = dict(work=r.work, convolves=r.convolves, clients=r.clients)
-      auto = dict(how="auto", conv="auto", spreads=(False, True))
-      best = layout.choose(rows, backend, **setup, **auto)
-      same = [x for x in rows if (x.work, x.convolves, x.clients) == tuple(setup.values())]
-      (mine,) = [x.milliseconds for x in same if x.form == best]
-      assert mine <= 1.05 * min(x.milliseconds for x in same)
+  for r in rows:
+    setup = dict(work=r.work, convolves=r.convolves, clients=r.clients)
+    auto = dict(how="auto", conv="auto", spreads=(False, True))
+    best = layout.choose(rows, r.backend, r.device, **setup, **auto)
+    same = [x for x in rows if x[:5] == r[:5]]
+    (mine,) = [x.milliseconds for x in same if x.form == best]
+    assert mine <= 1.05 * min(x.milliseconds for x in same)
 
 
 def test_work_counts_multiply_adds():
@@ -90,16 +106,26 @@ def test_work_counts_multiply_adds():
     y = jnp.tanh(conv(x, kernel, 2, 1, "direct"))
     return jax.jit(lambda y: y.reshape(2, -1) @ w)(y)
 
-  jaxpr = jax.make_jaxpr(forward)(x, kernel, w).jaxpr
-  assert layout.work(jaxpr) == 2 * 4 * 4 * 5 * 3 * 3 * 3 + 2 * 80 * 7
+  for fn in (forward, jax.checkpoint(forward)):
+    jaxpr = jax.make_jaxpr(fn)(x, kernel, w).jaxpr
+    assert layout.work(jaxpr) == 2 * 4 * 4 * 5 * 3 * 3 * 3 + 2 * 80 * 7
 
 
 @pytest.mark.parametrize(
-  "sizes, form, n", [((6,), SPREAD, 2), ((4, 8), SPREAD, 4), ((5,), LOOP, 1)]
+  "sizes, form, n",
+  [((6,), SPREAD, 6), ((4, 8), SPREAD, 4), ((15,), SPREAD, 5), ((11,), SPREAD, 1), ((8,), LOOP, 1)],
 )
 def test_as_many_host_devices_as_the_clients_can_use(sizes, form, n):
   assert len(jax.devices()) == 8
   assert len(layout.devices(sizes, form)) == n
+
+
+def test_clients_that_cannot_be_spread_take_no_spread_form(monkeypatch):
+  monkeypatch.setattr(layout, "measured", lambda: ROWS)
+  monkeypatch.setattr(layout, "device", lambda: "mine")
+  mesh, setup = dict(map="auto", conv="auto"), dict(work=1e9, convolves=True, devices=None)
+  assert layout.form(mesh, sizes=(11,), **setup) == LOOP
+  assert layout.form(mesh, sizes=(8,), **setup) == SPREAD
 
 
 @pytest.mark.parametrize(

@@ -5,13 +5,13 @@ import datetime
 import importlib
 import json
 import os
-import platform
 import subprocess
 import sys
 from pathlib import Path
 
 from kdjax.bench import contest, tables
 from kdjax.bench.options import INSTALL, Options
+from kdjax.core.machine import cores, processor
 
 SUITES = (
   "clients",
@@ -19,6 +19,7 @@ SUITES = (
   "fedavg",
   "cifar",
   "overhead",
+  "parts",
   "sharding",
   "input",
   "checkpoint",
@@ -60,6 +61,8 @@ def parse(argv):
     parser.error("--record goes with the suite maps alone, and not with --quick")
   if args.runs < 1:
     parser.error("--runs must be at least 1")
+  if not args.quick and not Path(args.out).with_suffix(".md").exists():
+    parser.error(f"--out={args.out}: there is no {args.out}.md, where the tables would stand")
   return args
 
 
@@ -128,8 +131,8 @@ def machine():
     date=datetime.datetime.now(datetime.UTC).date().isoformat(),
     commit=git("rev-parse", "--short=12", "HEAD") or "unknown",
     dirty=bool(git("status", "--porcelain", "--", "..", "../../pyproject.toml")),
-    cpu=cpu(),
-    cores=len(os.sched_getaffinity(0)),
+    cpu=processor(),
+    cores=cores(),
     load=os.getloadavg()[0],
   )
 
@@ -142,14 +145,6 @@ def git(*arguments):
   except FileNotFoundError:
     return ""
   return out.stdout.strip()
-
-
-def cpu():
-  """The processor's name."""
-  info = Path("/proc/cpuinfo")
-  lines = info.read_text().splitlines() if info.exists() else []
-  names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-  return names[0] if names else platform.processor() or platform.machine()
 
 
 if __name__ == "__main__":

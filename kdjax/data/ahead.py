@@ -9,11 +9,11 @@ import contextlib
 import dataclasses
 import functools
 import itertools
-import os
 from collections.abc import Callable
 
 import numpy as np
 
+from kdjax.core.machine import cores
 from kdjax.data import worker
 from kdjax.data.streams import Streams
 from kdjax.types import ConfigError, Feed, Pos
@@ -165,7 +165,7 @@ def reading(pieces, *, workers, ahead):
     many = grain.MultiprocessingOptions(workers, per_worker_buffer_size=-(-buffer // workers))
     images = images.to_iter_dataset(alone).mp_prefetch(many, worker.begin)
   else:
-    threads = min(os.cpu_count() or 1, buffer)
+    threads = min(cores(), buffer)
     images = images.to_iter_dataset(grain.ReadOptions(threads, prefetch_buffer_size=buffer))
   iterator = iter(images)
   try:

@@ -6,10 +6,12 @@ import statistics
 from pathlib import Path
 
 import kdjax
+from kdjax import layout
 from kdjax.bench import options as sides
 from kdjax.bench import tables
 from kdjax.bench.contest import Contest
 from kdjax.bench.settings import MACS
+from kdjax.core.machine import cores
 
 TITLE = "the local map, the convolutions' lowering and host devices; --record keeps the times"
 NOTE = """\
@@ -71,10 +73,10 @@ def forms(options, model, K, steps):
   spec = dict(model=model, clients=K, batch=BATCH[model], steps=steps)
   spec |= dict(algorithm="separate", form="fused")
   pairs = CONVOLUTIONS if convolves(model) else NONE
-  spread = (1,) if options.gpu or K == 1 else (1, 2)
-  for devices, (how, conv) in itertools.product(spread, pairs):
+  spread = 1 if options.gpu else layout.host_devices((K,), cores())
+  for devices, (how, conv) in itertools.product(sorted({1, spread}), pairs):
     name = f"{how}, {conv}" if convolves(model) else how
-    name += ", 2 devices" if devices > 1 else ""
+    name += f", {devices} devices" if devices > 1 else ""
     yield sides.step(name, spec | {"map": how, "conv": conv, "devices": devices})
 
 

@@ -1,0 +1,18 @@
+"""The machine that a process runs on."""
+
+import os
+import platform
+from pathlib import Path
+
+
+def cores():
+  """CPU cores that this process may use."""
+  return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
+def processor():
+  """The processor's name."""
+  info = Path("/proc/cpuinfo")
+  lines = info.read_text().splitlines() if info.exists() else []
+  names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+  return names[0] if names else platform.processor() or platform.machine()
