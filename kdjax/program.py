@@ -40,7 +40,8 @@ def _own_lists(experiment):
   env, lists = experiment.env, experiment.data.shards.private
   if any(v.phase.feed and v.phase.feed.owner for v in experiment.visits):
     return lists  # models travel
-  ids = [np.asarray(c.ids)[hosts.holds(env.mesh, len(c.ids), 1).any(1)] for c in env.cohorts]
+  data = env.mesh.shape["data"]  # one example a device: who looks at any of a client's
+  ids = [np.asarray(c.ids)[hosts.holds(env.mesh, len(c.ids), data).any(1)] for c in env.cohorts]
   return [lists[k] for k in np.concatenate(ids)]
 
 

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from small_data import pixels, save
 
 from kdjax import writer
 from kdjax.core import hosts
@@ -29,10 +30,10 @@ TINY = (
 )
 
 
-def launch(processes, workdir):
-  command = [sys.executable, "launch/local.py", f"--processes={processes}", "--"]
+def launch(processes, workdir, *more):
+  command = [sys.executable, "launch/local.py", f"--processes={processes}", "--", *TINY, *more]
   done = subprocess.run(
-    [*command, *TINY, f"--workdir={workdir}"], cwd=ROOT, capture_output=True, text=True, timeout=300
+    [*command, f"--workdir={workdir}"], cwd=ROOT, capture_output=True, text=True, timeout=300
   )
   assert done.returncode == 0, done.stderr
   return done.stdout
@@ -79,13 +80,39 @@ def test_two_processes_go_on_where_one_was_killed(one, tmp_path):
   assert_agree(numbers(tmp_path / "run"), numbers(one))
 
 
+def test_two_processes_share_batches(tmp_path):
+  """Three clients on two processes: each looks at half of every batch, read as needed or not."""
+  for split, n in (("train", 40), ("test", 10)):
+    for i in range(n):
+      save(tmp_path / "images" / split / str(i % 10) / f"{i}.png", pixels(8, 8))
+  more = (
+    "--config.clients=((3, 'mlp', {'hidden': (8,), 'activation': 'tanh'}),)",
+    f"--config.source=folder:{tmp_path}/images",
+    "--config.source_info.train=40",
+    "--config.source_info.test=10",
+    "--config.partition=equal",
+    "--config.primary=random",
+    "--config.primary_labels=()",
+    "--config.batch=4",
+    "--config.public_batch=4",
+  )
+  launch(1, tmp_path / "one", *more)
+  for resident_bytes in (0, 2**20):
+    two = tmp_path / str(resident_bytes)
+    launch(2, two, *more, f"--config.source_resident_bytes={resident_bytes}")
+    assert_agree(numbers(two), numbers(tmp_path / "one"))
+    record = json.loads((two / "config.json").read_text())
+    assert record["layout"]["mesh"] == {"client": 1, "data": 2}
+
+
 def test_two_processes_stop_at_the_same_step(tmp_path):
   """A signal reaches each at its own time; they save one common step and say how to go on."""
   long = ("--config.steps=100000", "--config.save_every=0", "--config.log_every=1")
   command = [sys.executable, "launch/local.py", "--processes=2", "--", *TINY, *long]
   with subprocess.Popen([*command, f"--workdir={tmp_path}"], cwd=ROOT) as running:
+    deadline = time.monotonic() + 120
     while not any(line["phase"] == "train" for line in writer.read_metrics(tmp_path)):
-      assert running.poll() is None
+      assert running.poll() is None and time.monotonic() < deadline
       time.sleep(0.05)
     running.terminate()
     assert running.wait(timeout=60) == 42
