@@ -1,12 +1,13 @@
 """Resized copies: what is in them, how they are stopped and continued, and what is refused."""
 
+import contextlib
 import json
-import os
 import pickle
 import re
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -119,6 +120,21 @@ def test_a_stopped_copy_goes_on_and_ends_as_if_it_had_not_been(photos, monkeypat
   assert before == {name: (cut / name).stat().st_mtime_ns for name in written}
 
 
+def test_what_two_processes_are_writing_at_a_stop_counts(photos, monkeypatch):
+  real = prepare.concurrent.futures.as_completed
+
+  def one_then_stop(running):
+    yield next(real(running))
+    raise KeyboardInterrupt
+
+  monkeypatch.setattr(prepare.concurrent.futures, "as_completed", one_then_stop)
+  out = photos / "copy"
+  assert copy(f"folder:{photos}", out, "--shards=4", "--workers=2") == prepare.STOPPED
+  splits = json.loads((out / "index.json").read_text())["splits"].values()
+  known = {s["file"] for split in splits for s in split["shards"] if s["sha256"]}
+  assert known == {p.name for p in out.glob("*.array_record")} and len(known) > 1
+
+
 def test_a_killed_command_of_two_processes_goes_on(photos):
   """SIGKILL while shards are written: what was finished stays, and no worker outlives it."""
   whole, cut = photos / "whole", photos / "cut"
@@ -139,11 +155,13 @@ def test_a_killed_command_of_two_processes_goes_on(photos):
 
 
 def _alive(group):
-  try:
-    os.killpg(group, 0)
-  except ProcessLookupError:
-    return False
-  return True
+  """Whether a process of a group runs; one that nobody has buried does not."""
+  for stat in Path("/proc").glob("[0-9]*/stat"):
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+      state, _, its_group = stat.read_text().rpartition(")")[2].split()[:3]
+      if int(its_group) == group and state not in "ZX":
+        return True
+  return False
 
 
 def test_a_damaged_shard_is_found_and_written_anew(photos):

@@ -16,6 +16,7 @@ import io
 import json
 import multiprocessing
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from PIL import Image
 from rich import progress
 from rich.console import Console
 
+from kdjax.core.machine import cores
 from kdjax.data import images, prepared, sources, worker
 from kdjax.types import ConfigError
 
@@ -221,6 +223,10 @@ def finished(job, out, tasks, workers):
     running = {pool.submit(shard, job, out, split, e): (split, i) for split, i, e in tasks}
     for future in concurrent.futures.as_completed(running):
       yield *running[future], future.result()
+  except KeyboardInterrupt:  # what is being written already is finished, and counts
+    pool.shutdown(wait=True, cancel_futures=True)
+    yield from ((*running[f], f.result()) for f in running if not f.cancelled())
+    raise
   finally:
     pool.shutdown(wait=True, cancel_futures=True)
 
@@ -249,7 +255,7 @@ def main(arguments=None):
   add("--format", default="raw", choices=FORMATS, help="raw: pixels, the fastest to read")
   add("--quality", type=int, default=95, help="of JPEG")
   add("--decoder", default="pillow", choices=images.DECODERS, help="opencv: faster, rougher")
-  add("--workers", type=int, default=os.cpu_count(), help="processes")
+  add("--workers", type=int, default=cores(), help="processes")
   add("--shards", type=int, default=0, help="files a split; 0: one for 1,024 images, 256 at most")
   add("--train-only", action="store_true", help="for a source without test images")
   given = parser.parse_args(arguments)
@@ -272,4 +278,5 @@ def main(arguments=None):
 
 
 if __name__ == "__main__":
+  signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's way to say Ctrl-C
   sys.exit(main())

@@ -16,16 +16,30 @@ from kdjax.types import Feed, Half, Pos, Shards
 REST = np.zeros(1, np.int64)  # the list of a client that takes no part
 
 
-@functools.lru_cache(maxsize=1024)
-def _permutation(n, *words):
-  return host_rng(*words).permutation(n).astype(np.int32)
+KEPT = 2  # permutations of a list that stay in memory: a batch may reach into the next epoch
+
+
+@functools.cache
+def _kept(*words):
+  return {}  # {epoch: i32[n]} of one list
+
+
+def _permutation(n, epoch, *words):
+  kept = _kept(n, *words)
+  found = kept.get(epoch)
+  if found is None:
+    found = host_rng(*words, epoch).permutation(n).astype(np.int32)
+    for old in list(kept)[: 1 - KEPT]:  # threads may have taken it out already
+      kept.pop(old, None)
+    kept[epoch] = found
+  return found
 
 
 def _walk(n, start, count, words):
   """Places i64[count] from `start` on in an endless row of permutations of n examples."""
   end = start + count
   epochs = range(start // n, (end - 1) // n + 1)
-  parts = [_permutation(n, *words, e)[max(start - e * n, 0) : end - e * n] for e in epochs]
+  parts = [_permutation(n, e, *words)[max(start - e * n, 0) : end - e * n] for e in epochs]
   return np.concatenate(parts)
 
 
@@ -137,7 +151,7 @@ def _rows(feed, size, n, pos, words):
   if epoch >= feed.epochs:  # this client is done and rests
     return np.zeros(size, np.int64), np.zeros(size, np.float32)
   place = step * size + np.arange(size)
-  order = _permutation(n, *words, pos.round * feed.epochs + epoch)
+  order = _permutation(n, pos.round * feed.epochs + epoch, *words)
   return order[place % n], (place < n).astype(np.float32)
 
 
