@@ -33,12 +33,16 @@ def facts():
 
 
 class Trainer:
-  """An experiment's programs, called as the training loop calls them."""
+  """An experiment's programs, called as the training loop calls them.
+
+  But for one thing: on one device any number of dispatches may be under way.
+  """
 
   def __init__(self, spec):
     """Builds the experiment; nothing is compiled yet."""
     config, data = settings.config(spec), settings.data(spec)
-    self.experiment = experiment.build(config, data=data, devices=jax.devices())
+    devices = jax.devices()[: spec.get("devices") or 1]
+    self.experiment = experiment.build(config, data=data, devices=devices)
     self.visits = self.experiment.visits
     self.tables = program.tables(self.experiment)
     self.fresh = self.experiment.initialiser()  # makes a state

@@ -13,8 +13,9 @@ from kdjax.bench.tables import PEAK
 RIVALS = Path(__file__).parent / "rivals"
 INSTALL = {  # interpreter: how to make it
   "torch": "pip install torch==2.13.0",
-  "fedjax": "pip install git+https://github.com/google/fedjax@c57ee1970fcd74b560c3d7e5716fae32287daa7b",
-  "pfl": "pip install torch==2.13.0 pfl",
+  "fedjax": "pip install jax==0.10.2"
+  " git+https://github.com/google/fedjax@c57ee1970fcd74b560c3d7e5716fae32287daa7b",
+  "pfl": "pip install torch==2.13.0 'pfl[pytorch]'",
   "flower": "pip install torch==2.13.0 'flwr[simulation]'",
 }
 
@@ -44,11 +45,13 @@ class Options:
     return out.stdout.strip() == "gpu"
 
 
+SHARED = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}  # a GPU holds all contestants at once
+
+
 def own(name, module, spec, **values):
   """A contestant of kdjax: `python -m kdjax.bench.MODULE`."""
-  shared = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}  # a GPU holds all contestants at once
   command = (sys.executable, "-m", f"kdjax.bench.{module}")
-  return Contestant(name, command, spec, environment=shared, **values)
+  return Contestant(name, command, spec, environment=SHARED, **values)
 
 
 def step(name, spec):
@@ -72,6 +75,7 @@ def peak(options, dtype="float32"):
 
 def rival(options, name, label, script, spec, **values):
   """A contestant under a rival's interpreter; where there is none, it says how to get one."""
+  values["environment"] = SHARED | {"TORCHINDUCTOR_FORCE_DISABLE_CACHES": "1"}  # or none compiles
   if name in options.pythons:
     return Contestant(label, (options.pythons[name], str(RIVALS / script)), spec, **values)
   missing = f"no interpreter; --python={name}=... ({INSTALL[name]})"

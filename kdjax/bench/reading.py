@@ -1,9 +1,10 @@
 """Contestants of suite `input`: reading encoded images, and the host's part of a resident step.
 
-spec: {'what': 'source', 'pillow', 'opencv' or 'resident', 'steps': of a block}. All but the last
-read batches of 32 on one core and take {'source': 'folder:DIR' or 'records:DIR', 'decoder',
-'folder': DIR, 'images': N, 'size'}: 'source' through kdjax, the others by that library in a plain
-loop. 'resident' takes `settings.config`'s keys, makes a step's inputs and puts them on the device.
+spec: {'what': 'source', 'ahead', 'pillow', 'opencv' or 'resident', 'steps': of a block}. All but
+the last read batches of 32 on one core and take {'source': 'folder:DIR' or 'records:DIR',
+'decoder', 'folder': DIR, 'images': N, 'size'}: 'source' by kdjax's reader, 'ahead' as a run does,
+by Grain's threads, into one client's batches; the others by that library in a plain loop.
+'resident' takes `settings.config`'s keys, makes a step's inputs and puts them on the device.
 """
 
 import contextlib
@@ -17,6 +18,7 @@ import numpy as np
 from kdjax.bench import protocol
 
 BATCH = 32
+LONG = 10_000  # steps: more than any contest takes
 
 
 def prepare(spec):
@@ -24,6 +26,8 @@ def prepare(spec):
   if spec["what"] == "resident":
     return resident(spec)
   os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+  if spec["what"] == "ahead":
+    return ahead(spec)
   read = {"source": source, "pillow": pillow, "opencv": opencv}[spec["what"]](spec)
   rng = np.random.default_rng(0)
 
@@ -52,6 +56,28 @@ def source(spec):
   info = dict(image=(spec["size"], spec["size"], 3), resize=spec["source"].startswith("folder:"))
   opened = sources.opened(spec["source"], info=info | {"decoder": spec["decoder"]}, test=False)
   return opened.train.fetch
+
+
+def ahead(spec):
+  """The inputs of a run of one client, made as the training loop makes them."""
+  from kdjax import experiment
+  from kdjax.bench import settings
+  from kdjax.loop import Run
+
+  size, n = (spec["size"], spec["size"], 3), spec["images"]
+  config = settings.config(dict(model="mlp", clients=1, batch=BATCH, algorithm="separate"))
+  config |= dict(source=spec["source"], source_resident_bytes=0, holdout=1, steps=LONG)
+  config["source_info"] |= dict(image=size, classes=2, resize=True, decoder=spec["decoder"])
+  config["source_info"] |= dict(train=n, test=0)
+  config |= dict(public_batch=1, public_share=1 / n)
+  run, starts = Run(experiment.build(config), None, None, None), itertools.count(0, spec["steps"])
+
+  def block():  # begins without images read ahead, and throws away those that it leaves
+    with contextlib.closing(run.feeds(next(starts))) as feeds:
+      for _ in range(spec["steps"]):
+        next(feeds)
+
+  return block, {"versions": versions(("pillow", "opencv"))}
 
 
 def loop(spec, one):

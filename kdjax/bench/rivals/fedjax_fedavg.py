@@ -7,12 +7,14 @@ repository's head of 2025-07-23 runs, with Python 3.11, jax 0.10.2 and dm-haiku 
     git+https://github.com/google/fedjax@c57ee1970fcd74b560c3d7e5716fae32287daa7b
 
 As in its own example (examples/emnist_fed_avg.py): the library's model with its two dropouts, SGD
-with learning rate 10^-1.5 at the clients, the `jit` backend of `for_each_client`, a uniform client
-sampler. Unlike it: the data are synthetic and in memory, each client holds `local_steps` batches
-and passes once over them, all clients take part in every round, nothing is evaluated, and the
-server applies the mean as it is (SGD with learning rate 1, cheaper than the example's Adam).
+with learning rate 10^-1.5 at the clients, a uniform client sampler, the `jit` backend of
+`for_each_client`; on several devices its `pmap` backend. Unlike it: the data are synthetic and in
+memory, each client holds `local_steps` batches and passes once over them, all clients take part in
+every round, nothing is evaluated, and the server applies the mean as it is (SGD with learning rate
+1, cheaper than the example's Adam).
 
-spec: {"clients": 10, "local_steps": 5, "batch": 10, "steps": rounds in a block, "seed": 0}
+spec: {"clients": 10, "local_steps": 5, "batch": 10, "steps": rounds in a block, "seed": 0,
+  "devices": host devices to make of a CPU}
 """
 
 import platform
@@ -71,7 +73,10 @@ def seconds(block):
 def main():
   """Warm up, say ready, then one block for every line on stdin."""
   spec, say = connect()
-  fedjax.set_for_each_client_backend("jit")
+  several = spec["devices"] > 1
+  if several:
+    jax.config.update("jax_num_cpu_devices", spec["devices"])
+  fedjax.set_for_each_client_backend("pmap" if several else "jit")
   block, parameters = federation(spec)
   first, second = seconds(block), seconds(block)
   packages = ("fedjax", "jax", "jaxlib", "dm-haiku")

@@ -5,7 +5,7 @@ import dataclasses
 from kdjax.bench import options as sides
 from kdjax.bench import tables
 from kdjax.bench.contest import Contest
-from kdjax.bench.settings import MACS
+from kdjax.bench.settings import MACS, TEACHERS
 
 TITLE = "one GPU: ResNet-34 at 224 px, and many CIFAR ResNet-20, beside PyTorch"
 NOTE = """\
@@ -23,7 +23,6 @@ COLUMNS = (
   tables.SCRATCH,
   tables.DEVICE,
 )
-TEACHERS = 1
 
 
 def contests(options):

@@ -51,7 +51,6 @@ def torchs(options, model, K, steps):
   device = "cuda" if options.gpu else "cpu"
   spec = dict(model=model, clients=K, batch=32, steps=steps, dtype="float32", device=device)
   values = dict(images=K * 32, flops=sides.count.step_flops(spec | {"algorithm": "separate"}))
-  values["environment"] = {"TORCHINDUCTOR_FORCE_DISABLE_CACHES": "1"}  # or it would not compile
   for form in ("eager", "compiled", "func"):
     name = {"func": "torch.func, vmap of grad"}.get(form, f"PyTorch, {form}")
     yield sides.rival(options, "torch", name, "torch_step.py", spec | {"form": form}, **values)

@@ -35,12 +35,18 @@ def contests(options):
     name = f"K = {K}"
     if options.wants(name):
       rounds = 1 if options.quick else 4
-      rivals = (("fedjax", "FedJAX", "fedjax_fedavg.py"),)
-      yield contest(options, name, "emnist", K, rounds, rivals)
+      spreads = (1,) if options.gpu else (1, 2)
+      yield contest(options, name, "emnist", K, rounds, [fedjax(n) for n in spreads])
+
+
+def fedjax(devices):
+  """FedJAX on so many devices: its `jit` backend on one, `pmap` on several."""
+  label = "FedJAX" if devices == 1 else f"FedJAX, {devices} devices"
+  return "fedjax", label, "fedjax_fedavg.py", {"devices": devices}
 
 
 def contest(options, name, model, K, rounds, rivals):
-  """kdjax on one device and on two, the peak, and rivals (interpreter, label, script)."""
+  """kdjax on one device and on two, the peak, and rivals (interpreter, label, script, spec)."""
   spec = dict(model=model, clients=K, batch=BATCH, examples=BATCH * LOCAL_STEPS, steps=rounds)
   spec |= dict(local_steps=LOCAL_STEPS, seed=0)
   step = sides.count.step_flops(spec | {"algorithm": "separate"})
@@ -50,6 +56,6 @@ def contest(options, name, model, K, rounds, rivals):
   if not options.gpu:
     contestants.append(sides.own("kdjax, 2 devices", "step", own | {"devices": 2}, **values))
   contestants.append(sides.peak(options))
-  for rival, label, script in rivals:
-    contestants.append(sides.rival(options, rival, label, script, spec, **values))
+  for rival, label, script, more in rivals:
+    contestants.append(sides.rival(options, rival, label, script, spec | more, **values))
   return Contest(name, tuple(contestants))

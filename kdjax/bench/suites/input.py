@@ -16,10 +16,11 @@ TITLE = "input: images per second and core, and the share of a step"
 NOTE = """\
 *JPEGs*: images of 500 x 375, quality 90, decoded, resized until they cover 256 x 256 and cropped;
 every process is held to one core and reads batches of 32 that the operating system's cache holds.
-The first row is the same in a plain loop, without kdjax. *Prepared copies* are of the same images,
-by `python -m kdjax.data.prepare`. *Resident*: images are in memory already, so that a step's input
-is indices; its second row makes them and puts them on the device, and *time / first* is the share
-of the step that this would take were nothing of it overlapped."""
+The first row is the same in a plain loop, without kdjax; the last one is all that a run of one
+client does to make its batches: indices, Grain's threads, shared reading, assembly. *Prepared
+copies* are of the same images, by `python -m kdjax.data.prepare`. *Resident*: images are in memory
+already, so that a step's input is indices; its second row makes them and puts them on the device,
+and *time / first* is the share of the step that this would take were nothing of it overlapped."""
 COLUMNS = (tables.TIME, tables.RATIO, tables.IMAGES, tables.RESIDENT)
 WIDTH, HEIGHT, SIZE = 500, 375, 256
 OCTAVES = (4, 16, 64, 250)  # cells across, each finer and fainter
@@ -27,16 +28,18 @@ OCTAVES = (4, 16, 64, 250)  # cells across, each finer and fainter
 
 def contests(options):
   """JPEGs from a folder by either decoder, prepared copies, and resident images."""
-  images, steps = (8, 1) if options.quick else (256, 8)
+  images, steps = (40, 1) if options.quick else (256, 24)
   with tempfile.TemporaryDirectory() as folder:
     root = Path(folder)
     spec = dict(images=images, size=SIZE, steps=steps, folder=f"{root}/photographs")
-    write_photographs(root / "photographs" / "train" / "class", images)
+    for label in "ab":
+      write_photographs(root / "photographs" / "train" / label, images // 2)
     for decoder in ("pillow", "opencv"):
       if options.wants(f"JPEGs, {decoder}"):
         loop = reader("a plain loop", spec | {"what": decoder})
-        own = reader("kdjax, folder", spec | ours(f"folder:{root}/photographs", decoder))
-        yield Contest(f"JPEGs, {decoder}", (loop, own))
+        own = spec | ours(f"folder:{root}/photographs", decoder)
+        ahead = reader("kdjax, read ahead as in a run", own | {"what": "ahead"})
+        yield Contest(f"JPEGs, {decoder}", (loop, reader("kdjax, folder", own), ahead))
     if options.wants("prepared copies"):
       forms = ("raw", "jpeg")
       for form in forms:
