@@ -1,8 +1,8 @@
 """Checkpoints of a run, and the snapshots that clients publish, by Orbax.
 
 A checkpoint has three items: `model` (parameters and statistics, all that evaluation needs),
-`rest` (optimisers, the method's state, the position) and `meta` (the hash that it belongs to). The
-last two and the best are kept.
+`rest` (optimisers, the method's state, the position) and `meta` (the hash that it belongs to, and
+what the run has spent). The last two are kept, and the best of those whose step was evaluated.
 """
 
 import shutil
@@ -100,6 +100,12 @@ class Checkpoints:
     self._manager.close()
 
 
+def saved_steps(workdir):
+  """The training batches of which a folder holds a checkpoint, ascending; creates nothing."""
+  folder = Path(workdir) / "checkpoints"  # one being saved has a longer name
+  return sorted(int(p.name) for p in folder.glob("*") if p.name.isdigit())
+
+
 def weights(workdir, client, *, key):
   """The newest weights of a run's client: {'params': ..., 'model_state': ...}, host arrays.
 
@@ -111,12 +117,11 @@ def weights(workdir, client, *, key):
   Raises:
     ConfigError: for a folder without a checkpoint, or a client that is not there.
   """
-  folder = Path(workdir).resolve() / "checkpoints"
-  steps = [int(p.name) for p in folder.glob("[0-9]*")] if folder.exists() else []
+  steps = saved_steps(workdir)
   if not steps:
     raise ConfigError(f"{key}.workdir", str(workdir), "holds no checkpoint")
   with ocp.StandardCheckpointer() as reader:
-    path = folder / str(max(steps)) / "model"
+    path = Path(workdir).resolve() / "checkpoints" / str(steps[-1]) / "model"
     shapes = reader.metadata(path).item_metadata.tree
     template = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
     saved = reader.restore(path, template)[0]
@@ -138,7 +143,7 @@ def publish(workdir, state, cohorts, batches, keep):
         if hosts.first():
           folder.mkdir(parents=True, exist_ok=True)
           others = {int(p.name) for p in folder.iterdir() if p.name.isdigit()} - {batches}
-          for old in sorted(others)[: len(others) + 1 - keep]:
+          for old in sorted(others)[: max(0, len(others) + 1 - keep)]:
             shutil.rmtree(folder / str(old))
         one = jax.tree.map(lambda x, place=place: x[place], weights)
         saver.save(folder / str(batches), one, force=True)

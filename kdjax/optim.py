@@ -36,6 +36,8 @@ def adam(*, b1, b2, eps, amsgrad, weight_decay, clip):
 
 
 OPTIMISERS = {"sgd": sgd, "adam": adam}
+NOT_NEGATIVE = ("lr", "warmup", "eps", "weight_decay", "clip")
+BELOW_1 = ("momentum", "b1", "b2")
 
 
 def constant(lr, warmup):
@@ -97,7 +99,8 @@ def make(**arguments):
     (optax.GradientTransformation without a learning rate, (count, total) -> learning rate).
 
   Raises:
-    ConfigError: for a name that does not exist, or an argument that is unknown or missing.
+    ConfigError: for a name that does not exist, or an argument that is unknown, missing or out of
+      its range.
   """
   for key in ("name", "lr", "schedule", "warmup"):
     if key not in arguments:
@@ -112,6 +115,11 @@ def make(**arguments):
     state = "is missing" if key in own | shape else "is unknown"
     right = f"{name!r} with {schedule!r} takes {', '.join(sorted(own | shape))}"
     raise ConfigError(f"optim.{key}", arguments.get(key), f"{state}: {right}")
+  for key, value in dict(arguments, lr=lr, warmup=warmup).items():
+    if key in NOT_NEGATIVE and not value >= 0:
+      raise ConfigError(f"optim.{key}", value, "must not be negative")
+    if key in BELOW_1 and not 0 <= value < 1:
+      raise ConfigError(f"optim.{key}", value, "must be at least 0 and below 1")
   rate = SCHEDULES[schedule](lr, warmup, **{key: arguments.pop(key) for key in shape})
   return OPTIMISERS[name](**arguments), rate
 

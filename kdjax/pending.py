@@ -49,7 +49,7 @@ class Pending:
     self._held = _Losses(visit.phase.name, batches, aux, done, since, images, rates)
 
   def write(self):
-    """Writes what is held, means over clients; returns what the bar shows.
+    """Writes what is held, means over the clients that took part; returns what the bar shows.
 
     Raises:
       TrainingError: for a loss that is not finite.
@@ -69,8 +69,10 @@ class Pending:
     if isinstance(losses, dict):
       losses, whose = (losses,), [("the server of replica", range(self.env.R))]
     means = {}
-    for name in sorted({name for part in losses for name in part}):
-      values = np.concatenate([part[name] for part in losses if name in part])
+    for name in sorted({name for part in losses for name in part} - {"live"}):
+      parts = [part for part in losses if name in part]
+      values = np.concatenate([part[name] for part in parts])
+      live = np.concatenate([part.get("live", np.full(len(part[name]), True)) for part in parts])
       if not np.isfinite(values).all():
         who = [
           (kind, k) for x, (kind, ks) in zip(losses, whose, strict=True) if name in x for k in ks
@@ -80,5 +82,6 @@ class Pending:
           f"{name} of {kind} {k} is not finite at step {one.batches}: "
           "start again in another --workdir with a lower optim.lr, or with optim.clip=1.0"
         )
-      means[name] = float(values.mean())
+      if live.any():
+        means[name] = float(values[live].mean())
     return means

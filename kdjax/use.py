@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from kdjax import experiment, writer
-from kdjax.checkpoint import Checkpoints
+from kdjax.checkpoint import Checkpoints, saved_steps
 from kdjax.core.clients import run
 from kdjax.data import dataset
 from kdjax.types import ClientState, ConfigError
@@ -36,11 +36,17 @@ def load(workdir, *, client, step=None):
     preprocessing of the run's evaluation.
 
   Raises:
-    ConfigError: for a folder without a checkpoint or a client that does not exist.
+    ConfigError: for a folder without that checkpoint or a client that does not exist.
   """
   path = Path(workdir) / "config.json"
   if not path.exists():
     raise ConfigError("workdir", str(workdir), "holds no config.json: not a run's folder")
+  steps = saved_steps(workdir)
+  if not steps:
+    raise ConfigError("workdir", str(workdir), "holds no checkpoint")
+  step = steps[-1] if step is None else step
+  if step not in steps:
+    raise ConfigError("step", step, f"there are checkpoints of {', '.join(map(str, steps))}")
   record = writer.read_json(path)
   config, data = record["config"], dataset.stand_in(record["config"], record["examples"])
   planned = experiment.build(config, data=data, devices=jax.devices()[:1])
@@ -48,9 +54,6 @@ def load(workdir, *, client, step=None):
   if not 0 <= client < env.clients:
     raise ConfigError("client", client, f"must lie in 0..{env.clients - 1}")
   checkpoints = Checkpoints(workdir)
-  step = checkpoints.latest() if step is None else step
-  if step is None:
-    raise ConfigError("workdir", str(workdir), "holds no checkpoint")
   (g, cohort) = next((g, c) for g, c in enumerate(env.cohorts) if client in c.ids)
   one = lambda tree, place: jax.tree.map(lambda x: np.asarray(x[place]), tree)
   template, server, alone = planned.template(), None, planned.algorithm.alone

@@ -418,6 +418,8 @@ MIXED = ((1, *ensembles.MLP), (2, *ensembles.WIDE))
     ("algo.flag_above", dict(algo_flag_above=-0.1)),
     ("algo.arrivals", dict(algo_arrivals=((0, 0),))),
     ("algo.arrivals", dict(algo_arrivals=((4, 0),))),
+    ("algo.arrivals", dict(algo_arrivals=(1, 0))),  # no pairs
+    ("algo.arrivals", dict(algo_arrivals=((1, "late"),))),
     ("algo.arrivals", dict(algo_arrivals=((1, -1),))),
     ("algo.arrivals", dict(algo_init="scratch", algo_arrivals=((1, 1),))),
     ("algo.noisy", dict(algo_noisy=(4,))),

@@ -23,6 +23,7 @@ MLP = SHARED | dict(hidden=(8,), activation="tanh")
     ("kdjax.no_such", {}, "no module 'kdjax.no_such'"),
     ("kdjax.types:Net", {}, "defines no 'Net'"),
     ("..", {}, "package.module:Net"),
+    (6, {}, "package.module:Net"),
     ("mlp", {"width": 8}, "no argument of mlp; mlp takes classes: int, .*hidden"),
     ("mlp", {"activation": None}, "of type str"),
     ("mlp", {"activation": "gelu"}, r"activation is one of \('tanh', 'relu'\)"),

@@ -51,16 +51,45 @@ BAD = [
   ),
   (dict(algo__target="best"), "algo.target", "confident"),
   (dict(algo__confidence="norm"), "algo.confidence", "margin"),
+  (dict(algo__exchange="fresh", algo__top_k=9, algo__confidence="entropy"), "algo.top_k", "10"),
+  (dict(algo__exchange="fresh", algo__top_k=1, algo__confidence="margin"), "algo.top_k", "2"),
+  (
+    dict(
+      algo__exchange="fresh",
+      algo__top_k=1,
+      algo__confidence="margin",
+      algo__target="random",
+      algo__skip_confident=True,
+    ),
+    "algo.top_k",
+    "2",
+  ),
+  (dict(algo__refresh_every=0), "algo.refresh_every", "at least 1"),
+  (dict(algo__exchange="published", algo__refresh_every=0), "algo.refresh_every", "at least 1"),
+  (dict(algo__exchange="published", algo__pool_size=0), "algo.pool_size", "at least 1"),
   (dict(algo__rho="abs"), "algo.rho", "pseudo_huber"),
   (dict(clients=((5, "mpl", {}),)), "clients", "mlp"),
   (dict(clients=((5, "mlp", dict(hidden=(8,), activation="tan")),)), "clients", "tanh"),
   (dict(clients=((5, "mlp", dict(width=8, activation="tanh")),)), "clients", "hidden"),
   (dict(clients=(("five", "mlp", {}),)), "clients", "how many"),
+  (dict(clients=(5, "mlp", {})), "clients", "how many"),
+  (dict(clients=((5, 6, {}),)), "clients", "how many"),
+  (dict(clients=((5, "mlp", (8,)),)), "clients", "how many"),
+  (dict(primary="explicit", primary_labels=((0,), 1, (2,), (3,), (4,))), "primary_labels", "0 to"),
+  (dict(partition="table", counts=(40,) * 5), "counts", "10 counts"),
+  (dict(overlay=dict(share=0.1, clients=("0",))), "overlay.clients", "0..4"),
+  (dict(seed=-1), "seed", "negative"),
+  (dict(seed=2**31), "seed", "below 2**31"),
+  (dict(seed=2**31 - 1, replicas=2), "seed", "below 2**31"),
+  (dict(graph=GRAPH | dict(kind="random_regular", seed=-1)), "graph.seed", "negative"),
   (dict(steps=0), "steps", "exactly one"),
   (dict(rounds=3), "steps", "exactly one"),
   (dict(optim__name="sdg"), "optim.name", "sgd"),
   (dict(optim__schedule="cosin"), "optim.schedule", "cosine"),
+  (dict(optim__lr=-0.1), "optim.lr", "negative"),
   (dict(mesh__map="map"), "mesh.map", "scan"),
+  (dict(mesh__steps_per_dispatch=-1), "mesh.steps_per_dispatch", "negative"),
+  (dict(mesh__device_tflops=0.0), "mesh.device_tflops", "above 0"),
   (dict(augment=dict(kind="mixup")), "augment.kind", "crop_flip"),
   (dict(compare=("rumour",)), "compare", "compare_algo"),
   (dict(source="digit"), "source", "digits"),
@@ -80,6 +109,20 @@ def test_what_cannot_work_is_refused(changes, key, right):
     experiment.build(digits(**changes), devices=jax.devices()[:1])
   assert error.value.key.startswith(key), error.value
   assert right in str(error.value)
+
+
+@pytest.mark.parametrize(
+  "algo",
+  [
+    dict(exchange="fresh", refresh_every=0, pool_size=0),  # it has no pool
+    dict(exchange="fresh", confidence="entropy", top_k=10),
+    dict(exchange="fresh", confidence="margin", top_k=2),
+    dict(exchange="fresh", confidence="entropy", top_k=2, target="random"),  # asks nobody how sure
+  ],
+)
+def test_what_can_work_is_not_refused(algo):
+  changes = {f"algo__{key}": value for key, value in algo.items()}
+  experiment.build(digits(**changes), devices=jax.devices()[:1])
 
 
 def test_a_batch_that_the_devices_do_not_divide_is_refused():

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import kdjax
+from kdjax import main
 
 ROOT = Path(__file__).parent.parent
 DIGITS = "--config=configs/mhd_digits.py"
@@ -69,6 +70,18 @@ def test_a_signal_saves_and_the_same_command_goes_on(tmp_path):
   assert [p for p in (tmp_path / "checkpoints").iterdir() if p.name.isdigit()]
 
 
+@pytest.mark.parametrize(
+  "own",
+  [
+    ["--coordinator=host:1", "--processes=2", "--process=1"],
+    ["--coordinator", "host:1", "--processes", "2", "-process", "1"],
+  ],
+)
+def test_the_command_that_resumes_leaves_out_who_takes_part(own, monkeypatch):
+  monkeypatch.setattr(sys, "argv", ["main.py", *own[:2], "--config", "c.py", *own[2:], "--plan"])
+  assert main.command() == "python -m kdjax.main --config c.py --plan"
+
+
 def test_version():
   assert run("--version")[:2] == (0, f"kdjax {kdjax.__version__}\n")
 
@@ -85,6 +98,7 @@ BAD_FLAGS = [
   (["--config=configs/no_such.py"], ["configs/no_such.py"]),
   ([], ["--config", "configs/mhd_digits.py"]),
   ([DIGITS, "--config.labels=11"], ["labels", "11", "10"]),
+  ([DIGITS, "--config.clients=(5,'mlp',{})"], ["clients", "how many"]),
   (["--config=configs/mhd_imagenet.py"], ["tfds:imagenet2012", "tfds build", "mhd_digits.py"]),
   ([DIGITS, TWO_ARCHITECTURES, "--config.compare=('fedavg',)"], ["clients", "must be alike"]),
   (["--config=configs/mhd_cifar10.py", "--config.source=cifar:/nowhere"], ["source", "/nowhere"]),

@@ -152,12 +152,24 @@ def test_what_multistep_cannot_be():
     (dict(schedule="step"), "optim.schedule", "step", "constant, cosine"),
     (dict(momentun=0.5), "optim.momentun", 0.5, "unknown"),
     (dict(b1=0.9), "optim.b1", 0.9, "unknown"),  # Adam's
+    (dict(lr=-0.1), "optim.lr", -0.1, "not be negative"),
+    (dict(warmup=-1), "optim.warmup", -1, "not be negative"),
+    (dict(clip=-1.0), "optim.clip", -1.0, "not be negative"),
+    (dict(weight_decay=-0.1), "optim.weight_decay", -0.1, "not be negative"),
+    (dict(momentum=1.0), "optim.momentum", 1.0, "below 1"),
+    (dict(momentum=-0.1), "optim.momentum", -0.1, "at least 0"),
   ],
 )
 def test_errors(changes, key, value, word):
   with pytest.raises(ConfigError, match=word) as error:
     optim.make(**dict(name="sgd") | SGD | SCHEDULE | changes)
   assert (error.value.key, error.value.value) == (key, value)
+
+
+@pytest.mark.parametrize("key, value", [("b1", 1.0), ("b2", -0.1), ("b2", 1.0), ("eps", -1e-8)])
+def test_errors_of_adam(key, value):
+  with pytest.raises(ConfigError, match=f"^optim.{key} = {value}: must"):
+    optim.make(name="adam", **ADAM | SCHEDULE | {key: value})
 
 
 @pytest.mark.parametrize("name, arguments", [("sgd", SGD), ("adam", ADAM)])

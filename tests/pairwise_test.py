@@ -341,6 +341,8 @@ def test_what_cannot_be_is_refused(key, value, right):
 def test_the_maps_optimiser_is_checked_under_its_own_name():
   with pytest.raises(ConfigError, match="algo.transfer_optim.name = 'sdg'"):
     build(algo_transfer_optim=descent(0.1) | {"name": "sdg"})
+  with pytest.raises(ConfigError, match="algo.transfer_optim.lr = -0.1: must not be negative"):
+    build(algo_transfer_optim=descent(-0.1))
   with pytest.raises(ConfigError, match="algo.transfer_optim.weight_decay = 0.1"):
     build(algo_transfer_optim=common.adam(0.1, weight_decay=0.1))
 

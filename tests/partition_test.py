@@ -150,6 +150,9 @@ def test_table_with_too_few_examples_names_class_and_client():
     p.table(LABELS, np.arange(1000), counts=counts, seed=0)
   with pytest.raises(ConfigError, match="10 counts, 0 or more, for each client"):
     p.table(LABELS, np.arange(1000), counts=((1, 2),), seed=0)
+  for row in (10, (0.5,) * 10, ("1",) * 10, (-1,) * 10):
+    with pytest.raises(ConfigError, match="10 counts, 0 or more, for each client"):
+      p.table(LABELS, np.arange(1000), counts=(row,), seed=0)
 
 
 # Whole partitions

@@ -59,6 +59,8 @@ def test_explicit_primary_labels_are_taken_as_they_are():
     (((0,), (1,)), 1, "one tuple of labels for each of 4 clients"),
     (((0,), (1,), (2,), (10,)), 1, "0 to 9"),
     (((0, 0), (1,), (2,), (3,)), 1, "different labels"),
+    (((0, 1), 2, (3,), (4,)), 1, "different labels"),
+    ((("a",), (1,), (2,), (3,)), 1, "different labels"),
     (None, 1, "primary = None"),
     ("random", None, "labels = None"),
   ],

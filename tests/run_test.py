@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import kdjax
-from kdjax import checkpoint, experiment, writer
+from kdjax import checkpoint, experiment, pending, writer
 from kdjax import loop as loops
 from kdjax.types import ConfigError, TrainingError
 
@@ -141,6 +141,25 @@ def test_the_last_two_checkpoints_and_the_best_are_kept(tmp_path):
   assert kept == {20, 40, 50}
 
 
+def test_without_shared_accuracy_the_last_two_checkpoints_are_kept(tmp_path):
+  evals = dict(confusion=dict(every=3, batch=16))
+  e = build("separate", evals=evals, save_every=3)
+  assert run(e, tmp_path) == loops.DONE
+  kept = {int(p.name) for p in (tmp_path / "checkpoints").iterdir() if p.name.isdigit()}
+  assert kept == {9, 12}
+  assert "shared_accuracy" not in writer.read_json(tmp_path / "summary.json")
+
+
+@pytest.mark.parametrize("keep", [1, 2, 5])
+def test_so_many_snapshots_of_a_client_are_kept(keep, tmp_path):
+  e = build("separate")
+  state = e.initialiser()()
+  for batches in range(1, 8):
+    checkpoint.publish(tmp_path, state, e.env.cohorts, batches, keep)
+    kept = sorted(int(p.name) for p in (tmp_path / "pool" / "3").iterdir())
+    assert kept == list(range(max(1, batches + 1 - keep), batches + 1))
+
+
 def test_published_snapshots_are_the_clients_weights_at_each_refresh(tmp_path):
   e = build("mhd pool", algo_publish=2)
   run(e, tmp_path)
@@ -160,6 +179,33 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_client(tmp_path):
   c = ensembles.config("separate", dtype="float32", optim=ensembles.common.sgd(lr=1e30, clip=0.0))
   with pytest.raises(TrainingError, match="cross_entropy of client 0 is not finite at step"):
     run(ensembles.build(c), tmp_path)
+
+
+@pytest.mark.parametrize("method", ["kd", "pairwise"])
+def test_a_client_that_rests_does_not_count_in_the_logged_losses(method, tmp_path, monkeypatch):
+  """With batches of 8 the first client has examples for one call of three; two devices."""
+  found, send_for = [], pending.Pending.send_for
+
+  def seen(self, visit, aux, *rest):
+    found.append(jax.device_get(aux))
+    return send_for(self, visit, aux, *rest)
+
+  monkeypatch.setattr(pending.Pending, "send_for", seen)
+  c = ensembles.config(
+    method, ((1, *ensembles.MLP), (1, *ensembles.WIDE)), dtype="float32", steps=6, log_every=1
+  )
+  c.mesh.steps_per_dispatch = 1
+  e = ensembles.build(c, data_=ensembles.data(2, (8, 24)), mesh=2)
+  assert dict(e.env.mesh.shape) == {"client": 1, "data": 2}
+  run(e, tmp_path)
+  lines = [line for line in metrics(tmp_path) if line["phase"] != "eval"]
+  assert len(lines) == 6
+  for n, (line, aux) in enumerate(zip(lines, found, strict=True)):
+    assert [part["loss"][0] > 0 for part in aux] == [n % 3 == 0, True]
+    for name in aux[0].keys() - {"live"}:
+      expected = np.mean([part[name][0] for part in (aux[1:] if n % 3 else aux)])
+      assert line[name] == pytest.approx(expected, rel=1e-6)
+    assert "live" not in line
 
 
 def test_a_loaded_client_predicts_as_accurately_as_the_run_says(tmp_path):
@@ -303,3 +349,38 @@ def test_config_json_holds_what_is_needed_to_run_it_again(tmp_path):
   assert record["config"] == e.config and record["hash"] == e.hash
   assert record["versions"]["jax"] == jax.__version__
   assert experiment.plain(record["config"]) == e.config
+
+
+def test_the_times_of_a_resumed_run_are_the_whole_runs(tmp_path, monkeypatch):
+  """What the checkpoint says of the first stretch is added to the second's own."""
+  e = build("separate")
+  assert run(e, tmp_path, stop=stop_at(3)) == loops.PREEMPTED
+  first = {"images": 3_000_000, "working": 1000, "waited": 500, "compiled": 2000, "wall": 4000}
+  meta = checkpoint.Checkpoints.meta
+
+  def earlier(self, batches):
+    found = meta(self, batches)
+    assert set(found["spent"]) == set(first) and found["spent"]["images"] == 3 * 4 * 8
+    return found | {"spent": first}
+
+  monkeypatch.setattr(checkpoint.Checkpoints, "meta", earlier)
+  assert run(e, tmp_path) == loops.DONE
+  said = writer.read_json(tmp_path / "summary.json")
+  assert 2000 < said["compile_seconds"] < 2500 and 4000 < said["wall_seconds"] < 4500
+  assert 2000 < said["images_per_second"] < 3001 and 0.3 < said["input_bound"] < 0.7
+
+
+ALONG_A_GRAPH = {"mhd", "kd", "gossip", "pairwise"}
+
+
+@pytest.mark.parametrize("method", ensembles.METHODS)
+def test_only_methods_that_learn_along_the_graph_say_so(method):
+  e = ensembles.build(ensembles.config(method, dtype="float32"))
+  assert e.algorithm.uses_graph == (e.config["algorithm"] in ALONG_A_GRAPH)
+
+
+@pytest.mark.parametrize("method, expected", [("separate", 0), ("mhd fresh", 2)])
+def test_a_summary_has_edges_and_distances_only_where_there_is_a_graph(method, expected, tmp_path):
+  run(build(method), tmp_path)
+  summary = writer.read_json(tmp_path / "summary.json")
+  assert len({"edges", "accuracy_by_distance"} & set(summary)) == expected

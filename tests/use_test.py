@@ -8,6 +8,7 @@ import pytest
 import kdjax
 from kdjax import checkpoint, loop
 from kdjax.core.clients import run
+from kdjax.types import ConfigError
 
 CASES = [
   ("mhd pool", {}),
@@ -36,3 +37,23 @@ def test_a_run_is_loaded_whatever_source_info_counts(method, changes, tmp_path):
   assert client.heads == e.env.heads and set(said) == set(client.heads)
   for h, head in enumerate(client.heads):
     np.testing.assert_allclose(said[head], expected[:, h], rtol=1e-5)
+
+
+def test_looking_for_a_checkpoint_creates_nothing(tmp_path):
+  """Neither a folder without any, nor a step that is not there, nor one that is being saved."""
+  c = ensembles.config("separate", dtype="float32")
+  c.mesh.steps_per_dispatch = 1
+  assert loop.run(ensembles.build(c), tmp_path, command="", stop=lambda: True) == loop.PREEMPTED
+  (tmp_path / "checkpoints" / "1000.orbax-checkpoint-tmp-0").mkdir()
+  weights = checkpoint.weights(tmp_path, 0, key="start")
+  assert set(weights) == {"params", "model_state"}
+  before = sorted(tmp_path.rglob("*"))
+  with pytest.raises(ConfigError, match="step = 1000: there are checkpoints of 1$"):
+    kdjax.load(tmp_path, client=0, step=1000)
+  assert sorted(tmp_path.rglob("*")) == before
+  other = tmp_path / "other"
+  other.mkdir()
+  (other / "config.json").write_bytes((tmp_path / "config.json").read_bytes())
+  with pytest.raises(ConfigError, match="holds no checkpoint"):
+    kdjax.load(other, client=0)
+  assert [p.name for p in other.iterdir()] == ["config.json"]

@@ -50,6 +50,16 @@ def make(
   Raises:
     ConfigError: for sizes that cannot be.
   """
+  for key, epochs, least in (
+    ("public_epochs", public_epochs, 0),
+    ("private_epochs", private_epochs, 0),
+    ("digest_epochs", digest_epochs, 1),
+    ("revisit_epochs", revisit_epochs, 1),
+  ):
+    if epochs < least:
+      raise ConfigError(f"algo.{key}", epochs, f"must be at least {least}")
+  if public_epochs and not env.public_batch:
+    raise ConfigError("public_batch", 0, "must be at least 1 for algo.public_epochs above 0")
   if not 1 <= alignment <= env.public_sizes.min():
     right = f"must lie in 1..{env.public_sizes.min()}, the public examples"
     raise ConfigError("algo.alignment", alignment, right)
@@ -111,7 +121,7 @@ def make(
     table = jnp.zeros((env.R, alignment, env.classes), env.dtype)
     return clients, ((),) * len(clients), table
 
-  def epochs(name, step, **feed):
+  def passes(name, step, **feed):
     return Phase(name, step, Feed(kind="epoch", **feed), None, lr=lr)
 
   def private(name, n, batch):
@@ -121,7 +131,7 @@ def make(
   prologue = []
   if public_epochs:
     prologue.append(
-      epochs("public training", public_step, public=env.public_batch, epochs=public_epochs)
+      passes("public training", public_step, public=env.public_batch, epochs=public_epochs)
     )
   if private_epochs:
     prologue.append(private("private training", private_epochs, private_batch))
@@ -130,10 +140,10 @@ def make(
   once = 2 * env.clients * table_bytes
   share_of_round = lambda pos: {"logits": once} if pos.i == 0 else {}
   cycle = (
-    epochs("consensus", consensus, public=digest_batch, common=True, sample=alignment)._replace(
+    passes("consensus", consensus, public=digest_batch, common=True, sample=alignment)._replace(
       sent=share_of_round
     ),
-    epochs("digest", digest, public=digest_batch, epochs=digest_epochs, sample=alignment),
+    passes("digest", digest, public=digest_batch, epochs=digest_epochs, sample=alignment),
     private("revisit", revisit_epochs, env.batch),
   )
   return Algorithm(init, cycle, env.predict, prologue=tuple(prologue))

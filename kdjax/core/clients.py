@@ -187,7 +187,8 @@ def update(env, clients, objective, data, lr, active=None):
       statistics and its optimiser state. None: all are.
 
   Returns:
-    (clients, aux): the new states, and a tuple over cohorts of dicts of f32[K_g].
+    (clients, aux): the new states, and a tuple over cohorts of dicts of f32[K_g]; where `active` is
+    given, its part stands there as 'live': who rests has no losses.
   """
   new, auxes = [], []
   for g, (cohort, client, d) in enumerate(zip(env.cohorts, clients, data, strict=True)):
@@ -222,7 +223,7 @@ def update(env, clients, objective, data, lr, active=None):
       stepped = env.each(step, client, grads, statistics)
       stepped = _where(alive, stepped, client)
     new.append(stepped)
-    auxes.append(aux)
+    auxes.append(aux if alive is None else aux | {"live": alive})
   return tuple(new), tuple(auxes)
 
 

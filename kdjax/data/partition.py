@@ -131,7 +131,8 @@ def table(strata, places, *, counts, seed):
     ConfigError: another number of columns, or a stratum with too few examples.
   """
   S = int(strata.max()) + 1
-  if any(len(row) != S or min(row) < 0 for row in counts):
+  whole = lambda row: all(isinstance(n, int) and n >= 0 for n in row)
+  if not all(isinstance(row, list | tuple) and len(row) == S and whole(row) for row in counts):
     raise ConfigError("counts", counts, f"{S} counts, 0 or more, for each client")
   counts = np.asarray(counts, np.int64)
   rng = host_rng(seed, "table")
@@ -221,7 +222,7 @@ def _reserve(places, K, seed, *, share, clients):
     raise ConfigError(
       "overlay.share", share, "from 0 to below 1, above 0 exactly with overlay.clients"
     )
-  if not all(0 <= i < K for i in clients):
+  if not all(i in range(K) for i in clients):
     raise ConfigError("overlay.clients", clients, f"client numbers in 0..{K - 1}")
   order = host_rng(seed, "overlay").permutation(places)
   count = round(share * len(places))

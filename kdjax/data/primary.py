@@ -44,7 +44,8 @@ def _explicit(primary, K, classes):
   if primary is None or len(primary) != K:
     raise ConfigError("primary_labels", primary, f"one tuple of labels for each of {K} clients")
   for labels in primary:
-    if len(set(labels)) != len(labels) or not all(0 <= label < classes for label in labels):
+    known = isinstance(labels, list | tuple) and all(label in range(classes) for label in labels)
+    if not known or len(set(labels)) != len(labels):
       raise ConfigError(
         "primary_labels", primary, f"different labels, 0 to {classes - 1}, in each tuple"
       )

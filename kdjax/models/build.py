@@ -52,7 +52,7 @@ def build(name, *, classes, heads, **arguments):
 
 def _find(name):
   """The class or function that a name stands for; imports nothing else."""
-  path, _, attribute = name.partition(":")
+  path, _, attribute = str(name).partition(":")
   files = sorted({m.name for m in pkgutil.iter_modules(kdjax.models.__path__)} - set(SHARED))
   module_name = f"kdjax.models.{path}" if path in files else path
   known = path in files or "." in path or attribute
