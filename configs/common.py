@@ -31,7 +31,7 @@ def base():
   c.partition = "skew"  # skew, dirichlet, equal, table
   c.skew = 0.0  # s, for partition='skew'; float('inf') is allowed
   c.primary = "random"  # how primary labels are dealt: even, random, explicit
-  c.primary_labels = ()  # for primary='explicit': the primary labels of every client
+  c.primary_labels = ()  # for primary='explicit': labels of `source`, a tuple a client
   c.labels = 0  # primary labels of a client, for even and random
   c.alpha = 0.0  # for partition='dirichlet'
   c.counts = ()  # for partition='table': examples per client and class

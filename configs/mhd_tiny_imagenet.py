@@ -23,7 +23,7 @@ def get_config():
   c.public_batch = 128
 
   c.source = "npz:tiny_imagenet.npz"
-  c.source_info = dict(train=30_000, test=10_000, image=(64, 64, 3), classes=200, resize=False)
+  c.source_info = dict(train=100_000, test=10_000, image=(64, 64, 3), classes=200, resize=False)
   c.public_share = 0.1
   c.skew = 100.0
   c.primary = "random"

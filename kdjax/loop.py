@@ -40,23 +40,29 @@ def run(experiment, workdir, *, command, stop=lambda: False):
   try:
     if checkpoints.latest() == experiment.batches and (workdir / "summary.json").exists():
       return DONE
-    state, batches = restore(experiment, checkpoints)
+    state, batches, spent = restore(experiment, checkpoints)
     opened = writer.Writer(workdir, resume_step=batches) if hosts.first() else writer.Silent()
     with opened as log:
-      return Run(experiment, workdir, checkpoints, log).train(state, stop)
+      return Run(experiment, workdir, checkpoints, log, spent).train(state, stop)
   finally:
     checkpoints.close()
 
 
 def restore(experiment, checkpoints):
-  """(state, its training batches), from the newest checkpoint; (state of step 0, None) without."""
+  """From the newest checkpoint; the state of step 0 without.
+
+  Returns:
+    (state, its training batches or None, what the run had spent until then: see `Run.spent`).
+  """
   newest = checkpoints.latest()
   if newest is None:
-    return experiment.initialiser()(), None
-  if checkpoints.meta(newest)["hash"] != experiment.hash:
+    return experiment.initialiser()(), None, {}
+  meta = checkpoints.meta(newest)
+  if meta["hash"] != experiment.hash:
     right = "the data behind the source changed: who holds which example is not what it was"
     raise ConfigError("workdir", str(checkpoints.workdir), right)
-  return checkpoints.restore(newest, experiment.template()), newest
+  state = checkpoints.restore(newest, experiment.template())
+  return state, newest, meta.get("spent", {})  # checkpoints of older versions do not say
 
 
 class Run:
@@ -66,13 +72,14 @@ class Run:
   losses are written then, or before anything that must see them.
   """
 
-  def __init__(self, experiment, workdir, checkpoints, log):
-    """Nothing is computed yet."""
+  def __init__(self, experiment, workdir, checkpoints, log, spent=None):
+    """Nothing is computed yet; `spent` is what earlier stretches say of themselves."""
     self.experiment, self.workdir = experiment, workdir
     self.checkpoints, self.log = checkpoints, log
     self.programs, self.totals = {}, schedule.totals(experiment.visits)
     self.tables = program.tables(experiment)
     self.clock, self.images = clock.Clock(), 0
+    self.earlier = spent or {}
     self.losses = pending.Pending(experiment.env, log, self.clock)
     self.evaluated = -1  # training batches at the last evaluation
     self.results = None  # what it found
@@ -107,7 +114,7 @@ class Run:
             due(batches, p, end) if p else round_over for p in periods
           ):
             progress.update(batches, **self.losses.write())
-            progress.update(batches, accuracy=self.evaluate(state, batches))
+            progress.update(batches, **self.evaluate(state, batches))
           stopping = batches < end and stopped(stop())
           if stopping or due(batches, config["save_every"], end):
             progress.update(batches, **self.losses.write())
@@ -164,12 +171,13 @@ class Run:
     return state, aux
 
   def evaluate(self, state, batches):
-    """Runs the evaluators, writes their means; returns the accuracy that the bar shows."""
+    """Runs the evaluators, writes their means; returns what the bar shows."""
     jax.block_until_ready(state)
     with self.clock.pausing():
       self.evaluated, self.results = batches, self.measure(state)
       self.log.write(batches, "eval", means(self.results))
-    return self.best()
+    accuracy = self.best()
+    return {} if accuracy is None else {"accuracy": accuracy}
 
   def measure(self, state):
     """What all evaluators find: a list over replicas of dicts."""
@@ -181,9 +189,12 @@ class Run:
   def best(self):
     """The number by which the best checkpoint is kept: shared accuracy.
 
-    Of the clients' last head; of the method's first entry, where it tests no clients.
+    Of the clients' last head; of the method's first entry, where it tests no clients. None where
+    no evaluator finds any.
     """
-    found = [r["shared_accuracy"] for r in self.results]
+    found = [r["shared_accuracy"] for r in self.results if "shared_accuracy" in r]
+    if not found:
+      return None
     head = self.experiment.env.heads[-1]
     head = head if head in found[0] else next(iter(found[0]))
     return float(np.mean([x[head] for x in found]))
@@ -191,14 +202,26 @@ class Run:
   def save(self, state, batches):
     """Starts saving a checkpoint of this very state."""
     jax.block_until_ready(state)
+    meta = {"hash": self.experiment.hash, "spent": self.spent()}
     with self.clock.pausing():
       accuracy = self.best() if self.evaluated == batches else None
-      self.checkpoints.save(batches, state, {"hash": self.experiment.hash}, accuracy)
+      self.checkpoints.save(batches, state, meta, accuracy)
+
+  def spent(self):
+    """Images and seconds of the run until now, those of earlier stretches included."""
+    here = {
+      "images": self.images,
+      "working": self.clock.working(),
+      "waited": self.clock.waited,
+      "compiled": self.clock.compiled,
+      "wall": self.clock.wall(),
+    }
+    return {key: value + self.earlier.get(key, 0) for key, value in here.items()}
 
   def finish(self, step):
     """Writes `summary.json`."""
     experiment, env = self.experiment, self.experiment.env
-    shards = experiment.data.shards
+    shards, spent = experiment.data.shards, self.spent()
     common = {
       "algorithm": experiment.config["algorithm"],
       "dataset": experiment.config["source"],
@@ -206,10 +229,10 @@ class Run:
       "steps": experiment.batches,
       "heads": list(env.heads),
       "bytes_sent": schedule.bytes_sent(experiment.algorithm, experiment.visits, step),
-      "images_per_second": self.images / self.clock.working(),
-      "input_bound": self.clock.waited / self.clock.working(),
-      "compile_seconds": self.clock.compiled,
-      "wall_seconds": self.clock.wall(),
+      "images_per_second": spent["images"] / spent["working"],
+      "input_bound": spent["waited"] / spent["working"],
+      "compile_seconds": spent["compiled"],
+      "wall_seconds": spent["wall"],
       **experiment.algorithm.facts(experiment.visits[-1].round + 1),
     }
     processed = experiment.streams.processed(experiment.visits)
@@ -221,8 +244,11 @@ class Run:
         "label_counts": shards.label_counts[mine].tolist(),
         "primary_labels": [list(p) for p in shards.primary[mine]],
         "private_examples": processed[mine].tolist(),
-        "edges": np.argwhere(env.graph.union()).tolist(),
       }
+      if experiment.algorithm.uses_graph:
+        facts["edges"] = np.argwhere(env.graph.union()).tolist()
+      else:
+        result = {k: v for k, v in result.items() if k != "accuracy_by_distance"}
       runs.append(facts | result)
     summary = {"replicas": env.R, "runs": runs} if env.R > 1 else runs[0]
     if hosts.first():

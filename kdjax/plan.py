@@ -1,16 +1,16 @@
 """What an experiment would cost, without its data and without running it."""
 
 import io
+import math
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from rich.console import Console
 from rich.table import Table
 
 from kdjax import experiment, program, schedule
 from kdjax.core.messages import nbytes
-from kdjax.data import dataset
+from kdjax.data import dataset, sources
 
 UNROLL = {
   "map": "unroll",
@@ -116,11 +116,8 @@ def render(planned, costs, flops):
   for name, tree in parts.items():
     add(f"{name}, per device", human(nbytes(tree) / mesh["client"]))
   add("server, per device", human(nbytes(template.server)))
-  sets = {id(s): s for s in planned.sets.values()}.values()
-  bytes_of_sets = sum(len(s.labels) * int(np.prod(s.shape)) for s in sets)
-  fits = bytes_of_sets <= config["source_resident_bytes"]
-  where = "resident on every device" if fits else "read as needed"
-  add("data as uint8", f"{human(bytes_of_sets)}, {where}")
+  for name, text in stored(planned).items():
+    add(name, text)
   end = planned.visits[-1].start + planned.visits[-1].n
   sent = schedule.bytes_sent(planned.algorithm, planned.visits, end)
   for kind, total in sent.items():
@@ -130,6 +127,22 @@ def render(planned, costs, flops):
   console.print(table)
   console.print(phase_table(planned, costs, flops))
   return console.file.getvalue().rstrip()
+
+
+def stored(planned):
+  """{row: text}: the bytes of each training set, and where loading keeps them."""
+  config, rows = planned.config, {}
+  for half, key, holdout in (("private", "source", "holdout"), ("public", "public_source", None)):
+    if not config[key]:
+      continue  # the public set is a share of the private one
+    info, images = config[f"{key}_info"], planned.sets[half]
+    image = math.prod(images.shape)
+    whole = image * (info["train"] - (config[holdout] if holdout else 0))
+    fits = sources.held(config[key], whole, config["source_resident_bytes"])
+    where = "resident on every device" if fits else "read as needed"
+    name = f"{half} data" if config["public_source"] else "data"
+    rows[f"{name} as uint8"] = f"{human(image * len(images.labels))}, {where}"
+  return rows
 
 
 def phase_table(planned, costs, flops):

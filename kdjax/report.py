@@ -72,7 +72,7 @@ FIGURES = {  # title, caption
     "On test data weighted by the client's own label distribution: how well it does its own task. "
     "Mean over clients; band: ± one standard deviation.",
   ),
-  "losses": ("Losses", "As logged during training, mean over clients."),
+  "losses": ("Losses", "As logged during training, mean over the clients that took part."),
   "overlap": (
     "Who gets what right",
     "Shares of examples that the returned edge model (teacher) and the core (student) classify "
@@ -249,6 +249,8 @@ def _pictures(group, paths):
   if len(group) > 1:
     remarks["shared"] = remarks["private"] = " Dashed: baselines."
     remarks["traffic"] += " Grey: baselines."
+  single = table.one_model(group)
+  remarks["shared"] += f" {single}." if single else ""
   cards = []
   for name, path in paths.items():
     title, text = FIGURES[name]

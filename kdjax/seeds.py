@@ -11,13 +11,15 @@ import sys
 import numpy as np
 
 from kdjax import table
+from kdjax.types import ConfigError
 
 
 def over_clients(run, key):
   """{head: f64[R]}: the mean over clients of an accuracy, for every seed."""
   results = table.runs(run.summary)
   return {
-    head: np.array([np.mean(r[key][head]) for r in results]) for head in results[0].get(key, {})
+    head: np.array([np.mean(np.array(r[key][head], float)) for r in results])
+    for head in results[0].get(key, {})
   }
 
 
@@ -26,14 +28,16 @@ def by_distance(run):
   results = table.runs(run.summary)
   found = results[0].get("accuracy_by_distance", {})
   return {
-    (head, d): np.array([r["accuracy_by_distance"][head][d] for r in results])
+    (head, d): np.array([r["accuracy_by_distance"][head][d] for r in results], float)
     for head, at in found.items()
     for d in at
   }
 
 
 def spread(values):
-  """'mean ± sd (lowest .. highest)' over seeds, in percent."""
+  """'mean ± sd (lowest .. highest)' over seeds, in percent; '-' where one has no number."""
+  if np.isnan(values).any():
+    return "-"
   v = 100 * values
   sd = f" ± {v.std(ddof=1):.1f}" if len(v) > 1 else ""
   return f"{v.mean():.1f}{sd} ({v.min():.1f} .. {v.max():.1f})"
@@ -52,7 +56,7 @@ def accuracy_table(group):
     private, shared = (over_clients(run, f"{k}_accuracy") for k in ("private", "shared"))
     own = lambda h: spread(private[h]) if h in private else "-"  # noqa: B023, used at once
     rows += [[run.name, h, own(h), spread(shared[h])] for h in shared]
-  return markdown(["method", "head", "private %", "shared %"], rows)
+  return markdown(["method", "head", "private %", "shared %"], rows) if rows else ""
 
 
 def difference_table(group):
@@ -62,6 +66,8 @@ def difference_table(group):
   rows = []
   for other in others:
     base = over_clients(other, "shared_accuracy")
+    if not base:
+      continue
     base = base.get("main", next(iter(base.values())))
     rows += [[f"{head} - {other.name}", spread(value - base)] for head, value in shared.items()]
   return markdown(["shared accuracy", "points"], rows) if rows else ""
@@ -98,7 +104,7 @@ def client_table(group):
     results = table.runs(run.summary)
     for k in range(len(results[0]["label_counts"])):
       found = [
-        np.array([r[f"{kind}_accuracy"]["main"][k] for r in results])
+        np.array([r[f"{kind}_accuracy"]["main"][k] for r in results], float)
         if f"{kind}_accuracy" in results[0]
         else None
         for kind in kinds
@@ -109,7 +115,10 @@ def client_table(group):
 
 
 def round_table(run):
-  """Round by round, means over seeds: the core, its teacher, their consensus, and the watch."""
+  """Round by round, means over seeds: the core, its teacher, their consensus, and the watch.
+
+  What was not measured has no column.
+  """
   names = {
     "core": "overlap_test/student",
     "teacher": "overlap_test/teacher",
@@ -118,20 +127,29 @@ def round_table(run):
     "training accuracy": "train_accuracy",
     "flagged": "flag",
   }
-  lines = [line for line in run.metrics if {"flag", "overlap_test/consensus"} & set(line)]
-  if not lines:
-    return ""
-  columns = [[line[key] for line in lines if key in line] for key in names.values()]
+  steps = {}
+  for line in run.metrics:
+    steps.setdefault(line["step"], {}).update(line)
+  rounds = [found for found in steps.values() if "flag" in found]  # the watch ends each
+  names = {name: key for name, key in names.items() if any(key in found for found in rounds)}
+  cell = lambda value: "-" if value is None else f"{100 * value:.1f}"
   rows = [
-    [str(turn), *(f"{100 * v:.1f}" for v in values)]
-    for turn, values in enumerate(zip(*columns, strict=True), 1)
+    [str(turn), *(cell(found.get(key)) for key in names.values())]
+    for turn, found in enumerate(rounds, 1)
   ]
-  return markdown(["round", *names], rows)
+  return markdown(["round", *names], rows) if rows else ""
 
 
 def report(workdir):
-  """All tables of a run folder, as markdown."""
-  group = [run for run in table.read_runs(workdir) if run.summary is not None]
+  """All tables of a run folder, as markdown.
+
+  Raises:
+    ConfigError: the folder's own run, whatever its baselines, has not finished.
+  """
+  group = table.read_runs(workdir)
+  if group[0].summary is None or not group[0].record:
+    right = "holds no finished run: it needs summary.json and config.json"
+    raise ConfigError("workdir", str(workdir), right)
   parts = [accuracy_table(group), difference_table(group), distance_table(group[0])]
   parts += [client_table(group), round_table(group[0]), cost_table(group)]
   seconds = {run.name: round(run.summary["wall_seconds"]) for run in group}
@@ -143,4 +161,9 @@ def report(workdir):
 
 
 if __name__ == "__main__":
-  print(report(sys.argv[1]))
+  if len(sys.argv) != 2:
+    sys.exit("usage: python -m kdjax.seeds WORKDIR")
+  try:
+    print(report(sys.argv[1]))
+  except ConfigError as error:
+    sys.exit(f"kdjax: {error}")

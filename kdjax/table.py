@@ -69,7 +69,8 @@ def accuracies(run, key):
     last evaluation in metrics.jsonl says.
   """
   if run.summary is None:
-    return {head: tuple(points[-1, 1:]) for head, points in curves(run.metrics, key).items()}
+    last = {head: points[-1, 1:] for head, points in curves(run.metrics, key).items()}
+    return {h: (mean, None if np.isnan(spread) else spread) for h, (mean, spread) in last.items()}
   found = {}
   for result in runs(run.summary):
     for head, numbers in result.get(key, {}).items():
@@ -81,13 +82,16 @@ def accuracies(run, key):
 
 
 def curves(metrics, key):
-  """{head: f64[points, 3] of (step, mean, spread)} of one accuracy over all evaluations."""
+  """{head: f64[points, 3] of (step, mean, spread)} of one accuracy over all evaluations.
+
+  The spread is NaN where there is none.
+  """
   found = {}
   for line in metrics:
     for name, value in line.items():
       head = name.removeprefix(f"{key}/")
       if line["phase"] == "eval" and head != name and not head.endswith("/std"):
-        point = line["step"], value, line.get(f"{name}/std", 0.0)
+        point = line["step"], value, line.get(f"{name}/std", np.nan)
         found.setdefault(head, []).append(point)
   return {head: np.array(points, float) for head, points in found.items()}
 
@@ -109,6 +113,18 @@ def clients(run):
   """(clients K of one replica, replicas R) of a finished run."""
   results = runs(run.summary)
   return len(results[0]["label_counts"]), len(results)
+
+
+def one_model(group):
+  """What the ± of entries means that are one model a seed, not one a client; '' without any."""
+  names, replicas = [], 1
+  for run in group:
+    if run.summary is not None:
+      count, replicas = clients(run)
+      shared = runs(run.summary)[0].get("shared_accuracy", {})
+      names += [head for head, numbers in shared.items() if np.size(numbers) < count]
+  over = f" a seed, over {replicas} seeds" if replicas > 1 else ""
+  return f"{', '.join(dict.fromkeys(names))}: one model{over}" if names else ""
 
 
 def rows(group):
@@ -133,10 +149,11 @@ def caption(group):
   count, replicas = clients(own)
   who = f"{count} clients" + (f" of each of {replicas} seeds, pooled" if replicas > 1 else "")
   total = ", all seeds together" if replicas > 1 else ""
+  single = one_model(group)
   return (
-    f"Test accuracy, mean ± standard deviation over the {who}. private: on the client's own label "
-    "distribution; shared: every class alike; ensemble: the clients' averaged predictions. "
-    f"bytes sent: over the whole run, every receiver counted{total}."
+    f"Test accuracy, mean ± standard deviation over the {who}{single and f' ({single})'}. private: "
+    "on the client's own label distribution; shared: every class alike; ensemble: the clients' "
+    f"averaged predictions. bytes sent: over the whole run, every receiver counted{total}."
   )
 
 

@@ -168,6 +168,7 @@ class Algorithm(NamedTuple):
   start: Callable[[], dict[str, int]] = lambda: {}  # bytes received by kind before the first step
   facts: Callable[[int], dict] = lambda rounds: {}  # the method's own keys of `summary.json`
   alone: Callable | None = None  # (g, client, server, images) -> logits of ''; None: its own model
+  uses_graph: bool = False  # whether clients learn from each other along `env.graph`
 
 
 @dataclasses.dataclass(frozen=True)

@@ -86,6 +86,7 @@ def test_without_batch_statistics_one_pass_finds_what_two_find():
     (ensembles.MLP, "batch", False),
     (("fedmd", dict(filters=(4, 4), dropout=0.2)), "none", False),
     (("fedmd", dict(filters=(4, 4), dropout=0.0)), "none", True),
+    (("kdjax.bench.models:ConvNet", {}), "none", False),  # no field says that it has dropout
   ],
 )
 def test_one_pass_where_training_and_evaluation_are_the_same(model, norm, one):

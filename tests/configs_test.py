@@ -86,3 +86,49 @@ def test_a_plan_names_what_a_run_would_cost():
   sent = (5 * 4 + 2 * 5) * 4 * model  # four snapshots each at the start, then two refreshes
   assert f"{plan.human(sent)} ({sent / 40:,.0f} bytes a batch)" in text
   assert "train" in text and "refresh" in text
+
+
+EXAMPLES = {"mhd_tiny_imagenet": (100_000, 10_000), "mhd_imagenet": (1_281_167, 50_000)}
+EXAMPLES |= {"mhd_cifar10": (50_000, 10_000), "mhd_fashion_mnist": (60_000, 10_000)}
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_a_plan_counts_the_examples_that_the_set_has(name):
+  info = load(name).get_config().source_info
+  assert (info.train, info.test) == EXAMPLES[name]
+
+
+ALWAYS, READ = "resident on every device", "read as needed"
+
+
+@pytest.mark.parametrize(
+  "changes, expected",
+  [
+    (dict(), {"data": ALWAYS}),
+    (dict(source_resident_bytes=0), {"data": ALWAYS}),  # digits are never read as needed
+    (dict(source="tfds:mnist"), {"data": ALWAYS}),
+    (dict(source="tfds:mnist", source_resident_bytes=1437 * 64 - 1), {"data": READ}),
+    # Loading decides before it takes its few, and after it has held out the test set.
+    (dict(source="tfds:mnist", limit=500, source_resident_bytes=1000 * 64), {"data": READ}),
+    (dict(source="tfds:mnist", holdout=437, source_resident_bytes=1000 * 64), {"data": ALWAYS}),
+    # Each set on its own: either fits, both would not.
+    (
+      dict(source="folder:a", public_source="folder:b", source_resident_bytes=1437 * 64),
+      {"private data": ALWAYS, "public data": ALWAYS},
+    ),
+    (
+      dict(source="npz:a.npz", public_source="folder:b", source_resident_bytes=0),
+      {"private data": ALWAYS, "public data": READ},
+    ),
+  ],
+)
+def test_a_plan_says_where_loading_keeps_the_data(changes, expected):
+  c = load("mhd_digits").get_config()
+  c.update(changes)
+  if c.public_source:
+    c.public_source_info = c.source_info
+  c = experiment.plain(c)
+  e = experiment.build(c, data=plan.described(c), devices=jax.devices()[:1])
+  found = plan.stored(e)
+  size = plan.human(64 * (c["limit"] or 1437 - c["holdout"]))
+  assert found == {f"{name} as uint8": f"{size}, {where}" for name, where in expected.items()}

@@ -17,6 +17,11 @@ jax.config.update("jax_compilation_cache_dir", str(cache))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 
+def pytest_addoption(parser):
+  """`--thorough`: every method on every mesh, some three minutes more."""
+  parser.addoption("--thorough", action="store_true", help="every method on every mesh")
+
+
 @pytest.fixture(autouse=True)
 def same_noise():
   """A test's inputs do not depend on the tests that ran before it in the same process."""

@@ -35,7 +35,7 @@ def files(tmp_path):
   return tmp_path
 
 
-def build(files, *, public_labels, public_epochs):
+def build(files, *, public_labels, public_epochs, **changes):
   clients = ((2, *ensembles.MLP),)
   epochs = dict(algo_public_epochs=public_epochs, algo_private_epochs=8)
   c = ensembles.config("fedmd", clients, dtype="float32", **epochs)
@@ -44,6 +44,7 @@ def build(files, *, public_labels, public_epochs):
   c.public_source = f"npz:{files / 'public.npz'}"
   c.public_source_info = info | dict(train=48, test=3, classes=PUBLIC)
   c.public_labels, c.public_share, c.partition = public_labels, 1.0, "equal"
+  c.update(changes)
   return experiment.build(c, devices=jax.devices()[:1])
 
 
@@ -93,6 +94,30 @@ def test_pre_training_learns_the_public_set_and_only_tested_classes_are_counted(
   np.testing.assert_allclose(result["shared_accuracy"]["main"], expected, rtol=1e-9)
 
 
+@pytest.mark.parametrize(
+  "primary",
+  [dict(primary="even", labels=2), dict(primary="explicit", primary_labels=((0, 1), (2, 3)))],
+)
+def test_primary_labels_are_private_classes(files, primary):
+  """All four private classes are somebody's, none of the public ones is; each has its owner."""
+  setup = dict(partition="skew", skew=float("inf"), batch=4)
+  e = build(files, public_labels=True, public_epochs=1, **setup, **primary)
+  shards = e.data.shards
+  assert sorted(sum(shards.primary, ())) == [3, 4, 5, 6]
+  if primary["primary"] == "explicit":
+    assert shards.primary == ((3, 4), (5, 6))
+  assert shards.label_counts.shape == (2, PRIVATE + PUBLIC)
+  for held, mine, counts in zip(shards.private, shards.primary, shards.label_counts, strict=True):
+    assert np.unique(e.data.source.train.labels[held]).tolist() == list(mine)
+    assert counts.tolist() == [10 * (label in mine) for label in range(PRIVATE + PUBLIC)]
+
+
+def test_primary_labels_are_counted_among_the_private_classes(files):
+  setup = dict(partition="skew", primary="random", labels=PRIVATE + 1)
+  with pytest.raises(ConfigError, match=f"labels = {PRIVATE + 1}: 0 to {PRIVATE}"):
+    build(files, public_labels=True, public_epochs=1, **setup)
+
+
 def test_without_public_labels_the_classes_are_the_private_ones(files):
   e = build(files, public_labels=False, public_epochs=0)
   assert e.env.classes == e.data.source.classes == PRIVATE
@@ -105,6 +130,21 @@ def test_public_pre_training_without_public_labels_is_refused(files):
   with pytest.raises(ConfigError, match="set public_labels=True") as error:
     build(files, public_labels=False, public_epochs=1)
   assert (error.value.key, error.value.value) == ("algo.public_epochs", 1)
+
+
+@pytest.mark.parametrize(
+  "changes, key",
+  [
+    (dict(algo_public_epochs=-1), "algo.public_epochs"),
+    (dict(algo_private_epochs=-1), "algo.private_epochs"),
+    (dict(algo_digest_epochs=0), "algo.digest_epochs"),
+    (dict(algo_revisit_epochs=0), "algo.revisit_epochs"),
+    (dict(algo_public_epochs=1, public_labels=True, public_batch=0), "public_batch"),
+  ],
+)
+def test_passes_that_cannot_be_are_refused(changes, key):
+  with pytest.raises(ConfigError, match=f"^{key} = .*at least"):
+    ensembles.build(ensembles.config("fedmd", dtype="float32", **changes))
 
 
 def test_two_of_the_published_networks_train_together(tmp_path):

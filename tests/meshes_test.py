@@ -17,7 +17,13 @@ TWELVE = ((4, *ensembles.MLP), (8, *ensembles.WIDE))  # on no mesh here as many 
 ALIKE = ((12, *ensembles.MLP),)
 # The programs of 'fedgkt' are those of 'fedgkt async', in which some clients are away.
 METHODS = [m for m in ensembles.METHODS if m not in (*ensembles.VARIANTS, "fedgkt")]
-UNROLLED, SQUARE = "mhd pool", "mhd fresh"  # tried unrolled, and on (2, 2); all are on (4, 2)
+MESHES = {  # (mesh, map) beside (4, 2), which all are on; `--thorough` tries all of these on all
+  "mhd pool": ((4, 1), "unroll"),
+  "mhd fresh": ((2, 2), "scan"),
+  "async edge": ((2, 2), "scan"),
+  "fedgkt async": ((2, 1), "scan"),
+  "pairwise": ((2, 1), "scan"),
+}
 COLLECTIVES = r"all[-_]gather|all[-_]to[-_]all|reduce[-_]scatter|collective[-_]\w+|all[-_]reduce"
 
 
@@ -38,10 +44,9 @@ def setting(method, steps=20):
   return c
 
 
-def trained(c, mesh, how, monkeypatch=None):
-  """(experiment, every client's weights and statistics, its programs)."""
-  if monkeypatch:  # a mesh that is not the one that `layout` would choose
-    monkeypatch.setattr(layout, "mesh", lambda *_: make_mesh(*mesh))
+def trained(c, mesh, how, monkeypatch):
+  """(experiment, every client's weights and statistics, its programs), on this very mesh."""
+  monkeypatch.setattr(layout, "mesh", lambda *_: make_mesh(*mesh))
   e = ensembles.build(c, mesh=np.prod(mesh), how=how)
   assert tuple(e.env.mesh.shape.values()) == mesh
   state, programs = ensembles.train(e)
@@ -49,18 +54,17 @@ def trained(c, mesh, how, monkeypatch=None):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_every_mesh_and_map_gives_what_one_device_gives(method, monkeypatch):
+def test_every_mesh_and_map_gives_what_one_device_gives(method, monkeypatch, pytestconfig):
   """And what the compiled programs of eight devices hold: see `check_compiled`."""
-  _, reference, _ = trained(setting(method), (1, 1), "vmap")
-  e, eight, programs = trained(setting(method), (4, 2), "scan")
+  _, reference, _ = trained(setting(method), (1, 1), "vmap", monkeypatch)
+  e, eight, programs = trained(setting(method), (4, 2), "scan", monkeypatch)
   check_compiled(e, programs)
-  others = [eight]
-  if method == UNROLLED:
-    others.append(trained(setting(method), (4, 1), "unroll")[1])
-  if method == SQUARE:
-    others.append(trained(setting(method), (2, 2), "scan", monkeypatch)[1])
-  for found in others:
-    chex.assert_trees_all_close(found, reference, rtol=1e-10, atol=1e-12)
+  others = {MESHES[method]} if method in MESHES else set()
+  if pytestconfig.getoption("thorough"):
+    others = set(MESHES.values())
+  found = [trained(setting(method), mesh, how, monkeypatch)[1] for mesh, how in others]
+  for weights in (eight, *found):
+    chex.assert_trees_all_close(weights, reference, rtol=1e-10, atol=1e-12)
 
 
 def check_compiled(e, programs):

@@ -126,6 +126,35 @@ def test_one_number_has_no_spread_and_entries_have_rows(tmp_path):
   assert table.rows(table.read_runs(tmp_path))[2] == ("", "server/main", "", "66.0", "", "")
 
 
+def test_the_caption_says_of_what_is_one_model_that_its_spread_is_over_seeds(tmp_path):
+  results = [two_clients(seed) for seed in range(3)]
+  for i, one in enumerate(results):
+    one["shared_accuracy"]["core/main"] = [0.5 + 0.1 * i]
+  write_run(tmp_path, finished=summary(results, algorithm="async_edge", bytes_sent={}))
+  text = " ".join(table.closing_table(tmp_path).split())
+  assert "of 3 seeds, pooled (core/main: one model a seed, over 3 seeds). private:" in text
+  page = report.write_report(tmp_path).read_text()
+  assert "one standard deviation. core/main: one model a seed, over 3 seeds." in page
+
+
+def test_the_last_evaluation_of_an_unfinished_run_has_a_spread_only_where_one_was_written(tmp_path):
+  with writer.Writer(tmp_path, resume_step=None) as out:
+    out.write(1, "eval", {"ensemble_accuracy/main": 0.5, **evaluation(0.5, 0.75)})
+  (run,) = table.read_runs(tmp_path)
+  assert table.accuracies(run, "ensemble_accuracy") == {"main": (0.5, None)}
+  assert table.accuracies(run, "shared_accuracy") == {"main": (0.5, 0.01), "aux1": (0.75, 0.01)}
+
+
+def test_a_run_without_a_graph_has_neither_its_picture_nor_distances(tmp_path):
+  one = two_clients()
+  del one["edges"], one["accuracy_by_distance"]
+  write_run(tmp_path, finished=summary([one], algorithm="separate", bytes_sent={}))
+  page = report.write_report(tmp_path).read_text()
+  assert "learning from each other" not in page
+  drawn = {file.stem for file in (tmp_path / "plots").iterdir()}
+  assert drawn == {"shared", "private", "losses", "owners", "labels"}
+
+
 def test_closing_table_fits_80_columns(workdir):
   (workdir / "separate").rename(workdir / "a_baseline_with_quite_a_long_name_[bold]")
   text = table.closing_table(workdir)

@@ -1,8 +1,13 @@
 """The tables over seeds, by hand."""
 
 import json
+import subprocess
+import sys
+
+import pytest
 
 from kdjax import seeds, table
+from kdjax.types import ConfigError
 
 
 def folder(path, shared, private, distances=None):
@@ -66,3 +71,72 @@ def test_entries_without_a_private_side_and_rounds_of_a_core(tmp_path):
   assert "| run | core/main | - | 60.0 ± 0.0 (60.0 .. 60.0) |" in text
   assert "| run | 1 | 70.0 ± 0.0 (70.0 .. 70.0) | - | 50.0 ± 0.0 (50.0 .. 50.0) |" in text
   assert "| 1 | 25.0 | 25.0 | 25.0 | 30.0 | 90.0 | 50.0 |" in text
+
+
+def test_without_the_overlap_evaluator_rounds_have_only_the_watch(tmp_path):
+  folder(tmp_path, [[0.5, 0.5]] * 2, [[0.5, 0.5]] * 2)
+  lines = [
+    {"step": 4, "phase": "watch", "train_accuracy": 0.9, "jump": None, "flag": 0.5},
+    {"step": 6, "phase": "eval", "shared_accuracy/main": 0.5},
+    {"step": 8, "phase": "watch", "train_accuracy": None, "jump": 0.1, "flag": 0.0},
+  ]
+  (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+  text = seeds.report(tmp_path)
+  assert "| round | training accuracy | flagged |\n| --- | --- | --- |\n" in text
+  assert "| 1 | 90.0 | 50.0 |\n| 2 | - | 0.0 |" in text
+
+
+def test_an_evaluation_within_a_round_is_no_round(tmp_path):
+  folder(tmp_path, [[0.5, 0.5]] * 2, [[0.5, 0.5]] * 2)
+  lines = [
+    {"step": 4, "phase": "watch", "train_accuracy": 0.9, "flag": 0.5},
+    {"step": 4, "phase": "eval", "overlap_test/consensus": 0.25},
+    {"step": 6, "phase": "eval", "overlap_test/consensus": 0.75},
+  ]
+  (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+  table_of = seeds.round_table(table.read_runs(tmp_path)[0])
+  assert table_of.splitlines()[2:] == ["| 1 | 25.0 | 90.0 | 50.0 |"]
+
+
+def test_a_number_that_is_not_there_is_a_dash(tmp_path):
+  """JSON's null: a client none of whose labels are tested."""
+  folder(tmp_path, [[0.5, 0.5]] * 2, [[0.5, 0.5]] * 2)
+  summary = json.loads((tmp_path / "summary.json").read_text())
+  first = summary["runs"][0]
+  first["private_accuracy"]["main"][1] = first["accuracy_by_distance"]["main"]["0"] = None
+  (tmp_path / "summary.json").write_text(json.dumps(summary))
+  text = seeds.report(tmp_path)
+  assert "| main | - | 50.0 ± 0.0 (50.0 .. 50.0) |" in text  # private, shared
+  assert "| main | - | 25.0 ± 0.0 (25.0 .. 25.0) |" in text  # distance 0, distance 1
+
+
+def test_without_the_accuracy_evaluator_its_tables_are_left_out(tmp_path):
+  for place in (tmp_path, tmp_path / "separate"):
+    folder(place, [[0.5, 0.5]] * 2, [[0.5, 0.5]] * 2)
+    summary = json.loads((place / "summary.json").read_text())
+    for one in summary["runs"]:
+      for key in ("private_accuracy", "shared_accuracy", "accuracy_by_distance"):
+        del one[key]
+    (place / "summary.json").write_text(json.dumps(summary))
+  text = seeds.report(tmp_path)
+  assert text.startswith("| method | MB sent a seed |") and "shared" not in text
+
+
+def test_a_run_that_has_not_finished_is_refused_whatever_its_baselines(tmp_path):
+  folder(tmp_path, [[0.5, 0.5]] * 2, [[0.5, 0.5]] * 2)
+  folder(tmp_path / "separate", [[0.5, 0.5]] * 2, [[0.5, 0.5]] * 2)
+  (tmp_path / "summary.json").unlink()
+  for place in (tmp_path, tmp_path / "nowhere"):
+    with pytest.raises(ConfigError, match="workdir = .* holds no finished run"):
+      seeds.report(place)
+
+
+@pytest.mark.parametrize(
+  "arguments, said",
+  [([], "usage: python -m kdjax.seeds WORKDIR\n"), (["/nowhere"], "kdjax: workdir = '/nowhere'")],
+)
+def test_the_command_line_says_what_is_wrong_in_one_line(arguments, said):
+  command = [sys.executable, "-m", "kdjax.seeds", *arguments]
+  ended = subprocess.run(command, capture_output=True, text=True)
+  assert ended.returncode == 1 and ended.stderr.startswith(said)
+  assert ended.stderr.count("\n") == 1

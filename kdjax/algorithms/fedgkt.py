@@ -275,15 +275,19 @@ def network(env, server):
   """The server's model, of which BatchNorm sums over all devices.
 
   Raises:
-    ConfigError: where `server` is not (model, model arguments), or there is no such model.
+    ConfigError: where `server` is not (model, model arguments), there is no such model, or it has
+      dropout.
   """
   try:
     name, arguments = server
-    return build(name, classes=env.classes, heads=1, axes=servers.AXES, **arguments)
+    model = build(name, classes=env.classes, heads=1, axes=servers.AXES, **arguments)
   except ConfigError as error:
     raise ConfigError("algo.server", error.value, error.right) from None
   except (TypeError, ValueError):
     raise ConfigError("algo.server", server, "must be (model, model arguments)") from None
+  if getattr(model, "dropout", 0) > 0:
+    raise ConfigError("algo.server", server, "must have dropout 0: only clients draw it")
+  return model
 
 
 def check_plateau(plateau):

@@ -116,7 +116,8 @@ def make(env, *, variant, local_epochs, rho, mu):
       sent=lambda pos: {"weights": env.R * v.sent},
     ),
   )
-  return Algorithm(lambda clients: (clients, (v.init(clients[0]),), ()), cycle, env.predict)
+  init = lambda clients: (clients, (v.init(clients[0]),), ())
+  return Algorithm(init, cycle, env.predict, uses_graph=True)
 
 
 def objective(apply, params, d):

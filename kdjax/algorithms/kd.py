@@ -70,4 +70,5 @@ def make(env, *, alpha, beta, local_epochs, distil_epochs):
       lr=lambda pos: env.lr(pos.count, pos.total),
     ),
   )
-  return Algorithm(lambda clients: (clients, sources.none(env), ()), cycle, env.predict)
+  init = lambda clients: (clients, sources.none(env), ())
+  return Algorithm(init, cycle, env.predict, uses_graph=True)

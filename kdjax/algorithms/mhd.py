@@ -23,6 +23,9 @@ says otherwise; self comes last, so a tie goes to the teacher; a client without 
 distillation loss; the pool starts with its teachers' first weights, in turn.
 """
 
+from types import SimpleNamespace
+
+import flax
 import jax
 import jax.numpy as jnp
 
@@ -45,8 +48,19 @@ def heads(*, aux_heads, **_):
 
 def speaks_as_it_learns(env):
   """Whether training and evaluation passes are the same: no network has BatchNorm or dropout."""
-  drops = any(getattr(c.model, "dropout", 0) > 0 for c in env.cohorts)
-  return not drops and not any(jax.tree.leaves(t.model_state) for t in env.templates)
+  one = jax.ShapeDtypeStruct((1, *env.image), env.dtype), jax.ShapeDtypeStruct((1,), jnp.float32)
+
+  def differs(cohort, client):
+    if jax.tree.leaves(client.model_state):
+      return True
+    train = lambda c, x, mask: cohort.model.apply({"params": c.params}, x, train=True, mask=mask)
+    try:
+      jax.eval_shape(train, client, *one)
+    except flax.errors.InvalidRngError:  # it draws
+      return True
+    return False
+
+  return not any(map(differs, env.cohorts, env.templates))
 
 
 def predictions(logits, m):
@@ -158,24 +172,7 @@ def make(
   Raises:
     ConfigError: for a name that does not exist or sizes that cannot be.
   """
-  check(
-    env,
-    aux_heads=aux_heads,
-    nu_emb=nu_emb,
-    nu_aux=nu_aux,
-    exchange=exchange,
-    teachers=teachers,
-    pool_size=pool_size,
-    refresh_every=refresh_every,
-    publish=publish,
-    top_k=top_k,
-    one_pass=one_pass,
-    public_statistics=public_statistics,
-    target=target,
-    skip_confident=skip_confident,
-    confidence=confidence,
-    rho=rho,
-  )
+  check(env, SimpleNamespace(**locals()))  # every argument by its name
   m = aux_heads
   predicts, embeds = nu_aux > 0 and m > 0, nu_emb > 0
 
@@ -253,71 +250,59 @@ def make(
     (train, ex.refresh) if ex.refresh else (train,),
     env.predict,
     start=ex.start,
+    uses_graph=True,
   )
 
 
-def check(
-  env,
-  *,
-  aux_heads,
-  nu_emb,
-  nu_aux,
-  exchange,
-  teachers,
-  pool_size,
-  refresh_every,
-  publish,
-  top_k,
-  one_pass,
-  public_statistics,
-  target,
-  skip_confident,
-  confidence,
-  rho,
-):
-  """Raises ConfigError where `make`'s arguments cannot work together."""
+def check(env, algo):
+  """Raises ConfigError where `make`'s arguments cannot work together; `algo` has them by name."""
 
-  def one_of(key, value, allowed):
-    if value not in allowed:
-      raise ConfigError(f"algo.{key}", value, "must be one of " + ", ".join(allowed))
+  def refuse(key, right):
+    raise ConfigError(f"algo.{key}", getattr(algo, key), right)
 
-  one_of("exchange", exchange, EXCHANGES)
-  one_of("target", target, TARGETS)
-  one_of("confidence", confidence, tuple(losses.CONFIDENCES))
-  one_of("rho", rho, tuple(losses.RHOS))
-  for key, value in (("aux_heads", aux_heads), ("nu_emb", nu_emb), ("nu_aux", nu_aux)):
-    if value < 0:
-      raise ConfigError(f"algo.{key}", value, "must not be negative")
-  if publish < 0 or (publish and exchange != "pool"):
+  choices = {
+    "exchange": EXCHANGES,
+    "target": TARGETS,
+    "confidence": losses.CONFIDENCES,
+    "rho": losses.RHOS,
+    "one_pass": ONE_PASS,
+  }
+  for key, allowed in choices.items():
+    if getattr(algo, key) not in allowed:
+      refuse(key, "must be one of " + ", ".join(allowed))
+  for key in ("aux_heads", "nu_emb", "nu_aux"):
+    if getattr(algo, key) < 0:
+      refuse(key, "must not be negative")
+  pool, published = algo.exchange == "pool", algo.exchange == "published"
+  if algo.publish < 0 or (algo.publish and not pool):
     right = "snapshots a client to keep: at least 0, and above 0 with exchange='pool' only"
-    raise ConfigError("algo.publish", publish, right)
-  if skip_confident and target == "all":
-    right = "must be False with target='all', where no target is chosen"
-    raise ConfigError("algo.skip_confident", skip_confident, right)
-  if exchange == "pool" and pool_size < teachers:
-    right = f"must be at least algo.teachers = {teachers}, which are drawn without replacement"
-    raise ConfigError("algo.pool_size", pool_size, right)
-  if exchange == "pool" and top_k:
-    right = "must be 0 with exchange='pool', which sends checkpoints and no predictions"
-    raise ConfigError("algo.top_k", top_k, right)
-  one_of("one_pass", one_pass, ONE_PASS)
-  if exchange == "fresh" and one_pass == "always" and public_statistics:
-    right = (
-      "must be False with algo.one_pass='always', whose public pass comes before the private one"
-    )
-    raise ConfigError("algo.public_statistics", public_statistics, right)
-  if exchange == "published" and pool_size < 1:
-    raise ConfigError("algo.pool_size", pool_size, "must be at least 1")
-  if refresh_every < 1:
-    raise ConfigError("algo.refresh_every", refresh_every, "must be at least 1")
-  most = pool_size if exchange == "pool" else env.K
-  if not 1 <= teachers <= most:
-    raise ConfigError("algo.teachers", teachers, f"must lie in 1..{most}")
-  if not 0 <= top_k <= env.classes:
-    raise ConfigError("algo.top_k", top_k, f"must lie in 0..{env.classes}, the classes")
-  if nu_emb > 0 and len(set(env.widths)) > 1:
-    right = f"widths {env.widths} differ: set model.project, or algo.nu_emb=0"
-    raise ConfigError("algo.nu_emb", nu_emb, right)
+    refuse("publish", right)
+  if algo.skip_confident and algo.target == "all":
+    refuse("skip_confident", "must be False with target='all', where no target is chosen")
+  if pool and algo.pool_size < algo.teachers:
+    right = f"must be at least algo.teachers = {algo.teachers}, which are drawn without replacement"
+    refuse("pool_size", right)
+  if published and algo.pool_size < 1:
+    refuse("pool_size", "must be at least 1")
+  if (pool or published) and algo.refresh_every < 1:
+    refuse("refresh_every", "must be at least 1")
+  most = algo.pool_size if pool else env.K
+  if not 1 <= algo.teachers <= most:
+    refuse("teachers", f"must lie in 1..{most}")
+  if pool and algo.top_k:
+    refuse("top_k", "must be 0 with exchange='pool', which sends checkpoints and no predictions")
+  if not 0 <= algo.top_k <= env.classes:
+    refuse("top_k", f"must lie in 0..{env.classes}, the classes")
+  gated = algo.target == "confident" or algo.skip_confident
+  fewest = {"max": 1, "margin": 2, "entropy": env.classes}[algo.confidence]
+  if gated and 0 < algo.top_k < fewest:
+    right = f"with confidence={algo.confidence!r} must be 0 or at least {fewest}, or teachers look"
+    refuse("top_k", f"{right} surer than they are")
+  if algo.exchange == "fresh" and algo.one_pass == "always" and algo.public_statistics:
+    right = "must be False with algo.one_pass='always': the public pass comes before the private"
+    refuse("public_statistics", right)
+  if algo.nu_emb > 0 and len(set(env.widths)) > 1:
+    refuse("nu_emb", f"widths {env.widths} differ: set model.project, or algo.nu_emb=0")
   if not env.public_batch:
     raise ConfigError("public_batch", env.public_batch, "must be at least 1 for distillation")
   if not env.public_sizes.min():

@@ -124,7 +124,7 @@ def make(
       args=lambda pos: (pos.i == pos.n - 1, np.float32(rate(pos.count, pos.total))),
     ),
   )
-  return Algorithm(init, cycle, env.predict, facts=facts)
+  return Algorithm(init, cycle, env.predict, facts=facts, uses_graph=True)
 
 
 def check(alpha, beta, variant, noise, write, local_epochs, transfer_epochs, sources):
@@ -271,10 +271,10 @@ def transfer_step(env, pipeline, weigh, *, weights, every_batch):
         functools.partial(differentiate, cohort.model), client, mine, half
       )
       grads, aux = jax.lax.psum((grads, aux), "data")
-      keys = env.keys(g, "maps", now.step)
+      keys, live = env.keys(g, "maps", now.step), has_data(half)
       take = functools.partial(advance, cohort.tx, now)
-      new.append(env.each(take, client, mine, grads, statistics, has_data(half), keys))
-      auxes.append(aux)
+      new.append(env.each(take, client, mine, grads, statistics, live, keys))
+      auxes.append(aux | {"live": live})
     clients, local = zip(*new, strict=True)
     return state._replace(clients=clients, local=local), tuple(auxes)
 

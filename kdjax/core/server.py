@@ -109,7 +109,7 @@ def update(env, model, tx, servers, objective, data, lr, active):
 
   Args:
     env: Env.
-    model: whose BatchNorm sums over `AXES`; it has no dropout, which knows only split clients.
+    model: whose BatchNorm sums over `AXES`; without dropout, which draws for clients alone.
     tx: optax.GradientTransformation without a learning rate.
     servers: ClientState, leaves [R, ...].
     objective: (apply, params, d) -> (share of the loss over `AXES`, (aux, model_state)) for one

@@ -29,14 +29,12 @@ def load(config, seeds):
   Raises:
     ConfigError: see `sources.load` and `partition.partition`.
   """
-  source, public = _sources(config, functools.partial(_open, config))
-  return Data(source, public, _partition(config, source, public, seeds))
+  return _data(config, functools.partial(_open, config), seeds)
 
 
 def describe(config, seeds):
   """The same for planning, without the data: `source_info` at its word."""
-  source, public = _sources(config, _describe)
-  return Data(source, public, _partition(config, source, public, seeds))
+  return _data(config, _describe, seeds)
 
 
 def stand_in(config, examples):
@@ -46,10 +44,15 @@ def stand_in(config, examples):
     config: nested dict.
     examples: {'private': one number a client, 'public': one a replica}, from `config.json`.
   """
-  source, public = _sources(config | {"limit": 0, "holdout": 0}, _describe)
+  source, public, first = _sources(config | {"limit": 0, "holdout": 0}, _describe)
   private, shared = (tuple(map(np.arange, examples[half])) for half in ("private", "public"))
   counts = np.zeros((len(private), source.classes), np.int64)
-  return Data(source, public, Shards(private, shared, ((),) * len(private), counts))
+  return _after(first, Data(source, public, Shards(private, shared, ((),) * len(private), counts)))
+
+
+def _data(config, read, seeds):
+  source, public, first = _sources(config, read)
+  return _after(first, Data(source, public, _partition(config, source, public, seeds)))
 
 
 def _open(config, name, info, holdout):
@@ -64,24 +67,33 @@ def _describe(name, info, holdout):
 
 
 def _sources(config, read):
-  """(the private Source, the public ImageSet); a separate public set's labels come first."""
+  """(the private Source, the public ImageSet, how many classes of its own come first)."""
   source = read(config["source"], config["source_info"], config["holdout"])
   source = source._replace(train=_limited(source.train, config["limit"]))
   if not config["public_source"]:
-    return source, source.train
+    return source, source.train, 0
   public = read(config["public_source"], config["public_source_info"], 0)
   if public.train.shape != source.train.shape:
     right = f"its images are {public.train.shape}, the private ones {source.train.shape}"
     raise ConfigError("public_source", config["public_source"], right)
-  if not config["public_labels"]:
-    return source, public.train
-  shift = lambda s: dataclasses.replace(s, labels=s.labels + public.classes)
+  return source, public.train, public.classes if config["public_labels"] else 0
+
+
+def _after(n, data):
+  """The same data, its private classes numbered after n public ones."""
+  if not n:
+    return data
+  source, shards = data.source, data.shards
+  shift = lambda s: dataclasses.replace(s, labels=s.labels + n)
   source = source._replace(
-    train=shift(source.train),
-    test=shift(source.test),
-    classes=source.classes + public.classes,
+    train=shift(source.train), test=shift(source.test), classes=source.classes + n
   )
-  return source, public.train
+  shards = dataclasses.replace(
+    shards,
+    primary=tuple(tuple(label + n for label in labels) for labels in shards.primary),
+    label_counts=np.pad(shards.label_counts, ((0, 0), (n, 0))),
+  )
+  return data._replace(source=source, shards=shards)
 
 
 def _limited(images, n):

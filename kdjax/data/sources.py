@@ -69,15 +69,17 @@ def load(name, *, info, holdout, resident_bytes):
       or the dotted path of the user's own 'package.module:function' ('package.module' means its
       `load`), which is called without arguments and returns a Source.
     info: the config's `source_info`, what its author expects: {'train': N, 'test': N, 'image':
-      (h, w, c), 'classes': C}; with `resize: True`, images of folders and TFDS are scaled until
-      they cover (h, w) and centre-cropped (a copy in `records:DIR` has been already); `decoder`
-      is one of images.DECODERS.
+      (h, w, c), 'classes': C}; the counts are for plans alone, nothing compares them. With
+      `resize: True`, images of folders and TFDS are scaled until they cover (h, w) and
+      centre-cropped (a copy in `records:DIR` has been already); `decoder` is one of
+      images.DECODERS.
     holdout: n > 0 takes n training images, always the same, as the test set.
     resident_bytes: a set that would fill more bytes is not read into memory; IDX, CIFAR and npz
       files always are.
 
   Raises:
-    ConfigError: the source is not there, is damaged, or is not what `source_info` expects.
+    ConfigError: the source is not there, is damaged, or has not the images or the classes that
+      `source_info` expects.
   """
   _check_info(info)
   for key, usual in (("resize", False), ("decoder", "pillow")):
@@ -95,6 +97,15 @@ def load(name, *, info, holdout, resident_bytes):
 def is_encoded(name):
   """Whether a source's images may have to be decoded."""
   return name.partition(":")[0] in ENCODED
+
+
+def held(name, size, resident_bytes):
+  """Whether `load` holds a set of `size` bytes in memory.
+
+  A larger array from the user's own function stays there too, but only loading can tell.
+  """
+  always = name.partition(":")[0] in READERS and not is_encoded(name)
+  return always or size <= resident_bytes
 
 
 def opened(name, *, info, test):
@@ -187,7 +198,7 @@ def _users(name):
 
 
 def _check(source, name, info):
-  """Raises ConfigError unless both sets are well formed and as `source_info` says."""
+  """Raises ConfigError unless both sets are well formed, images and classes as `info` says."""
   for split, images in (("train", source.train), ("test", source.test)):
     n = len(images.labels)
     if n == 0:
