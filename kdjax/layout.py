@@ -153,7 +153,8 @@ def form(mesh, *, work, convolves, sizes, devices):
     spreads = (len(devices) > 1,)
   setup = dict(work=work, convolves=convolves, clients=sum(sizes))
   asked = dict(how=mesh["map"], conv=mesh["conv"], spreads=spreads)
-  return choose(measured(), backend, device(), **setup, **asked)
+  name = device() if jax.process_count() == 1 else ""  # hosts may differ, their programs may not
+  return choose(measured(), backend, name, **setup, **asked)
 
 
 def host_devices(sizes, most):

@@ -123,7 +123,8 @@ class Run:
             return PREEMPTED
       progress.update(end, **self.losses.write())
       if self.results is None:  # the run was killed after its last save, before its summary
-        self.results = self.measure(state)
+        with self.clock.pausing():
+          self.results = self.measure(state)
     self.finish(int(state.step))
     return DONE
 
@@ -247,8 +248,6 @@ class Run:
       }
       if experiment.algorithm.uses_graph:
         facts["edges"] = np.argwhere(env.graph.union()).tolist()
-      else:
-        result = {k: v for k, v in result.items() if k != "accuracy_by_distance"}
       runs.append(facts | result)
     summary = {"replicas": env.R, "runs": runs} if env.R > 1 else runs[0]
     if hosts.first():
@@ -274,6 +273,6 @@ def means(results):
         continue
       values = np.concatenate([np.atleast_1d(r[key][name]) for r in results])
       flat[f"{key}/{name}"] = values.mean()
-      if np.ndim(value):
+      if values.size > 1:
         flat[f"{key}/{name}/std"] = values.std()
   return flat

@@ -138,7 +138,7 @@ def stored(planned):
     info, images = config[f"{key}_info"], planned.sets[half]
     image = math.prod(images.shape)
     whole = image * (info["train"] - (config[holdout] if holdout else 0))
-    fits = sources.held(config[key], whole, config["source_resident_bytes"])
+    fits = sources.is_resident(config[key], whole, config["source_resident_bytes"])
     where = "resident on every device" if fits else "read as needed"
     name = f"{half} data" if config["public_source"] else "data"
     rows[f"{name} as uint8"] = f"{human(image * len(images.labels))}, {where}"

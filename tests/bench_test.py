@@ -158,10 +158,22 @@ def test_the_list_names_every_suite(capsys):
   assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == list(bench.SUITES)
 
 
-def test_without_a_gpu_no_row_of_the_accelerator_is_run():
-  class Here(options.Options):
-    gpu = False
+class Here(options.Options):
+  """A command line on a machine without a GPU."""
 
+  gpu = False
+
+
+@pytest.mark.parametrize("suite", sorted(set(bench.SUITES) - {"input"}))  # which writes JPEGs
+def test_a_suite_without_rivals_names_its_sides_and_says_who_is_missing(suite):
+  here = Here(quick=True, clients=(), only="", pythons={})
+  for one in bench.load(suite).contests(here):
+    sides = one.contestants
+    assert len({s.name for s in sides}) == len(sides) > 0
+    assert all(bool(s.command) != bool(s.missing) for s in sides)
+
+
+def test_without_a_gpu_no_row_of_the_accelerator_is_run():
   contests = list(accelerator.contests(Here(quick=True, clients=(2,), only="", pythons={})))
   sides = [side for one in contests for side in one.contestants]
   assert len(contests) == 3 and {s.missing for s in sides} == {"no GPU"}

@@ -1,7 +1,10 @@
 """Several processes: they agree with one, hold their own clients' data, and resume each other."""
 
+import contextlib
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -109,13 +112,19 @@ def test_two_processes_stop_at_the_same_step(tmp_path):
   """A signal reaches each at its own time; they save one common step and say how to go on."""
   long = ("--config.steps=100000", "--config.save_every=0", "--config.log_every=1")
   command = [sys.executable, "launch/local.py", "--processes=2", "--", *TINY, *long]
-  with subprocess.Popen([*command, f"--workdir={tmp_path}"], cwd=ROOT) as running:
+  command.append(f"--workdir={tmp_path}")
+  running = subprocess.Popen(command, cwd=ROOT, start_new_session=True)
+  try:
     deadline = time.monotonic() + 120
     while not any(line["phase"] == "train" for line in writer.read_metrics(tmp_path)):
       assert running.poll() is None and time.monotonic() < deadline
       time.sleep(0.05)
     running.terminate()
-    assert running.wait(timeout=60) == 42
+    assert running.wait(timeout=120) == 42
+  finally:
+    with contextlib.suppress(ProcessLookupError):
+      os.killpg(running.pid, signal.SIGKILL)
+    running.wait()
   last = writer.read_metrics(tmp_path)[-1]["step"]
   saved = [int(p.name) for p in (tmp_path / "checkpoints").iterdir() if p.name.isdigit()]
   assert saved == [last]

@@ -28,10 +28,11 @@ from types import SimpleNamespace
 import flax
 import jax
 import jax.numpy as jnp
+from jax.sharding import PartitionSpec as P
 
 from kdjax.algorithms.separate import cross_entropy
 from kdjax.core import broadcast, losses, pooled
-from kdjax.core.clients import share, update
+from kdjax.core.clients import sharded, share, update
 from kdjax.core.random import example_keys
 from kdjax.models.heads import head_names
 from kdjax.types import Algorithm, ConfigError, Feed, Phase
@@ -55,7 +56,7 @@ def speaks_as_it_learns(env):
       return True
     train = lambda c, x, mask: cohort.model.apply({"params": c.params}, x, train=True, mask=mask)
     try:
-      jax.eval_shape(train, client, *one)
+      jax.eval_shape(sharded(env, train, P(), P()), client, *one)
     except flax.errors.InvalidRngError:  # it draws
       return True
     return False
@@ -294,7 +295,8 @@ def check(env, algo):
   if not 0 <= algo.top_k <= env.classes:
     refuse("top_k", f"must lie in 0..{env.classes}, the classes")
   gated = algo.target == "confident" or algo.skip_confident
-  fewest = {"max": 1, "margin": 2, "entropy": env.classes}[algo.confidence]
+  gated = gated and algo.aux_heads > 0 and algo.nu_aux > 0
+  fewest = {"margin": 2, "entropy": env.classes}.get(algo.confidence, 1)
   if gated and 0 < algo.top_k < fewest:
     right = f"with confidence={algo.confidence!r} must be 0 or at least {fewest}, or teachers look"
     refuse("top_k", f"{right} surer than they are")

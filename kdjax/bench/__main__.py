@@ -61,7 +61,7 @@ def parse(argv):
     parser.error("--record goes with the suite maps alone, and not with --quick")
   if args.runs < 1:
     parser.error("--runs must be at least 1")
-  if not args.quick and not Path(args.out).with_suffix(".md").exists():
+  if args.suites and not args.quick and not Path(args.out).with_suffix(".md").exists():
     parser.error(f"--out={args.out}: there is no {args.out}.md, where the tables would stand")
   return args
 

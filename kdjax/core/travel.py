@@ -23,8 +23,8 @@ def itinerary(env, *, init, arrivals, noisy, noise):
   visits = tuple(arrivals) or tuple((edge, 0) for edge in edges)
   who = f"an edge's number, 1..{edges[-1]}"
   for visit in visits:
-    pair = isinstance(visit, list | tuple) and len(visit) == 2
-    if not pair or visit[0] not in edges or not isinstance(visit[1], int) or visit[1] < 0:
+    pair = isinstance(visit, list | tuple) and [type(x) for x in visit] == [int, int]
+    if not pair or visit[0] not in edges or visit[1] < 0:
       raise ConfigError("algo.arrivals", visit, f"each is ({who}; a lag of 0 or more)")
     if visit[1] and init != "clone":
       right = f"with algo.init = {init!r} nothing is cloned that could be out of date: lag 0"

@@ -222,7 +222,7 @@ def _reserve(places, K, seed, *, share, clients):
     raise ConfigError(
       "overlay.share", share, "from 0 to below 1, above 0 exactly with overlay.clients"
     )
-  if not all(i in range(K) for i in clients):
+  if not all(isinstance(i, int) and i in range(K) for i in clients):
     raise ConfigError("overlay.clients", clients, f"client numbers in 0..{K - 1}")
   order = host_rng(seed, "overlay").permutation(places)
   count = round(share * len(places))

@@ -221,11 +221,12 @@ def finished(job, out, tasks, workers):
   pool = concurrent.futures.ProcessPoolExecutor(workers, context, initializer=worker.begin)
   try:
     running = {pool.submit(shard, job, out, split, e): (split, i) for split, i, e in tasks}
-    for future in concurrent.futures.as_completed(running):
-      yield *running[future], future.result()
+    for future in concurrent.futures.as_completed(list(running)):
+      yield *running.pop(future), future.result()
   except KeyboardInterrupt:  # what is being written already is finished, and counts
     pool.shutdown(wait=True, cancel_futures=True)
-    yield from ((*running[f], f.result()) for f in running if not f.cancelled())
+    whole = (f for f in running if not f.cancelled() and f.exception() is None)
+    yield from ((*running[f], f.result()) for f in whole)
     raise
   finally:
     pool.shutdown(wait=True, cancel_futures=True)

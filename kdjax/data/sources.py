@@ -69,7 +69,7 @@ def load(name, *, info, holdout, resident_bytes):
       or the dotted path of the user's own 'package.module:function' ('package.module' means its
       `load`), which is called without arguments and returns a Source.
     info: the config's `source_info`, what its author expects: {'train': N, 'test': N, 'image':
-      (h, w, c), 'classes': C}; the counts are for plans alone, nothing compares them. With
+      (h, w, c), 'classes': C}; the counts are for plans, nothing compares them with the data. With
       `resize: True`, images of folders and TFDS are scaled until they cover (h, w) and
       centre-cropped (a copy in `records:DIR` has been already); `decoder` is one of
       images.DECODERS.
@@ -99,7 +99,7 @@ def is_encoded(name):
   return name.partition(":")[0] in ENCODED
 
 
-def held(name, size, resident_bytes):
+def is_resident(name, size, resident_bytes):
   """Whether `load` holds a set of `size` bytes in memory.
 
   A larger array from the user's own function stays there too, but only loading can tell.

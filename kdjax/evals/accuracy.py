@@ -58,7 +58,8 @@ def make(experiment, *, batch):
     counted = counts(state, test, np.arange(len(test.labels)))  # {entry: i64[R*K or R, H, C]}
     found = {e: c.reshape(env.R, -1, *c.shape[1:]) for e, c in counted.items()}
     held = label_counts.reshape(env.R, -1, env.classes)
-    distance = graph.distances(env.graph.union())
+    along = experiment.algorithm.uses_graph
+    distance = graph.distances(env.graph.union()) if along else None
     return [
       summarise({e: c[r] for e, c in found.items()}, total, held[r], distance, env.heads)
       for r in range(env.R)
@@ -75,13 +76,13 @@ def summarise(counts, total, label_counts, distance, heads):
       their ensemble. Other entries are named ENTRY/HEAD.
     total: i64[C], test examples by class.
     label_counts: i64[K, C].
-    distance: i64[K, K], hops from student to teacher.
+    distance: i64[K, K], hops from student to teacher; None where no one learns along a graph.
     heads: H names.
 
   Returns:
     dict with the keys of `summary.json`: private_accuracy, shared_accuracy, ensemble_accuracy,
-    accuracy_by_owner, accuracy_by_distance. What needs private data of the model's own is left out
-    for entries that are one model for all.
+    accuracy_by_owner, accuracy_by_distance (not without distances). What needs private data of the
+    model's own is left out for entries that are one model for all.
   """
   names = ("private_accuracy", "shared_accuracy", "ensemble_accuracy")
   out = {name: {} for name in (*names, "accuracy_by_owner", "accuracy_by_distance")}
@@ -98,5 +99,8 @@ def summarise(counts, total, label_counts, distance, heads):
         matrix = metrics.accuracy_by_owner(accuracy, label_counts)
         out["accuracy_by_owner"][name] = matrix.tolist()
         out["private_accuracy"][name] = np.diag(matrix).tolist()
-        out["accuracy_by_distance"][name] = metrics.by_distance(matrix, distance)
+        if distance is not None:
+          out["accuracy_by_distance"][name] = metrics.by_distance(matrix, distance)
+  if distance is None:
+    del out["accuracy_by_distance"]
   return out

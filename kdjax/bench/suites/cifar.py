@@ -9,7 +9,7 @@ rate 0.1, then their weights are averaged. Synthetic images of 32 x 32 x 3, in m
 two convolutions (32, 64), max-pooling, 128 units, dropout, 10 classes; nothing is evaluated. A step
 of the table is a round. Flower runs on its simulation engine."""
 COLUMNS = fedavg.COLUMNS
-RIVALS = (("pfl", "pfl", "pfl_cifar.py"), ("flower", "Flower", "flower_cifar.py"))
+RIVALS = (("pfl", "pfl", "pfl_cifar.py", {}), ("flower", "Flower", "flower_cifar.py", {}))
 
 
 def contests(options):
