@@ -17,7 +17,8 @@ TITLE = "the local map, the convolutions' lowering and host devices; --record ke
 NOTE = """\
 Separate training at batch 32, EMNIST's network at batch 10. `kdjax/measured.csv` holds these times
 once `--record` has put them there, and `auto` takes the fastest form of the nearest network and K
-(`kdjax/layout.py`)."""
+(`kdjax/layout.py`). Matrix products are tried where they are not hopeless: on a CPU, up to 5e9
+multiply-adds of all clients."""
 COLUMNS = (
   tables.TIME,
   tables.RATIO,
@@ -30,6 +31,8 @@ COLUMNS = (
 BATCH = {"mlp": 32, "cnn": 32, "emnist": 10, "resnet20": 32, "resnet18": 32}  # as in the suites
 CLIENT_STEPS = {"mlp": 1920, "cnn": 480, "emnist": 80, "resnet20": 8, "resnet18": 1}  # of a block
 MOST = {"resnet18": 2}  # clients on a CPU
+HEAVY = 5e9  # multiply-adds of all clients, from which on matrix products are left out on a CPU:
+# they need gigabytes of scratch, and giving those back disturbs whoever comes next
 CONVOLUTIONS = (  # in a loop or a copy a client, `split` is `direct`
   ("scan", "direct"),
   ("scan", "matmul"),
@@ -72,7 +75,9 @@ def forms(options, model, K, steps):
   """A contestant for every form."""
   spec = dict(model=model, clients=K, batch=BATCH[model], steps=steps)
   spec |= dict(algorithm="separate", form="fused")
+  heavy = not options.gpu and K * BATCH[model] * MACS[model] > HEAVY
   pairs = CONVOLUTIONS if convolves(model) else NONE
+  pairs = [(how, conv) for how, conv in pairs if not (heavy and conv == "matmul")]
   spread = 1 if options.gpu else layout.host_devices((K,), cores())
   for devices, (how, conv) in itertools.product(sorted({1, spread}), pairs):
     name = f"{how}, {conv}" if convolves(model) else how
