@@ -20,9 +20,7 @@ METHODS = [m for m in ensembles.METHODS if m not in (*ensembles.VARIANTS, "fedgk
 MESHES = {  # (mesh, map) beside (4, 2), which all are on; `--thorough` tries all of these on all
   "mhd pool": ((4, 1), "unroll"),
   "mhd fresh": ((2, 2), "scan"),
-  "async edge": ((2, 2), "scan"),
-  "fedgkt async": ((2, 1), "scan"),
-  "pairwise": ((2, 1), "scan"),
+  "separate": ((2, 1), "scan"),
 }
 COLLECTIVES = r"all[-_]gather|all[-_]to[-_]all|reduce[-_]scatter|collective[-_]\w+|all[-_]reduce"
 
