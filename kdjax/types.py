@@ -36,6 +36,13 @@ class ConfigError(ValueError):
     return type(self), (self.key, self.value, self.right)
 
 
+def at_least(least, **algo):
+  """Raises ConfigError for the first of a method's hyper-parameters that is below `least`."""
+  for key, value in algo.items():
+    if value < least:
+      raise ConfigError(f"algo.{key}", value, f"must be at least {least}")
+
+
 class TrainingError(RuntimeError):
   """Training cannot go on; says which client, when, and what to try."""
 

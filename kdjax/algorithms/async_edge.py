@@ -35,7 +35,7 @@ from kdjax.algorithms.separate import objective
 from kdjax.core import corruption, losses, snapshots, travel
 from kdjax.core.clients import has_data, run, share, update
 from kdjax.core.messages import nbytes
-from kdjax.types import Algorithm, ClientState, ConfigError, Feed, Phase
+from kdjax.types import Algorithm, ClientState, ConfigError, Feed, Phase, at_least
 
 INITS = ("scratch", "independent", "clone")
 
@@ -58,8 +58,7 @@ def stack(clients, *, init, ensemble, **_):
   """
   if init not in INITS:
     raise ConfigError("algo.init", init, "must be one of " + ", ".join(INITS))
-  if ensemble < 1:
-    raise ConfigError("algo.ensemble", ensemble, "must be at least 1")
+  at_least(1, ensemble=ensemble)
   core, *edges = [(name, arguments) for n, name, arguments in clients for _ in range(n)]
   if not edges:
     raise ConfigError("clients", clients, "the first is the core: at least one edge must follow")
@@ -110,15 +109,8 @@ def make(
   Raises:
     ConfigError: for values that cannot be.
   """
-  for key, value, least in (
-    ("memory", memory, 1),
-    ("core_epochs", core_epochs, 0),
-    ("edge_epochs", edge_epochs, 0),
-    ("distil_epochs", distil_epochs, 1),
-    ("flag_above", flag_above, 0),
-  ):
-    if value < least:
-      raise ConfigError(f"algo.{key}", value, f"must be at least {least}")
+  at_least(1, memory=memory, distil_epochs=distil_epochs)
+  at_least(0, core_epochs=core_epochs, edge_epochs=edge_epochs, flag_above=flag_above)
   if not temperature > 0:
     raise ConfigError("algo.temperature", temperature, "must be above 0")
   if memory_reduce not in ("sum", "mean"):

@@ -15,7 +15,7 @@ import numpy as np
 
 from kdjax.algorithms.separate import train_phase
 from kdjax.core.messages import nbytes
-from kdjax.types import Algorithm, ConfigError, Feed, Phase
+from kdjax.types import Algorithm, ConfigError, Feed, Phase, at_least
 
 
 def average(env, tree, weight):
@@ -60,8 +60,7 @@ def make(env, *, local_steps, momentum):
     raise ConfigError("clients", names, "fedavg averages weights, so all clients must be alike")
   if momentum not in ("keep", "reset"):
     raise ConfigError("algo.momentum", momentum, "must be 'keep' or 'reset'")
-  if local_steps < 1:
-    raise ConfigError("algo.local_steps", local_steps, "must be at least 1")
+  at_least(1, local_steps=local_steps)
   sizes = np.asarray(env.private_sizes, float).reshape(env.R, env.K)
   weight = (sizes / sizes.sum(1, keepdims=True)).ravel()
   names = np.asarray(env.identity)

@@ -22,7 +22,7 @@ import jax.numpy as jnp
 from kdjax.algorithms.separate import objective, train_phase
 from kdjax.core import losses
 from kdjax.core.clients import has_data, run, share, update
-from kdjax.types import Algorithm, ConfigError, Feed, Phase
+from kdjax.types import Algorithm, ConfigError, Feed, Phase, at_least
 
 
 def make(
@@ -50,14 +50,8 @@ def make(
   Raises:
     ConfigError: for sizes that cannot be.
   """
-  for key, epochs, least in (
-    ("public_epochs", public_epochs, 0),
-    ("private_epochs", private_epochs, 0),
-    ("digest_epochs", digest_epochs, 1),
-    ("revisit_epochs", revisit_epochs, 1),
-  ):
-    if epochs < least:
-      raise ConfigError(f"algo.{key}", epochs, f"must be at least {least}")
+  at_least(0, public_epochs=public_epochs, private_epochs=private_epochs)
+  at_least(1, digest_epochs=digest_epochs, revisit_epochs=revisit_epochs)
   if public_epochs and not env.public_batch:
     raise ConfigError("public_batch", 0, "must be at least 1 for algo.public_epochs above 0")
   if not 1 <= alignment <= env.public_sizes.min():

@@ -48,7 +48,7 @@ from kdjax.core import losses, snapshots
 from kdjax.core.clients import has_data, share, update
 from kdjax.core.messages import nbytes
 from kdjax.core.random import host_rng
-from kdjax.types import Algorithm, ConfigError, Feed, Phase
+from kdjax.types import Algorithm, ConfigError, Feed, Phase, at_least
 
 
 class Variant(NamedTuple):
@@ -81,8 +81,7 @@ def make(env, *, variant, local_epochs, rho, mu):
   if not graph.any(1).all():
     alone = np.flatnonzero(~graph.any(1)).tolist()
     raise ConfigError("graph", alone, "these clients have no neighbour to gossip with")
-  if local_epochs < 1:
-    raise ConfigError("algo.local_epochs", local_epochs, "must be at least 1")
+  at_least(1, local_epochs=local_epochs)
   variants = {
     "average": lambda: average(env, rho=rho),
     "admm": lambda: admm(env, graph, rho=rho, mu=mu),

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 from kdjax.algorithms.separate import train_phase
 from kdjax.core import losses, sources
 from kdjax.core.clients import has_data, share, update
-from kdjax.types import Algorithm, ConfigError, Feed, Phase
+from kdjax.types import Algorithm, Feed, Phase, at_least
 
 
 def make(env, *, alpha, beta, local_epochs, distil_epochs):
@@ -35,12 +35,8 @@ def make(env, *, alpha, beta, local_epochs, distil_epochs):
   Raises:
     ConfigError: for negative weights, or turns without a pass.
   """
-  for key, weight in (("alpha", alpha), ("beta", beta)):
-    if weight < 0:
-      raise ConfigError(f"algo.{key}", weight, "must not be negative")
-  for key, epochs in (("local_epochs", local_epochs), ("distil_epochs", distil_epochs)):
-    if epochs < 1:
-      raise ConfigError(f"algo.{key}", epochs, "must be at least 1")
+  at_least(0, alpha=alpha, beta=beta)
+  at_least(1, local_epochs=local_epochs, distil_epochs=distil_epochs)
 
   def objective(apply, params, d):
     half, found = d

@@ -38,7 +38,7 @@ from kdjax.algorithms.separate import train_phase
 from kdjax.core import costs, descend, losses, metadata, transfer
 from kdjax.core import sources as peers
 from kdjax.core.clients import has_data, share, train_mode
-from kdjax.types import Algorithm, ClientState, ConfigError, Feed, Phase
+from kdjax.types import Algorithm, ClientState, ConfigError, Feed, Phase, at_least
 
 
 class Local(NamedTuple):
@@ -129,17 +129,8 @@ def make(
 
 def check(alpha, beta, variant, noise, write, local_epochs, transfer_epochs, sources):
   """Raises ConfigError for values that cannot be; arguments as `make`'s."""
-  least = {
-    "alpha": (alpha, 0),
-    "beta": (beta, 0),
-    "noise": (noise, 0),
-    "sources": (sources, 0),
-    "local_epochs": (local_epochs, 1),
-    "transfer_epochs": (transfer_epochs, 1),
-  }
-  for key, (value, bound) in least.items():
-    if value < bound:
-      raise ConfigError(f"algo.{key}", value, f"must be at least {bound}")
+  at_least(0, alpha=alpha, beta=beta, noise=noise, sources=sources)
+  at_least(1, local_epochs=local_epochs, transfer_epochs=transfer_epochs)
   if abs(alpha + beta - 1) > 1e-6:
     raise ConfigError("algo.beta", beta, f"alpha and beta add up to 1 (Eq. 5): {1 - alpha:g}")
   choices = {

@@ -31,8 +31,9 @@ COLUMNS = (
 BATCH = {"mlp": 32, "cnn": 32, "emnist": 10, "resnet20": 32, "resnet18": 32}  # as in the suites
 CLIENT_STEPS = {"mlp": 1920, "cnn": 480, "emnist": 80, "resnet20": 8, "resnet18": 1}  # of a block
 MOST = {"resnet18": 2}  # clients on a CPU
-HEAVY = 5e9  # multiply-adds of all clients, from which on matrix products are left out on a CPU:
-# they need gigabytes of scratch, and giving those back disturbs whoever comes next
+# Multiply-adds of all clients above which a CPU's matrix products are left out: they need gigabytes
+# of scratch, and giving those back disturbs whoever comes next.
+HEAVY = 5e9
 CONVOLUTIONS = (  # in a loop or a copy a client, `split` is `direct`
   ("scan", "direct"),
   ("scan", "matmul"),
