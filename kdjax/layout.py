@@ -42,7 +42,8 @@ class Row(NamedTuple):
 
 TIE = 0.05  # closer than that is equal: then what compiles sooner and needs less memory for any K
 SOONER = ("scan", "vmap", "unroll")
-SHORT = 1e9  # multiply-adds of all clients' forward passes: a step of some 0.1 s on two cores
+MOST = 20  # steps of a dispatch
+LONGEST = 2.5e10  # multiply-adds of a dispatch's forward passes: some 1.5 s on two cores
 UNMEASURED = {True: Form("scan", "direct", False), False: Form("vmap", "direct", False)}
 
 
@@ -198,7 +199,9 @@ def mesh(config, sizes, devices):
 
 
 def steps_per_dispatch(form, *, work, convolves, clients, offered):
-  """Steps that one dispatch holds: many where steps are short and no slow convolution is looped.
+  """Steps that one dispatch holds: many where none is long and no slow convolution is looped.
+
+  They share what a dispatch costs: the host's part, and a page fault for every 4 KiB of scratch.
 
   Args:
     form: Form.
@@ -207,4 +210,4 @@ def steps_per_dispatch(form, *, work, convolves, clients, offered):
       may hold some whose gradients are slow in a loop. So are grouped ones.
   """
   slow = convolves and (not offered or (form.how, form.conv) == ("vmap", "direct"))
-  return 1 if slow or work * clients > SHORT else 20
+  return 1 if slow else min(MOST, max(1, int(LONGEST / (work * clients))))

@@ -17,7 +17,7 @@ TITLE = "the local map, the convolutions' lowering and host devices; --record ke
 NOTE = """\
 Separate training at batch 32, EMNIST's network at batch 10. `kdjax/measured.csv` holds these times
 once `--record` has put them there, and `auto` takes the fastest form of the nearest network and K
-(`kdjax/layout.py`). Matrix products are tried where they are not hopeless: on a CPU, up to 5e9
+(`kdjax/layout.py`). Matrix products are tried where they are not hopeless: on a CPU, up to 1e9
 multiply-adds of all clients."""
 COLUMNS = (
   tables.TIME,
@@ -29,11 +29,11 @@ COLUMNS = (
   tables.RESIDENT,
 )
 BATCH = {"mlp": 32, "cnn": 32, "emnist": 10, "resnet20": 32, "resnet18": 32}  # as in the suites
-CLIENT_STEPS = {"mlp": 1920, "cnn": 480, "emnist": 80, "resnet20": 8, "resnet18": 1}  # of a block
+CLIENT_STEPS = {"mlp": 1920, "cnn": 480, "emnist": 80, "resnet20": 16, "resnet18": 1}  # of a block
 MOST = {"resnet18": 2}  # clients on a CPU
 # Multiply-adds of all clients above which a CPU's matrix products are left out: they need gigabytes
 # of scratch, and giving those back disturbs whoever comes next.
-HEAVY = 5e9
+HEAVY = 1e9
 CONVOLUTIONS = (  # in a loop or a copy a client, `split` is `direct`
   ("scan", "direct"),
   ("scan", "matmul"),

@@ -21,7 +21,7 @@ COLUMNS = (
   tables.SCRATCH,
   tables.RESIDENT,
 )
-SETTINGS = (("resnet20", 4, 2), ("resnet20", 8, 1), ("resnet18", 2, 1))  # (model, K, steps)
+SETTINGS = (("resnet20", 4, 4), ("resnet20", 8, 2), ("resnet18", 2, 1))  # (model, K, steps)
 QUICK = (("cnn", 2, 4),)
 
 

@@ -12,7 +12,7 @@ Two host devices. The first row is kdjax as it is; every other one differs by wh
 *All inlined* and *YNNPACK's convolutions* are XLA's ways, which kdjax overrides
 (`kdjax/core/apart.py`, `kdjax/program.py`); the others are set in the environment."""
 COLUMNS = (tables.TIME, tables.RATIO, tables.RATE, tables.SHARE, tables.COMPILE, tables.SCRATCH)
-SETTINGS = (("resnet20", 8, 32, 1), ("cifar", 8, 10, 4), ("resnet18", 2, 32, 1))  # K, batch, steps
+SETTINGS = (("resnet20", 8, 32, 2), ("cifar", 8, 10, 4), ("resnet18", 2, 32, 1))  # K, batch, steps
 QUICK = (("cnn", 2, 4, 2),)
 WITHOUT = {
   "all inlined": ("calls",),
