@@ -3,25 +3,23 @@
 import dataclasses
 import functools
 import hashlib
-import importlib
-import inspect
 import json
 import math
-import pkgutil
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding
 
-from kdjax import layout, optim, schedule, start
+from kdjax import layout, optim, schedule, start, valid
+from kdjax.arguments import accept, call, find_module
 from kdjax.core import graph
 from kdjax.core.clients import STATE, Env, run
 from kdjax.data import augment, dataset
 from kdjax.data.streams import Streams
 from kdjax.folder import FREE_ON_RESUME
 from kdjax.models.build import build as build_model
-from kdjax.types import Algorithm, Cohort, ConfigError, TrainState
+from kdjax.types import Algorithm, Cohort, TrainState
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -98,12 +96,12 @@ def build(config, *, data=None, devices=None, identity=None):
     ConfigError: for whatever in the config cannot work.
   """
   config = plain(config)
-  check(config)
+  valid.check(config)
   seeds = replica_seeds(config)
   data = dataset.load(config, seeds) if data is None else data
   source, public, shards = data
   augmentation, preprocess, view, image = _images(config, source.train.shape)
-  module = import_module("kdjax.algorithms", config["algorithm"], "algorithm")
+  module = find_module("kdjax.algorithms", config["algorithm"], key="algorithm")
   accept(module.make, key="algo", arguments=config["algo"])
   heads = getattr(module, "heads", lambda **_: ("main",))(**config["algo"])
   stack = getattr(module, "stack", lambda clients, **_: clients)(
@@ -179,84 +177,6 @@ def plain(config):
   return str(config) if config in (math.inf, -math.inf) else config  # JSON knows no infinity
 
 
-def import_module(package, name, key):
-  """`package.name`, or the dotted path `name`.
-
-  Raises:
-    ConfigError: where there is no such module; lists those that are there.
-  """
-  path = name if "." in name else f"{package}.{name}"
-  try:
-    return importlib.import_module(path)
-  except ModuleNotFoundError as error:
-    if not path.startswith(str(error.name)):
-      raise
-    found = sorted(m.name for m in pkgutil.iter_modules(importlib.import_module(package).__path__))
-    right = f"no module {path}: one of {', '.join(found)}, or the dotted path of your own"
-    raise ConfigError(key, name, right) from None
-
-
-def call(fn, *positional, key, arguments):
-  """`fn(*positional, **arguments)`, once `accept` has found nothing wrong with them."""
-  accept(fn, key=key, arguments=arguments)
-  return fn(*positional, **arguments)
-
-
-def accept(fn, *, key, arguments):
-  """Checks arguments against a keyword-only signature, which is their schema.
-
-  Raises:
-    ConfigError: for an argument that is unknown or missing.
-  """
-  signature = inspect.signature(fn).parameters.values()
-  names = [p.name for p in signature if p.kind is p.KEYWORD_ONLY]
-  right = "takes " + (", ".join(names) or "no arguments")
-  for name in arguments:
-    if name not in names:
-      raise ConfigError(f"{key}.{name}", arguments[name], f"unknown: {fn.__module__} {right}")
-  for name in names:
-    if name not in arguments:
-      raise ConfigError(f"{key}.{name}", None, f"missing: {fn.__module__} {right}")
-
-
-NOT_NEGATIVE = (
-  "seed", "steps", "rounds", "public_batch", "log_every", "save_every", "holdout", "limit",
-  "graph.seed", "mesh.steps_per_dispatch",
-)  # fmt: skip
-
-
-def check(config):
-  """Raises ConfigError for values that no experiment can have."""
-  for key in NOT_NEGATIVE:
-    group, _, name = key.rpartition(".")
-    value = (config[group] if group else config).get(name, 0)
-    if value < 0:
-      raise ConfigError(key, value, "must not be negative")
-  for key in ("batch", "replicas"):
-    if config[key] < 1:
-      raise ConfigError(key, config[key], "must be at least 1")
-  if config["seed"] + config["replicas"] > 2**31:
-    raise ConfigError("seed", config["seed"], "must be below 2**31, that of every replica too")
-  if not config["mesh"]["device_tflops"] > 0:
-    raise ConfigError("mesh.device_tflops", config["mesh"]["device_tflops"], "must be above 0")
-  channels = config["source_info"]["image"][-1]
-  for key, value in config["normalise"].items():
-    if len(value) not in (1, channels) or (key == "std" and min(value) <= 0):
-      right = f"one number, or one for each of {channels} channels; std above 0"
-      raise ConfigError(f"normalise.{key}", value, right)
-  for entry in config["clients"]:
-    n, name, arguments = entry if isinstance(entry, list) and len(entry) == 3 else (0, "", {})
-    if not (isinstance(n, int) and n > 0 and isinstance(name, str) and isinstance(arguments, dict)):
-      right = "each entry is (how many, model, model arguments)"
-      raise ConfigError("clients", entry, right)
-  if not config["clients"]:
-    raise ConfigError("clients", (), "needs at least one entry (how many, model, model arguments)")
-  for name in config["compare"]:
-    if name not in config["compare_algo"]:
-      right = f"has no hyper-parameters: compare_algo knows {', '.join(config['compare_algo'])}"
-      raise ConfigError("compare", name, right)
-
-
 def replica_seeds(config):
   """The seeds of the R replicas."""
   return tuple(config["seed"] + r for r in range(config["replicas"]))
@@ -323,11 +243,8 @@ def _evaluators(experiment):
   """
   out = {}
   for name, arguments in experiment.config["evals"].items():
-    module = import_module("kdjax.evals", name, "evals")
+    module = find_module("kdjax.evals", name, key="evals")
     rest = {k: v for k, v in arguments.items() if k != "every"}
-    if arguments.get("every", -1) < 0:
-      right = "batches between two evaluations, or 0: after every round"
-      raise ConfigError(f"evals.{name}.every", arguments.get("every"), right)
     evaluate = call(module.make, experiment, key=f"evals.{name}", arguments=rest)
     out[name] = (arguments["every"], evaluate)
   return out

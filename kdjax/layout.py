@@ -40,7 +40,7 @@ class Row(NamedTuple):
   milliseconds: float  # a step of all clients
 
 
-TIE = 0.05  # closer than that is equal: then what compiles sooner and needs less memory for any K
+TIE = 0.1  # closer than that is equal: then what compiles sooner and needs less memory for any K
 SOONER = ("scan", "vmap", "unroll")
 MOST = 20  # steps of a dispatch
 LONGEST = 2.5e10  # multiply-adds of a dispatch's forward passes: some 1.5 s on two cores

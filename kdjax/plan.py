@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from rich.console import Console
 from rich.table import Table
 
-from kdjax import experiment, program, schedule
+from kdjax import experiment, program, schedule, valid
 from kdjax.core.messages import nbytes
 from kdjax.data import dataset, sources
 
@@ -30,7 +30,7 @@ def describe(config, *, devices=None):
     ConfigError: for whatever in the config cannot work.
   """
   config = experiment.plain(config)
-  experiment.check(config)
+  valid.check(config)
   planned = experiment.build(config, data=described(config), devices=devices)
   return render(planned, costs(planned), counted_flops(config, devices=devices))
 

@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 LAYERS = [
-  {"types"},
+  {"types", "arguments"},
   {"core"},
   {"data", "models", "optim", "schedule"},
   {
@@ -29,7 +29,7 @@ LAYERS = [
     "folder",
     "start",
   },
-  {"experiment", "program"},
+  {"experiment", "program", "valid"},
   {"loop", "plan", "use"},
   {"main", "bench"},
 ]

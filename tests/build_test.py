@@ -19,7 +19,7 @@ MLP = SHARED | dict(hidden=(8,), activation="tanh")
     ("layers", {}, "one of cifar_resnet"),
     ("layers:Conv", {}, "no module 'layers'"),
     ("mlp:Net", {}, "kdjax.models.mlp defines no 'Net'"),
-    ("no_such.package", {}, "no module 'no_such'"),
+    ("no_such.package", {}, "no module 'no_such.package'"),
     ("kdjax.no_such", {}, "no module 'kdjax.no_such'"),
     ("kdjax.types:Net", {}, "defines no 'Net'"),
     ("..", {}, "package.module:Net"),

@@ -18,7 +18,7 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 
 def pytest_addoption(parser):
-  """`--thorough`: every method on every mesh, some three minutes more."""
+  """`--thorough`: every method on every mesh, some minutes more."""
   parser.addoption("--thorough", action="store_true", help="every method on every mesh")
 
 

@@ -98,7 +98,11 @@ BAD = [
   (dict(source_info__classes=11), "source_info.classes", "10"),
   (dict(public_batch=0), "public_batch", "at least 1"),
   (dict(evals=dict(acuracy=dict(every=1))), "evals", "accuracy"),
-  (dict(evals=dict(accuracy=dict(every=-1, batch=8))), "evals.accuracy.every", "or 0"),
+  (dict(source_info__image=()), "source_info.image", "height"),
+  (dict(source_info__image=(8, 8, 0.5)), "source_info.image", "height"),
+  (dict(clients=((5, "mlp", dict(hidden=(8,), heads=2)),)), "clients", "heads is no model"),
+  (dict(evals=dict(accuracy=3)), "evals.accuracy", "or 0"),
+  (dict(evals=dict(accuracy=dict(every=-1, batch=8))), "evals.accuracy", "or 0"),
   (dict(algorithm="fedavg"), "algo.", "local_steps"),
 ]
 

@@ -18,9 +18,9 @@ ALIKE = ((12, *ensembles.MLP),)
 # The programs of 'fedgkt' are those of 'fedgkt async', in which some clients are away.
 METHODS = [m for m in ensembles.METHODS if m not in (*ensembles.VARIANTS, "fedgkt")]
 MESHES = {  # (mesh, map) beside (4, 2), which all are on; `--thorough` tries all of these on all
-  "mhd pool": ((4, 1), "unroll"),
-  "mhd fresh": ((2, 2), "scan"),
-  "separate": ((2, 1), "scan"),
+  "separate": ((4, 1), "unroll"),
+  "gossip average": ((2, 2), "scan"),
+  "fedavg": ((2, 1), "scan"),
 }
 COLLECTIVES = r"all[-_]gather|all[-_]to[-_]all|reduce[-_]scatter|collective[-_]\w+|all[-_]reduce"
 

@@ -103,7 +103,7 @@ def test_a_source_of_ones_own(my_package):
   [
     ("kdjax_test_package.toys:lod", toy, "has no function 'lod'"),
     ("kdjax_test_package.nothing", toy, "no module 'kdjax_test_package.nothing' on the Python"),
-    ("no_such_package.toys", toy, "no module 'no_such_package' on the Python path"),
+    ("no_such_package.toys", toy, "no module 'no_such_package.toys' on the Python path"),
     ("kdjax_test_package.toys", lambda: 3, "must return a kdjax.data.sources.Source, not int"),
     ("kdjax_test_package.toys", lambda: toy((0, 1, 5)), "train labels must be 0 to 1, not 0 to 5"),
     (

@@ -104,20 +104,19 @@ def make(
   loss = server_loss(temperature, *((1.0, alpha) if server_distils else (0.0, 1.0)))
   upload = functools.partial(uploads.step, env, cut, keyed)
   sent, answers = uploads.bytes_sent(env, plan, feature)
-  lr = lambda pos: env.lr(pos.count, pos.total)
   passes = lambda n: Feed(private=env.batch, kind="epoch", epochs=n)
   serve = Phase(
     "server",
     server_step(env, model, loss, plateau),
     Feed(server=lambda pos: plan.rows(pos.round, plan.calls(pos.round)[pos.i])),
     lambda turn: len(plan.calls(turn)),
-    lr=lr,
+    lr=env.rate,
     args=lambda pos: (plan.calls(pos.round)[pos.i].train, pos.i == pos.n - 1),
     sent=answers,
     log=True,
   )
   cycle = (
-    Phase("edge", edge, passes(edge_epochs), None, lr=lr),
+    Phase("edge", edge, passes(edge_epochs), None, lr=env.rate),
     Phase("upload", upload, passes(1), None, sent=sent),
     serve,
   )

@@ -64,7 +64,6 @@ def make(
     if size < 1 or size % env.mesh.shape["data"]:
       right = f"must be a positive multiple of the mesh's data axis, {env.mesh.shape['data']}"
       raise ConfigError(f"algo.{key}", size, right)
-  lr = lambda pos: env.lr(pos.count, pos.total)
 
   def public_step(state, batch, now):
     active = tuple(map(has_data, batch.public))
@@ -116,7 +115,7 @@ def make(
     return clients, ((),) * len(clients), table
 
   def passes(name, step, **feed):
-    return Phase(name, step, Feed(kind="epoch", **feed), None, lr=lr)
+    return Phase(name, step, Feed(kind="epoch", **feed), None, lr=env.rate)
 
   def private(name, n, batch):
     feed = Feed(private=batch, kind="epoch", epochs=n)

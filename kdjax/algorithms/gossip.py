@@ -103,9 +103,8 @@ def make(env, *, variant, local_epochs, rho, mu):
     return state._replace(clients=(client,), local=(mine,)), ({},)
 
   feed = Feed(private=env.batch, kind="epoch", epochs=local_epochs)
-  lr = lambda pos: env.lr(pos.count, pos.total)
   cycle = (
-    Phase("local", local, feed, None, lr=lr),
+    Phase("local", local, feed, None, lr=env.rate),
     Phase(
       "meet",
       meet,

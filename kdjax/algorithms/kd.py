@@ -63,7 +63,7 @@ def make(env, *, alpha, beta, local_epochs, distil_epochs):
       distil,
       local._replace(epochs=distil_epochs),
       None,
-      lr=lambda pos: env.lr(pos.count, pos.total),
+      lr=env.rate,
     ),
   )
   init = lambda clients: (clients, sources.none(env), ())

@@ -244,8 +244,7 @@ def make(
     return state._replace(clients=clients), aux
 
   feed = Feed(private=env.batch, public=env.public_batch, common=ex.common)
-  lr = lambda pos: env.lr(pos.count, pos.total)
-  train = Phase("train", step, feed, ex.steps, lr=lr, args=ex.args, sent=ex.sent)
+  train = Phase("train", step, feed, ex.steps, lr=env.rate, args=ex.args, sent=ex.sent)
   return Algorithm(
     lambda clients: (clients, ex.init(clients), ()),
     (train, ex.refresh) if ex.refresh else (train,),

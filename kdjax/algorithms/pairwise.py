@@ -120,7 +120,7 @@ def make(
       transfer_step(env, pipeline, weigh, weights=weights, every_batch=write == "batch"),
       feed._replace(epochs=transfer_epochs),
       None,
-      lr=lambda pos: env.lr(pos.count, pos.total),
+      lr=env.rate,
       args=lambda pos: (pos.i == pos.n - 1, np.float32(rate(pos.count, pos.total))),
     ),
   )

@@ -46,7 +46,7 @@ def train_phase(env, *, name, feed, steps):
     clients, aux = update(env, state.clients, objective, batch.private, now.lr, active)
     return state._replace(clients=clients), aux
 
-  return Phase(name, step, feed, steps, lr=lambda pos: env.lr(pos.count, pos.total))
+  return Phase(name, step, feed, steps, lr=env.rate)
 
 
 def stateless(env):

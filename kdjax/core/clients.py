@@ -56,6 +56,10 @@ class Env:
     """All clients, R * K."""
     return self.R * self.K
 
+  def rate(self, pos):
+    """The learning rate of a phase whose batches the schedule counts over the whole run."""
+    return self.lr(pos.count, pos.total)
+
   def snapshots(self):
     """Over cohorts: the shapes of what one client is to others, (params, model_state)."""
     return tuple((t.params, t.model_state) for t in self.templates)

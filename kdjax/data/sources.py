@@ -1,7 +1,6 @@
 """Sources by name: labelled images from disk, from memory, or from the user's own code."""
 
 import dataclasses
-import importlib
 import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -9,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from kdjax.arguments import load_module
 from kdjax.core.random import host_rng
 from kdjax.data import readers
 from kdjax.data.images import folder
@@ -180,13 +180,8 @@ def _is_path(name):
 def _users(name):
   """The Source that a user's own function returns."""
   path, _, function = name.partition(":")
-  try:
-    module = importlib.import_module(path)
-  except ModuleNotFoundError as error:
-    if error.name is None or not f"{path}.".startswith(f"{error.name}."):
-      raise  # the module is there, but something that it imports is not
-    right = f"there is no module {error.name!r} on the Python path; write {KINDS}"
-    raise ConfigError("source", name, right) from None
+  missing = f"there is no module {path!r} on the Python path; write {KINDS}"
+  module = load_module(path, key="source", value=name, right=missing)
   make = getattr(module, function or "load", None)
   if not callable(make):
     raise ConfigError("source", name, f"{path} has no function {function or 'load'!r}")

@@ -1,11 +1,11 @@
 """From a model's name and arguments, as a config spells them, to a Flax module."""
 
-import importlib
 import inspect
 import numbers
 import pkgutil
 
 import kdjax.models
+from kdjax.arguments import load_module
 from kdjax.models.layers import DTYPES, NORMS
 from kdjax.types import ConfigError
 
@@ -59,12 +59,8 @@ def _find(name):
   right = f"one of {', '.join(files)}, or your own 'package.module' or 'package.module:Net'"
   if not all(part.isidentifier() for part in path.split(".")) or not known:
     raise ConfigError("clients", name, right)
-  try:
-    module = importlib.import_module(module_name)
-  except ModuleNotFoundError as error:
-    if not f"{module_name}.".startswith(f"{error.name}."):
-      raise  # the user's module exists; something that it imports does not
-    raise ConfigError("clients", name, f"no module {error.name!r} was found: {right}") from error
+  missing = f"no module {module_name!r} was found: {right}"
+  module = load_module(module_name, key="clients", value=name, right=missing)
   model = getattr(module, attribute or "Model", None)
   if model is None:
     raise ConfigError("clients", name, f"{module_name} defines no {attribute or 'Model'!r}")

@@ -52,10 +52,11 @@ def _matmul(x, kernel, stride, pad):
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
 def _conv(x, kernel, stride, pad, split):
-  """A convolution whose two gradients are written as plain NHWC/HWIO convolutions.
+  """A convolution whose two gradients are, on CPU, written as plain NHWC/HWIO convolutions.
 
   The gradients that autodiff writes have other dimension orders; XLA:CPU brings those into the fast
-  form in straight-line code only: inside a loop they are some 15 times slower. Reverse mode only.
+  form in straight-line code only: inside a loop they are some 15 times slower. Other compilers look
+  for autodiff's form, and get it. Reverse mode only.
   """
   return _convolve(split, stride, ((pad, pad),) * 2, 1, 1, x, kernel)
 
@@ -66,6 +67,8 @@ def _forward(x, kernel, stride, pad, split):
 
 def _backward(stride, pad, split, residuals, grad):
   x, kernel = residuals
+  if jax.default_backend() != "cpu":
+    return _autodiff(stride, pad, split, x, kernel, grad)
   x_padding, kernel_padding = [], []
   for k, n, out in zip(kernel.shape[:2], x.shape[1:3], grad.shape[1:3], strict=True):
     reach = (out - 1) * stride + 1  # the gradient's size once spread out by the stride
@@ -78,6 +81,18 @@ def _backward(stride, pad, split, residuals, grad):
 
 
 _conv.defvjp(_forward, _backward)
+
+
+def _autodiff(stride, pad, split, x, kernel, grad):
+  """Both gradients as autodiff writes them."""
+
+  def pull(x, kernel, grad):
+    forward = functools.partial(_convolve, False, stride, ((pad, pad),) * 2, 1, 1)
+    (x_grad,) = jax.linear_transpose(lambda x: forward(x, kernel), x)(grad)
+    (kernel_grad,) = jax.linear_transpose(lambda kernel: forward(x, kernel), kernel)(grad)
+    return x_grad, kernel_grad
+
+  return (_one_by_one(pull) if split else pull)(x, kernel, grad)
 
 
 def _kernel_gradient(split, padding, stride, x, grad):
@@ -111,6 +126,6 @@ def _one_by_one(fn):
   def rule(size, batched, *args):
     pick = lambda x, is_batched, k: x[k] if is_batched else x
     outs = [single(*(pick(*a, k) for a in zip(args, batched, strict=True))) for k in range(size)]
-    return jnp.stack(outs), True
+    return jax.tree.map(lambda *x: jnp.stack(x), *outs), jax.tree.map(lambda _: True, outs[0])
 
   return single

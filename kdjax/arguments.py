@@ -1,0 +1,62 @@
+"""What a config names: modules, by file or dotted path, and the arguments of their functions."""
+
+import importlib
+import inspect
+import pkgutil
+
+from kdjax.types import ConfigError
+
+
+def find_module(package, name, *, key):
+  """The module `package.name`, or that of the dotted path `name`.
+
+  Args:
+    package: a package of kdjax, such as 'kdjax.evals'.
+    name: what the config says.
+    key: where it says so.
+
+  Raises:
+    ConfigError: where there is no such module; lists those of the package.
+  """
+  path = name if "." in name else f"{package}.{name}"
+  found = sorted(m.name for m in pkgutil.iter_modules(importlib.import_module(package).__path__))
+  right = f"no module {path}: one of {', '.join(found)}, or the dotted path of your own"
+  return load_module(path, key=key, value=name, right=right)
+
+
+def load_module(path, *, key, value, right):
+  """The module at a dotted path.
+
+  Raises:
+    ConfigError: (key, value, right) where it does not exist. What goes wrong inside it is not
+      caught: a module of it that is missing, say.
+  """
+  try:
+    return importlib.import_module(path)
+  except ModuleNotFoundError as error:
+    if error.name is None or not f"{path}.".startswith(f"{error.name}."):
+      raise
+    raise ConfigError(key, value, right) from None
+
+
+def call(fn, *positional, key, arguments):
+  """`fn(*positional, **arguments)`, once `accept` has found nothing wrong with them."""
+  accept(fn, key=key, arguments=arguments)
+  return fn(*positional, **arguments)
+
+
+def accept(fn, *, key, arguments):
+  """Checks arguments against a keyword-only signature, which is their schema.
+
+  Raises:
+    ConfigError: for an argument that is unknown or missing.
+  """
+  signature = inspect.signature(fn).parameters.values()
+  names = [p.name for p in signature if p.kind is p.KEYWORD_ONLY]
+  right = "takes " + (", ".join(names) or "no arguments")
+  for name in arguments:
+    if name not in names:
+      raise ConfigError(f"{key}.{name}", arguments[name], f"unknown: {fn.__module__} {right}")
+  for name in names:
+    if name not in arguments:
+      raise ConfigError(f"{key}.{name}", None, f"missing: {fn.__module__} {right}")

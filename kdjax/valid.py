@@ -1,0 +1,69 @@
+"""Values that no experiment can have, whatever its method: refused before any work is done."""
+
+from kdjax.types import ConfigError
+
+NOT_NEGATIVE = (
+  "seed", "steps", "rounds", "public_batch", "log_every", "save_every", "holdout", "limit",
+  "graph.seed", "mesh.steps_per_dispatch",
+)  # fmt: skip
+ENTRY = "each entry is (how many, model, model arguments)"
+
+
+def check(config):
+  """Raises ConfigError for the first value of a config, a nested dict, that cannot be."""
+  _numbers(config)
+  _images(config)
+  _clients(config["clients"])
+  _names(config)
+
+
+def _numbers(config):
+  for key in NOT_NEGATIVE:
+    group, _, name = key.rpartition(".")
+    value = (config[group] if group else config).get(name, 0)
+    if value < 0:
+      raise ConfigError(key, value, "must not be negative")
+  for key in ("batch", "replicas"):
+    if config[key] < 1:
+      raise ConfigError(key, config[key], "must be at least 1")
+  if config["seed"] + config["replicas"] > 2**31:
+    raise ConfigError("seed", config["seed"], "must be below 2**31, that of every replica too")
+  if not config["mesh"]["device_tflops"] > 0:
+    raise ConfigError("mesh.device_tflops", config["mesh"]["device_tflops"], "must be above 0")
+
+
+def _images(config):
+  for key in ("source_info", "public_source_info"):
+    shape = config[key]["image"]
+    if not (len(shape) == 3 and all(isinstance(n, int) and n >= 0 for n in shape)):
+      raise ConfigError(f"{key}.image", shape, "(height, width, channels) in pixels")
+  channels = config["source_info"]["image"][-1]
+  for key, value in config["normalise"].items():
+    if len(value) not in (1, channels) or (key == "std" and min(value) <= 0):
+      right = f"one number, or one for each of {channels} channels; std above 0"
+      raise ConfigError(f"normalise.{key}", value, right)
+
+
+def _clients(clients):
+  if not clients:
+    raise ConfigError("clients", (), "needs at least one entry (how many, model, model arguments)")
+  for entry in clients:
+    n, name, arguments = entry if isinstance(entry, list) and len(entry) == 3 else (0, "", {})
+    if not (isinstance(n, int) and n > 0 and isinstance(name, str) and isinstance(arguments, dict)):
+      raise ConfigError("clients", entry, ENTRY)
+    for key in ("classes", "heads"):
+      if key in arguments:
+        right = f"{key} is no model argument: the data and the method set it"
+        raise ConfigError("clients", entry, right)
+
+
+def _names(config):
+  for name in config["compare"]:
+    if name not in config["compare_algo"]:
+      right = f"has no hyper-parameters: compare_algo knows {', '.join(config['compare_algo'])}"
+      raise ConfigError("compare", name, right)
+  for name, arguments in config["evals"].items():
+    every = arguments.get("every") if isinstance(arguments, dict) else None
+    if not (isinstance(every, int) and every >= 0):
+      right = "a dict with `every`: batches between two evaluations, or 0: after every round"
+      raise ConfigError(f"evals.{name}", arguments, right)
