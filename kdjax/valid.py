@@ -35,7 +35,8 @@ def _numbers(config):
 def _images(config):
   for key in ("source_info", "public_source_info"):
     shape = config[key]["image"]
-    if not (len(shape) == 3 and all(isinstance(n, int) and n >= 0 for n in shape)):
+    sizes = shape if isinstance(shape, list) else ()  # zeros where there is no such source
+    if not (len(sizes) == 3 and all(isinstance(n, int) and n >= 0 for n in sizes)):
       raise ConfigError(f"{key}.image", shape, "(height, width, channels) in pixels")
   channels = config["source_info"]["image"][-1]
   for key, value in config["normalise"].items():

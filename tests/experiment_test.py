@@ -99,6 +99,7 @@ BAD = [
   (dict(public_batch=0), "public_batch", "at least 1"),
   (dict(evals=dict(acuracy=dict(every=1))), "evals", "accuracy"),
   (dict(source_info__image=()), "source_info.image", "height"),
+  (dict(source_info=dict(image=8)), "source_info.image", "height"),
   (dict(source_info__image=(8, 8, 0.5)), "source_info.image", "height"),
   (dict(clients=((5, "mlp", dict(hidden=(8,), heads=2)),)), "clients", "heads is no model"),
   (dict(evals=dict(accuracy=3)), "evals.accuracy", "or 0"),
