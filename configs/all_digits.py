@@ -7,7 +7,7 @@ rate 0.02 and clipping throughout; no method was tuned on this split. Two to thr
 cores.
 
   python -m kdjax.main --config=configs/all_digits.py --workdir=runs/all_digits
-  python -m kdjax.seeds runs/all_digits
+  python -m kdjax.report.seeds runs/all_digits
 
 Asynchronous edge learning has one model to show, the core's: client 0 is the core.
 """

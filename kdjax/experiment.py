@@ -11,14 +11,17 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding
 
-from kdjax import layout, optim, schedule, start, valid
-from kdjax.arguments import accept, call, find_module
-from kdjax.core import graph
-from kdjax.core.clients import STATE, Env, run
+from kdjax import layout, optim
+from kdjax.config import check
+from kdjax.core import clients, graph
+from kdjax.core.env import STATE, Env
+from kdjax.core.passes import eval_mode
 from kdjax.data import augment, dataset
 from kdjax.data.streams import Streams
-from kdjax.folder import FREE_ON_RESUME
 from kdjax.models.build import build as build_model
+from kdjax.plugins import accept, call, find_module
+from kdjax.training import schedule, start
+from kdjax.training.run_folder import FREE_ON_RESUME
 from kdjax.types import Algorithm, Cohort, TrainState
 
 
@@ -96,7 +99,7 @@ def build(config, *, data=None, devices=None, identity=None):
     ConfigError: for whatever in the config cannot work.
   """
   config = plain(config)
-  valid.check(config)
+  check(config)
   seeds = replica_seeds(config)
   data = dataset.load(config, seeds) if data is None else data
   source, public, shards = data
@@ -213,14 +216,14 @@ def _cohorts(config, stack, classes, heads, tx, R):
 
 
 def _template(cohort, image, dtype):
-  one = lambda: start.client(cohort.model, cohort.tx, jax.random.key(0), image, dtype, {})
+  one = lambda: clients.client(cohort.model, cohort.tx, jax.random.key(0), image, dtype, {})
   return jax.eval_shape(one)
 
 
 def _forward(cohort, template, *, image, batch, dtype):
   """(multiply-adds of one client's forward pass on a batch, F)."""
   images = jax.ShapeDtypeStruct((batch, *image), dtype)
-  trace = jax.make_jaxpr(functools.partial(run, cohort.model), return_shape=True)
+  trace = jax.make_jaxpr(functools.partial(eval_mode, cohort.model), return_shape=True)
   jaxpr, out = trace(template, images)
   return layout.work(jaxpr.jaxpr), out.embedding.shape[-1]
 

@@ -1,7 +1,7 @@
 """How a run is laid out on the hardware: devices, mesh, local map, convolutions.
 
 None of this changes a result beyond rounding, so it is chosen by what was measured: `measured.csv`
-holds times of one training step of K clients, a row a form, as `python -m kdjax.bench maps` takes
+holds times of one training step of K clients, a row a form, as `python -m benchmarks maps` takes
 them. A run takes the form that was fastest where network and K are nearest to its own.
 """
 

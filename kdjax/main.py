@@ -98,8 +98,10 @@ def train(config, workdir, *, devices):
 
   `devices` None: as many as pay.
   """
-  from kdjax import experiment, folder, loop, report, table
+  from kdjax import experiment
   from kdjax.core import hosts
+  from kdjax.report import page, table
+  from kdjax.training import loop, run_folder
 
   stop = stop_on_signals()
   first = experiment.build(config, devices=devices)
@@ -107,7 +109,7 @@ def train(config, workdir, *, devices):
   for name in config.compare:
     experiments[name] = experiment.build(rival(config, name), data=first.data, devices=devices)
   for name, one in experiments.items():  # whatever is wrong with any of them is said before work
-    folder.check(workdir / name, one.config)
+    run_folder.check(workdir / name, one.config)
   for name, one in experiments.items():
     code = loop.run(one, workdir / name, command=command(), stop=stop)
     if code != loop.DONE:
@@ -116,7 +118,7 @@ def train(config, workdir, *, devices):
       return code
   if not hosts.first():
     return loop.DONE
-  page = report.write_report(workdir)
+  page = page.write_report(workdir)
   print(table.closing_table(workdir))
   print(f"Report   {page}\nPlots    {workdir / 'plots'}\nAgain    {command()}")
   return loop.DONE

@@ -8,9 +8,11 @@ import jax.numpy as jnp
 from rich.console import Console
 from rich.table import Table
 
-from kdjax import experiment, program, schedule, valid
-from kdjax.core.messages import nbytes
+from kdjax import experiment
+from kdjax.config import check
+from kdjax.core.costs import nbytes
 from kdjax.data import dataset, sources
+from kdjax.training import inputs, program, schedule
 
 UNROLL = {
   "map": "unroll",
@@ -30,7 +32,7 @@ def describe(config, *, devices=None):
     ConfigError: for whatever in the config cannot work.
   """
   config = experiment.plain(config)
-  valid.check(config)
+  check(config)
   planned = experiment.build(config, data=described(config), devices=devices)
   return render(planned, costs(planned), counted_flops(config, devices=devices))
 
@@ -76,7 +78,7 @@ def lower(planned, visit):
 
 def abstract_inputs(planned, visit, total):
   """`program.inputs` of a data set that is not there: indices from it, images by shape alone."""
-  batches, nows, count = program.inputs(planned, visit, 0, 1, total, images=False)
+  batches, nows, count = inputs.inputs(planned, visit, 0, 1, total, images=False)
   image = lambda half: half._replace(
     image=jax.ShapeDtypeStruct((*half.index.shape, *planned.data.source.train.shape), jnp.uint8)
   )

@@ -8,10 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kdjax import experiment, writer
-from kdjax.checkpoint import Checkpoints, saved_steps
-from kdjax.core.clients import run
+from kdjax import experiment
+from kdjax.core import files
+from kdjax.core.passes import eval_mode
 from kdjax.data import dataset
+from kdjax.training.checkpoint import Checkpoints, saved_steps
 from kdjax.types import ClientState, ConfigError
 
 
@@ -47,7 +48,7 @@ def load(workdir, *, client, step=None):
   step = steps[-1] if step is None else step
   if step not in steps:
     raise ConfigError("step", step, f"there are checkpoints of {', '.join(map(str, steps))}")
-  record = writer.read_json(path)
+  record = files.read_json(path)
   config, data = record["config"], dataset.stand_in(record["config"], record["examples"])
   planned = experiment.build(config, data=data, devices=jax.devices()[:1])
   env = planned.env
@@ -58,7 +59,7 @@ def load(workdir, *, client, step=None):
   one = lambda tree, place: jax.tree.map(lambda x: np.asarray(x[place]), tree)
   template, server, alone = planned.template(), None, planned.algorithm.alone
   if alone is None:
-    alone = lambda g, weights, server, images: run(cohort.model, weights, images).logits
+    alone = lambda g, weights, server, images: eval_mode(cohort.model, weights, images).logits
     shapes = tuple({"params": c.params, "model_state": c.model_state} for c in template.clients)
     saved = checkpoints.restore_model(step, shapes)[g]
   else:

@@ -7,7 +7,8 @@ import jax
 import numpy as np
 import pytest
 
-from kdjax import experiment, plan, program, schedule
+from kdjax import experiment, plan
+from kdjax.training import program, schedule
 
 FILES = sorted(p for p in (Path(__file__).parent.parent / "configs").glob("*.py"))
 NAMES = [p.stem for p in FILES if p.stem not in ("common", "__init__")]

@@ -4,9 +4,11 @@ import jax
 import numpy as np
 
 from configs import common
-from kdjax import experiment, program, schedule
+from kdjax import experiment
 from kdjax.data import dataset
 from kdjax.data.sources import ImageSet, Source
+from kdjax.training import inputs as feeding
+from kdjax.training import program, schedule
 from kdjax.types import Shards
 
 CLASSES, IMAGE = 4, (6, 6, 1)
@@ -179,7 +181,7 @@ def train(e, state=None, calls=None, programs=None):
   """
   state = e.initialiser()() if state is None else state
   programs = {} if programs is None else programs
-  tables, totals = program.tables(e), schedule.totals(e.visits)
+  tables, totals = feeding.tables(e), schedule.totals(e.visits)
   end = e.visits[-1].start + e.visits[-1].n if calls is None else calls
   for visit in e.visits:
     i = max(0, int(state.step) - visit.start)
@@ -187,7 +189,7 @@ def train(e, state=None, calls=None, programs=None):
     while i < last:
       count = min(program.dispatch_size(e, visit.phase), last - i)
       step = programs.setdefault(visit.phase.name, program.build(e, visit.phase))
-      inputs = program.inputs(e, visit, i, count, totals[visit.number])
+      inputs = feeding.inputs(e, visit, i, count, totals[visit.number])
       state, _ = step(state, *inputs, tables)
       i += count
   return state, programs

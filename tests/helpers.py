@@ -6,7 +6,7 @@ import optax
 from flax import linen as nn
 
 from kdjax.core import graph
-from kdjax.core.clients import Env
+from kdjax.core.env import Env
 from kdjax.types import ClientState, Cohort, ModelOut
 
 

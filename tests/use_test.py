@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import kdjax
-from kdjax import checkpoint, loop
-from kdjax.core.clients import run
+from kdjax.core.passes import eval_mode
+from kdjax.training import checkpoint, loop
 from kdjax.types import ConfigError
 
 CASES = [
@@ -32,7 +32,7 @@ def test_a_run_is_loaded_whatever_source_info_counts(method, changes, tmp_path):
   checkpoints.close()
   images = e.data.source.test.array
   mine = jax.tree.map(lambda x: x[3], saved.clients[0])
-  expected = jax.nn.softmax(run(e.env.cohorts[0].model, mine, images / 127.5 - 1).logits)
+  expected = jax.nn.softmax(eval_mode(e.env.cohorts[0].model, mine, images / 127.5 - 1).logits)
   said = client.predict(images)
   assert client.heads == e.env.heads and set(said) == set(client.heads)
   for h, head in enumerate(client.heads):

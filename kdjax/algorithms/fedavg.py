@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from kdjax.algorithms.separate import train_phase
-from kdjax.core.messages import nbytes
+from kdjax.core.costs import nbytes
 from kdjax.types import Algorithm, ConfigError, Feed, Phase, at_least
 
 

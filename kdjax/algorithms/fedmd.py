@@ -21,7 +21,8 @@ import jax.numpy as jnp
 
 from kdjax.algorithms.separate import objective, train_phase
 from kdjax.core import losses
-from kdjax.core.clients import has_data, run, share, update
+from kdjax.core.clients import has_data, share, update
+from kdjax.core.passes import eval_mode
 from kdjax.types import Algorithm, ConfigError, Feed, Phase, at_least
 
 
@@ -74,7 +75,7 @@ def make(
     """Writes this batch's mean logits into server[replica, row]; every client sees the same."""
 
     def tell(model, client, half):
-      return run(model, client, half.image).logits[:, 0]
+      return eval_mode(model, client, half.image).logits[:, 0]
 
     said = tuple(
       env.each(functools.partial(tell, c.model), client, half)

@@ -46,7 +46,7 @@ import numpy as np
 
 from kdjax.core import losses, snapshots
 from kdjax.core.clients import has_data, share, update
-from kdjax.core.messages import nbytes
+from kdjax.core.costs import nbytes
 from kdjax.core.random import host_rng
 from kdjax.types import Algorithm, ConfigError, Feed, Phase, at_least
 

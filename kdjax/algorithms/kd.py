@@ -19,7 +19,7 @@ import functools
 import jax.numpy as jnp
 
 from kdjax.algorithms.separate import train_phase
-from kdjax.core import losses, sources
+from kdjax.core import losses, peers
 from kdjax.core.clients import has_data, share, update
 from kdjax.types import Algorithm, Feed, Phase, at_least
 
@@ -41,10 +41,10 @@ def make(env, *, alpha, beta, local_epochs, distil_epochs):
   def objective(apply, params, d):
     half, found = d
     out, model_state = apply(params, half)
-    said = sources.logits(env, found.flat, found.peer, half.image)
+    said = peers.logits(env, found.flat, found.peer, half.image)
     mean = functools.partial(share, mask=half.mask, total=half.total)
     own = mean(losses.cross_entropy(out.logits[:, 0], half.label))
-    other = mean(sources.divergence(said, found.peer, out.logits[:, 0]))
+    other = mean(peers.divergence(said, found.peer, out.logits[:, 0]))
     loss = jnp.where((found.peer >= 0).any(), (alpha * own + beta * other) / 2, own)
     return loss, ({"loss": loss, "cross_entropy": own, "divergence": other}, model_state)
 
@@ -57,7 +57,7 @@ def make(env, *, alpha, beta, local_epochs, distil_epochs):
   local = Feed(private=env.batch, kind="epoch", epochs=local_epochs)
   cycle = (
     train_phase(env, name="local", feed=local, steps=None),
-    sources.fetch_phase(env, batches=lambda pos: pos.step - pos.round),  # a fetch takes no batch
+    peers.fetch_phase(env, batches=lambda pos: pos.step - pos.round),  # a fetch takes no batch
     Phase(
       "distil",
       distil,
@@ -66,5 +66,5 @@ def make(env, *, alpha, beta, local_epochs, distil_epochs):
       lr=env.rate,
     ),
   )
-  init = lambda clients: (clients, sources.none(env), ())
+  init = lambda clients: (clients, peers.none(env), ())
   return Algorithm(init, cycle, env.predict, uses_graph=True)

@@ -6,158 +6,12 @@ are mapped over clients first and summed over `data` once for all of them. `chec
 chosen once, in `sharded`: with it a gradient holds only this device's addend until that sum.
 """
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jax.sharding import Mesh
-from jax.sharding import PartitionSpec as P
 
-from kdjax.core import descend, mapping
-from kdjax.core.random import EVERYONE, client_key
-from kdjax.types import ClientState, Cohort, TrainState
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Env:
-  """What every method is told about the ensemble; static."""
-
-  cohorts: tuple[Cohort, ...]
-  K: int  # clients of one replica
-  holders: int  # of private data, of one replica; K, unless models travel
-  seeds: tuple[int, ...]  # of the R replicas
-  identity: tuple[int, ...]  # [K], the name each client draws under: its number, unless permuted
-  mesh: Mesh
-  how: str  # the local map
-  graph: object  # graph.Schedule, over the holders
-  private_sizes: np.ndarray  # i64[R*holders], private examples
-  label_counts: np.ndarray  # i64[R*holders, C], private examples of each class
-  public_sizes: np.ndarray  # i64[R], public examples
-  image: tuple[int, int, int]  # as a model sees it
-  classes: int
-  heads: tuple[str, ...]
-  batch: int  # private examples per client and step
-  public_batch: int
-  public_labels: bool  # whether public examples come with their labels
-  steps: int  # training batches of the whole run; 0 where the config counts rounds
-  lr: object  # (count, total) -> float: the schedule of config.optim
-  dtype: str  # of the images
-  templates: tuple[ClientState, ...]  # over cohorts: shapes of one client
-  widths: tuple[int, ...]  # over cohorts: F
-
-  @property
-  def R(self):
-    """Replicas."""
-    return len(self.seeds)
-
-  @property
-  def clients(self):
-    """All clients, R * K."""
-    return self.R * self.K
-
-  def rate(self, pos):
-    """The learning rate of a phase whose batches the schedule counts over the whole run."""
-    return self.lr(pos.count, pos.total)
-
-  def snapshots(self):
-    """Over cohorts: the shapes of what one client is to others, (params, model_state)."""
-    return tuple((t.params, t.model_state) for t in self.templates)
-
-  def ids(self, g):
-    """Global numbers i32[K_g] of the clients of cohort g on this device."""
-    ids = jnp.asarray(self.cohorts[g].ids, jnp.int32)
-    return ids.reshape(self.mesh.shape["client"], -1)[jax.lax.axis_index("client")]
-
-  def mine(self, g, x):
-    """This device's rows [K_g, ...] of x [R*K, ...]."""
-    return jnp.asarray(x)[self.ids(g)]
-
-  def keys(self, g, purpose, step):
-    """key[K_g]: each client's own key for a purpose at a step."""
-    seed = jnp.repeat(jnp.asarray(self.seeds), self.K)[self.ids(g)]
-    name = jnp.tile(jnp.asarray(self.identity), self.R)[self.ids(g)]
-    return jax.vmap(lambda s, c: client_key(s, purpose, step, c))(seed, name)
-
-  def common_keys(self, g, purpose, step):
-    """key[K_g]: one key for all clients of a replica, of a name that no client has."""
-    seed = jnp.repeat(jnp.asarray(self.seeds), self.K)[self.ids(g)]
-    return jax.vmap(lambda s: client_key(s, purpose, step, EVERYONE))(seed)
-
-  def each(self, fn, *args):
-    """Applies `fn` to every client of this device by the local map."""
-    return mapping.each(self.how, fn, *args)
-
-  def gather(self, xs):
-    """All clients' values in client order, on every device.
-
-    Args:
-      xs: tuple over cohorts of pytrees with leaves [K_g, ...], equal in shape beyond K_g.
-
-    Returns:
-      A pytree with leaves [R*K, ...].
-    """
-    order = np.argsort(np.concatenate([c.ids for c in self.cohorts]))
-
-    def join(*parts):
-      whole = [jax.lax.all_gather(x, "client", tiled=True) for x in parts]
-      return jnp.concatenate(whole)[order]
-
-    return jax.tree.map(join, *xs)
-
-  def fetch(self, xs, wanted):
-    """Each client's copies of other clients' values, by one ring over the `client` axis.
-
-    Holds two devices' values at a time, where gathering would hold all.
-
-    Args:
-      xs: tuple over cohorts of arrays [K_g, ...], equal in shape beyond K_g.
-      wanted: tuple over cohorts of i32[K_g] or i32[K_g, S], global client numbers; -1 fetches
-        zeros.
-
-    Returns:
-      A tuple over cohorts of arrays [K_g, ...] or [K_g, S, ...].
-    """
-    n = self.mesh.shape["client"]
-    ring = [(i, (i - 1) % n) for i in range(n)]
-    out = tuple(jnp.zeros((*w.shape, *xs[0].shape[1:]), xs[0].dtype) for w in wanted)
-    for h, x in enumerate(xs):
-      ids = self.ids(h)
-      for turn in range(n):
-        hit = tuple(w[..., None] == ids for w in wanted)  # [K_g, (S,) K_h]
-        out = tuple(
-          jnp.where(jnp.expand_dims(m.any(-1), range(m.ndim - 1, o.ndim)), x[m.argmax(-1)], o)
-          for o, m in zip(out, hit, strict=True)
-        )
-        if turn < n - 1:
-          x, ids = jax.lax.ppermute((x, ids), "client", ring)
-    return out
-
-  def predict(self, state, images):
-    """Every client's logits: {'': tuple over cohorts of f32[K_g, N, H, C]}; images f32[N, ...]."""
-
-    def one(cohort, client):
-      return self.each(lambda c: run(cohort.model, c, images).logits, client)
-
-    return {"": tuple(map(one, self.cohorts, state.clients))}
-
-
-def run(model, client, images):
-  """A single client's ModelOut in evaluation mode; images f32[N, h, w, c]."""
-  return model.apply({"params": client.params, **client.model_state}, images, train=False)
-
-
-def train_mode(model, model_state, params, half):
-  """A single client's (ModelOut, new model_state) in training mode on one half of a batch."""
-  out, changed = model.apply(
-    {"params": params, **model_state},
-    half.image,
-    train=True,
-    mask=half.mask,
-    mutable=list(model_state),
-    rngs={"dropout": half.key},
-  )
-  return out, dict(changed)
+from kdjax.core import gradients, mapping
+from kdjax.core.passes import train_mode
+from kdjax.types import ClientState, ConfigError
 
 
 def share(value, mask, total):
@@ -205,13 +59,13 @@ def update(env, clients, objective, data, lr, active=None):
       def apply(params, half, statistics=c.model_state):
         return train_mode(cohort.model, statistics, params, half)
 
-      grads, (aux, statistics) = descend.gradients(
+      grads, (aux, statistics) = gradients.gradients(
         lambda params: objective(apply, params, d), c.params
       )
       return grads, aux, statistics
 
     def step(c, grads, statistics, cohort=cohort):
-      params, opt_state = descend.apply_update(cohort.tx, lr, grads, c.params, c.opt_state)
+      params, opt_state = gradients.apply_update(cohort.tx, lr, grads, c.params, c.opt_state)
       return ClientState(params, statistics, opt_state)
 
     def both(c, d, alive, differentiate=differentiate, step=step):
@@ -239,10 +93,25 @@ def _where(active, new, old):
   return jax.tree.map(pick, new, old)
 
 
-STATE = TrainState(step=P(), clients=P("client"), local=P("client"), server=P())
-HALF = P("client", "data")  # every leaf of a Half of indices is [K_g, B, ...]
+def client(model, tx, key, image, dtype, given):
+  """One client's ClientState: fresh, but for the weights that are given."""
+  variables = dict(model.init(key, jnp.zeros((1, *image), dtype), train=False))
+  params = _with(variables.pop("params"), given.get("params", {}))
+  model_state = _with(variables, given.get("model_state", {}))
+  return ClientState(params, model_state, tx.init(params))
 
 
-def sharded(env, fn, in_specs, out_specs):
-  """`fn` over the mesh, fully manual; specs are prefixes of the arguments' pytrees."""
-  return jax.shard_map(fn, mesh=env.mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False)
+def _with(tree, given, path=()):
+  """A nested dict with the leaves that `given` has replaced by them."""
+  out = dict(tree)
+  for key, value in given.items():
+    here = (*path, key)
+    if isinstance(value, dict) and isinstance(tree.get(key), dict):
+      out[key] = _with(tree[key], value, here)
+    elif key not in tree or jnp.shape(tree[key]) != jnp.shape(value):
+      shape, own = jnp.shape(value), jnp.shape(tree.get(key))
+      right = f"the weights there are {shape}, this model's {own}: name a part that both have"
+      raise ConfigError("start.part", "/".join(here), right)
+    else:
+      out[key] = jnp.asarray(value, tree[key].dtype)
+  return out

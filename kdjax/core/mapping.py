@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from kdjax.core.apart import apart
+from kdjax.core.noinline import apart
 
 MAPS = ("vmap", "unroll", "scan")
 

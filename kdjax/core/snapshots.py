@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kdjax.core import messages
+from kdjax.core import costs
 
 
 def flatten(tree, length):
@@ -48,4 +48,4 @@ def cohort_of(env):
 
 def nbytes(env):
   """Bytes of every client's snapshot, without padding; i64[R*K]."""
-  return np.array([messages.nbytes(s) for s in env.snapshots()])[cohort_of(env)]
+  return np.array([costs.nbytes(s) for s in env.snapshots()])[cohort_of(env)]

@@ -26,7 +26,7 @@ from rich import progress
 from rich.console import Console
 
 from kdjax.core.machine import cores
-from kdjax.data import images, prepared, sources, worker
+from kdjax.data import images, records, sources, worker
 from kdjax.types import ConfigError
 
 DONE, BAD_INPUT, STOPPED = 0, 2, 42
@@ -77,7 +77,7 @@ def plan(job, shards):
   """The index of a copy of which nothing is written yet."""
   sets, classes = open_source(job)
   shape = next(iter(sets.values())).shape
-  index = {"version": prepared.VERSION, **dataclasses.asdict(job), "splits": {}}
+  index = {"version": records.VERSION, **dataclasses.asdict(job), "splits": {}}
   index |= {"image": [job.size, job.size, shape[2]], "classes": int(classes)}
   for split, one in sets.items():
     n = len(one.labels)
@@ -85,7 +85,7 @@ def plan(job, shards):
     bounds = np.linspace(0, n, count + 1).astype(int).tolist()
     index["splits"][split] = {
       "examples": n,
-      "labels_sha256": prepared.labels_sha256(one.labels, one.strata).hexdigest(),
+      "labels_sha256": records.labels_sha256(one.labels, one.strata).hexdigest(),
       "shards": [
         {
           "file": f"{split}-{i:05}-of-{count:05}.array_record",
@@ -106,7 +106,7 @@ def begun(out, fresh, name):
   Raises:
     ConfigError: for a copy of another source or with other options; names what differs.
   """
-  old = prepared.read_index(name, out)
+  old = records.read_index(name, out)
   if old is None:
     return fresh
   shards = lambda index: {s: len(v["shards"]) for s, v in index["splits"].items()}
@@ -147,8 +147,8 @@ def prepare(job, out, *, workers, shards, console):
     for stale in out.glob(".*.tmp"):
       stale.unlink()
     for split, one in sets.items():
-      prepared.write_labels(out, split, one.labels, one.strata)
-    prepared.write_index(out, index)
+      records.write_labels(out, split, one.labels, one.strata)
+    records.write_index(out, index)
     entries = {split: v["shards"] for split, v in index["splits"].items()}
     tasks = [(split, i, e) for split, some in entries.items() for i, e in enumerate(some)]
     with bar(console) as shown:
@@ -156,14 +156,14 @@ def prepare(job, out, *, workers, shards, console):
       for split, i, entry in finished(job, out, tasks, workers):
         if entry != entries[split][i]:
           entries[split][i] = entry
-          prepared.write_index(out, index)
+          records.write_index(out, index)
         shown.advance(line, entry["examples"])
 
 
 def shard(job, out, split, entry):
   """Writes a shard unless it is there and undamaged; its entry in the index."""
   path = out / entry["file"]
-  if prepared.is_there(out, entry) and file_sha256(path) == entry["sha256"]:
+  if records.is_there(out, entry) and file_sha256(path) == entry["sha256"]:
     return entry
   from array_record.python.array_record_module import ArrayRecordWriter
 
@@ -273,7 +273,7 @@ def main(arguments=None):
   except KeyboardInterrupt:
     print("Stopped; the same command goes on.", file=sys.stderr)
     return STOPPED
-  shape = ", ".join(map(str, prepared.read_index("", given.out)["image"]))
+  shape = ", ".join(map(str, records.read_index("", given.out)["image"]))
   print(f"--config.source=records:{given.out} --config.source_info.image='({shape})'")
   return DONE
 

@@ -1,112 +1,140 @@
-"""Data sets that TFDS has prepared as ArrayRecord files, read without TensorFlow and network."""
+"""Copies that `python -m kdjax.data.prepare` has written: ArrayRecord files and a JSON index."""
 
-import concurrent.futures
-import contextlib
+import dataclasses
+import hashlib
+import io
 import json
 import os
-from pathlib import Path
 
 import numpy as np
 
-from kdjax.data.images import Records, encoded
-from kdjax.data.readers import Split, split_name
+from kdjax.data.images import encoded
+from kdjax.data.readers import Split, directory
 from kdjax.types import ConfigError
 
-CHUNK = 256  # records a thread reads at a time
+INDEX, VERSION = "index.json", 1
+AGAIN = "run the command that prepares it again: it goes on where it was stopped"
 
 
-def tfds(name, split, info):
-  """One split of 'tfds:NAME' from $TFDS_DATA_DIR or ~/tensorflow_datasets; see readers.py.
-
-  NAME is TFDS's: 'mnist', 'imagenet2012:5.1.0', 'NAME/CONFIG'. '?label=KEY' takes another feature
-  for the labels ('tfds:cifar100?label=coarse_label'); the strata are always TFDS's own label. The
-  test split is `test` or, where there is none, `validation`.
-
-  The first run reads every record once for its label and keeps the labels beside the records, as
-  `kdjax_SPLIT_KEY.npy`, where the folder can be written.
-  """
-  place, options = split_name(name)
-  folder = _prepared(name, place)
-  import tensorflow_datasets  # after the check; takes a second
-
-  builder = tensorflow_datasets.builder_from_directory(str(folder))
-  if split == "test" and "test" not in builder.info.splits:
-    split = "validation"
-  if split not in builder.info.splits:
-    right = f"has no {split} split, only {sorted(builder.info.splits)}; holdout=n makes a test set"
+def records(name, split, info):
+  """One split of 'records:DIR', random access without TensorFlow and TFDS; see readers.py."""
+  root = directory(name, name.partition(":")[2])
+  index = read_index(name, root)
+  if index is None:
+    right = f"{root} holds no {INDEX}; write it with python -m kdjax.data.prepare"
     raise ConfigError("source", name, right)
-  image_key, stratum_key = builder.info.supervised_keys or (None, None)
-  features = builder.info.features
-  if image_key is None or not isinstance(features[image_key], tensorflow_datasets.features.Image):
-    raise ConfigError("source", name, f"is no set of images with one label: {features}")
-  label_key = options.get("label", stratum_key)
-  if label_key not in features:
-    raise ConfigError("source", name, f"has no feature {label_key!r}, only {sorted(features)}")
-  skip = {image_key: tensorflow_datasets.decode.SkipDecoding()}
-  source = builder.as_data_source(split, decoders=skip, file_format="array_record")
-  strata = _labels(source, stratum_key, folder / f"kdjax_{split}_{stratum_key}.npy")
-  labels = strata
-  if label_key != stratum_key:
-    labels = _labels(source, label_key, folder / f"kdjax_{split}_{label_key}.npy")
-  channels = features[image_key].shape[-1] or info["image"][2]
-  files = Records(source, image_key)
-  images = encoded(name, files, len(source), channels=channels, info=info)
-  return Split(images, labels, strata, getattr(features[label_key], "num_classes", None))
+  if split not in index["splits"]:
+    right = f"has no {split} split, only {sorted(index['splits'])}; holdout=n makes a test set"
+    raise ConfigError("source", name, right)
+  here = index["splits"][split]
+  missing = [s["file"] for s in here["shards"] if not is_there(root, s)]
+  if missing:
+    right = f"{len(missing)} of {len(here['shards'])} {split} shards are missing or not whole"
+    raise ConfigError("source", name, f"{right}, {missing[0]} is the first; {AGAIN}")
+  labels, strata = read_labels(name, root, split, here)
+  images = _images(name, root, index, here, info)
+  return Split(images, labels, strata, index["classes"])
 
 
-def _prepared(name, place):
-  """The folder of the newest prepared version, found on disk: TFDS would first ask the network."""
-  place, _, version = place.partition(":")
-  root = Path(os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")).expanduser()
-  infos = sorted((root / place).glob("**/dataset_info.json")) if place else []
-  folders = [path.parent for path in infos if version in ("", path.parent.name)]
-  ready = [folder for folder in folders if "array_record" in _formats(folder)]
-  if not ready:
-    raise ConfigError("source", name, _how_to_prepare(place or "NAME", root, folders))
-  if len({folder.parent for folder in ready}) > 1:
-    options = [str(folder.parent.relative_to(root)) for folder in ready]
-    raise ConfigError("source", name, f"is prepared in several configurations; name one: {options}")
-  return max(ready, key=lambda folder: [int(n) for n in folder.name.split(".") if n.isdigit()])
+def _images(name, root, index, split, info):
+  """What reads the images of a split."""
+  from array_record.python.array_record_data_source import ArrayRecordDataSource
+
+  paths = [f"{root / s['file']}[0:{s['examples']}]" for s in split["shards"]]
+  source, shape = ArrayRecordDataSource(paths), tuple(index["image"])
+  if index["format"] == "raw":
+    return Raw(source, shape)
+  info = {**info, "resize": False}
+  return encoded(name, _Jpegs(source), len(source), channels=shape[2], info=info)
 
 
-def _formats(folder):
-  info = json.loads((folder / "dataset_info.json").read_text())
-  return [info.get("fileFormat"), *info.get("alternativeFileFormats", [])]
+@dataclasses.dataclass(frozen=True, eq=False)
+class Raw:
+  """Reads pixels that are stored as they are; it pickles, for worker processes."""
+
+  source: object  # index -> bytes
+  shape: tuple[int, int, int]
+
+  def __call__(self, index):
+    """Indices i64[n] -> u8[n, h, w, c]."""
+    out = np.empty((len(index), *self.shape), np.uint8)
+    for i, place in enumerate(index):
+      out[i] = np.frombuffer(self.source[int(place)], np.uint8).reshape(self.shape)
+    return out
 
 
-def _how_to_prepare(place, root, others):
-  """What to type, for a set that is not there or is there in `others`, folders of other formats."""
-  steps = [f"no ArrayRecord files under {root / place}; prepare them once, with TensorFlow:"]
-  steps.append("pip install '.[prepare]'  (in kdjax's repository)")
-  if others:
-    command = f"tfds convert_format --dataset_version_dir={others[-1]}"
-    steps.append(f"{command} --out_file_format=array_record")
-  else:
-    if place.startswith("imagenet2012"):
-      manual = root / "downloads" / "manual"
-      tars = "ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar"
-      steps.append(f"(put {tars} into {manual} by hand)")
-    steps.append(f"tfds build {place} --file_format=array_record --data_dir={root}")
-  steps.append("Without any download: --config=configs/mhd_digits.py")
-  return "\n  ".join(steps)
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Jpegs:
+  """The `files` of images.Encoded."""
+
+  source: object  # index -> bytes
+
+  def __call__(self, index):
+    return [(f"example {i}", io.BytesIO(self.source[int(i)])) for i in index]
 
 
-def _labels(source, key, path):
-  """Labels i64[N] of all records, from the file `path` where it fits."""
-  n = len(source)
-  with contextlib.suppress(OSError, ValueError, EOFError):
-    labels = np.load(path, allow_pickle=False)
-    if labels.shape == (n,) and labels.dtype == np.int64:
-      return labels
+def read_index(name, root):
+  """The index of a copy, or None where there is none; ConfigError for one of another version."""
+  path = root / INDEX
+  if not path.is_file():
+    return None
+  try:
+    index = json.loads(path.read_bytes())
+    version = index["version"]
+  except (ValueError, KeyError, TypeError, OSError) as error:
+    raise ConfigError("source", name, f"{path} is no index of a copy: {error}") from None
+  if version != VERSION:
+    right = f"{path} is of version {version}, this kdjax reads {VERSION}; prepare the set again"
+    raise ConfigError("source", name, right)
+  return index
 
-  def read(start):
-    return [r[key] for r in source.__getitems__(list(range(start, min(start + CHUNK, n))))]
 
-  with concurrent.futures.ThreadPoolExecutor() as pool:
-    parts = list(pool.map(read, range(0, n, CHUNK)))
-  labels = np.array([label for part in parts for label in part], np.int64)
-  with contextlib.suppress(OSError):  # a read-only folder: read again next time
-    part = path.with_suffix(f".{os.getpid()}.npy")
-    np.save(part, labels)
-    os.replace(part, path)  # whole or not at all, whoever else writes it
-  return labels
+def is_there(root, shard):
+  """Whether a shard was finished and its file is as long as it was then."""
+  path = root / shard["file"]
+  return shard["sha256"] is not None and path.is_file() and path.stat().st_size == shard["bytes"]
+
+
+def label_file(root, split):
+  """The npz file with a split's `labels` and `strata`, both i64[N]."""
+  return root / f"{split}_labels.npz"
+
+
+def labels_sha256(labels, strata):
+  """The checksum of labels and strata, i64[N] each."""
+  return hashlib.sha256(b"".join(np.asarray(x, "<i8").tobytes() for x in (labels, strata)))
+
+
+def read_labels(name, root, split, entry):
+  """(labels i64[N], strata i64[N]) of a split; ConfigError where they are not those of the copy."""
+  path = label_file(root, split)
+  try:
+    with np.load(path, allow_pickle=False) as file:
+      labels, strata = file["labels"], file["strata"]
+  except (OSError, ValueError, KeyError) as error:
+    raise ConfigError("source", name, f"{path} cannot be read: {error}; {AGAIN}") from None
+  if labels_sha256(labels, strata).hexdigest() != entry["labels_sha256"]:
+    raise ConfigError("source", name, f"{path} is damaged: another checksum; {AGAIN}")
+  return labels, strata
+
+
+def write_labels(root, split, labels, strata):
+  """Writes what `read_labels` reads."""
+  file = io.BytesIO()
+  np.savez(file, labels=np.asarray(labels, np.int64), strata=np.asarray(strata, np.int64))
+  _whole(label_file(root, split), file.getvalue())
+
+
+def write_index(root, index):
+  """Replaces the index of a copy."""
+  _whole(root / INDEX, json.dumps(index, indent=1).encode() + b"\n")
+
+
+def _whole(path, data):
+  """Puts `data` in place of a file; whoever reads sees the old file or the new one."""
+  part = path.with_name(f".{path.name}.tmp")
+  with open(part, "wb") as file:
+    file.write(data)
+    file.flush()
+    os.fsync(file.fileno())
+  part.replace(path)

@@ -8,12 +8,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kdjax.arguments import load_module
 from kdjax.core.random import host_rng
 from kdjax.data import readers
 from kdjax.data.images import folder
-from kdjax.data.prepared import records
-from kdjax.data.records import tfds
+from kdjax.data.records import records
+from kdjax.data.tfds import tfds
+from kdjax.plugins import load_module
 from kdjax.types import ConfigError
 
 READERS = {

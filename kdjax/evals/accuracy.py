@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kdjax import tally
 from kdjax.core import graph, metrics
+from kdjax.evals import _counting as counting
 
 JOINT = "ensemble"  # the entry of the clients' averaged predictions
 
@@ -52,7 +52,7 @@ def make(experiment, *, batch):
       parts.append(jnp.tensordot(member.astype(x.dtype), jax.nn.softmax(x), 1))
     return jax.lax.psum(sum(parts), "client")
 
-  counts = tally.over(experiment, "accuracy", batch, count_all)
+  counts = counting.over(experiment, "accuracy", batch, count_all)
 
   def run(state):
     counted = counts(state, test, np.arange(len(test.labels)))  # {entry: i64[R*K or R, H, C]}

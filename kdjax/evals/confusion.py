@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kdjax import tally
+from kdjax.evals import _counting as counting
 from kdjax.types import ConfigError
 
 
@@ -45,8 +45,8 @@ def make(experiment, *, batch):
   def count_clients(predicted, label, mask):
     return env.gather([count(x, label, mask) for x in predicted[""]])
 
-  counts = tally.over(experiment, "confusion", batch, count_clients)
-  if "" not in tally.entries(experiment):
+  counts = counting.over(experiment, "confusion", batch, count_clients)
+  if "" not in counting.entries(experiment):
     raise ConfigError("evals", "confusion", "this method tests no clients: leave it out")
 
   def run(state):

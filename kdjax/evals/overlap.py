@@ -9,7 +9,7 @@ and on that edge's, all of it as at test time, without augmentation.
 import jax.numpy as jnp
 import numpy as np
 
-from kdjax import tally
+from kdjax.evals import _counting as counting
 from kdjax.types import ConfigError
 
 ENTRIES = ("edge", "core")  # teacher, student
@@ -40,8 +40,8 @@ def make(experiment, *, batch):
     right = [predicted[entry][:, :, 0].argmax(-1) == label for entry in ENTRIES]  # bool[R, N]
     return (jnp.stack([*right, right[0] & right[1]], 1) * mask).sum(-1)
 
-  count = tally.over(experiment, "overlap", batch, count_both)
-  if not set(ENTRIES) <= tally.entries(experiment):
+  count = counting.over(experiment, "overlap", batch, count_both)
+  if not set(ENTRIES) <= counting.entries(experiment):
     right = "this method has no teacher that comes from an edge to a core: leave it out"
     raise ConfigError("evals", "overlap", right)
 

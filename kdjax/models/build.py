@@ -5,8 +5,8 @@ import numbers
 import pkgutil
 
 import kdjax.models
-from kdjax.arguments import load_module
 from kdjax.models.layers import DTYPES, NORMS
+from kdjax.plugins import load_module
 from kdjax.types import ConfigError
 
 SHARED = ("build", "conv", "heads", "layers")  # files of this folder that hold no model

@@ -10,7 +10,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from kdjax.core.apart import apart
+from kdjax.core.noinline import apart
 
 LOWERINGS = ("direct", "split", "matmul")
 

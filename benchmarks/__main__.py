@@ -1,0 +1,151 @@
+"""The benchmark program: `python -m benchmarks SUITE...`; `--list` names the suites."""
+
+import argparse
+import datetime
+import importlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from benchmarks import contest, tables
+from benchmarks.options import INSTALL, Options
+from kdjax.core.machine import cores, processor
+
+SUITES = (
+  "clients",
+  "maps",
+  "fedavg",
+  "cifar",
+  "overhead",
+  "parts",
+  "sharding",
+  "input",
+  "checkpoint",
+  "tried",
+  "accelerator",
+)
+OUT = "docs/benchmarks"
+PUBLISHED = 7  # runs, at least
+
+
+def parse(argv):
+  """The command line; ends the program where it is wrong."""
+  parser = argparse.ArgumentParser("python -m benchmarks", description="Times kdjax's suites.")
+  parser.add_argument("suites", nargs="*", metavar="SUITE", help="suites by name, or all")
+  parser.add_argument("--list", action="store_true", help="name the suites, and stop")
+  parser.add_argument("--runs", type=int, default=PUBLISHED, help="blocks of every contestant")
+  parser.add_argument("--quick", action="store_true", help="a smoke test; writes nothing")
+  parser.add_argument("--out", default=OUT, help="OUT/SUITE.json, and the tables in OUT.md")
+  parser.add_argument("--clients", default="", help="K, separated by commas")
+  parser.add_argument("--only", default="", help="only contests whose name holds this")
+  parser.add_argument("--record", action="store_true", help="maps: keep its times for `auto`")
+  parser.add_argument(
+    "--python",
+    action="append",
+    default=[],
+    metavar="RIVAL=PATH",
+    help="the interpreter of a rival: " + ", ".join(INSTALL),
+  )
+  args = parser.parse_args(argv)
+  for name in args.suites:
+    if name not in (*SUITES, "all"):
+      parser.error(f"no suite {name!r}: all, or some of {', '.join(SUITES)}")
+  for entry in args.python:
+    if entry.partition("=")[0] not in INSTALL:
+      parser.error(f"--python={entry}: RIVAL=PATH for one of {', '.join(INSTALL)}")
+  if not args.suites and not args.list:
+    parser.error("name a suite, or all; --list names them")
+  if args.record and (args.suites != ["maps"] or args.quick):
+    parser.error("--record goes with the suite maps alone, and not with --quick")
+  if args.runs < 1:
+    parser.error("--runs must be at least 1")
+  if args.suites and not args.quick and not Path(args.out).with_suffix(".md").exists():
+    parser.error(f"--out={args.out}: there is no {args.out}.md, where the tables would stand")
+  return args
+
+
+def main(argv=None):
+  """Runs the suites that the command line names."""
+  args = parse(argv)
+  names = SUITES if "all" in args.suites else tuple(dict.fromkeys(args.suites))
+  if args.list:
+    for name in SUITES:
+      print(f"{name:12} {load(name).TITLE}")
+    return
+  options = Options(
+    quick=args.quick,
+    clients=tuple(int(k) for k in args.clients.split(",") if k),
+    only=args.only,
+    pythons=dict(entry.split("=", 1) for entry in args.python),
+  )
+  for name in names:
+    done = run(name, options, args.runs, None if args.quick else Path(args.out))
+    if args.record:
+      load(name).record(done)
+
+
+def load(name):
+  """A suite's module."""
+  return importlib.import_module(f"benchmarks.suites.{name}")
+
+
+def run(name, options, runs, out):
+  """Runs a suite; prints every contest's table, and writes it at once.
+
+  Args:
+    name: one of SUITES.
+    options: Options.
+    runs: blocks of every contestant.
+    out: the folder of NAME.json, beside which the document OUT.md lies; None: nothing is written.
+
+  Returns:
+    {contest: its result}, of those that ran.
+  """
+  suite, done = load(name), {}
+  for one in suite.contests(options):
+    before = machine()
+    rows = contest.run(one, runs, lambda text: print(text, file=sys.stderr))
+    done[one.name] = dict(before, runs=runs, rows=rows)
+    print(f"\n{name}: {one.name}\n\n{tables.table(rows, suite.COLUMNS)}", flush=True)
+    if out is not None:
+      write(suite, name, {one.name: done[one.name]}, out)
+  return done
+
+
+def write(suite, name, results, out):
+  """Puts results into OUT/NAME.json, beside those of other contests, and the tables into OUT.md."""
+  path, document = out / f"{name}.json", out.with_suffix(".md")
+  old = json.loads(path.read_text())["contests"] if path.exists() else {}
+  result = {"suite": name, "contests": old | results}
+  out.mkdir(parents=True, exist_ok=True)
+  path.write_text(json.dumps(result, indent=1) + "\n")
+  text = tables.section(result, suite.COLUMNS, suite.NOTE)
+  document.write_text(tables.insert(document.read_text(), name, text))
+
+
+def machine():
+  """Where and when: the commit, whether files differ from it, the processor, how busy it was."""
+  return dict(
+    date=datetime.datetime.now(datetime.UTC).date().isoformat(),
+    commit=git("rev-parse", "--short=12", "HEAD") or "unknown",
+    dirty=bool(git("status", "--porcelain", "--", "..", "../../pyproject.toml")),
+    cpu=processor(),
+    cores=cores(),
+    load=os.getloadavg()[0],
+  )
+
+
+def git(*arguments):
+  """What git says about the folder that this file lies in; '' where it says nothing."""
+  folder = Path(__file__).parent
+  try:
+    out = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True)
+  except FileNotFoundError:
+    return ""
+  return out.stdout.strip()
+
+
+if __name__ == "__main__":
+  main()

@@ -1,0 +1,69 @@
+"""Suite `accelerator`: one GPU, in kdjax and in PyTorch."""
+
+import dataclasses
+
+from benchmarks import options as sides
+from benchmarks import tables
+from benchmarks.contest import Contest
+from benchmarks.settings import MACS, TEACHERS
+
+TITLE = "one GPU: ResNet-34 at 224 px, and many CIFAR ResNet-20, beside PyTorch"
+NOTE = """\
+bfloat16 with float32 weights (PyTorch: autocast, channels-last). Images are training-equivalent: a
+forward pass alone, such as a teacher's, counts a third. FLOPs are six a multiply-add of the forward
+pass and such an image, so that *of peak* is MFU against the product of two 8192 x 8192 bfloat16
+matrices in the same contest. *Graphs* is PyTorch's `reduce-overhead` mode."""
+COLUMNS = (
+  tables.TIME,
+  tables.RATIO,
+  dataclasses.replace(tables.IMAGES, heading="training-equivalent images/s"),
+  tables.RATE,
+  dataclasses.replace(tables.SHARE, heading="MFU"),
+  tables.COMPILE,
+  tables.SCRATCH,
+  tables.DEVICE,
+)
+
+
+def contests(options):
+  """ResNet-34, separate and MHD; ResNet-20 fused and one after another."""
+  batch, Ks = (8, (2,)) if options.quick else (128, (8,))
+  for K in options.K(Ks):
+    for algorithm, label in (("separate", "separate"), ("mhd", "MHD")):
+      name = f"resnet34, K = {K}, batch {batch}, {label}"
+      if options.wants(name):
+        spec = dict(model="resnet34", clients=K, batch=batch, algorithm=algorithm, steps=4)
+        yield contest(options, name, spec, {"fused": "fused"})
+  for K in options.K((16, 32, 64)):
+    name = f"resnet20, K = {K}, batch 32"
+    if options.wants(name):
+      steps = 5 if options.quick else 40
+      spec = dict(model="resnet20", clients=K, batch=32, algorithm="separate", steps=steps)
+      yield contest(options, name, spec, {"one after another": "alone", "fused": "fused"})
+
+
+def contest(options, name, spec, forms):
+  """kdjax in some forms, the peak, and PyTorch's ways; not one of them without a GPU."""
+  spec = spec | {"dtype": "bfloat16", "device": "cuda"}
+  images = equivalent_images(spec)
+  values = dict(images=images, flops=6 * MACS[spec["model"]] * images)
+  sides_of = [
+    sides.own(f"kdjax, {label}", "step", spec | {"form": form}, **values)
+    for label, form in forms.items()
+  ]
+  sides_of.append(sides.peak(options, "bfloat16"))
+  script, ways = "torch_step.py", ("eager", "compiled", "graphs", "func")
+  if spec["algorithm"] == "mhd":
+    script, ways = "torch_mhd.py", ("eager", "compiled")
+  for form in ways:
+    label = {"func": "torch.func, vmap of grad"}.get(form, f"PyTorch, {form}")
+    sides_of.append(sides.rival(options, "torch", label, script, spec | {"form": form}, **values))
+  if not options.gpu:
+    sides_of = [dataclasses.replace(c, command=(), missing="no GPU") for c in sides_of]
+  return Contest(name, tuple(sides_of))
+
+
+def equivalent_images(spec):
+  """Images of a step of all clients, those that only a teacher looks at as a third."""
+  each = 1 if spec["algorithm"] == "separate" else 2 + TEACHERS / 3
+  return spec["clients"] * spec["batch"] * each

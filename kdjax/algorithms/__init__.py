@@ -1,0 +1,1 @@
+"""The methods: a file each, or a folder where one needs more."""

@@ -1,0 +1,146 @@
+"""Server networks, one a replica: every device has their weights, and a share of their batch.
+
+What they learn from is kept by the clients, in tables [K_g, N, ...] on the device of each. A
+batch of S rows (`types.Rows`) is split over all devices, the `data` axis first, then `client`:
+whoever holds a row contributes it, and a reduce-scatter leaves each device its S / devices rows.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from kdjax.core import gradients
+from kdjax.core.passes import eval_mode
+from kdjax.core.random import EVERYONE, client_key
+from kdjax.types import ClientState
+
+AXES = ("client", "data")  # what splits a server's batch
+
+
+def init(env, model, tx, shape):
+  """Fresh servers, each from its replica's seed; `shape` is one example's.
+
+  Returns:
+    ClientState with leaves [R, ...].
+  """
+
+  def one(seed):
+    key = client_key(seed, "server", 0, EVERYONE)
+    variables = dict(model.init(key, jnp.zeros((1, *shape), env.dtype), train=False))
+    params = variables.pop("params")
+    return ClientState(params, variables, tx.init(params))
+
+  return jax.vmap(one)(jnp.asarray(env.seeds))
+
+
+def part(env, x):
+  """This device's share of x [R, S, ...], equal on every device: [R, S / devices, ...]."""
+  place = jax.lax.axis_index("data") * env.mesh.shape["client"] + jax.lax.axis_index("client")
+  shares = x.reshape(env.R, env.mesh.size, -1, *x.shape[2:])
+  return jax.lax.dynamic_index_in_dim(shares, place, 1, keepdims=False)
+
+
+def whole(x):
+  """The batch of which every device has its share: [R, S / devices, ...] -> [R, S, ...]."""
+  for axis in AXES:
+    x = jax.lax.all_gather(x, axis, axis=1, tiled=True)
+  return x
+
+
+def collect(env, tables, rows):
+  """This device's share of a batch of rows, from the tables of those who own them.
+
+  Args:
+    env: Env.
+    tables: tuple over cohorts of pytrees of numbers, leaves [K_g, N, ...], equal along `data`.
+    rows: Rows, equal on every device.
+
+  Returns:
+    A pytree with leaves [R, S / devices, ...].
+  """
+  shards, shard = env.mesh.shape["data"], jax.lax.axis_index("data")
+
+  def slice_of(x):
+    parts = x.reshape(env.R, shards, -1)
+    return jax.lax.dynamic_index_in_dim(parts, shard, 1, keepdims=False)
+
+  owner, row = slice_of(rows.owner), slice_of(rows.row)  # [R, S / shards]
+  hits = [owner[..., None] == env.ids(g) for g in range(len(tables))]
+
+  def gather(*leaves):
+    found = 0  # a row has one owner: all other addends are zeros
+    for hit, x in zip(hits, leaves, strict=True):
+      mine = jnp.expand_dims(hit.any(-1), range(2, x.ndim))
+      found += jnp.where(mine, x[hit.argmax(-1), row], jnp.zeros((), x.dtype))
+    return jax.lax.psum_scatter(found, "client", scatter_dimension=1, tiled=True)
+
+  return jax.tree.map(gather, *tables)
+
+
+def deliver(env, tables, rows, values):
+  """Writes a value for every unmasked row into its owner's table.
+
+  Args:
+    env: Env.
+    tables: tuple over cohorts of arrays [K_g, N, ...].
+    rows: Rows, equal on every device.
+    values: [R, S, ...], equal on every device.
+
+  Returns:
+    (tables, reached): the new tables, and a tuple over cohorts of bool[K_g], who got any.
+  """
+  owner, row, live = (x.reshape(-1) for x in (rows.owner, rows.row, rows.mask > 0))
+  values = values.reshape(-1, *values.shape[2:])
+  written, reached = [], []
+  for g, table in enumerate(tables):
+    hit = (owner[:, None] == env.ids(g)) & live[:, None]
+    place = jnp.where(hit.any(1), hit.argmax(1), len(table))  # others' rows fall off the end
+    written.append(table.at[place, row].set(values, mode="drop"))
+    reached.append(hit.any(0))
+  return tuple(written), tuple(reached)
+
+
+def logits(env, model, servers, images):
+  """Every server's logits in evaluation mode; images [R, N, ...] -> f32[R, N, C]."""
+  return env.each(lambda s, x: eval_mode(model, s, x).logits[:, 0], servers, images)
+
+
+def update(env, model, tx, servers, objective, data, lr, active):
+  """One optimiser step of every replica's server.
+
+  Args:
+    env: Env.
+    model: whose BatchNorm sums over `AXES`; without dropout, which draws for clients alone.
+    tx: optax.GradientTransformation without a learning rate.
+    servers: ClientState, leaves [R, ...].
+    objective: (apply, params, d) -> (share of the loss over `AXES`, (aux, model_state)) for one
+      server, where `apply(params, images, mask) -> (ModelOut, model_state)` is a pass in training
+      mode, d this server's part of `data`, and aux a dict of shares.
+    data: a pytree, leaves [R, S / devices, ...].
+    lr: f32[R].
+    active: bool[R]; a server that is not active stays entirely as it is.
+
+  Returns:
+    (servers, aux), aux a dict of f32[R].
+  """
+
+  def differentiate(server, d):
+    def apply(params, images, mask):
+      variables = {"params": params, **server.model_state}
+      out, changed = model.apply(
+        variables, images, train=True, mask=mask, mutable=list(server.model_state)
+      )
+      return out, dict(changed)
+
+    loss = lambda params: objective(apply, params, d)
+    grads, (aux, statistics) = gradients.gradients(loss, server.params)
+    return grads, aux, statistics
+
+  def step(server, grads, statistics, lr):
+    params, opt_state = gradients.apply_update(tx, lr, grads, server.params, server.opt_state)
+    return ClientState(params, statistics, opt_state)
+
+  grads, aux, statistics = env.each(differentiate, servers, data)
+  grads, aux = jax.lax.psum((grads, aux), AXES)
+  stepped = env.each(step, servers, grads, statistics, lr)
+  keep = lambda new, old: jnp.where(jnp.expand_dims(active, range(1, new.ndim)), new, old)
+  return jax.tree.map(keep, stepped, servers), aux

@@ -1,0 +1,171 @@
+"""What clients send a server about all of their examples, and what it answers, kept by example.
+
+A client's memory is a table over its own list. It lives with the client, on every device of its
+`data` axis alike.
+"""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from kdjax.algorithms.fedgkt import server
+from kdjax.core import costs
+from kdjax.core.passes import eval_mode
+from kdjax.types import ConfigError
+
+
+class Memory(NamedTuple):
+  """Uploads and answers of the clients of one cohort; N is the longest list of any client."""
+
+  feature: Any  # [K_g, N, ...]
+  logits: Any  # f32[K_g, N, C], the client's own
+  label: Any  # i32[K_g, N]
+  answer: Any  # f32[K_g, N, C], the server's logits
+  answered: Any  # bool[K_g], whether there has been any
+
+  @property
+  def sent(self):
+    """The upload: {'feature', 'logits', 'label'}."""
+    return {"feature": self.feature, "logits": self.logits, "label": self.label}
+
+
+def tell(model, cut, client, images):
+  """One client's (feature [N, ...], logits f32[N, H, C]) in evaluation mode."""
+  out = eval_mode(model, client, images)
+  return {"embedding": out.embedding, **out.features}[cut], out.logits
+
+
+def feature_at(env, cut):
+  """Shape and dtype of one example's feature: an entry of `features`, or 'embedding'.
+
+  Raises:
+    ConfigError: where a client's model has no such feature, or two have it in different shapes.
+  """
+  images, found = jax.ShapeDtypeStruct((1, *env.image), env.dtype), []
+  for cohort, template in zip(env.cohorts, env.templates, strict=True):
+    out = jax.eval_shape(functools.partial(eval_mode, cohort.model), template, images)
+    features = {"embedding": out.embedding, **out.features}
+    if cut not in features:
+      raise ConfigError("algo.cut", cut, f"{cohort.name} has " + ", ".join(features))
+    found.append(jax.ShapeDtypeStruct(features[cut].shape[1:], features[cut].dtype))
+  if len({(x.shape, x.dtype) for x in found}) > 1:
+    given = [f"{c.name} {x.shape} {x.dtype}" for c, x in zip(env.cohorts, found, strict=True)]
+    raise ConfigError("algo.cut", cut, "must have one shape everywhere, not " + ", ".join(given))
+  return found[0]
+
+
+def nbytes(env, feature):
+  """Bytes that one example's upload takes, by kind; an answer is `logits` again."""
+  logits = jax.ShapeDtypeStruct((env.classes,), env.dtype)
+  kinds = {"features": feature, "logits": logits, "labels": jax.ShapeDtypeStruct((), jnp.int32)}
+  return {kind: costs.nbytes(x) for kind, x in kinds.items()}
+
+
+def bytes_sent(env, plan, feature):
+  """`Phase.sent` of the upload and of the server: bytes for those who arrive.
+
+  Args:
+    env: Env.
+    plan: arrivals.Agenda.
+    feature: as `feature_at` gives it.
+  """
+  size = nbytes(env, feature)
+
+  def examples(groups):
+    return int(sum(env.private_sizes[k] for group in groups for k in group))
+
+  def uploaded(pos):
+    n = examples(group for mine in plan.groups(pos.round) for group in mine)
+    return {kind: n * one for kind, one in size.items()} if pos.i == 0 else {}
+
+  def answered(pos):
+    call = plan.calls(pos.round)[pos.i]
+    if call.train or call.batch:
+      return {}
+    groups = (mine[call.group] for mine in plan.groups(pos.round) if call.group < len(mine))
+    return {"logits": examples(groups) * size["logits"]}
+
+  return uploaded, answered
+
+
+def communication(env, feature, rounds, epochs):
+  """Bytes of a run in which everyone always arrives, by the paper's formulas, all replicas.
+
+  He, Annavaram and Avestimehr, 2020: `fedgkt_eq13` leaves out the logits and labels that clients
+  upload too; `split_learning_eq12` is split learning over as many epochs on the edge.
+  """
+  size, n = nbytes(env, feature), int(env.private_sizes.sum())
+  return {
+    "fedgkt_eq13": rounds * n * (size["features"] + size["logits"]),
+    "split_learning_eq12": rounds * epochs * n * 2 * size["features"],
+  }
+
+
+def empty(env, feature):
+  """Memories before the first upload, a tuple over cohorts; `feature` as `feature_at` gives it."""
+  N, C = _longest(env), env.classes
+
+  def one(n):
+    table = lambda *shape, dtype=env.dtype: jnp.zeros((n, *shape), dtype)
+    return Memory(
+      feature=table(N, *feature.shape, dtype=feature.dtype),
+      logits=table(N, C),
+      label=table(N, dtype=jnp.int32),
+      answer=table(N, C),
+      answered=table(dtype=bool),
+    )
+
+  return tuple(one(len(env.ids(g))) for g in range(len(env.cohorts)))
+
+
+def slots(env, keyed, g, half, now):
+  """Where the memory of cohort g keeps these examples of an epoch: i32[K_g, B]; N for padding.
+
+  Args:
+    env: Env.
+    keyed: True: by the example's row. False: by its place in the pass, whichever example that is.
+    g: int.
+    half: Half with leaves [K_g, B, ...].
+    now: Now of a phase that goes through epochs.
+  """
+  place = half.row
+  if not keyed:
+    n = half.row.shape[1]
+    within = jax.lax.axis_index("data") * n + jnp.arange(n)
+    step = now.i % env.mine(g, -(-env.private_sizes // env.batch))
+    place = (step[:, None] * env.batch + within).astype(jnp.int32)
+  return jnp.where(half.mask > 0, place, _longest(env))
+
+
+def answers(memory, slot):
+  """The server's logits at slots i32[K_g, B]: f32[K_g, B, C]; anything for padding."""
+  return jax.vmap(lambda table, s: table.at[s].get(mode="clip"))(memory.answer, slot)
+
+
+def step(env, cut, keyed, state, batch, now):
+  """`Phase.step` of the upload: every client writes what it says of a batch into its memory."""
+  write = jax.vmap(lambda table, slot, x: table.at[slot].set(x.astype(table.dtype), mode="drop"))
+  local = []
+  for g, (half, memory) in enumerate(zip(batch.private, state.local, strict=True)):
+    speak = functools.partial(tell, env.cohorts[g].model, cut)
+    h, z = env.each(speak, state.clients[g], half.image)
+    said = h, z[:, :, 0], half.label, slots(env, keyed, g, half, now)
+    *said, slot = jax.lax.all_gather(said, "data", axis=1, tiled=True)
+    kept = [write(table, slot, x) for table, x in zip(memory[:3], said, strict=True)]
+    local.append(Memory(*kept, memory.answer, memory.answered))
+  return state._replace(local=tuple(local)), ({},) * len(local)
+
+
+def answer(env, memories, rows, z):
+  """Memories with the server's logits for all unmasked rows; z f32[R, S, C] on every device."""
+  tables, reached = server.deliver(env, tuple(m.answer for m in memories), rows, z)
+  return tuple(
+    m._replace(answer=t, answered=m.answered | r)
+    for m, t, r in zip(memories, tables, reached, strict=True)
+  )
+
+
+def _longest(env):
+  return int(env.private_sizes.max())

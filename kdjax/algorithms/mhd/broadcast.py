@@ -1,0 +1,186 @@
+"""Teachers that predict on one common public batch, for everyone to hear.
+
+K forward passes serve any number of students. `fresh` (Zhmoginov et al., CVPR 2023, Algorithm 1):
+everyone's current predictions, computed once, before any update. `published`, a variant of the
+pool: everyone predicts with one of its own past snapshots, drawn at random.
+"""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from kdjax.algorithms.mhd import messages
+from kdjax.algorithms.mhd.exchange import Exchange
+from kdjax.core import costs
+from kdjax.core.gradients import forward, recall
+from kdjax.core.passes import eval_mode, train_mode
+from kdjax.core.random import host_rng
+from kdjax.types import Half, Phase
+
+
+class Heard(NamedTuple):
+  """What a student knows about its public batch; leaves [K_g, ...] over clients."""
+
+  message: Any  # of D teachers, leaves [D, U, m, ...]
+  xi: Any  # f32[D, U, F]
+  valid: Any  # bool[D], teachers that are there
+  own: Any = None  # what `recall` needs of the student's own pass
+
+
+def fresh(env, speak, *, teachers, top_k, one_pass):
+  """Algorithm 1: everyone's current predictions.
+
+  Args:
+    env: Env.
+    speak: ModelOut -> (p f32[U, m, C], xi f32[U, F]).
+    teachers: D, drawn per step and client.
+    top_k: class probabilities sent; 0: all.
+    one_pass: whether a client says what its own pass in training mode finds, and learns from that
+      very pass; otherwise it speaks in a second pass, in evaluation mode.
+  """
+
+  def both(cohort, client, half):
+    """A client's own pass in training mode, and what it says."""
+
+    def outputs(params):
+      out, statistics = train_mode(cohort.model, client.model_state, params, half)
+      return out._replace(features={}), statistics
+
+    own = forward(outputs, client.params)
+    return own, say(speak, top_k, own.out)
+
+  def ask(state, batch, now):
+    if not one_pass:
+      said = _each(env, _evaluate(speak, top_k), state.clients, batch.public)
+      return _listen(env, said, now, teachers)
+    passes = _each(env, both, state.clients, batch.public)
+    heard = _listen(env, tuple(said for _, said in passes), now, teachers)
+    return tuple(h._replace(own=own) for h, (own, _) in zip(heard, passes, strict=True))
+
+  def own(apply, params, statistics, heard, half):
+    if not one_pass:
+      return apply(params, half, statistics)
+    return recall(heard.own, params), statistics
+
+  return Exchange(
+    lambda clients: ((),) * len(clients),
+    ask,
+    functools.partial(_hear, env),
+    own=own,
+    common=True,
+    steps=env.steps,
+    args=lambda pos: env.graph.at(pos.count),
+    sent=_sent(env, speak, teachers, top_k),
+  )
+
+
+def published(env, speak, *, teachers, top_k, pool_size, refresh_every):
+  """Everyone predicts with a random one of its own past snapshots, in evaluation mode.
+
+  Args:
+    env: Env.
+    speak: ModelOut -> (p f32[U, m, C], xi f32[U, F]).
+    teachers: D, drawn per step and client.
+    top_k: class probabilities sent; 0: all.
+    pool_size: P, past snapshots that a client keeps.
+    refresh_every: training batches between two replacements of a random one of them.
+  """
+
+  def init(clients):
+    copies = lambda x: jnp.repeat(x[:, None], pool_size, 1)
+    return tuple(jax.tree.map(copies, (c.params, c.model_state)) for c in clients)
+
+  def ask(state, batch, now):
+    def past(cohort, client, key, snapshots):
+      slot = jax.random.randint(key, (), 0, pool_size)
+      params, model_state = jax.tree.map(lambda x: x[slot], snapshots)
+      return client._replace(params=params, model_state=model_state)
+
+    keys = tuple(env.keys(g, "snapshot", now.count) for g in range(len(env.cohorts)))
+    speakers = _each(env, past, state.clients, keys, state.local)
+    said = _each(env, _evaluate(speak, top_k), speakers, batch.public)
+    return _listen(env, said, now, teachers)
+
+  def slots(turn):
+    """The snapshot that every client replaces at a refresh; i32[R*K]."""
+    rngs = [host_rng(seed, "slot", turn, name) for seed in env.seeds for name in env.identity]
+    return np.array([rng.integers(pool_size) for rng in rngs], np.int32)
+
+  def refresh(state, batch, now):
+    def replaced(g, client, snapshots):
+      here = jnp.arange(pool_size) == env.mine(g, now.args)[:, None]  # [K_g, P]
+      put = lambda old, new: jnp.where(jnp.expand_dims(here, range(2, old.ndim)), new[:, None], old)
+      return jax.tree.map(put, snapshots, (client.params, client.model_state))
+
+    local = tuple(map(replaced, range(len(env.cohorts)), state.clients, state.local))
+    return state._replace(local=local), ({},) * len(local)
+
+  phase = Phase("refresh", refresh, None, 1, args=lambda pos: slots(pos.round))
+  return Exchange(
+    init,
+    ask,
+    functools.partial(_hear, env),
+    common=True,
+    steps=refresh_every,
+    args=lambda pos: env.graph.at(pos.count),
+    sent=_sent(env, speak, teachers, top_k),
+    refresh=phase,
+  )
+
+
+def say(speak, top_k, out):
+  """The message of one client whose model found `out`: (class probabilities, embeddings)."""
+  p, xi = speak(out)
+  return messages.encode(jax.lax.stop_gradient(p), top_k), jax.lax.stop_gradient(xi)
+
+
+def _evaluate(speak, top_k):
+  return lambda cohort, client, half: say(speak, top_k, eval_mode(cohort.model, client, half.image))
+
+
+def _each(env, fn, *args):
+  """`fn(cohort, ...)` for every client of every cohort; a tuple over cohorts."""
+  return tuple(
+    env.each(functools.partial(fn, cohort), *mine)
+    for cohort, *mine in zip(env.cohorts, *args, strict=True)
+  )
+
+
+def _listen(env, said, now, teachers):
+  """Heard, a tuple over cohorts: everyone draws D of its teachers among those who spoke."""
+  adjacency = now.args  # bool[K, K]
+  said = env.gather(said)  # leaves [R*K, U, ...]
+  name = jnp.asarray(env.identity)
+
+  def one(key, i):
+    noise = jax.random.gumbel(key, (env.K,))[name]
+    value, teacher = jax.lax.top_k(jnp.where(adjacency[i % env.K], noise, -jnp.inf), teachers)
+    heard = jax.tree.map(lambda x: x[teacher + i // env.K * env.K], said)
+    return Heard(*heard, value > -jnp.inf)
+
+  keys = [env.keys(g, "teachers", now.count) for g in range(len(env.cohorts))]
+  return tuple(jax.vmap(one)(k, env.ids(g)) for g, k in enumerate(keys))
+
+
+def _hear(env, heard, images):
+  return messages.decode(heard.message, env.classes), heard.xi, heard.valid
+
+
+def _sent(env, speak, teachers, top_k):
+  """position -> bytes by kind: everyone who has teachers hears up to D messages."""
+
+  @functools.cache
+  def message_bytes():
+    half = Half(jax.ShapeDtypeStruct((env.public_batch, *env.image), env.dtype), *[None] * 4)
+    one = lambda client, half: _evaluate(speak, top_k)(env.cohorts[0], client, half)
+    message, xi = jax.eval_shape(one, env.templates[0], half)
+    return {"predictions": costs.nbytes(message), "embeddings": costs.nbytes(xi)}
+
+  def sent(pos):
+    listening = int(np.minimum(env.graph.at(pos.count).sum(1), teachers).sum()) * env.R
+    return {kind: listening * size for kind, size in message_bytes().items() if size}
+
+  return sent

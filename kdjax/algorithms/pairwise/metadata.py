@@ -1,0 +1,89 @@
+"""Whom to learn from, by what everyone advertises: the classes it has seen, its layers.
+
+Goldstein, Kachuee, Shiell, Sarrafzadeh: Real-Time Decentralized Knowledge Transfer at the Edge,
+2020, https://arxiv.org/abs/2011.05961, Appendix A. X_k are the classes of which client k has seen
+an example, L_k its layers, by name and shape. The appendix names what an agent weighs and gives no
+formula; the score of `rank` is the plainest one: examples of classes that the target hardly has.
+"""
+
+import numpy as np
+
+from kdjax.algorithms.pairwise.transfer import named_kernels
+from kdjax.core import peers, snapshots
+
+
+def describe(counts, layers, a, b):
+  """What source a offers target b, in the appendix's terms.
+
+  Args:
+    counts: i64[K, C], examples seen.
+    layers: K tuples of (name, shape).
+    a, b: client numbers.
+
+  Returns:
+    {'new_classes': |X_a - X_b|, 'shared_classes': |X_a & X_b|, 'shared_layers': |L_a & L_b|}.
+  """
+  seen = np.asarray(counts) > 0
+  return {
+    "new_classes": int((seen[a] & ~seen[b]).sum()),
+    "shared_classes": int((seen[a] & seen[b]).sum()),
+    "shared_layers": len(set(layers[a]) & set(layers[b])),
+  }
+
+
+def rank(counts, candidates, layers, *, new_below):
+  """Everyone's possible sources, best first.
+
+  The score of source a for target b is sum_c n_a(c) [n_b(c) < new_below]: its examples of classes
+  that are new to b. Ties go to more layers in common, then to the smaller number.
+
+  Args:
+    counts: i64[K, C], examples seen.
+    candidates: bool[K, K], whether b (row) may learn from a (column).
+    layers: K tuples of (name, shape).
+    new_below: a class is new to a client that has seen fewer examples of it.
+
+  Returns:
+    A list over targets of lists of client numbers.
+  """
+  counts = np.asarray(counts)
+  score = (counts < new_below).astype(int) @ counts.T  # [target, source]
+
+  def key(b, a):
+    return -score[b, a], -describe(counts, layers, a, b)["shared_layers"], a
+
+  return [
+    sorted(np.flatnonzero(row).tolist(), key=lambda a, b=b: key(b, a))
+    for b, row in enumerate(np.asarray(candidates))
+  ]
+
+
+def choose(env, batches, *, best, new_below):
+  """Everyone's sources after so many training batches of the run.
+
+  Args:
+    env: Env.
+    batches: training batches.
+    best: so many of a client's teachers, the best as `rank` sees it; 0: all of them.
+    new_below: as `rank`'s.
+
+  Returns:
+    i32[R*K, S], -1 where there are fewer.
+  """
+  everyone = peers.listed(env, batches)
+  if not best:
+    return everyone
+  peer = np.full((env.clients, min(best, everyone.shape[1])), -1, np.int32)
+  order = np.argsort(env.identity)
+  adjacency = env.graph.at(batches)[np.ix_(order, order)]
+  counts = np.asarray(env.label_counts).reshape(env.R, env.K, env.classes)
+  layers = [
+    tuple((k, x.shape) for k, x in named_kernels(env.templates[g].params).items())
+    for g in snapshots.cohort_of(env)[order]
+  ]
+  for r in range(env.R):
+    ranked = rank(counts[r][order], adjacency, layers, new_below=new_below)
+    for b, row in zip(order, ranked, strict=True):
+      row = row[: peer.shape[1]]
+      peer[r * env.K + b, : len(row)] = order[row] + r * env.K
+  return peer

@@ -1,0 +1,153 @@
+"""What every method is told about the ensemble, and how its values move between devices.
+
+Everything here runs on one device's share: the mesh's `client` axis splits the clients of every
+cohort, its `data` axis splits every batch. `check_vma=False` is chosen once, in `sharded`: with it
+a gradient holds only this device's addend until it is summed over `data`.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
+
+from kdjax.core import mapping
+from kdjax.core.passes import eval_mode
+from kdjax.core.random import EVERYONE, client_key
+from kdjax.types import ClientState, Cohort, TrainState
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Env:
+  """What every method is told about the ensemble; static."""
+
+  cohorts: tuple[Cohort, ...]
+  K: int  # clients of one replica
+  holders: int  # of private data, of one replica; K, unless models travel
+  seeds: tuple[int, ...]  # of the R replicas
+  identity: tuple[int, ...]  # [K], the name each client draws under: its number, unless permuted
+  mesh: Mesh
+  how: str  # the local map
+  graph: object  # graph.Schedule, over the holders
+  private_sizes: np.ndarray  # i64[R*holders], private examples
+  label_counts: np.ndarray  # i64[R*holders, C], private examples of each class
+  public_sizes: np.ndarray  # i64[R], public examples
+  image: tuple[int, int, int]  # as a model sees it
+  classes: int
+  heads: tuple[str, ...]
+  batch: int  # private examples per client and step
+  public_batch: int
+  public_labels: bool  # whether public examples come with their labels
+  steps: int  # training batches of the whole run; 0 where the config counts rounds
+  lr: object  # (count, total) -> float: the schedule of config.optim
+  dtype: str  # of the images
+  templates: tuple[ClientState, ...]  # over cohorts: shapes of one client
+  widths: tuple[int, ...]  # over cohorts: F
+
+  @property
+  def R(self):
+    """Replicas."""
+    return len(self.seeds)
+
+  @property
+  def clients(self):
+    """All clients, R * K."""
+    return self.R * self.K
+
+  def rate(self, pos):
+    """The learning rate of a phase whose batches the schedule counts over the whole run."""
+    return self.lr(pos.count, pos.total)
+
+  def snapshots(self):
+    """Over cohorts: the shapes of what one client is to others, (params, model_state)."""
+    return tuple((t.params, t.model_state) for t in self.templates)
+
+  def ids(self, g):
+    """Global numbers i32[K_g] of the clients of cohort g on this device."""
+    ids = jnp.asarray(self.cohorts[g].ids, jnp.int32)
+    return ids.reshape(self.mesh.shape["client"], -1)[jax.lax.axis_index("client")]
+
+  def mine(self, g, x):
+    """This device's rows [K_g, ...] of x [R*K, ...]."""
+    return jnp.asarray(x)[self.ids(g)]
+
+  def keys(self, g, purpose, step):
+    """key[K_g]: each client's own key for a purpose at a step."""
+    seed = jnp.repeat(jnp.asarray(self.seeds), self.K)[self.ids(g)]
+    name = jnp.tile(jnp.asarray(self.identity), self.R)[self.ids(g)]
+    return jax.vmap(lambda s, c: client_key(s, purpose, step, c))(seed, name)
+
+  def common_keys(self, g, purpose, step):
+    """key[K_g]: one key for all clients of a replica, of a name that no client has."""
+    seed = jnp.repeat(jnp.asarray(self.seeds), self.K)[self.ids(g)]
+    return jax.vmap(lambda s: client_key(s, purpose, step, EVERYONE))(seed)
+
+  def each(self, fn, *args):
+    """Applies `fn` to every client of this device by the local map."""
+    return mapping.each(self.how, fn, *args)
+
+  def gather(self, xs):
+    """All clients' values in client order, on every device.
+
+    Args:
+      xs: tuple over cohorts of pytrees with leaves [K_g, ...], equal in shape beyond K_g.
+
+    Returns:
+      A pytree with leaves [R*K, ...].
+    """
+    order = np.argsort(np.concatenate([c.ids for c in self.cohorts]))
+
+    def join(*parts):
+      whole = [jax.lax.all_gather(x, "client", tiled=True) for x in parts]
+      return jnp.concatenate(whole)[order]
+
+    return jax.tree.map(join, *xs)
+
+  def fetch(self, xs, wanted):
+    """Each client's copies of other clients' values, by one ring over the `client` axis.
+
+    Holds two devices' values at a time, where gathering would hold all.
+
+    Args:
+      xs: tuple over cohorts of arrays [K_g, ...], equal in shape beyond K_g.
+      wanted: tuple over cohorts of i32[K_g] or i32[K_g, S], global client numbers; -1 fetches
+        zeros.
+
+    Returns:
+      A tuple over cohorts of arrays [K_g, ...] or [K_g, S, ...].
+    """
+    n = self.mesh.shape["client"]
+    ring = [(i, (i - 1) % n) for i in range(n)]
+    out = tuple(jnp.zeros((*w.shape, *xs[0].shape[1:]), xs[0].dtype) for w in wanted)
+    for h, x in enumerate(xs):
+      ids = self.ids(h)
+      for turn in range(n):
+        hit = tuple(w[..., None] == ids for w in wanted)  # [K_g, (S,) K_h]
+        out = tuple(
+          jnp.where(jnp.expand_dims(m.any(-1), range(m.ndim - 1, o.ndim)), x[m.argmax(-1)], o)
+          for o, m in zip(out, hit, strict=True)
+        )
+        if turn < n - 1:
+          x, ids = jax.lax.ppermute((x, ids), "client", ring)
+    return out
+
+  def predict(self, state, images):
+    """Every client's logits: {'': tuple over cohorts of f32[K_g, N, H, C]}; images f32[N, ...]."""
+
+    def one(cohort, client):
+      return self.each(lambda c: eval_mode(cohort.model, c, images).logits, client)
+
+    return {"": tuple(map(one, self.cohorts, state.clients))}
+
+
+STATE = TrainState(step=P(), clients=P("client"), local=P("client"), server=P())
+
+
+HALF = P("client", "data")  # every leaf of a Half of indices is [K_g, B, ...]
+
+
+def sharded(env, fn, in_specs, out_specs):
+  """`fn` over the mesh, fully manual; specs are prefixes of the arguments' pytrees."""
+  return jax.shard_map(fn, mesh=env.mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False)

@@ -1,0 +1,128 @@
+"""Sources: other clients' whole models, fetched and run by the client that learns from them.
+
+The sources of a client are its teachers in the graph, all of them. A fetch copies their weights and
+statistics, each as one flat vector; until the next fetch the client runs the copies on its own
+examples, so that nothing else is communicated and no source sees them.
+"""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from kdjax.core import losses, snapshots
+from kdjax.core.passes import eval_mode
+from kdjax.types import ClientState, Phase
+
+
+class Sources(NamedTuple):
+  """What the clients of one cohort have fetched; S is the largest number of sources."""
+
+  flat: Any  # f32[K_g, S, L], snapshots, padded to the longest
+  peer: Any  # i32[K_g, S], whose each is; -1: nobody's
+
+
+def most(env):
+  """S: the most sources that any client ever has, at least 1."""
+  return max(1, int(env.graph.adjacency.sum(-1).max()))
+
+
+def listed(env, batches):
+  """Everyone's sources after so many training batches; i32[R*K, S], -1 where there are fewer."""
+  adjacency, order = env.graph.at(batches), np.argsort(env.identity)
+  peer = np.full((env.clients, most(env)), -1, np.int32)
+  for k in range(env.clients):
+    r, i = divmod(k, env.K)
+    mine = order[adjacency[i][order]] + r * env.K
+    peer[k, : len(mine)] = mine
+  return peer
+
+
+def none(env):
+  """The state before the first fetch: tuple over cohorts of Sources, nobody's."""
+  ids = [env.ids(g) for g in range(len(env.cohorts))]
+  flat = [jnp.zeros((len(k), most(env), snapshots.length(env)), env.dtype) for k in ids]
+  peer = [jnp.full((len(k), most(env)), -1, jnp.int32) for k in ids]
+  return tuple(map(Sources, flat, peer))
+
+
+def fetch(env, clients, peer):
+  """Copies of the sources as they are now.
+
+  Args:
+    env: Env.
+    clients: tuple over cohorts of ClientState.
+    peer: i32[R*K, S], see `listed`.
+
+  Returns:
+    Tuple over cohorts of Sources.
+  """
+  flat = tuple(snapshots.pack(env, c) for c in clients)
+  mine = tuple(env.mine(g, peer) for g in range(len(clients)))
+  return tuple(map(Sources, env.fetch(flat, mine), mine))
+
+
+def received(env, peer):
+  """Bytes by kind of a fetch of `peer` i32[R*K, S]."""
+  return {"checkpoints": int(snapshots.nbytes(env)[peer[peer >= 0]].sum())}
+
+
+def fetch_phase(env, *, batches):
+  """The phase, without a batch, that fills `state.local` with everyone's sources.
+
+  Args:
+    env: Env.
+    batches: Pos -> training batches of the run before this fetch, for graphs that change.
+  """
+
+  def step(state, batch, now):
+    local = fetch(env, state.clients, now.args)
+    return state._replace(local=local), ({},) * len(local)
+
+  peer = lambda pos: listed(env, batches(pos))
+  return Phase("fetch", step, None, 1, args=peer, sent=lambda pos: received(env, peer(pos)))
+
+
+def logits(env, flat, peer, images):
+  """What one client's sources say, main heads in evaluation mode; zeros for nobody's.
+
+  Args:
+    env: Env.
+    flat: f32[S, L].
+    peer: i32[S].
+    images: f32[N, ...].
+
+  Returns:
+    f32[S, N, C], behind a stop-gradient.
+  """
+
+  def say(flat, images, g):
+    params, model_state = snapshots.unflatten(flat, env.snapshots()[g])
+    client = ClientState(params, model_state, opt_state=())
+    return eval_mode(env.cohorts[g].model, client, images).logits[:, 0]
+
+  def silent(flat, images):
+    return jnp.zeros((len(images), env.classes), env.dtype)
+
+  branches = [silent, *(functools.partial(say, g=g) for g in range(len(env.cohorts)))]
+  branch = jnp.where(peer < 0, 0, 1 + jnp.asarray(snapshots.cohort_of(env))[peer])
+  said = [jax.lax.switch(b, branches, f, images) for b, f in zip(branch, flat, strict=True)]
+  return jax.lax.stop_gradient(jnp.stack(said))
+
+
+def divergence(said, peer, logits):
+  """Mean over one client's sources of KL(p_a || p_b), Eq. 4 of https://arxiv.org/abs/2011.05961.
+
+  Args:
+    said: f32[S, N, C], logits of the sources.
+    peer: i32[S].
+    logits: f32[N, C], the client's own; they alone receive gradient.
+
+  Returns:
+    f32[N], at least 0; 0 without sources.
+  """
+  valid = peer >= 0
+  kl = losses.tempered_kl(said, logits, 1.0)
+  return jnp.sum(kl * valid[:, None], axis=0) / jnp.maximum(jnp.sum(valid), 1)

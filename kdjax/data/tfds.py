@@ -1,0 +1,112 @@
+"""Data sets that TFDS has prepared as ArrayRecord files, read without TensorFlow and network."""
+
+import concurrent.futures
+import contextlib
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+
+from kdjax.data.images import Records, encoded
+from kdjax.data.readers import Split, split_name
+from kdjax.types import ConfigError
+
+CHUNK = 256  # records a thread reads at a time
+
+
+def tfds(name, split, info):
+  """One split of 'tfds:NAME' from $TFDS_DATA_DIR or ~/tensorflow_datasets; see readers.py.
+
+  NAME is TFDS's: 'mnist', 'imagenet2012:5.1.0', 'NAME/CONFIG'. '?label=KEY' takes another feature
+  for the labels ('tfds:cifar100?label=coarse_label'); the strata are always TFDS's own label. The
+  test split is `test` or, where there is none, `validation`.
+
+  The first run reads every record once for its label and keeps the labels beside the records, as
+  `kdjax_SPLIT_KEY.npy`, where the folder can be written.
+  """
+  place, options = split_name(name)
+  folder = _prepared(name, place)
+  import tensorflow_datasets  # after the check; takes a second
+
+  builder = tensorflow_datasets.builder_from_directory(str(folder))
+  if split == "test" and "test" not in builder.info.splits:
+    split = "validation"
+  if split not in builder.info.splits:
+    right = f"has no {split} split, only {sorted(builder.info.splits)}; holdout=n makes a test set"
+    raise ConfigError("source", name, right)
+  image_key, stratum_key = builder.info.supervised_keys or (None, None)
+  features = builder.info.features
+  if image_key is None or not isinstance(features[image_key], tensorflow_datasets.features.Image):
+    raise ConfigError("source", name, f"is no set of images with one label: {features}")
+  label_key = options.get("label", stratum_key)
+  if label_key not in features:
+    raise ConfigError("source", name, f"has no feature {label_key!r}, only {sorted(features)}")
+  skip = {image_key: tensorflow_datasets.decode.SkipDecoding()}
+  source = builder.as_data_source(split, decoders=skip, file_format="array_record")
+  strata = _labels(source, stratum_key, folder / f"kdjax_{split}_{stratum_key}.npy")
+  labels = strata
+  if label_key != stratum_key:
+    labels = _labels(source, label_key, folder / f"kdjax_{split}_{label_key}.npy")
+  channels = features[image_key].shape[-1] or info["image"][2]
+  files = Records(source, image_key)
+  images = encoded(name, files, len(source), channels=channels, info=info)
+  return Split(images, labels, strata, getattr(features[label_key], "num_classes", None))
+
+
+def _prepared(name, place):
+  """The folder of the newest prepared version, found on disk: TFDS would first ask the network."""
+  place, _, version = place.partition(":")
+  root = Path(os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")).expanduser()
+  infos = sorted((root / place).glob("**/dataset_info.json")) if place else []
+  folders = [path.parent for path in infos if version in ("", path.parent.name)]
+  ready = [folder for folder in folders if "array_record" in _formats(folder)]
+  if not ready:
+    raise ConfigError("source", name, _how_to_prepare(place or "NAME", root, folders))
+  if len({folder.parent for folder in ready}) > 1:
+    options = [str(folder.parent.relative_to(root)) for folder in ready]
+    raise ConfigError("source", name, f"is prepared in several configurations; name one: {options}")
+  return max(ready, key=lambda folder: [int(n) for n in folder.name.split(".") if n.isdigit()])
+
+
+def _formats(folder):
+  info = json.loads((folder / "dataset_info.json").read_text())
+  return [info.get("fileFormat"), *info.get("alternativeFileFormats", [])]
+
+
+def _how_to_prepare(place, root, others):
+  """What to type, for a set that is not there or is there in `others`, folders of other formats."""
+  steps = [f"no ArrayRecord files under {root / place}; prepare them once, with TensorFlow:"]
+  steps.append("pip install '.[prepare]'  (in kdjax's repository)")
+  if others:
+    command = f"tfds convert_format --dataset_version_dir={others[-1]}"
+    steps.append(f"{command} --out_file_format=array_record")
+  else:
+    if place.startswith("imagenet2012"):
+      manual = root / "downloads" / "manual"
+      tars = "ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar"
+      steps.append(f"(put {tars} into {manual} by hand)")
+    steps.append(f"tfds build {place} --file_format=array_record --data_dir={root}")
+  steps.append("Without any download: --config=configs/mhd_digits.py")
+  return "\n  ".join(steps)
+
+
+def _labels(source, key, path):
+  """Labels i64[N] of all records, from the file `path` where it fits."""
+  n = len(source)
+  with contextlib.suppress(OSError, ValueError, EOFError):
+    labels = np.load(path, allow_pickle=False)
+    if labels.shape == (n,) and labels.dtype == np.int64:
+      return labels
+
+  def read(start):
+    return [r[key] for r in source.__getitems__(list(range(start, min(start + CHUNK, n))))]
+
+  with concurrent.futures.ThreadPoolExecutor() as pool:
+    parts = list(pool.map(read, range(0, n, CHUNK)))
+  labels = np.array([label for part in parts for label in part], np.int64)
+  with contextlib.suppress(OSError):  # a read-only folder: read again next time
+    part = path.with_suffix(f".{os.getpid()}.npy")
+    np.save(part, labels)
+    os.replace(part, path)  # whole or not at all, whoever else writes it
+  return labels

@@ -1,0 +1,75 @@
+"""Passes over test images: what one batch counts, added up over all."""
+
+import functools
+
+import jax
+import numpy as np
+from jax.sharding import PartitionSpec as P
+
+from kdjax.core import hosts
+from kdjax.core.env import STATE, sharded
+from kdjax.types import ConfigError
+
+SPECS = (P("data"), P("data"), P("data"))  # of images, labels and mask
+
+
+def over(experiment, name, batch, count):
+  """A function that counts over images; the last, partial batch counts like every other.
+
+  Args:
+    experiment: Experiment.
+    name: the evaluator's, for the error.
+    batch: images per pass; a multiple of the mesh's `data` axis.
+    count: (what the method predicts, label i32[N], mask f32[N]) -> counts, a pytree of f32, of one
+      device's share of a batch; equal on all devices of the `client` axis.
+
+  Returns:
+    (state, images: ImageSet, places: i64[n] among them) -> the pytree of sums, i64.
+
+  Raises:
+    ConfigError: for a batch that cannot be.
+  """
+  env = experiment.env
+  if batch < 1 or batch % env.mesh.shape["data"]:
+    right = f"must be a positive multiple of the mesh's data axis, {env.mesh.shape['data']}"
+    raise ConfigError(f"evals.{name}.batch", batch, right)
+
+  def step(state, image, label, mask):
+    return jax.lax.psum(count(_predict(experiment, state, image), label, mask), "data")
+
+  program = jax.jit(sharded(env, step, (STATE, *SPECS), P()))
+  place = functools.partial(hosts.place, env.mesh, SPECS)
+
+  def run(state, images, places):
+    sums = None
+    for begin in range(0, len(places), batch):
+      index = np.arange(begin, begin + batch)
+      mask = (index < len(places)).astype(np.float32)
+      index = places[np.minimum(index, len(places) - 1)]
+      label = images.labels[index].astype(np.int32)
+      part = jax.device_get(program(state, *place((images.fetch(index), label, mask))))
+      part = jax.tree.map(lambda x: np.rint(x).astype(np.int64), part)
+      sums = part if sums is None else jax.tree.map(np.add, sums, part)
+    return sums
+
+  return run
+
+
+def entries(experiment):
+  """The names of what the method predicts, without running it."""
+  env, shape = experiment.env, experiment.data.source.test.shape
+  said = []
+
+  def names(state, image):
+    said.extend(_predict(experiment, state, image))
+    return ()
+
+  image = jax.ShapeDtypeStruct((env.mesh.shape["data"], *shape), np.uint8)
+  program = sharded(env, names, (STATE, SPECS[0]), P())
+  jax.eval_shape(program, experiment.template(), image)
+  return set(said)
+
+
+def _predict(experiment, state, image):
+  seen = jax.vmap(experiment.view)(image).astype(experiment.env.dtype)
+  return experiment.algorithm.predict(state, seen)

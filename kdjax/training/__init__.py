@@ -1,0 +1,1 @@
+"""The machinery of a run: what is dispatched, written, saved and resumed."""

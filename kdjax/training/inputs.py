@@ -1,0 +1,114 @@
+"""The host's part of a dispatch: batches, positions, and the sets that are resident on devices."""
+
+import functools
+
+import jax
+import numpy as np
+from jax.sharding import PartitionSpec as P
+
+from kdjax.core import hosts
+from kdjax.data import feed, read_ahead
+from kdjax.training.program import dispatch_size
+from kdjax.training.schedule import position
+from kdjax.types import Batch, Now
+
+
+def tables(experiment):
+  """The sets that are resident in memory, on every device: {half: u8[N, h, w, c]}.
+
+  With several processes, images that none of a process's clients holds are blank there.
+  """
+  mesh, shards = experiment.env.mesh, experiment.data.shards
+  arrays = {half: s.array for half, s in experiment.sets.items() if s.array is not None}
+  once = arrays.get("public") is arrays.get("private") is not None
+  if jax.process_count() > 1 and "private" in arrays:
+    kept = [*_own_lists(experiment), *(shards.public if once else ())]
+    arrays["private"] = _blank_but(arrays["private"], kept)
+  if once:
+    arrays = {"private": arrays["private"]}
+  (placed,) = hosts.place(mesh, (P(),), (arrays,))
+  if jax.process_count() == 1:
+    placed = jax.device_put(placed, jax.sharding.NamedSharding(mesh, P()))
+  return dict.fromkeys(("private", "public"), placed["private"]) if once else placed
+
+
+def _own_lists(experiment):
+  """The private lists that this process's clients ever work on."""
+  env, lists = experiment.env, experiment.data.shards.private
+  if any(v.phase.feed and v.phase.feed.owner for v in experiment.visits):
+    return lists  # models travel
+  data = env.mesh.shape["data"]  # one example a device: who looks at any of a client's
+  ids = [np.asarray(c.ids)[hosts.holds(env.mesh, len(c.ids), data).any(1)] for c in env.cohorts]
+  return [lists[k] for k in np.concatenate(ids)]
+
+
+def _blank_but(images, lists):
+  kept = np.zeros_like(images)
+  for index in lists:
+    kept[index] = images[index]
+  return kept
+
+
+def inputs(experiment, visit, start, count, total, *, images=True):
+  """Host-side arguments of one dispatch: calls start .. start + count of a visit.
+
+  Args:
+    experiment: Experiment.
+    visit: schedule.Visit.
+    start, count: calls of the visit.
+    total: calls of the phase in the whole run.
+    images: whether to read the images of sets that are not resident, or what reads them, the
+      `read` of feed.with_images.
+
+  Returns:
+    (batches, nows, count): whole arrays of all clients, padded along the first axis to
+    `dispatch_size`; images that this process does not need are blank.
+  """
+  size = dispatch_size(experiment, visit.phase)
+  at = [position(visit, i, total) for i in range(start, start + count)]
+  nows = [_now(visit.phase, pos) for pos in at]
+  batches = [_batch(experiment, visit.phase, pos, images) for pos in at]
+  pad = functools.partial(_stack, size=size)
+  return jax.tree.map(pad, *batches), jax.tree.map(pad, *nows), np.int32(count)
+
+
+def pieces(experiment, dispatches, totals):
+  """What there is to read for dispatches (visit, first call, 1), ahead.Pieces."""
+  algorithm, needed = experiment.algorithm, functools.partial(_needed, experiment.env)
+  steps = [(visit.number, position(visit, i, totals[visit.number])) for visit, i, _ in dispatches]
+  phases = algorithm.prologue + algorithm.cycle
+  return read_ahead.plan(experiment.streams, experiment.sets, phases, needed, steps)
+
+
+def _stack(*leaves, size):
+  stacked = np.stack(leaves) if len(leaves) > 1 else np.asarray(leaves[0])[None]  # no copy
+  if len(leaves) == size:
+    return stacked
+  return np.concatenate(
+    [stacked, np.zeros((size - len(leaves), *stacked.shape[1:]), stacked.dtype)]
+  )
+
+
+def _now(phase, pos):
+  numbers = [np.int32(n) for n in (pos.step, pos.count, pos.round, pos.i)]
+  return Now(*numbers, np.float32(phase.lr(pos)), jax.tree.map(np.asarray, phase.args(pos)))
+
+
+def _batch(experiment, phase, pos, images):
+  if phase.feed is None:
+    return Batch(None, None)
+  halves = experiment.streams.batch(phase.feed, phase.name, pos)
+  if images:
+    sets, needed = experiment.sets, functools.partial(_needed, experiment.env)
+    read = images if callable(images) else feed.read_now(sets)
+    halves = feed.with_images(halves, sets, needed, read)
+  batch = feed.by_cohort(halves, experiment.env.cohorts, phase.feed.cohorts)
+  return batch._replace(server=phase.feed.server(pos)) if phase.feed.server else batch
+
+
+def _needed(env, examples):
+  """bool[R*K, examples]: what this process's devices will look at."""
+  needed = np.zeros((env.clients, examples), bool)
+  for cohort in env.cohorts:
+    needed[list(cohort.ids)] = hosts.holds(env.mesh, len(cohort.ids), examples)
+  return needed

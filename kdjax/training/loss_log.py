@@ -1,0 +1,87 @@
+"""Losses on their way from the device to the log."""
+
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from kdjax.core import hosts
+from kdjax.training.clock import LEAST
+from kdjax.types import TrainingError
+
+
+class _Losses(NamedTuple):
+  """The losses of one step."""
+
+  phase: str
+  batches: int  # training batches of the run, this step included
+  aux: Any  # on the device
+  done: Any  # future of the time.monotonic() at which the device has them
+  since: float  # the time from which it worked, compilation and pauses taken off
+  images: int  # taken in so far
+  rates: dict  # what is known already
+
+
+class Pending:
+  """Holds one step's losses, until the next step is under way or something must see them."""
+
+  def __init__(self, env, log, clock):
+    """Holds nothing; `log` is a writer.Writer, `clock` a clock.Clock."""
+    self.env, self.log, self.clock = env, log, clock
+    self._held = None
+
+  def send_for(self, visit, aux, lr, batches, done, images):
+    """Has the losses of this very step copied to the host, without waiting.
+
+    Args:
+      visit: schedule.Visit.
+      aux: what the step returned, see program.build.
+      lr: float.
+      batches: training batches of the run, this step included.
+      done: what Clock.dispatched returned for it.
+      images: taken in so far.
+    """
+    for x in jax.tree.leaves(aux):
+      if x.is_fully_addressable:
+        x.copy_to_host_async()
+    since = self.clock.began + self.clock.spent()
+    rates = {"lr": float(lr), "input_bound": self.clock.input_bound()} if visit.phase.feed else {}
+    self._held = _Losses(visit.phase.name, batches, aux, done, since, images, rates)
+
+  def write(self):
+    """Writes what is held, means over the clients that took part; returns what the bar shows.
+
+    Raises:
+      TrainingError: for a loss that is not finite.
+    """
+    if self._held is None:
+      return {}
+    one, self._held = self._held, None
+    means = self._means(one)
+    if one.rates:
+      seconds = max(one.done.result() - one.since, LEAST)
+      means |= {"lr": one.rates["lr"], "images_per_second": one.images / seconds} | one.rates
+    self.log.write(one.batches, one.phase, means)
+    return {k: v for k, v in means.items() if k in ("loss", "images_per_second")}
+
+  def _means(self, one):
+    losses, whose = hosts.fetch(one.aux), [("client", c.ids) for c in self.env.cohorts]
+    if isinstance(losses, dict):
+      losses, whose = (losses,), [("the server of replica", range(self.env.R))]
+    means = {}
+    for name in sorted({name for part in losses for name in part} - {"live"}):
+      parts = [part for part in losses if name in part]
+      values = np.concatenate([part[name] for part in parts])
+      live = np.concatenate([part.get("live", np.full(len(part[name]), True)) for part in parts])
+      if not np.isfinite(values).all():
+        who = [
+          (kind, k) for x, (kind, ks) in zip(losses, whose, strict=True) if name in x for k in ks
+        ]
+        kind, k = who[np.flatnonzero(~np.isfinite(values))[0]]
+        raise TrainingError(
+          f"{name} of {kind} {k} is not finite at step {one.batches}: "
+          "start again in another --workdir with a lower optim.lr, or with optim.clip=1.0"
+        )
+      if live.any():
+        means[name] = float(values[live].mean())
+    return means

@@ -1,0 +1,86 @@
+"""Jitted programs of an experiment: one for each phase of its method, traced once."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import PartitionSpec as P
+
+from kdjax.core.env import HALF, STATE, sharded
+from kdjax.data import feed
+from kdjax.types import Batch
+
+INPUTS = (Batch(P(None, *HALF), P(None, *HALF), P()), P(), P())  # specs of what `inputs` returns
+
+
+def dispatch_size(experiment, phase):
+  """Calls that one dispatch of a phase can hold; phases without a batch run one at a time."""
+  if phase.feed is None or not all(s.array is not None for s in experiment.sets.values()):
+    return 1
+  return experiment.steps_per_dispatch
+
+
+def build(experiment, phase):
+  """The program of one phase.
+
+  Returns:
+    A jitted (state, batches, nows, count, tables) -> (state, aux of the last call): numbers
+    [K_g] by name, a dict for every cohort; or one dict of [R], where a server trains. `batches` and
+    `nows` have a leading axis of `dispatch_size`, of which the first `count` are run; `state` is
+    donated. The number of calls is a traced value: however they are cut into dispatches, it is one
+    program and the same bits.
+  """
+  env = experiment.env
+
+  def step(state, batch, now, tables):
+    if phase.feed is not None:
+      batch = feed.materialise(
+        env, phase, tables, batch, now, experiment.augment, experiment.preprocess
+      )
+    state, aux = phase.step(state, batch, now)
+    return state._replace(step=state.step + 1), aux
+
+  def at(tree, i):
+    return jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, i, keepdims=False), tree)
+
+  def many(state, batches, nows, count, tables):
+    def body(i, carry):
+      return step(carry[0], at(batches, i), at(nows, i), tables)
+
+    shapes = jax.eval_shape(lambda: body(0, (state, None)))
+    aux = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes[1])
+    return jax.lax.fori_loop(0, count, body, (state, aux))
+
+  def single(state, batches, nows, count, tables):
+    first = lambda tree: jax.tree.map(lambda x: x[0], tree)
+    return step(state, first(batches), first(nows), tables)
+
+  fn = single if dispatch_size(experiment, phase) == 1 else many
+  aux = P() if phase.feed and phase.feed.server else P("client")
+  run = sharded(env, fn, (STATE, *INPUTS, P()), (STATE, aux))
+  # `keep_unused`: what a phase overwrites without reading it is donated too.
+  return jax.jit(run, donate_argnums=0, keep_unused=True, compiler_options=compiler_options())
+
+
+@functools.cache
+def compiler_options():
+  """What a training step's XLA is told beside its flags: on CPU, convolutions by Eigen; else None.
+
+  YNNPACK, the default, is slower at a kernel's gradient, whose window is the whole image (bench
+  suite `tried`); it keeps reductions and matrix products. None, too, where XLA has no such option.
+  """
+  if jax.default_backend() != "cpu":
+    return None
+  kept = "LIBRARY_FUSION_TYPE_REDUCE,LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"
+  options = {"xla_cpu_experimental_ynn_fusion_type": kept}
+  try:
+    jax.jit(lambda x: x, compiler_options=options).lower(0.0).compile()
+  except jax.errors.JaxRuntimeError:
+    return None
+  return options
+
+
+def examples(env, feed):
+  """Images that one call takes in, those of all clients that take part."""
+  part = range(len(env.cohorts)) if feed.cohorts is None else feed.cohorts
+  return sum(len(env.cohorts[g].ids) for g in part) * (feed.private + feed.public)

@@ -1,0 +1,97 @@
+"""Whose a run folder is: `config.json`, written once and compared ever after."""
+
+import subprocess
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from kdjax.core import files
+from kdjax.core.machine import cores
+from kdjax.types import ConfigError
+
+# What may differ between a run and its resumption: nothing that changes a number of the run.
+FREE_ON_RESUME = (
+  "mesh",
+  "input",
+  "log_every",
+  "save_every",
+  "evals",
+  "compare",
+  "compare_algo",
+  "compare_rounds",
+)
+
+
+def check(workdir, config):
+  """Raises ConfigError where a folder belongs to another config, naming what differs."""
+  path = Path(workdir) / "config.json"
+  if Path(workdir).exists() and not Path(workdir).is_dir():
+    raise ConfigError("workdir", str(workdir), "must be a folder")
+  if not path.exists():
+    return
+  old, new = flat(files.read_json(path)["config"]), flat(config)
+  for key in sorted(set(old) | set(new)):
+    if key.split(".")[0] not in FREE_ON_RESUME and old.get(key) != new.get(key):
+      right = (
+        f"{workdir} was begun with {key} = {old.get(key)!r}; use another --workdir or that value"
+      )
+      raise ConfigError(key, new.get(key), right)
+
+
+def claim(workdir, experiment, command):
+  """Checks that a folder belongs to this config; writes `config.json` where there is none."""
+  check(workdir, experiment.config)
+  path = Path(workdir) / "config.json"
+  if not path.exists():
+    path.parent.mkdir(parents=True, exist_ok=True)
+    files.write_json(path, provenance(experiment) | {"command": command})
+
+
+def flat(tree, prefix=""):
+  """A nested dict as {dotted key: value}."""
+  out = {}
+  for key, value in tree.items():
+    name = f"{prefix}{key}"
+    out |= flat(value, name + ".") if isinstance(value, dict) else {name: value}
+  return out
+
+
+def provenance(experiment):
+  """What `config.json` holds: the resolved config, versions, devices, commit, hash, sizes."""
+  import flax
+  import optax
+  import orbax.checkpoint
+
+  import kdjax
+
+  modules = {"kdjax": kdjax, "jax": jax, "flax": flax, "optax": optax, "numpy": np}
+  versions = {name: m.__version__ for name, m in modules.items()}
+  versions["orbax-checkpoint"] = orbax.checkpoint.__version__
+  env, mesh = experiment.env, experiment.env.mesh
+  return {
+    "config": experiment.config,
+    "versions": versions,
+    "device": f"{mesh.size} x {mesh.devices.flat[0].device_kind} ({cores()} CPU cores)",
+    "layout": {
+      "mesh": dict(mesh.shape),
+      "map": env.how,
+      "conv": [getattr(c.model, "conv", None) for c in env.cohorts],
+      "steps_per_dispatch": experiment.steps_per_dispatch,
+    },
+    "git": _commit(),
+    "hash": experiment.hash,
+    "examples": {
+      half: [len(x) for x in getattr(experiment.data.shards, half)]
+      for half in ("private", "public")
+    },
+  }
+
+
+def _commit():
+  here = Path(__file__).parent
+  ask = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12"]
+  try:
+    return subprocess.run(ask, capture_output=True, text=True, check=True).stdout.strip()
+  except (OSError, subprocess.CalledProcessError):
+    return "unknown"

@@ -1,0 +1,62 @@
+"""The state of step 0: fresh weights, or some of those that another run trained."""
+
+import jax
+import jax.numpy as jnp
+
+from kdjax.core.clients import client
+from kdjax.core.env import STATE, sharded
+from kdjax.training import checkpoint
+from kdjax.types import ConfigError, TrainState
+
+
+def initialiser(env, algorithm, *, common):
+  """A jitted function that makes the TrainState of step 0.
+
+  Args:
+    env: Env.
+    algorithm: Algorithm.
+    common: whether all clients of a replica that are built alike start from the same weights.
+
+  Returns:
+    given -> TrainState, where `given` is what `load` returns.
+  """
+
+  def clients(g, given):
+    model, tx = env.cohorts[g].model, env.cohorts[g].tx
+    keys = env.common_keys(g, "init", 0) if common else env.keys(g, "init", 0)
+    return jax.vmap(lambda key: client(model, tx, key, env.image, env.dtype, given))(keys)
+
+  def start(given):
+    cohorts = tuple(clients(g, given) for g in range(len(env.cohorts)))
+    return TrainState(jnp.zeros((), jnp.int32), *algorithm.init(cohorts))
+
+  options = {"xla_backend_optimization_level": 1}  # it runs once: compiling is what costs
+  replicated = jax.sharding.PartitionSpec()
+  return jax.jit(sharded(env, start, (replicated,), STATE), compiler_options=options)
+
+
+def load(*, workdir, client, part):
+  """The weights that `config.start` names.
+
+  Args:
+    workdir: a run folder with a checkpoint, or '': nothing is given.
+    client: whose, there.
+    part: the top-level module to take, such as 'extractor'; '': the whole model.
+
+  Returns:
+    {'params': ..., 'model_state': ...}, host arrays, or {}.
+
+  Raises:
+    ConfigError: for a folder without a checkpoint, a client or a part that is not there.
+  """
+  if not workdir:
+    return {}
+  weights = checkpoint.weights(workdir, client, key="start")
+  if not part:
+    return weights
+  if part not in weights["params"]:
+    right = "that model has " + ", ".join(sorted(weights["params"]))
+    raise ConfigError("start.part", part, right)
+  only = lambda tree: {part: tree[part]} if part in tree else {}
+  statistics = {name: only(tree) for name, tree in weights["model_state"].items()}
+  return {"params": only(weights["params"]), "model_state": statistics}

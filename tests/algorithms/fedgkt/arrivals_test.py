@@ -1,0 +1,114 @@
+"""A server's round: who arrives, and in which batches it goes through what they sent."""
+
+import dataclasses
+from collections import Counter
+
+import numpy as np
+from helpers import make_env
+
+from kdjax.algorithms.fedgkt import arrivals
+
+SIZES = (5, 3, 8, 4)
+ALL = [(k, row) for k, n in enumerate(SIZES) for row in range(n)]
+
+
+def agenda(seeds=(0,), sizes=SIZES, identity=None, **changes):
+  cohorts = (tuple(range(len(sizes))),)
+  env = make_env(cohorts=cohorts, seeds=seeds, identity=identity)
+  env = dataclasses.replace(env, private_sizes=np.array(sizes))
+  values = dict(size=4, arrivals=4, present=1.0, order="shuffled", epochs=2) | changes
+  return arrivals.agenda(env, **values)
+
+
+def names(plan, turn, call, r=0):
+  """(owner, row) of the unmasked rows of a call."""
+  rows = plan.rows(turn, call)
+  assert [x.dtype for x in rows] == [np.int32, np.int32, np.float32]
+  live = rows.mask[r] > 0
+  return list(zip(rows.owner[r][live].tolist(), rows.row[r][live].tolist(), strict=True))
+
+
+def test_together_all_are_worked_through_in_every_epoch_then_answered_once():
+  plan = agenda()
+  assert plan.groups(0) == [[[0, 1, 2, 3]]]
+  learn = [arrivals.Call(True, 0, epoch, b) for epoch in range(2) for b in range(5)]  # ceil(20 / 4)
+  assert list(plan.calls(0)) == learn + [arrivals.Call(False, 0, 0, b) for b in range(5)]
+  parts = [sum((names(plan, 0, c) for c in plan.calls(0)[i : i + 5]), []) for i in (0, 5, 10)]
+  assert all(sorted(p) == ALL for p in parts)
+  assert parts[0] != parts[1] and parts[2] == ALL
+  assert any(len({k for k, _ in names(plan, 0, c)}) > 1 for c in plan.calls(0)[:5])
+
+
+def test_client_after_client_no_batch_mixes_them_and_epochs_repeat():
+  plan = agenda(order="client")
+  epoch = [names(plan, 0, c) for c in plan.calls(0) if c.train and c.epoch == 0]
+  assert [[k for k, _ in batch] for batch in epoch] == [
+    [0] * 4, [0], [1] * 3, [2] * 4, [2] * 4, [3] * 4,
+  ]  # fmt: skip
+  assert sorted(sum(epoch, [])) == ALL and sum(epoch, []) != ALL
+  assert epoch == [names(plan, 0, c) for c in plan.calls(0) if c.train and c.epoch == 1]
+  assert epoch != [names(plan, 1, c) for c in plan.calls(1) if c.train and c.epoch == 0]
+  assert sum(not c.train for c in plan.calls(0)) == 5  # answers need no batches of their own
+
+
+def test_groups_are_answered_before_the_next_is_seen():
+  plan = agenda(arrivals=3, seeds=(1,))
+  (groups,) = plan.groups(0)
+  assert [len(g) for g in groups] == [3, 1] and sorted(sum(groups, [])) == [0, 1, 2, 3]
+  for j, group in enumerate(groups):
+    for train in (True, False):
+      seen = [
+        n for c in plan.calls(0) if (c.train, c.group) == (train, j) for n in names(plan, 0, c)
+      ]
+      expected = [n for n in ALL if n[0] in group]
+      assert Counter(seen) == Counter(expected * (2 if train else 1))
+  kinds = [(c.group, not c.train) for c in plan.calls(0)]
+  assert kinds == sorted(kinds)
+
+
+def test_every_order_of_arrival_comes_up_equally_often():
+  plan = agenda(arrivals=1)
+  first = Counter(plan.groups(t)[0][0][0] for t in range(2000))
+  assert all(abs(first[k] / 2000 - 1 / 4) < 4 * np.sqrt(3 / 16 / 2000) for k in range(4))
+
+
+def test_clients_arrive_with_the_given_probability():
+  plan = agenda(present=0.3)
+  came = Counter(k for t in range(2000) for group in plan.groups(t)[0] for k in group)
+  assert all(abs(came[k] / 2000 - 0.3) < 4 * np.sqrt(0.21 / 2000) for k in range(4))
+
+
+def test_where_nobody_arrives_one_call_does_nothing():
+  plan = agenda(present=0.05)
+  t = next(t for t in range(100) if plan.groups(t) == [[]])
+  (call,) = plan.calls(t)
+  assert not call.train and not names(plan, t, call)
+
+
+def test_clients_draw_under_their_names():
+  plain = agenda(arrivals=2, present=0.7)
+  order = (2, 0, 3, 1)  # client i is called order[i]
+  sizes = [SIZES[i] for i in order]
+  moved = agenda(arrivals=2, present=0.7, sizes=sizes, identity=order)
+  for t in range(20):
+    renamed = [[order[k] for k in group] for group in moved.groups(t)[0]]
+    assert renamed == plain.groups(t)[0]
+    for a, b in zip(plain.calls(t), moved.calls(t), strict=True):
+      assert a == b
+      assert [(order[k], row) for k, row in names(moved, t, b)] == names(plain, t, a)
+
+
+def test_replicas_wait_for_each_other():
+  """The second holds less: it rests while the first goes on, and both are answered together."""
+  plan = agenda(seeds=(0, 1), sizes=(9, 7, 2, 1), arrivals=2)
+  calls = plan.calls(0)
+  assert [c.train for c in calls] == [True] * 8 + [False] * 4  # ceil(16 / 4), two epochs
+  for i, c in enumerate(calls):
+    assert bool(names(plan, 0, c, r=1)) == (i in (0, 4, 8))
+  assert {k for k, _ in names(plan, 0, calls[0], r=1)} == {2, 3}
+
+
+def test_epochs_may_fall_with_the_rounds():
+  epochs = arrivals.epoch_schedule(((2, 20), (3, 15), (9, 1)))
+  assert [epochs(t) for t in (0, 1, 2, 3, 8, 9, 50)] == [20, 20, 15, 1, 1, 1, 1]
+  assert arrivals.epoch_schedule(7)(0) == arrivals.epoch_schedule([[5, 7]])(9) == 7

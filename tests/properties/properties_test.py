@@ -1,0 +1,226 @@
+"""What holds for every method: one table of methods, many properties."""
+
+import chex
+import ensembles
+import jax
+import numpy as np
+import pytest
+
+from kdjax.core.env import sharded
+from kdjax.training import program
+
+TWO = ((2, *ensembles.MLP), (2, *ensembles.WIDE))
+ONE = ((4, *ensembles.MLP),)
+# Two cohorts wherever a method allows them: they hold all that one cohort does.
+CASES = [(m, ONE if m in ensembles.ONE_ARCHITECTURE else TWO) for m in ensembles.METHODS]
+every_method = pytest.mark.parametrize("method, clients", CASES, ids=list(ensembles.METHODS))
+METHODS = [m for m in ensembles.METHODS if m not in ensembles.VARIANTS]
+
+
+@pytest.fixture(autouse=True)
+def float64():
+  with jax.enable_x64(True):
+    yield
+
+
+@every_method
+def test_structure_is_kept_all_is_finite_and_nothing_is_traced_twice(method, clients, monkeypatch):
+  """Graphs that take turns, lags, absent clients, a state that was saved and restored."""
+  traced = []
+
+  def counted(env, fn, *specs):
+    return sharded(env, lambda *args: traced.append(fn) or fn(*args), *specs)
+
+  monkeypatch.setattr(program, "sharded", counted)
+  c = ensembles.config(method, clients)
+  c.graph.kind, c.graph.every = f"{c.graph.kind},chain", 3
+  e = ensembles.build(c)
+  first = e.initialiser()()
+  shapes = jax.tree.map(lambda x: (x.shape, x.dtype), first)
+  calls = e.visits[-1].start + e.visits[-1].n
+  half, programs = ensembles.train(e, first, calls=calls // 2)
+  assert {name: p._cache_size() for name, p in programs.items()} == dict.fromkeys(programs, 1)
+  restored = jax.device_put(jax.device_get(half), e.state_sharding(half))
+  state, programs = ensembles.train(e, restored, programs=programs)
+  assert jax.tree.map(lambda x: (x.shape, x.dtype), state) == shapes
+  chex.assert_tree_all_finite((state.clients, state.local, state.server))
+  assert len(traced) == len(programs)
+
+
+@pytest.mark.parametrize("model", [ensembles.MLP, ensembles.CNN], ids=["mlp", "cnn"])
+def test_fused_clients_equal_clients_run_one_by_one(model):
+  source, shards = ensembles.data()
+  fused = ensembles.build(
+    ensembles.config("separate", ((4, *model),), norm="batch", steps=10), data_=(source, shards)
+  )
+  together = ensembles.by_client(fused, ensembles.train(fused)[0])
+  for k in range(4):
+    mine = shards.__class__(
+      (shards.private[k],), shards.public, ((),), shards.label_counts[k : k + 1]
+    )
+    e = ensembles.build(
+      ensembles.config("separate", ((1, *model),), norm="batch", steps=10),
+      data_=(source, mine),
+      identity=(k,),
+    )
+    (alone,) = ensembles.by_client(e, ensembles.train(e)[0])
+    chex.assert_trees_all_close(alone, together[k], rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("exchange", ["mhd pool", "mhd fresh"])
+def test_without_teachers_mhd_is_separate_training(exchange):
+  graph = dict(kind="none", every=0, island=2, degree=2, edges=(), seed=0)
+  mhd = ensembles.build(ensembles.config(exchange, norm="batch", graph=graph))
+  alone = ensembles.build(ensembles.config("separate", norm="batch"))
+  with_heads = ensembles.by_client(mhd, ensembles.train(mhd)[0])
+  without = ensembles.by_client(alone, ensembles.train(alone)[0])
+  for (params, statistics), (expected, expected_statistics) in zip(
+    with_heads, without, strict=True
+  ):
+    chex.assert_trees_all_close(_without_aux(params), expected, rtol=1e-10)
+    chex.assert_trees_all_close(statistics, expected_statistics, rtol=1e-10)
+
+
+def _without_aux(tree):
+  return (
+    {k: _without_aux(v) for k, v in tree.items() if not k.startswith("aux")}
+    if isinstance(tree, dict)
+    else tree
+  )
+
+
+GRAPH_BOUND = [m for m in METHODS if m.startswith(("mhd", "kd", "gossip", "pairwise"))]
+
+
+@pytest.mark.parametrize("method", GRAPH_BOUND)
+def test_nothing_flows_against_the_graph(method):
+  """Islands {0, 1} and {2, 3}: other data in one leaves the other bit for bit alone (U10)."""
+  graph = dict(kind="islands", every=0, island=2, degree=2, edges=(), seed=0)
+  teachers = dict(algo_teachers=1) if method.startswith("mhd") else {}
+
+  def trained(changed):
+    source, shards = ensembles.data()
+    pixels = source.train.array.copy()
+    for k in changed:
+      pixels[shards.private[k]] = 255 - pixels[shards.private[k]]
+    train = ensembles.ImageSet(
+      source.train.labels, source.train.strata, ensembles.IMAGE, pixels, None
+    )
+    e = ensembles.build(
+      ensembles.config(method, graph=graph, **teachers),
+      data_=(source._replace(train=train), shards),
+    )
+    return ensembles.by_client(e, ensembles.train(e)[0])
+
+  before, after = trained(()), trained((2,))
+  chex.assert_trees_all_equal(before[:2], after[:2])
+  for k in (2, 3):  # 3 learns from 2
+    with pytest.raises(AssertionError):
+      chex.assert_trees_all_close(before[k], after[k], rtol=1e-6)
+
+
+# The others draw nobody, or draw as one of these does.
+DRAWING = [m for m in METHODS if m.startswith(("mhd pool", "mhd fresh", "fedmd", "kd", "pairwise"))]
+
+
+@pytest.mark.parametrize("method", DRAWING)
+def test_permuting_clients_permutes_results(method):
+  """Clients draw under their own names, whatever their place in a list (U9)."""
+  order = [2, 0, 3, 1]
+  source, shards = ensembles.data(sizes=(24, 24, 24, 24))
+  permuted = shards.__class__(
+    tuple(shards.private[i] for i in order), shards.public, ((),) * 4, shards.label_counts[order]
+  )
+  edges = [(0, 1), (1, 2), (2, 3), (3, 0), (0, 2)]
+  place = {name: i for i, name in enumerate(order)}
+  moved = [(place[a], place[b]) for a, b in edges]
+
+  def trained(shards, identity, edges):
+    graph = dict(kind="edges", every=0, island=2, degree=2, edges=tuple(edges), seed=0)
+    changes = dict(algo_teachers=1) if method.startswith("mhd") else {}
+    c = ensembles.config(method, graph=graph, **changes)
+    e = ensembles.build(c, data_=(source, shards), identity=identity)
+    return ensembles.by_client(e, ensembles.train(e)[0])
+
+  straight = trained(shards, (0, 1, 2, 3), edges)
+  moved_too = trained(permuted, tuple(order), moved)
+  for i, name in enumerate(order):
+    chex.assert_trees_all_close(moved_too[i], straight[name], rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+  "method, how",
+  [("mhd pool", "vmap"), ("mhd pool", "scan"), ("fedavg", "vmap"), ("separate", "unroll")]
+  + [(m, "scan") for m in ("fedavg", "mhd fresh", "fedmd", "separate")]
+  + [(m, "scan") for m in ("kd", "gossip average", "gossip admm", "async edge", "pairwise")],
+)
+def test_replicas_folded_into_one_run_give_the_same_numbers(method, how):
+  """Bit for bit under scan and unroll, to 1e-5 under vmap; in float32."""
+  source, shards = ensembles.data(K=3, R=2)
+  three = ((3, *ensembles.MLP),)
+  small = lambda **kw: ensembles.config(method, three, norm="batch", dtype="float32", **kw)
+  folded = ensembles.build(small(replicas=2), data_=(source, shards), how=how)
+  together = ensembles.by_client(folded, ensembles.train(folded)[0])
+  for r in (0, 1) if (method, how) == ("mhd pool", "scan") else (1,):
+    mine = slice(3 * r, 3 * r + 3)
+    own = shards.__class__(
+      shards.private[mine], shards.public[r : r + 1], ((),) * 3, shards.label_counts[mine]
+    )
+    e = ensembles.build(small(seed=r), data_=(source, own), how=how)
+    alone = ensembles.by_client(e, ensembles.train(e)[0])
+    if how == "vmap":
+      chex.assert_trees_all_close(together[mine], alone, rtol=1e-5, atol=1e-5)
+    else:
+      chex.assert_trees_all_equal(together[mine], alone)
+
+
+def test_clients_without_data_in_a_step_rest_entirely():
+  """Unequal epochs: the shortest client's last steps change neither weights nor momentum."""
+  e = ensembles.build(ensembles.config("fedmd", norm="batch"), data_=ensembles.data(sizes=(9, 40)))
+  first = e.visits[0]
+  assert first.phase.name == "private training" and first.n == 5  # ceil(40 / 8)
+  early, _ = ensembles.train(e, calls=2)  # 9 examples are 2 batches
+  late, _ = ensembles.train(e, calls=5)
+  rests = lambda s, k: jax.tree.map(lambda x: np.asarray(x[k]), s.clients[0])
+  for k in (0, 2):
+    chex.assert_trees_all_equal(rests(early, k), rests(late, k))
+  with pytest.raises(AssertionError):
+    chex.assert_trees_all_close(rests(early, 1), rests(late, 1), rtol=1e-6)
+
+
+def test_fewer_messages_than_teachers_are_counted_by_the_graph():
+  """Fresh exchange on a chain of 4: three clients hear one teacher a step."""
+  graph = dict(kind="chain", every=0, island=2, degree=2, edges=(), seed=0)
+  e = ensembles.build(ensembles.config("mhd fresh", graph=graph, dtype="float32"))
+  sent = ensembles.schedule.bytes_sent(e.algorithm, e.visits, 8)
+  U, m, C, F = 8, 2, ensembles.CLASSES, 8
+  assert sent == {"predictions": 8 * 3 * U * m * C * 4, "embeddings": 8 * 3 * U * F * 4}
+
+
+def test_top_k_messages_hold_probabilities_and_indices():
+  e = ensembles.build(ensembles.config("mhd top-k", dtype="float32", algo_nu_emb=0.0))
+  sent = ensembles.schedule.bytes_sent(e.algorithm, e.visits, 8)
+  U, m, k, D = 8, 2, 2, 2
+  assert sent == {"predictions": 8 * 4 * D * U * m * k * (4 + 4)}
+
+
+def test_pool_counts_snapshots_and_fedavg_weights():
+  e = ensembles.build(ensembles.config("mhd pool", dtype="float32"))
+  pixels, hidden, heads, C = 36, 8, 3, ensembles.CLASSES
+  snapshot = 4 * (pixels * hidden + hidden + heads * (hidden * C + C))
+  sent = ensembles.schedule.bytes_sent(e.algorithm, e.visits, 12)
+  # Three distinct teachers at the start; four refreshes in eight batches, one snapshot a client.
+  assert sent == {"checkpoints": (4 * 3 + 4 * 4) * snapshot}
+
+  e = ensembles.build(ensembles.config("fedavg", dtype="float32", steps=6))
+  model = 4 * (pixels * hidden + hidden + hidden * C + C)
+  # The server's broadcast, then two averages: every client sends its model and receives one.
+  sent = ensembles.schedule.bytes_sent(e.algorithm, e.visits, 8)
+  assert sent == {"weights": 4 * model + 2 * 2 * 4 * model}
+
+
+def test_fedmd_counts_logits_to_and_from_the_server():
+  e = ensembles.build(ensembles.config("fedmd", dtype="float32"))
+  last = e.visits[-1]
+  sent = ensembles.schedule.bytes_sent(e.algorithm, e.visits, last.start + last.n)
+  assert sent == {"logits": 2 * 2 * 4 * 12 * ensembles.CLASSES * 4}  # 2 rounds, up and down

@@ -1,0 +1,87 @@
+"""Where training starts: fresh, everyone alike, or at another run's weights."""
+
+import chex
+import ensembles
+import jax
+import numpy as np
+import pytest
+
+from kdjax.training import loop
+from kdjax.types import ConfigError
+
+TWO = ((2, *ensembles.MLP), (2, *ensembles.WIDE))
+
+
+def first(method="separate", **changes):
+  e = ensembles.build(ensembles.config(method, dtype="float32", **changes))
+  return ensembles.by_client(e, e.initialiser()())
+
+
+def start(**changes):
+  return dict(dict(common=False, workdir="", client=0, part=""), **changes)
+
+
+def test_clients_start_apart_unless_told_to_start_alike():
+  fresh, alike = first(clients=TWO), first(clients=TWO, start=start(common=True))
+  for a, b in ((0, 1), (2, 3)):
+    chex.assert_trees_all_equal(alike[a], alike[b])
+    assert np.any(fresh[a][0]["Dense_0"]["kernel"] != fresh[b][0]["Dense_0"]["kernel"])
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+  workdir = tmp_path_factory.mktemp("trained")
+  e = ensembles.build(ensembles.config("separate", norm="batch", dtype="float32"))
+  assert loop.run(e, workdir, command="") == loop.DONE
+  state, _ = ensembles.train(e)
+  return workdir, ensembles.by_client(e, state)
+
+
+def test_a_run_may_start_at_another_ones_weights(trained):
+  workdir, expected = trained
+  for k in range(4):
+    given = first(norm="batch", start=start(workdir=str(workdir), client=2))
+    chex.assert_trees_all_close(given[k], expected[2], rtol=1e-6)
+
+
+def test_or_at_those_of_one_module(trained):
+  workdir, expected = trained
+  fresh = first(norm="batch", seed=5)
+  given = first(norm="batch", seed=5, start=start(workdir=str(workdir), part="BatchNorm_0"))
+  for (params, statistics), (own, _) in zip(given, fresh, strict=True):
+    chex.assert_trees_all_close(params["BatchNorm_0"], expected[0][0]["BatchNorm_0"], rtol=1e-6)
+    chex.assert_trees_all_close(statistics, expected[0][1], rtol=1e-6)
+    chex.assert_trees_all_equal(params["Dense_0"], own["Dense_0"])
+
+
+@pytest.mark.parametrize(
+  "changes, key, right",
+  [
+    (dict(part="Dense_7"), "start.part", "Dense_0"),
+    (dict(client=9), "start.client", "0..3"),
+    (dict(workdir="nowhere"), "start.workdir", "no checkpoint"),
+  ],
+)
+def test_what_is_not_there_is_named(trained, changes, key, right):
+  with pytest.raises(ConfigError) as error:
+    first(norm="batch", start=start(workdir=str(trained[0])) | changes)
+  assert error.value.key == key and right in str(error.value)
+
+
+def test_weights_of_another_shape_are_refused(trained):
+  with pytest.raises(ConfigError, match=r"start\.part") as error:
+    first(norm="batch", clients=((4, *ensembles.WIDE),), start=start(workdir=str(trained[0])))
+  assert "(36, 8)" in str(error.value) or "(8,)" in str(error.value)
+
+
+def test_a_resumed_run_does_not_need_the_folder_it_started_from(trained, tmp_path):
+  workdir, _ = trained
+  copy = tmp_path / "copy"
+  workdir.rename(copy)
+  e = ensembles.build(
+    ensembles.config("separate", norm="batch", dtype="float32", start=start(workdir=str(copy)))
+  )
+  assert loop.run(e, tmp_path / "run", command="", stop=lambda: True) == loop.PREEMPTED
+  copy.rename(workdir)
+  assert loop.run(e, tmp_path / "run", command="") == loop.DONE
+  assert jax.tree.leaves(e.template().clients)[0].shape[0] == 4
