@@ -9,7 +9,7 @@ NOT_NEGATIVE = (
 ENTRY = "each entry is (how many, model, model arguments)"
 
 
-def check(config):
+def validate(config):
   """Raises ConfigError for the first value of a config, a nested dict, that cannot be."""
   _numbers(config)
   _images(config)
@@ -41,8 +41,8 @@ def _images(config):
   channels = config["source_info"]["image"][-1]
   for key, value in config["normalise"].items():
     if len(value) not in (1, channels) or (key == "std" and min(value) <= 0):
-      right = f"one number, or one for each of {channels} channels; std above 0"
-      raise ConfigError(f"normalise.{key}", value, right)
+      hint = f"one number, or one for each of {channels} channels; std above 0"
+      raise ConfigError(f"normalise.{key}", value, hint)
 
 
 def _clients(clients):
@@ -54,17 +54,17 @@ def _clients(clients):
       raise ConfigError("clients", entry, ENTRY)
     for key in ("classes", "heads"):
       if key in arguments:
-        right = f"{key} is no model argument: the data and the method set it"
-        raise ConfigError("clients", entry, right)
+        hint = f"{key} is no model argument: the data and the method set it"
+        raise ConfigError("clients", entry, hint)
 
 
 def _names(config):
   for name in config["compare"]:
     if name not in config["compare_algo"]:
-      right = f"has no hyper-parameters: compare_algo knows {', '.join(config['compare_algo'])}"
-      raise ConfigError("compare", name, right)
+      hint = f"has no hyper-parameters: compare_algo knows {', '.join(config['compare_algo'])}"
+      raise ConfigError("compare", name, hint)
   for name, arguments in config["evals"].items():
     every = arguments.get("every") if isinstance(arguments, dict) else None
     if not (isinstance(every, int) and every >= 0):
-      right = "a dict with `every`: batches between two evaluations, or 0: after every round"
-      raise ConfigError(f"evals.{name}", arguments, right)
+      hint = "a dict with `every`: batches between two evaluations, or 0: after every round"
+      raise ConfigError(f"evals.{name}", arguments, hint)

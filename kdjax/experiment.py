@@ -12,13 +12,13 @@ import numpy as np
 from jax.sharding import NamedSharding
 
 from kdjax import layout, optim
-from kdjax.config import check
+from kdjax.config import validate
 from kdjax.core import clients, graph
 from kdjax.core.env import STATE, Env
 from kdjax.core.passes import eval_mode
 from kdjax.data import augment, dataset
 from kdjax.data.streams import Streams
-from kdjax.models.build import build as build_model
+from kdjax.models.build import build_model as build_model
 from kdjax.plugins import accept, call, find_module
 from kdjax.training import schedule, start
 from kdjax.training.run_folder import FREE_ON_RESUME
@@ -70,7 +70,7 @@ class Experiment:
   def initialiser(self):
     """A function without arguments that makes the TrainState of step 0."""
     begin = self.config["start"]
-    given = start.load(**{k: begin[k] for k in ("workdir", "client", "part")})
+    given = start.given_weights(**{k: begin[k] for k in ("workdir", "client", "part")})
     return functools.partial(self._fresh(), given)
 
   def _fresh(self):
@@ -99,9 +99,9 @@ def build(config, *, data=None, devices=None, identity=None):
     ConfigError: for whatever in the config cannot work.
   """
   config = plain(config)
-  check(config)
+  validate(config)
   seeds = replica_seeds(config)
-  data = dataset.load(config, seeds) if data is None else data
+  data = dataset.open_data(config, seeds) if data is None else data
   source, public, shards = data
   augmentation, preprocess, view, image = _images(config, source.train.shape)
   module = find_module("kdjax.algorithms", config["algorithm"], key="algorithm")
@@ -131,7 +131,7 @@ def build(config, *, data=None, devices=None, identity=None):
     seeds=seeds,
     identity=names,
     mesh=layout.mesh(config, sizes, layout.devices(sizes, form) if devices is None else devices),
-    how=form.how,
+    local_map=form.local_map,
     graph=call(graph.make, holders, key="graph", arguments=config["graph"]),
     private_sizes=np.array([len(x) for x in shards.private]),
     label_counts=np.asarray(shards.label_counts),

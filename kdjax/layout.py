@@ -23,12 +23,12 @@ from kdjax.types import ConfigError
 class Form(NamedTuple):
   """How the clients of a run are laid out."""
 
-  how: str  # the local map, one of `mapping.MAPS`
+  local_map: str  # the local map, one of `mapping.MAPS`
   conv: str  # one of `conv.LOWERINGS`
   spread: bool  # whether clients are spread over host devices, at most one a core
 
 
-class Row(NamedTuple):
+class Measurement(NamedTuple):
   """One measurement."""
 
   backend: str  # cpu, gpu, tpu
@@ -52,7 +52,7 @@ def measured():
   """All rows of `measured.csv`."""
   text = importlib.resources.files("kdjax").joinpath("measured.csv").read_text()
   return tuple(
-    Row(
+    Measurement(
       row["backend"],
       row["device"],
       float(row["work"]),
@@ -65,7 +65,7 @@ def measured():
   )
 
 
-def choose(rows, backend, device, *, work, convolves, clients, how, conv, spreads):
+def choose(rows, backend, device, *, work, convolves, clients, local_map, conv, spreads):
   """The fastest measured form for a run; among equals the first of `SOONER`.
 
   Args:
@@ -74,25 +74,29 @@ def choose(rows, backend, device, *, work, convolves, clients, how, conv, spread
     backend: 'cpu', 'gpu' or 'tpu'; for one that was never measured, `UNMEASURED`.
     device: the name of this machine's.
     work, convolves, clients: as in a Row.
-    how, conv: the config's `mesh.map` and `mesh.conv`; 'auto', or what is asked for.
+    local_map, conv: the config's `mesh.map` and `mesh.conv`; 'auto', or what is asked for.
     spreads: the values of `Form.spread` that the run can have.
 
   Raises:
     ConfigError: for a name that does not exist.
   """
-  for key, value, allowed in (("map", how, MAPS), ("conv", conv, LOWERINGS)):
+  for key, value, allowed in (("map", local_map, MAPS), ("conv", conv, LOWERINGS)):
     if value not in ("auto", *allowed):
       raise ConfigError(f"mesh.{key}", value, "must be auto, " + ", ".join(allowed))
 
   def allowed(form):
-    return how in ("auto", form.how) and conv in ("auto", form.conv) and form.spread in spreads
+    return (
+      local_map in ("auto", form.local_map)
+      and conv in ("auto", form.conv)
+      and form.spread in spreads
+    )
 
   usable = [
     r for r in rows if r.backend == backend and r.convolves == convolves and allowed(r.form)
   ]
   if not usable:
     form = UNMEASURED[convolves]
-    asked = {k: v for k, v in (("how", how), ("conv", conv)) if v != "auto"}
+    asked = {k: v for k, v in (("local_map", local_map), ("conv", conv)) if v != "auto"}
     return form._replace(**asked, spread=max(spreads))
   usable = [r for r in usable if r.device == device] or [
     r for r in usable if r.device == usable[0].device
@@ -104,10 +108,10 @@ def choose(rows, backend, device, *, work, convolves, clients, how, conv, spread
   nearest = min(distance(r) for r in usable)
   here = [r for r in usable if distance(r) == nearest]
   if clients > 2 * here[0].clients:  # only a loop's memory and compilation do not grow with K
-    here = [r for r in here if r.form.how == "scan"] or here
+    here = [r for r in here if r.form.local_map == "scan"] or here
   fast = min(r.milliseconds for r in here) * (1 + TIE)
   best = [r for r in here if r.milliseconds <= fast]
-  return min(best, key=lambda r: (SOONER.index(r.form.how), r.milliseconds)).form
+  return min(best, key=lambda r: (SOONER.index(r.form.local_map), r.milliseconds)).form
 
 
 def work(jaxpr):
@@ -153,7 +157,7 @@ def form(mesh, *, work, convolves, sizes, devices):
   else:
     spreads = (len(devices) > 1,)
   setup = dict(work=work, convolves=convolves, clients=sum(sizes))
-  asked = dict(how=mesh["map"], conv=mesh["conv"], spreads=spreads)
+  asked = dict(local_map=mesh["map"], conv=mesh["conv"], spreads=spreads)
   name = device() if jax.process_count() == 1 else ""  # hosts may differ, their programs may not
   return choose(measured(), backend, name, **setup, **asked)
 
@@ -191,8 +195,8 @@ def mesh(config, sizes, devices):
   data = len(devices) // client
   for key in ("batch", "public_batch"):
     if config[key] % data:
-      right = f"must be a multiple of {data}: {len(devices)} devices, {client} of them for clients"
-      raise ConfigError(key, config[key], right)
+      hint = f"must be a multiple of {data}: {len(devices)} devices, {client} of them for clients"
+      raise ConfigError(key, config[key], hint)
   return jax.make_mesh(
     (client, data), ("client", "data"), axis_types=(AxisType.Auto,) * 2, devices=devices
   )
@@ -209,5 +213,5 @@ def steps_per_dispatch(form, *, work, convolves, clients, offered):
     offered: whether all networks let their convolutions be written as the form says; a user's own
       may hold some whose gradients are slow in a loop. So are grouped ones.
   """
-  slow = convolves and (not offered or (form.how, form.conv) == ("vmap", "direct"))
+  slow = convolves and (not offered or (form.local_map, form.conv) == ("vmap", "direct"))
   return 1 if slow else min(MOST, max(1, int(LONGEST / (work * clients))))

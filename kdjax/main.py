@@ -89,8 +89,8 @@ def join():
   try:
     jax.distributed.initialize(*who)
   except ValueError as error:
-    right = f"no cluster was detected ({error}): give --coordinator, --processes and --process"
-    raise ConfigError("--distributed", True, right) from None
+    hint = f"no cluster was detected ({error}): give --coordinator, --processes and --process"
+    raise ConfigError("--distributed", True, hint) from None
 
 
 def train(config, workdir, *, devices):
@@ -109,7 +109,7 @@ def train(config, workdir, *, devices):
   for name in config.compare:
     experiments[name] = experiment.build(rival(config, name), data=first.data, devices=devices)
   for name, one in experiments.items():  # whatever is wrong with any of them is said before work
-    run_folder.check(workdir / name, one.config)
+    run_folder.check_config(workdir / name, one.config)
   for name, one in experiments.items():
     code = loop.run(one, workdir / name, command=command(), stop=stop)
     if code != loop.DONE:
@@ -173,8 +173,8 @@ def parse_flags(argv):
   except ConfigError:
     raise
   except (AttributeError, KeyError) as error:
-    right = f"no such key: {error.args[0]}"  # a KeyError's own text would be quoted once more
-    raise ConfigError("--config", " ".join(argv[1:]), right) from None
+    hint = f"no such key: {error.args[0]}"  # a KeyError's own text would be quoted once more
+    raise ConfigError("--config", " ".join(argv[1:]), hint) from None
   except (flags.Error, TypeError, ValueError, ImportError, OSError) as error:
     raise ConfigError("--config", " ".join(argv[1:]), str(error)) from None
 

@@ -113,8 +113,8 @@ def make(**arguments):
   own, shape = _keywords(OPTIMISERS[name]), _keywords(SCHEDULES[schedule])
   for key in sorted((own | shape) ^ set(arguments)):
     state = "is missing" if key in own | shape else "is unknown"
-    right = f"{name!r} with {schedule!r} takes {', '.join(sorted(own | shape))}"
-    raise ConfigError(f"optim.{key}", arguments.get(key), f"{state}: {right}")
+    hint = f"{name!r} with {schedule!r} takes {', '.join(sorted(own | shape))}"
+    raise ConfigError(f"optim.{key}", arguments.get(key), f"{state}: {hint}")
   for key, value in dict(arguments, lr=lr, warmup=warmup).items():
     if key in NOT_NEGATIVE and not value >= 0:
       raise ConfigError(f"optim.{key}", value, "must not be negative")

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from kdjax import experiment
-from kdjax.config import check
+from kdjax.config import validate
 from kdjax.core.costs import nbytes
 from kdjax.data import dataset, sources
 from kdjax.training import inputs, program, schedule
@@ -32,7 +32,7 @@ def describe(config, *, devices=None):
     ConfigError: for whatever in the config cannot work.
   """
   config = experiment.plain(config)
-  check(config)
+  validate(config)
   planned = experiment.build(config, data=described(config), devices=devices)
   return render(planned, costs(planned), counted_flops(config, devices=devices))
 
@@ -73,7 +73,7 @@ def lower(planned, visit):
   """A phase's program, lowered for abstract arguments."""
   total = schedule.totals(planned.visits)[visit.number]
   arguments = jax.tree.map(_shape, abstract_inputs(planned, visit, total))
-  return program.build(planned, visit.phase).lower(planned.template(), *arguments, {})
+  return program.jitted(planned, visit.phase).lower(planned.template(), *arguments, {})
 
 
 def abstract_inputs(planned, visit, total):

@@ -20,11 +20,11 @@ def find_module(package, name, *, key):
   """
   path = name if "." in name else f"{package}.{name}"
   found = sorted(m.name for m in pkgutil.iter_modules(importlib.import_module(package).__path__))
-  right = f"no module {path}: one of {', '.join(found)}, or the dotted path of your own"
-  return load_module(path, key=key, value=name, right=right)
+  hint = f"no module {path}: one of {', '.join(found)}, or the dotted path of your own"
+  return load_module(path, key=key, value=name, hint=hint)
 
 
-def load_module(path, *, key, value, right):
+def load_module(path, *, key, value, hint):
   """The module at a dotted path.
 
   Raises:
@@ -36,7 +36,7 @@ def load_module(path, *, key, value, right):
   except ModuleNotFoundError as error:
     if error.name is None or not f"{path}.".startswith(f"{error.name}."):
       raise
-    raise ConfigError(key, value, right) from None
+    raise ConfigError(key, value, hint) from None
 
 
 def call(fn, *positional, key, arguments):
@@ -53,10 +53,10 @@ def accept(fn, *, key, arguments):
   """
   signature = inspect.signature(fn).parameters.values()
   names = [p.name for p in signature if p.kind is p.KEYWORD_ONLY]
-  right = "takes " + (", ".join(names) or "no arguments")
+  hint = "takes " + (", ".join(names) or "no arguments")
   for name in arguments:
     if name not in names:
-      raise ConfigError(f"{key}.{name}", arguments[name], f"unknown: {fn.__module__} {right}")
+      raise ConfigError(f"{key}.{name}", arguments[name], f"unknown: {fn.__module__} {hint}")
   for name in names:
     if name not in arguments:
-      raise ConfigError(f"{key}.{name}", None, f"missing: {fn.__module__} {right}")
+      raise ConfigError(f"{key}.{name}", None, f"missing: {fn.__module__} {hint}")

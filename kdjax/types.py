@@ -28,12 +28,12 @@ PyTree = Any
 class ConfigError(ValueError):
   """Input that cannot work: names the key, its value, and what would be right."""
 
-  def __init__(self, key: str, value: Any, right: str):
-    self.key, self.value, self.right = key, value, right
-    super().__init__(f"{key} = {value!r}: {right}")
+  def __init__(self, key: str, value: Any, hint: str):
+    self.key, self.value, self.hint = key, value, hint
+    super().__init__(f"{key} = {value!r}: {hint}")
 
   def __reduce__(self):  # worker processes raise it too
-    return type(self), (self.key, self.value, self.right)
+    return type(self), (self.key, self.value, self.hint)
 
 
 def at_least(least, **algo):

@@ -16,7 +16,7 @@ from benchmarks.suites import accelerator, maps
 from benchmarks.suites import input as images
 from configs import common
 from kdjax import layout
-from kdjax.models.build import build
+from kdjax.models.build import build_model
 
 QUIET = lambda text: None
 FAKE = """
@@ -203,7 +203,7 @@ def test_configs_have_every_key_that_experiments_have(algorithm):
 
 def test_multiply_adds_of_every_network():
   for name, (model, arguments, norm, image, classes) in settings.MODELS.items():
-    network = build(
+    network = build_model(
       model, classes=classes, heads=1, norm=norm, dtype="float32", project=0, **arguments
     )
     pixels = np.zeros((1, *image), np.float32)
@@ -270,7 +270,7 @@ def test_the_networks_written_without_kdjax_are_the_same(name):
   """Layers of as many weights each."""
   model, arguments, norm, image, classes = settings.MODELS[name]
   env = dict(norm=norm, dtype="float32", project=0)
-  ours = build(model, classes=classes, heads=1, **env, **arguments)
+  ours = build_model(model, classes=classes, heads=1, **env, **arguments)
   sizes = lambda params: sorted(x.size for x in jax.tree.leaves(params))
   images = np.zeros((1, *image), np.float32)
   own = jax.eval_shape(lambda: ours.init(jax.random.key(0), images, train=False))

@@ -35,7 +35,7 @@ def test_every_config_builds_and_traces(name):
     inputs = plan.abstract_inputs(e, visit, totals[visit.number])
     arguments = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), inputs)
     before = e.template()
-    after, _ = jax.eval_shape(program.build(e, visit.phase), before, *arguments, {})
+    after, _ = jax.eval_shape(program.jitted(e, visit.phase), before, *arguments, {})
     shapes = lambda tree: [(x.shape, x.dtype) for x in jax.tree.leaves(tree)]
     assert shapes(after) == shapes(before)
 

@@ -159,10 +159,10 @@ def data(K=4, sizes=(20, 24, 30, 26), public=24, R=1, seed=0):
   return source, Shards(tuple(cuts[:-1]), (cuts[-1],) * R, ((),) * (K * R), counts)
 
 
-def build(c, *, data_=None, identity=None, mesh=1, how=None, **kwargs):
+def build(c, *, data_=None, identity=None, mesh=1, local_map=None, **kwargs):
   """An Experiment on the first `mesh` devices with a local map."""
-  if how:
-    c.mesh.map = how
+  if local_map:
+    c.mesh.map = local_map
   K = sum(n for n, *_ in c.clients)
   source, shards = data_ or data(K, R=c.replicas)
   return experiment.build(
@@ -188,7 +188,7 @@ def train(e, state=None, calls=None, programs=None):
     last = min(visit.n, end - visit.start)
     while i < last:
       count = min(program.dispatch_size(e, visit.phase), last - i)
-      step = programs.setdefault(visit.phase.name, program.build(e, visit.phase))
+      step = programs.setdefault(visit.phase.name, program.jitted(e, visit.phase))
       inputs = feeding.inputs(e, visit, i, count, totals[visit.number])
       state, _ = step(state, *inputs, tables)
       i += count

@@ -109,11 +109,11 @@ BAD = [
 
 
 @pytest.mark.parametrize("changes, key, right", BAD, ids=[str(c) for c, _, _ in BAD])
-def test_what_cannot_work_is_refused(changes, key, right):
+def test_what_cannot_work_is_refused(changes, key, hint):
   with pytest.raises(ConfigError) as error:
     experiment.build(digits(**changes), devices=jax.devices()[:1])
   assert error.value.key.startswith(key), error.value
-  assert right in str(error.value)
+  assert hint in str(error.value)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from kdjax import layout
-from kdjax.layout import Form, Row
+from kdjax.layout import Form, Measurement
 from kdjax.models.layers import conv
 from kdjax.types import ConfigError
 
@@ -17,18 +17,18 @@ LOOP, SPREAD, GROUPED = (
 )
 PRODUCTS = Form("vmap", "matmul", False)
 ROWS = (
-  Row("cpu", "mine", 1e9, True, 8, LOOP, 100.0),
-  Row("cpu", "mine", 1e9, True, 8, SPREAD, 60.0),
-  Row("cpu", "mine", 1e9, True, 8, GROUPED, 500.0),
-  Row("cpu", "mine", 1e6, True, 8, LOOP, 4.0),
-  Row("cpu", "mine", 1e6, True, 8, PRODUCTS, 2.0),
-  Row("cpu", "mine", 1e6, True, 2, LOOP, 1.0),
-  Row("cpu", "mine", 1e6, True, 2, PRODUCTS, 1.5),
+  Measurement("cpu", "mine", 1e9, True, 8, LOOP, 100.0),
+  Measurement("cpu", "mine", 1e9, True, 8, SPREAD, 60.0),
+  Measurement("cpu", "mine", 1e9, True, 8, GROUPED, 500.0),
+  Measurement("cpu", "mine", 1e6, True, 8, LOOP, 4.0),
+  Measurement("cpu", "mine", 1e6, True, 8, PRODUCTS, 2.0),
+  Measurement("cpu", "mine", 1e6, True, 2, LOOP, 1.0),
+  Measurement("cpu", "mine", 1e6, True, 2, PRODUCTS, 1.5),
 )
 
 
 def chosen(backend="cpu", work=1e9, convolves=True, clients=8, **asked):
-  asked = dict(how="auto", conv="auto", spreads=(False, True)) | asked
+  asked = dict(local_map="auto", conv="auto", spreads=(False, True)) | asked
   return layout.choose(
     ROWS, backend, "mine", work=work, convolves=convolves, clients=clients, **asked
   )
@@ -39,14 +39,14 @@ def chosen(backend="cpu", work=1e9, convolves=True, clients=8, **asked):
   [
     (dict(), SPREAD),
     (dict(spreads=(False,)), LOOP),
-    (dict(how="vmap"), GROUPED),
+    (dict(local_map="vmap"), GROUPED),
     (dict(work=3e7, clients=7), PRODUCTS),  # nearer to 1e6 than to 1e9 on a log scale
     (dict(work=4e7, spreads=(False,)), LOOP),
     (dict(work=1e6, clients=3), LOOP),
     (dict(work=1e6, clients=16), PRODUCTS),
     (dict(work=1e6, clients=17), LOOP),  # more than twice what was measured: a loop
     (dict(work=0), PRODUCTS),  # a network without products is not refused
-    (dict(how="unroll", conv="split"), Form("unroll", "split", True)),  # as asked, unmeasured
+    (dict(local_map="unroll", conv="split"), Form("unroll", "split", True)),  # as asked, unmeasured
     (dict(backend="gpu", spreads=(False,)), LOOP),
     (dict(backend="gpu", spreads=(False,), conv="split"), Form("scan", "split", False)),
     (dict(convolves=False, spreads=(False,)), GROUPED),
@@ -58,26 +58,26 @@ def test_the_fastest_form_where_the_measured_setting_is_nearest(setup, form):
 
 def test_among_equals_scan_is_taken():
   rows = (
-    Row("cpu", "mine", 1e6, True, 8, PRODUCTS, 100.0),
-    Row("cpu", "mine", 1e6, True, 8, LOOP, 109.9),
-    Row("cpu", "mine", 1e6, True, 8, GROUPED, 100.1),
+    Measurement("cpu", "mine", 1e6, True, 8, PRODUCTS, 100.0),
+    Measurement("cpu", "mine", 1e6, True, 8, LOOP, 109.9),
+    Measurement("cpu", "mine", 1e6, True, 8, GROUPED, 100.1),
   )
-  setup = dict(work=1e6, convolves=True, clients=8, how="auto", conv="auto", spreads=(False,))
+  setup = dict(work=1e6, convolves=True, clients=8, local_map="auto", conv="auto", spreads=(False,))
   assert layout.choose(rows, "cpu", "mine", **setup) == LOOP
   slower = rows[0], rows[1]._replace(milliseconds=110.1)
   assert layout.choose(slower, "cpu", "mine", **setup) == PRODUCTS
-  unrolled = Row("cpu", "mine", 1e6, True, 8, Form("unroll", "direct", False), 99.0)
+  unrolled = Measurement("cpu", "mine", 1e6, True, 8, Form("unroll", "direct", False), 99.0)
   assert layout.choose((unrolled, slower[0]), "cpu", "mine", **setup) == PRODUCTS
 
 
 def test_times_of_two_machines_are_not_compared():
   rows = (
-    Row("cpu", "slow", 1e6, True, 8, LOOP, 50.0),
-    Row("cpu", "slow", 1e6, True, 8, PRODUCTS, 90.0),
-    Row("cpu", "fast", 1e6, True, 8, LOOP, 4.0),
-    Row("cpu", "fast", 1e6, True, 8, PRODUCTS, 2.0),
+    Measurement("cpu", "slow", 1e6, True, 8, LOOP, 50.0),
+    Measurement("cpu", "slow", 1e6, True, 8, PRODUCTS, 90.0),
+    Measurement("cpu", "fast", 1e6, True, 8, LOOP, 4.0),
+    Measurement("cpu", "fast", 1e6, True, 8, PRODUCTS, 2.0),
   )
-  setup = dict(work=1e6, convolves=True, clients=8, how="auto", conv="auto", spreads=(False,))
+  setup = dict(work=1e6, convolves=True, clients=8, local_map="auto", conv="auto", spreads=(False,))
   form = {name: layout.choose(rows, "cpu", name, **setup) for name in ("slow", "fast", "other")}
   assert form == {"slow": LOOP, "fast": PRODUCTS, "other": LOOP}
 
@@ -92,7 +92,7 @@ def test_the_recorded_measurements_can_be_read_and_used():
   rows = layout.measured()
   for r in rows:
     setup = dict(work=r.work, convolves=r.convolves, clients=r.clients)
-    auto = dict(how="auto", conv="auto", spreads=(False, True))
+    auto = dict(local_map="auto", conv="auto", spreads=(False, True))
     best = layout.choose(rows, r.backend, r.device, **setup, **auto)
     same = [x for x in rows if x[:5] == r[:5]]
     (mine,) = [x.milliseconds for x in same if x.form == best]

@@ -11,7 +11,7 @@ from kdjax.types import ConfigError
 
 def load(name, image, classes, holdout=0, resident_bytes=2**30, **more):
   info = dict(train=1, test=1, image=image, classes=classes) | more
-  return sources.load(name, info=info, holdout=holdout, resident_bytes=resident_bytes)
+  return sources.open_source(name, info=info, holdout=holdout, resident_bytes=resident_bytes)
 
 
 def refused(match):

@@ -62,7 +62,7 @@ def _update(experiment):
       params, opt_state = gradients.apply_update(cohort.tx, lr, c.params, c.params, c.opt_state)
       return c._replace(params=params, opt_state=opt_state)
 
-    return env.each(step, client)
+    return env.map_clients(step, client)
 
   def update(state):
     return state._replace(clients=tuple(map(one, env.cohorts, state.clients)))

@@ -61,7 +61,7 @@ def ahead(spec):
   """The inputs of a run of one client, made as the training loop makes them."""
   from benchmarks import settings
   from kdjax import experiment
-  from kdjax.training.loop import Run
+  from kdjax.training.loop import TrainingRun
 
   image, n = (spec["size"], spec["size"], 3), spec["images"]
   config = settings.config(dict(model="mlp", clients=1, batch=BATCH, algorithm="separate"))
@@ -69,7 +69,7 @@ def ahead(spec):
   config["source_info"] |= dict(image=image, classes=2, resize=True, decoder=spec["decoder"])
   config["source_info"] |= dict(train=n, test=0)
   config |= dict(public_batch=1, public_share=1 / n)
-  run = Run(experiment.build(config), None, None, None)
+  run = TrainingRun(experiment.build(config), None, None, None)
 
   def block():  # a run from its first batch to its last: nothing is read before or left to read
     for _ in run.feeds(0):

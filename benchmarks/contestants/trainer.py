@@ -60,7 +60,7 @@ class Trainer:
     arguments = self.inputs(visit, i, count)
     if visit.number not in self.programs:
       began = time.perf_counter()
-      lowered = program.build(self.experiment, visit.phase).lower(state, *arguments, self.tables)
+      lowered = program.jitted(self.experiment, visit.phase).lower(state, *arguments, self.tables)
       compiled = self.programs[visit.number] = lowered.compile()
       self.compile_seconds += time.perf_counter() - began
       memory = compiled.memory_analysis()
@@ -84,4 +84,6 @@ class Trainer:
     env = self.experiment.env
     own = {"compile_seconds": self.compile_seconds, "scratch_bytes": self.scratch_bytes}
     conv = getattr(env.cohorts[0].model, "conv", "")
-    return own | {"map": env.how, "conv": conv, "mesh": list(env.mesh.devices.shape)} | facts()
+    return (
+      own | {"map": env.local_map, "conv": conv, "mesh": list(env.mesh.devices.shape)} | facts()
+    )

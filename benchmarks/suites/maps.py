@@ -78,12 +78,12 @@ def forms(options, model, K, steps):
   spec |= dict(algorithm="separate", form="fused")
   heavy = not options.gpu and K * BATCH[model] * MACS[model] > HEAVY
   pairs = CONVOLUTIONS if convolves(model) else NONE
-  pairs = [(how, conv) for how, conv in pairs if not (heavy and conv == "matmul")]
+  pairs = [(local_map, conv) for local_map, conv in pairs if not (heavy and conv == "matmul")]
   spread = 1 if options.gpu else layout.host_devices((K,), cores())
-  for devices, (how, conv) in itertools.product(sorted({1, spread}), pairs):
-    name = f"{how}, {conv}" if convolves(model) else how
+  for devices, (local_map, conv) in itertools.product(sorted({1, spread}), pairs):
+    name = f"{local_map}, {conv}" if convolves(model) else local_map
     name += f", {devices} devices" if devices > 1 else ""
-    yield sides.step(name, spec | {"map": how, "conv": conv, "devices": devices})
+    yield sides.step(name, spec | {"map": local_map, "conv": conv, "devices": devices})
 
 
 def convolves(model):

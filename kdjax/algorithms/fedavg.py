@@ -29,7 +29,7 @@ def average(env, tree, weight):
   Returns:
     A pytree of the same shapes.
   """
-  replica, weight = env.ids(0) // env.K, env.mine(0, weight)
+  replica, weight = env.ids(0) // env.K, env.local_rows(0, weight)
 
   def mean(x):
     def add(total, one):

@@ -56,15 +56,15 @@ def make(
   if public_epochs and not env.public_batch:
     raise ConfigError("public_batch", 0, "must be at least 1 for algo.public_epochs above 0")
   if not 1 <= alignment <= env.public_sizes.min():
-    right = f"must lie in 1..{env.public_sizes.min()}, the public examples"
-    raise ConfigError("algo.alignment", alignment, right)
+    hint = f"must lie in 1..{env.public_sizes.min()}, the public examples"
+    raise ConfigError("algo.alignment", alignment, hint)
   if public_epochs and not env.public_labels:
-    right = "pre-training on the public set uses its labels: set public_labels=True, or this to 0"
-    raise ConfigError("algo.public_epochs", public_epochs, right)
+    hint = "pre-training on the public set uses its labels: set public_labels=True, or this to 0"
+    raise ConfigError("algo.public_epochs", public_epochs, hint)
   for key, size in (("digest_batch", digest_batch), ("private_batch", private_batch)):
     if size < 1 or size % env.mesh.shape["data"]:
-      right = f"must be a positive multiple of the mesh's data axis, {env.mesh.shape['data']}"
-      raise ConfigError(f"algo.{key}", size, right)
+      hint = f"must be a positive multiple of the mesh's data axis, {env.mesh.shape['data']}"
+      raise ConfigError(f"algo.{key}", size, hint)
 
   def public_step(state, batch, now):
     active = tuple(map(has_data, batch.public))
@@ -78,7 +78,7 @@ def make(
       return eval_mode(model, client, half.image).logits[:, 0]
 
     said = tuple(
-      env.each(functools.partial(tell, c.model), client, half)
+      env.map_clients(functools.partial(tell, c.model), client, half)
       for c, client, half in zip(env.cohorts, state.clients, batch.public, strict=True)
     )
     by_replica = (env.R, env.K)

@@ -93,13 +93,13 @@ def make(env, *, variant, local_epochs, rho, mu):
   def local(state, batch, now):
     (half,), (mine,) = batch.private, state.local
     weights = {"weight": v.weight, "strength": v.strength}
-    weights = {k: env.mine(0, x).astype(mine["anchor"].dtype) for k, x in weights.items()}
+    weights = {k: env.local_rows(0, x).astype(mine["anchor"].dtype) for k, x in weights.items()}
     data = ({"half": half, "anchor": mine["anchor"], **weights},)
     clients, aux = update(env, state.clients, objective, data, now.lr, (has_data(half),))
     return state._replace(clients=clients), aux
 
   def meet(state, batch, now):
-    client, mine = v.meet(state.clients[0], state.local[0], env.mine(0, now.args))
+    client, mine = v.meet(state.clients[0], state.local[0], env.local_rows(0, now.args))
     return state._replace(clients=(client,), local=(mine,)), ({},)
 
   feed = Feed(private=env.batch, kind="epoch", epochs=local_epochs)
@@ -134,7 +134,7 @@ def neighbours(schedule):
   return schedule.union() | schedule.union().T
 
 
-def woken(graph, *, seed, turn, identity):
+def woken(graph, *, seed, round, identity):
   """The edge that wakes after a round's local steps, uniform among all.
 
   Args:
@@ -146,16 +146,16 @@ def woken(graph, *, seed, turn, identity):
   Returns:
     i64[2], the two clients.
   """
-  noise = host_rng(seed, "edge", turn).random((len(graph), len(graph)))
+  noise = host_rng(seed, "edge", round).random((len(graph), len(graph)))
   noise = (noise + noise.T)[np.ix_(identity, identity)]
   return np.array(np.unravel_index(np.where(graph, noise, -1.0).argmax(), graph.shape))
 
 
-def partners(env, graph, turn):
+def partners(env, graph, round):
   """With whom everyone agrees after a round's local steps, -1: nobody; i32[R*K]."""
   partner = np.full(env.clients, -1, np.int32)
   for r, seed in enumerate(env.seeds):
-    i, j = woken(graph, seed=seed, turn=turn, identity=np.asarray(env.identity)) + r * env.K
+    i, j = woken(graph, seed=seed, round=round, identity=np.asarray(env.identity)) + r * env.K
     partner[i], partner[j] = j, i
   return partner
 

@@ -59,9 +59,7 @@ def update(env, clients, objective, data, lr, active=None):
       def apply(params, half, statistics=c.model_state):
         return train_mode(cohort.model, statistics, params, half)
 
-      grads, (aux, statistics) = gradients.gradients(
-        lambda params: objective(apply, params, d), c.params
-      )
+      grads, (aux, statistics) = gradients.of(lambda params: objective(apply, params, d), c.params)
       return grads, aux, statistics
 
     def step(c, grads, statistics, cohort=cohort):
@@ -74,11 +72,11 @@ def update(env, clients, objective, data, lr, active=None):
 
     alive = None if active is None else active[g]
     if env.mesh.shape["data"] == 1:  # no client's gradients outlive its turn
-      stepped, aux = mapping.evolve(env.how, both, client, d, alive)
+      stepped, aux = mapping.evolve(env.local_map, both, client, d, alive)
     else:
-      grads, aux, statistics = env.each(differentiate, client, d)
+      grads, aux, statistics = env.map_clients(differentiate, client, d)
       grads, aux = jax.lax.psum((grads, aux), "data")
-      stepped = env.each(step, client, grads, statistics)
+      stepped = env.map_clients(step, client, grads, statistics)
       stepped = _where(alive, stepped, client)
     new.append(stepped)
     auxes.append(aux if alive is None else aux | {"live": alive})
@@ -110,8 +108,8 @@ def _with(tree, given, path=()):
       out[key] = _with(tree[key], value, here)
     elif key not in tree or jnp.shape(tree[key]) != jnp.shape(value):
       shape, own = jnp.shape(value), jnp.shape(tree.get(key))
-      right = f"the weights there are {shape}, this model's {own}: name a part that both have"
-      raise ConfigError("start.part", "/".join(here), right)
+      hint = f"the weights there are {shape}, this model's {own}: name a part that both have"
+      raise ConfigError("start.part", "/".join(here), hint)
     else:
       out[key] = jnp.asarray(value, tree[key].dtype)
   return out

@@ -29,7 +29,7 @@ class Env:
   seeds: tuple[int, ...]  # of the R replicas
   identity: tuple[int, ...]  # [K], the name each client draws under: its number, unless permuted
   mesh: Mesh
-  how: str  # the local map
+  local_map: str  # the local map
   graph: object  # graph.Schedule, over the holders
   private_sizes: np.ndarray  # i64[R*holders], private examples
   label_counts: np.ndarray  # i64[R*holders, C], private examples of each class
@@ -69,7 +69,7 @@ class Env:
     ids = jnp.asarray(self.cohorts[g].ids, jnp.int32)
     return ids.reshape(self.mesh.shape["client"], -1)[jax.lax.axis_index("client")]
 
-  def mine(self, g, x):
+  def local_rows(self, g, x):
     """This device's rows [K_g, ...] of x [R*K, ...]."""
     return jnp.asarray(x)[self.ids(g)]
 
@@ -84,9 +84,9 @@ class Env:
     seed = jnp.repeat(jnp.asarray(self.seeds), self.K)[self.ids(g)]
     return jax.vmap(lambda s: client_key(s, purpose, step, EVERYONE))(seed)
 
-  def each(self, fn, *args):
+  def map_clients(self, fn, *args):
     """Applies `fn` to every client of this device by the local map."""
-    return mapping.each(self.how, fn, *args)
+    return mapping.map_clients(self.local_map, fn, *args)
 
   def gather(self, xs):
     """All clients' values in client order, on every device.
@@ -137,7 +137,7 @@ class Env:
     """Every client's logits: {'': tuple over cohorts of f32[K_g, N, H, C]}; images f32[N, ...]."""
 
     def one(cohort, client):
-      return self.each(lambda c: eval_mode(cohort.model, c, images).logits, client)
+      return self.map_clients(lambda c: eval_mode(cohort.model, c, images).logits, client)
 
     return {"": tuple(map(one, self.cohorts, state.clients))}
 
@@ -145,7 +145,7 @@ class Env:
 STATE = TrainState(step=P(), clients=P("client"), local=P("client"), server=P())
 
 
-HALF = P("client", "data")  # every leaf of a Half of indices is [K_g, B, ...]
+DRAWN = P("client", "data")  # every leaf of a Half of indices is [K_g, B, ...]
 
 
 def sharded(env, fn, in_specs, out_specs):

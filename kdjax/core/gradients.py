@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import jax
 
 
-def gradients(loss, params):
+def of(loss, params):
   """Gradients of one device's share of a loss.
 
   Args:

@@ -67,7 +67,7 @@ def random_regular(K, degree, seed):
       return adjacency
 
 
-def build(kind, K, *, island, degree, edges, seed):
+def adjacency(kind, K, *, island, degree, edges, seed):
   """One graph by name.
 
   Args:
@@ -90,8 +90,8 @@ def build(kind, K, *, island, degree, edges, seed):
     return islands(K, island)
   if kind == "random_regular":
     if not 0 <= degree < K or K * degree % 2:
-      right = f"must lie in 0..{K - 1} and give an even product with the {K} clients"
-      raise ConfigError("graph.degree", degree, right)
+      hint = f"must lie in 0..{K - 1} and give an even product with the {K} clients"
+      raise ConfigError("graph.degree", degree, hint)
     return random_regular(K, degree, seed)
   if kind == "edges":
     for edge in edges:
@@ -136,10 +136,10 @@ def make(K, *, kind, every, island, degree, edges, seed):
   """
   kinds = [k.strip() for k in kind.split(",")]
   if every < 0 or (len(kinds) > 1) != (every > 0):
-    right = "the batches each graph holds: above 0 for several graphs, 0 for a single one"
-    raise ConfigError("graph.every", every, right)
+    hint = "the batches each graph holds: above 0 for several graphs, 0 for a single one"
+    raise ConfigError("graph.every", every, hint)
   sizes = {"island": island, "degree": degree, "edges": edges}
-  graphs = [build(k, K, seed=seed + turn, **sizes) for turn, k in enumerate(kinds)]
+  graphs = [adjacency(k, K, seed=seed + turn, **sizes) for turn, k in enumerate(kinds)]
   return Schedule(np.stack(graphs), every)
 
 

@@ -92,6 +92,6 @@ def holds(mesh, clients, examples):
     clients: of one cohort; the client axis splits them evenly.
     examples: per client; the data axis splits them evenly.
   """
-  mine = np.vectorize(lambda d: d.process_index == jax.process_index())(mesh.devices)
-  rows, columns = np.array([clients, examples]) // mine.shape
-  return np.kron(mine, np.ones((rows, columns), bool)).astype(bool)
+  own = np.vectorize(lambda d: d.process_index == jax.process_index())(mesh.devices)
+  rows, columns = np.array([clients, examples]) // own.shape
+  return np.kron(own, np.ones((rows, columns), bool)).astype(bool)

@@ -3,40 +3,40 @@
 import jax
 import jax.numpy as jnp
 
-from kdjax.core.noinline import apart
+from kdjax.core.noinline import noinline
 
 MAPS = ("vmap", "unroll", "scan")
 
 
-def each(how, fn, *args):
+def map_clients(local_map, fn, *args):
   """Applies `fn` to every client of a device.
 
   Args:
-    how: 'vmap' (one batched program; every convolution becomes a grouped one), 'unroll' (one copy
-      of the program a client) or 'scan' (a loop over clients).
+    local_map: 'vmap' (one batched program; every convolution becomes a grouped one), 'unroll' (one
+      copy of the program a client) or 'scan' (a loop over clients).
     fn: a function of one client's pytrees.
     *args: pytrees whose leaves are `[K_g, ...]`.
 
   Returns:
     `fn`'s outputs, every leaf stacked to `[K_g, ...]`.
   """
-  if how == "vmap":
+  if local_map == "vmap":
     return jax.vmap(fn)(*args)
-  if how == "scan":
+  if local_map == "scan":
     return jax.lax.map(lambda one: fn(*one), args)
-  if how == "unroll":
+  if local_map == "unroll":
     n = jax.tree.leaves(args)[0].shape[0]
     outs = [fn(*jax.tree.map(lambda x, k=k: x[k], args)) for k in range(n)]
     stacked = map(jnp.stack, zip(*map(jax.tree.leaves, outs), strict=True))
     return jax.tree.unflatten(jax.tree.structure(outs[0]), stacked)  # all have one structure
-  raise ValueError(f"unknown map {how!r}: one of {MAPS}")
+  raise ValueError(f"unknown map {local_map!r}: one of {MAPS}")
 
 
-def evolve(how, fn, state, *args):
+def evolve(local_map, fn, state, *args):
   """Replaces every client's state by what `fn` makes of it; a loop does so in place.
 
   Args:
-    how: as in `each`.
+    local_map: as in `map_clients`.
     fn: (one client's state, *its arguments) -> (its new state, out).
     state: a pytree whose leaves are `[K_g, ...]`.
     *args: pytrees whose leaves are `[K_g, ...]`.
@@ -44,16 +44,17 @@ def evolve(how, fn, state, *args):
   Returns:
     (state, outs), every leaf `[K_g, ...]`.
   """
-  if how != "scan":
-    return each(how, fn, state, *args)
+  if local_map != "scan":
+    return map_clients(local_map, fn, state, *args)
 
   def pick(state, k):
     return jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, k, keepdims=False), state)
 
-  def body(state, turn):
-    k, mine = turn
-    old = apart(pick)(state, k)  # else XLA copies whole stacks, to read them while it writes them
-    new, out = fn(old, *mine)
+  def body(state, one):
+    k, arguments = one
+    # Inlined, XLA would copy whole stacks, to read them while it writes them.
+    old = noinline(pick)(state, k)
+    new, out = fn(old, *arguments)
     put = lambda x, one: jax.lax.dynamic_update_index_in_dim(x, one, k, 0)
     return jax.tree.map(put, state, new), out
 

@@ -8,7 +8,7 @@ import jax
 from jax.experimental.xla_metadata import set_xla_metadata
 
 
-def apart(fn):
+def noinline(fn):
   """`fn`, on CPU as a call that is not inlined: its arguments and results are arrays in memory.
 
   Args:

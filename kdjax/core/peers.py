@@ -35,8 +35,8 @@ def listed(env, batches):
   peer = np.full((env.clients, most(env)), -1, np.int32)
   for k in range(env.clients):
     r, i = divmod(k, env.K)
-    mine = order[adjacency[i][order]] + r * env.K
-    peer[k, : len(mine)] = mine
+    own = order[adjacency[i][order]] + r * env.K
+    peer[k, : len(own)] = own
   return peer
 
 
@@ -60,8 +60,8 @@ def fetch(env, clients, peer):
     Tuple over cohorts of Sources.
   """
   flat = tuple(snapshots.pack(env, c) for c in clients)
-  mine = tuple(env.mine(g, peer) for g in range(len(clients)))
-  return tuple(map(Sources, env.fetch(flat, mine), mine))
+  own = tuple(env.local_rows(g, peer) for g in range(len(clients)))
+  return tuple(map(Sources, env.fetch(flat, own), own))
 
 
 def received(env, peer):

@@ -19,7 +19,7 @@ class Data(NamedTuple):
   shards: Shards
 
 
-def load(config, seeds):
+def open_data(config, seeds):
   """Opens the sources of a config and hands them out.
 
   Args:
@@ -57,7 +57,7 @@ def _data(config, read, seeds):
 
 def _open(config, name, info, holdout):
   resident = config["source_resident_bytes"]
-  return sources.load(name, info=info, holdout=holdout, resident_bytes=resident)
+  return sources.open_source(name, info=info, holdout=holdout, resident_bytes=resident)
 
 
 def _describe(name, info, holdout):
@@ -74,8 +74,8 @@ def _sources(config, read):
     return source, source.train, 0
   public = read(config["public_source"], config["public_source_info"], 0)
   if public.train.shape != source.train.shape:
-    right = f"its images are {public.train.shape}, the private ones {source.train.shape}"
-    raise ConfigError("public_source", config["public_source"], right)
+    hint = f"its images are {public.train.shape}, the private ones {source.train.shape}"
+    raise ConfigError("public_source", config["public_source"], hint)
   return source, public.train, public.classes if config["public_labels"] else 0
 
 

@@ -19,8 +19,8 @@ def by_cohort(halves, cohorts, part):
   def split(half):
     if half is None:
       return None
-    mine = lambda c: jax.tree.map(lambda x: _rows(x, c.ids), half)
-    return tuple(mine(c) if part is None or g in part else None for g, c in enumerate(cohorts))
+    own = lambda c: jax.tree.map(lambda x: _rows(x, c.ids), half)
+    return tuple(own(c) if part is None or g in part else None for g, c in enumerate(cohorts))
 
   return Batch(split(halves.get("private")), split(halves.get("public")))
 
@@ -48,17 +48,17 @@ def with_images(halves, sets, needed, read):
   out = {}
   for name, half in halves.items():
     if sets[name].array is None:
-      mine = np.flatnonzero(needed(half.index.shape[1]))
+      own = np.flatnonzero(needed(half.index.shape[1]))
       unique, first, which = np.unique(
-        half.index.reshape(-1)[mine], return_index=True, return_inverse=True
+        half.index.reshape(-1)[own], return_index=True, return_inverse=True
       )
       image = np.zeros((half.index.size, *sets[name].shape), np.uint8)
       done = 0
       for part in read(name, unique):
-        image[mine[first[done : done + len(part)]]] = part
+        image[own[first[done : done + len(part)]]] = part
         done += len(part)
-      again = np.delete(np.arange(len(mine)), first)
-      image[mine[again]] = image[mine[first[which[again]]]]
+      again = np.delete(np.arange(len(own)), first)
+      image[own[again]] = image[own[first[which[again]]]]
       half = half._replace(image=image.reshape(*half.index.shape, *sets[name].shape))
     out[name] = half
   return out

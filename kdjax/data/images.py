@@ -44,9 +44,9 @@ class Encoded:
       image = decode(self.name, what, file, self.shape[2], size, self.decoder)
       if image.shape != self.shape:
         first = self.files([0])[0][0]
-        right = f"{first} is {self.shape}, {what} is {image.shape}; set source_info.resize=True"
+        hint = f"{first} is {self.shape}, {what} is {image.shape}; set source_info.resize=True"
         raise ConfigError(
-          "source", self.name, f"images differ in shape: {right} or store them alike"
+          "source", self.name, f"images differ in shape: {hint} or store them alike"
         )
       out[i] = image
     return out
@@ -86,8 +86,8 @@ def check_decoder(decoder):
   if decoder not in DECODERS:
     raise ConfigError("source_info.decoder", decoder, f"one of {', '.join(DECODERS)}")
   if decoder == "opencv" and _cv2() is None:
-    right = "pip install 'kdjax[jpeg]', or use decoder='pillow'"
-    raise ConfigError("source_info.decoder", decoder, right)
+    hint = "pip install 'kdjax[jpeg]', or use decoder='pillow'"
+    raise ConfigError("source_info.decoder", decoder, hint)
 
 
 def decode(name, what, file, channels, size, decoder):
@@ -121,8 +121,8 @@ def decode(name, what, file, channels, size, decoder):
       image = image.convert(MODES[channels])
       pixels = np.asarray(_cover(image, size) if size else image)
   except (UnidentifiedImageError, OSError, SyntaxError) as error:
-    right = f"{what} is no image that Pillow can read: {error}"
-    raise ConfigError("source", name, right) from None
+    hint = f"{what} is no image that Pillow can read: {error}"
+    raise ConfigError("source", name, hint) from None
   return pixels.reshape(*pixels.shape[:2], channels)
 
 
@@ -222,8 +222,8 @@ def folder(name, split, info):
   root = directory(name, name.partition(":")[2])
   wanted = root / split
   if not wanted.is_dir():
-    right = f"needs the folders {root}/train/CLASS and, unless holdout > 0, {root}/test/CLASS"
-    raise ConfigError("source", name, f"{right}; {wanted} is not there")
+    hint = f"needs the folders {root}/train/CLASS and, unless holdout > 0, {root}/test/CLASS"
+    raise ConfigError("source", name, f"{hint}; {wanted} is not there")
   classes = _classes(root / "train")
   if _classes(wanted) != classes:
     odd = sorted(set(_classes(wanted)) ^ set(classes))
@@ -232,8 +232,8 @@ def folder(name, split, info):
   for label, folder_name in enumerate(classes):
     found = sorted(p for p in (wanted / folder_name).iterdir() if p.suffix.lower() in SUFFIXES)
     if not found:
-      right = f"{wanted / folder_name} holds no image; files must end in {', '.join(SUFFIXES)}"
-      raise ConfigError("source", name, right)
+      hint = f"{wanted / folder_name} holds no image; files must end in {', '.join(SUFFIXES)}"
+      raise ConfigError("source", name, hint)
     paths += [str(p.relative_to(root)) for p in found]
     labels += [label] * len(found)
   if not paths:

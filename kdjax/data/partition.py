@@ -105,8 +105,8 @@ def dirichlet(labels, places, *, K, alpha, classes, seed):
         held[i] += len(part)
     if held.min() >= SMALLEST:
       return [np.sort(np.concatenate(p)) for p in parts]
-  right = f"larger, or fewer clients: {ATTEMPTS} draws (seed {seed}) never gave each of {K} clients"
-  raise ConfigError("alpha", alpha, f"{right} {SMALLEST} of {len(places)} examples")
+  hint = f"larger, or fewer clients: {ATTEMPTS} draws (seed {seed}) never gave each of {K} clients"
+  raise ConfigError("alpha", alpha, f"{hint} {SMALLEST} of {len(places)} examples")
 
 
 def equal(places, *, K, seed):
@@ -142,8 +142,8 @@ def table(strata, places, *, counts, seed):
     ends = np.cumsum(counts[:, s])
     if ends[-1] > len(members):
       client = int(np.argmax(ends > len(members)))
-      right = f"class {s} has only {len(members)} private examples, used up at client {client}"
-      raise ConfigError("counts", int(ends[-1]), right)
+      hint = f"class {s} has only {len(members)} private examples, used up at client {client}"
+      raise ConfigError("counts", int(ends[-1]), hint)
     for i, part in enumerate(np.split(members, ends)[:-1]):
       parts[i].append(part)
   return [np.sort(np.concatenate(p)) for p in parts]
@@ -199,19 +199,19 @@ def partition(
     shared, places = public_private(n, share=public_share, reuse=reuse, seed=seed)
     if public_separate:
       places = np.arange(len(labels))
-    mine = ((),) * K
+    local = ((),) * K
     if kind == "skew":
       size = labels_per_client
-      mine = primary_labels(kind=primary, K=K, classes=classes, per_client=size, seed=seed)
+      local = primary_labels(kind=primary, K=K, classes=classes, per_client=size, seed=seed)
     how = {"kind": kind, "skew": skew, "alpha": alpha, "counts": counts, "classes": classes}
     reserved, places = _reserve(places, K, seed, **overlay)
-    parts = _hand_out(labels, strata, places, mine, seed, **how)
+    parts = _hand_out(labels, strata, places, local, seed, **how)
     for i in overlay["clients"]:
       parts[i] = np.sort(np.concatenate([parts[i], reserved]))
     _check_sizes(parts, batch, kind, seed)
     private += parts
     public.append(shared)
-    chosen += mine
+    chosen += local
   label_counts = np.stack([np.bincount(labels[p], minlength=classes) for p in private])
   return Shards(tuple(private), tuple(public), tuple(chosen), label_counts)
 
@@ -250,8 +250,8 @@ def _hand_out(labels, strata, places, primary, seed, *, kind, skew, alpha, count
 def _check_sizes(parts, batch, kind, seed):
   for i, part in enumerate(parts):
     if len(part) == 0:
-      right = f"client {i} gets no example with seed {seed}; ask for fewer clients or less skew"
-      raise ConfigError("partition", kind, right)
+      hint = f"client {i} gets no example with seed {seed}; ask for fewer clients or less skew"
+      raise ConfigError("partition", kind, hint)
     if len(part) < batch:
-      right = f"at most {len(part)}: that is all client {i} holds with seed {seed}"
-      raise ConfigError("batch", batch, right)
+      hint = f"at most {len(part)}: that is all client {i} holds with seed {seed}"
+      raise ConfigError("batch", batch, hint)

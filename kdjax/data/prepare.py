@@ -58,7 +58,7 @@ def open_source(job):
   return {split: getattr(source, split) for split in job.splits}, source.classes
 
 
-def check(job, workers, shards):
+def check_job(job, workers, shards):
   """Raises ConfigError for options that cannot work."""
   for key, value, least, most in (
     ("--size", job.size, 1, 2**16 - 1),
@@ -119,8 +119,8 @@ def begun(out, fresh, name):
   before, now = facts(old), facts(json.loads(json.dumps(fresh)))
   for key in now:
     if before.get(key) != now[key]:
-      right = f"holds a copy with {key} = {before.get(key)!r}, not {now[key]!r}; use another folder"
-      raise ConfigError("--out", str(out), right)
+      hint = f"holds a copy with {key} = {before.get(key)!r}, not {now[key]!r}; use another folder"
+      raise ConfigError("--out", str(out), hint)
   return old
 
 
@@ -137,7 +137,7 @@ def prepare(job, out, *, workers, shards, console):
   Raises:
     ConfigError: for whatever cannot work, an unreadable image included.
   """
-  check(job, workers, shards)
+  check_job(job, workers, shards)
   open_source.cache_clear()  # the files may have changed since
   sets, _ = open_source(job)
   fresh = plan(job, shards)

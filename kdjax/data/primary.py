@@ -61,8 +61,8 @@ def _even(rng, K, classes, per_client):
   """
   if K * per_client % classes:
     steps = classes // math.gcd(K, classes)
-    right = f"a multiple of {steps}, so that {K} clients share {classes} labels evenly"
-    raise ConfigError("labels", per_client, right)
+    hint = f"a multiple of {steps}, so that {K} clients share {classes} labels evenly"
+    raise ConfigError("labels", per_client, hint)
   copies = K * per_client // classes
   deck = [rng.permutation(classes) for _ in range(copies)]
   hands = np.reshape(deck, (per_client, K)).T.astype(int)

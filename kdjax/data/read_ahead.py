@@ -22,7 +22,7 @@ PIECE = 64  # images, at most
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Half:
+class ToRead:
   """One half of a phase's batch that has to be read."""
 
   name: str  # private or public
@@ -38,7 +38,7 @@ class Pieces:
   reads: dict[str, Callable]  # {half: indices i64[n] -> u8[n, h, w, c]}
   names: tuple[str, ...]  # of the phases
   feeds: tuple[Feed | None, ...]  # theirs, without functions that hold on to the method
-  halves: tuple[tuple[Half, ...], ...]  # of each phase
+  halves: tuple[tuple[ToRead, ...], ...]  # of each phase
   phase: np.ndarray  # i32[steps]
   positions: np.ndarray  # i64[steps, 6], every step's Pos
   ends: np.ndarray  # i64[steps], pieces up to and including each step
@@ -97,7 +97,7 @@ def _halves(feed, reads, needed, replicas):
     if size and name in reads:
       mask = needed(size)
       images = min(mask.sum(), replicas * size) if feed.common and name == "public" else mask.sum()
-      found.append(Half(name, max(1, -(-int(images) // PIECE)), mask))
+      found.append(ToRead(name, max(1, -(-int(images) // PIECE)), mask))
   return tuple(found)
 
 
@@ -106,7 +106,7 @@ def _portable(streams, feed, turns):
   if feed.owner is not None:
     table = np.zeros((turns, len(streams.identity)), np.int64)
     for i in streams.takes_part(feed):
-      table[:, i] = [feed.owner(turn, i) for turn in range(turns)]
+      table[:, i] = [feed.owner(round, i) for round in range(turns)]
     feed = feed._replace(owner=Owners(table))
   return feed._replace(server=None)
 
@@ -117,9 +117,9 @@ class Owners:
 
   table: np.ndarray  # i64[rounds, K]
 
-  def __call__(self, turn, client):
+  def __call__(self, round, client):
     """Whose data client `client` works on in a round."""
-    return int(self.table[turn, client])
+    return int(self.table[round, client])
 
 
 @functools.lru_cache(maxsize=4)
@@ -131,7 +131,7 @@ def _unique(pieces, step):
   return {h.name: np.unique(batch[h.name].index[h.needed]) for h in pieces.halves[number]}
 
 
-def check(settings):
+def check_settings(settings):
   """Raises ConfigError for values of `config.input` that cannot work."""
   for key, least in (("workers", 0), ("ahead", 1)):
     if not isinstance(settings[key], int) or settings[key] < least:

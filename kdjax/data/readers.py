@@ -80,13 +80,13 @@ def _idx_file(name, path, rank):
     raise ConfigError("source", name, f"{packed} is damaged: {error}") from None
   # Two zero bytes, the type (8: unsigned byte), the rank, then every size as a big-endian i32.
   if raw[:4] != bytes([0, 0, 8, rank]):
-    right = f"{path} is no IDX file of unsigned bytes with {rank} dimensions"
-    raise ConfigError("source", name, f"{right} (it starts with {raw[:4].hex()!r})")
+    hint = f"{path} is no IDX file of unsigned bytes with {rank} dimensions"
+    raise ConfigError("source", name, f"{hint} (it starts with {raw[:4].hex()!r})")
   start = 4 + 4 * rank
   shape = np.frombuffer(raw[4:start].ljust(4 * rank, b"\0"), ">i4").tolist()
   if len(raw) - start != np.prod(shape):
-    right = f"{path} should hold {shape} bytes after its header but holds {len(raw) - start}"
-    raise ConfigError("source", name, right)
+    hint = f"{path} should hold {shape} bytes after its header but holds {len(raw) - start}"
+    raise ConfigError("source", name, hint)
   return np.frombuffer(raw, np.uint8, offset=start).reshape(shape)
 
 
@@ -117,15 +117,15 @@ def _cifar100(name, path, label):
 def _cifar_file(name, path, label_bytes):
   """The records of one file, u8[N, label_bytes + 3072]."""
   if not path.is_file():
-    right = "the binary version holds data_batch_1.bin to data_batch_5.bin and test_batch.bin"
+    hint = "the binary version holds data_batch_1.bin to data_batch_5.bin and test_batch.bin"
     raise ConfigError(
-      "source", name, f"{path} is not there; {right} (CIFAR-100: train.bin, test.bin)"
+      "source", name, f"{path} is not there; {hint} (CIFAR-100: train.bin, test.bin)"
     )
   raw = np.fromfile(path, np.uint8)
   size = label_bytes + 3072
   if len(raw) == 0 or len(raw) % size:
-    right = f"{path} has {len(raw)} bytes, not a multiple of {size}; take the binary version"
-    raise ConfigError("source", name, right)
+    hint = f"{path} has {len(raw)} bytes, not a multiple of {size}; take the binary version"
+    raise ConfigError("source", name, hint)
   return raw.reshape(-1, size)
 
 

@@ -21,16 +21,16 @@ def records(name, split, info):
   root = directory(name, name.partition(":")[2])
   index = read_index(name, root)
   if index is None:
-    right = f"{root} holds no {INDEX}; write it with python -m kdjax.data.prepare"
-    raise ConfigError("source", name, right)
+    hint = f"{root} holds no {INDEX}; write it with python -m kdjax.data.prepare"
+    raise ConfigError("source", name, hint)
   if split not in index["splits"]:
-    right = f"has no {split} split, only {sorted(index['splits'])}; holdout=n makes a test set"
-    raise ConfigError("source", name, right)
+    hint = f"has no {split} split, only {sorted(index['splits'])}; holdout=n makes a test set"
+    raise ConfigError("source", name, hint)
   here = index["splits"][split]
   missing = [s["file"] for s in here["shards"] if not is_there(root, s)]
   if missing:
-    right = f"{len(missing)} of {len(here['shards'])} {split} shards are missing or not whole"
-    raise ConfigError("source", name, f"{right}, {missing[0]} is the first; {AGAIN}")
+    hint = f"{len(missing)} of {len(here['shards'])} {split} shards are missing or not whole"
+    raise ConfigError("source", name, f"{hint}, {missing[0]} is the first; {AGAIN}")
   labels, strata = read_labels(name, root, split, here)
   images = _images(name, root, index, here, info)
   return Split(images, labels, strata, index["classes"])
@@ -84,8 +84,8 @@ def read_index(name, root):
   except (ValueError, KeyError, TypeError, OSError) as error:
     raise ConfigError("source", name, f"{path} is no index of a copy: {error}") from None
   if version != VERSION:
-    right = f"{path} is of version {version}, this kdjax reads {VERSION}; prepare the set again"
-    raise ConfigError("source", name, right)
+    hint = f"{path} is of version {version}, this kdjax reads {VERSION}; prepare the set again"
+    raise ConfigError("source", name, hint)
   return index
 
 

@@ -61,7 +61,7 @@ class Source(NamedTuple):
   classes: int  # C
 
 
-def load(name, *, info, holdout, resident_bytes):
+def open_source(name, *, info, holdout, resident_bytes):
   """Opens the source that the config names.
 
   Args:
@@ -84,8 +84,8 @@ def load(name, *, info, holdout, resident_bytes):
   _check_info(info)
   for key, usual in (("resize", False), ("decoder", "pillow")):
     if info.get(key, usual) != usual and not is_encoded(name):
-      right = f"{usual}: only {ENCODED} decode and resize, not {name!r}"
-      raise ConfigError(f"source_info.{key}", info[key], right)
+      hint = f"{usual}: only {ENCODED} decode and resize, not {name!r}"
+      raise ConfigError(f"source_info.{key}", info[key], hint)
   source = opened(name, info=info, test=not holdout)
   _check(source, name, info)
   if holdout:
@@ -181,14 +181,14 @@ def _users(name):
   """The Source that a user's own function returns."""
   path, _, function = name.partition(":")
   missing = f"there is no module {path!r} on the Python path; write {KINDS}"
-  module = load_module(path, key="source", value=name, right=missing)
+  module = load_module(path, key="source", value=name, hint=missing)
   make = getattr(module, function or "load", None)
   if not callable(make):
     raise ConfigError("source", name, f"{path} has no function {function or 'load'!r}")
   source = make()
   if not isinstance(source, Source):
-    right = f"must return a kdjax.data.sources.Source, not {type(source).__name__}"
-    raise ConfigError("source", name, right)
+    hint = f"must return a kdjax.data.sources.Source, not {type(source).__name__}"
+    raise ConfigError("source", name, hint)
   return source
 
 
@@ -200,8 +200,8 @@ def _check(source, name, info):
       raise ConfigError("source", name, f"holds no {split} image")
     for labels in (images.labels, images.strata):
       if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
-        right = f"{split} labels must be whole numbers, one an image, not"
-        raise ConfigError("source", name, f"{right} {labels.dtype}{list(labels.shape)}")
+        hint = f"{split} labels must be whole numbers, one an image, not"
+        raise ConfigError("source", name, f"{hint} {labels.dtype}{list(labels.shape)}")
     if len(images.strata) != n:
       raise ConfigError("source", name, f"has {n} {split} labels but {len(images.strata)} strata")
     if images.array is not None and images.array.dtype != np.uint8:
@@ -209,15 +209,15 @@ def _check(source, name, info):
     if images.array is not None and len(images.array) != n:
       raise ConfigError("source", name, f"has {len(images.array)} {split} images but {n} labels")
     if tuple(images.shape) != tuple(info["image"]):
-      right = f"the {split} images of {name!r} are {tuple(images.shape)}"
-      raise ConfigError("source_info.image", tuple(info["image"]), right)
+      hint = f"the {split} images of {name!r} are {tuple(images.shape)}"
+      raise ConfigError("source_info.image", tuple(info["image"]), hint)
     low, high = images.labels.min(), images.labels.max()
     if images.strata.min() < 0 or low < 0 or high >= source.classes:
-      right = f"{split} labels must be 0 to {source.classes - 1}, not {low} to {high}"
-      raise ConfigError("source", name, right)
+      hint = f"{split} labels must be 0 to {source.classes - 1}, not {low} to {high}"
+      raise ConfigError("source", name, hint)
   if source.classes != info["classes"]:
-    right = f"{name!r} has {source.classes} classes"
-    raise ConfigError("source_info.classes", info["classes"], right)
+    hint = f"{name!r} has {source.classes} classes"
+    raise ConfigError("source_info.classes", info["classes"], hint)
 
 
 def subset(images, index):

@@ -54,14 +54,14 @@ class Streams:
   seeds: tuple[int, ...]  # of the R replicas
   identity: tuple[int, ...]  # [K]
 
-  def epoch_steps(self, feed: Feed, turn: int) -> int:
+  def epoch_steps(self, feed: Feed, round: int) -> int:
     """Steps that the longest client needs for `feed.epochs` passes in a round of an epoch feed."""
-    return feed.epochs * max(-(-len(x) // size) for x, size in self._lists(feed, turn))
+    return feed.epochs * max(-(-len(x) // size) for x, size in self._lists(feed, round))
 
-  def _lists(self, feed, turn):
+  def _lists(self, feed, round):
     if feed.private:
       clients = itertools.product(range(len(self.seeds)), self.takes_part(feed))
-      return [(self._held(feed, turn, r, i), feed.private) for r, i in clients]
+      return [(self._held(feed, round, r, i), feed.private) for r, i in clients]
     return [(x[: feed.sample] if feed.sample else x, feed.public) for x in self.shards.public]
 
   def processed(self, visits):
@@ -85,9 +85,9 @@ class Streams:
     cohorts = range(len(self.members)) if feed.cohorts is None else feed.cohorts
     return sorted(i for g in cohorts for i in self.members[g])
 
-  def _held(self, feed, turn, r, i):
+  def _held(self, feed, round, r, i):
     """The private examples that client i of replica r works on in a round."""
-    owner = feed.owner(turn, i) if feed.owner else i
+    owner = feed.owner(round, i) if feed.owner else i
     return self.shards.private[r * (len(self.shards.private) // len(self.seeds)) + owner]
 
   def batch(self, feed: Feed, phase: str, pos: Pos) -> dict[str, Half]:

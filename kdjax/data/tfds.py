@@ -33,8 +33,8 @@ def tfds(name, split, info):
   if split == "test" and "test" not in builder.info.splits:
     split = "validation"
   if split not in builder.info.splits:
-    right = f"has no {split} split, only {sorted(builder.info.splits)}; holdout=n makes a test set"
-    raise ConfigError("source", name, right)
+    hint = f"has no {split} split, only {sorted(builder.info.splits)}; holdout=n makes a test set"
+    raise ConfigError("source", name, hint)
   image_key, stratum_key = builder.info.supervised_keys or (None, None)
   features = builder.info.features
   if image_key is None or not isinstance(features[image_key], tensorflow_datasets.features.Image):

@@ -31,8 +31,8 @@ def over(experiment, name, batch, count):
   """
   env = experiment.env
   if batch < 1 or batch % env.mesh.shape["data"]:
-    right = f"must be a positive multiple of the mesh's data axis, {env.mesh.shape['data']}"
-    raise ConfigError(f"evals.{name}.batch", batch, right)
+    hint = f"must be a positive multiple of the mesh's data axis, {env.mesh.shape['data']}"
+    raise ConfigError(f"evals.{name}.batch", batch, hint)
 
   def step(state, image, label, mask):
     return jax.lax.psum(count(_predict(experiment, state, image), label, mask), "data")

@@ -32,9 +32,9 @@ def make(experiment, *, batch):
   env, data = experiment.env, experiment.data
   test = data.source.test
   if env.holders != env.K:
-    right = f"{env.K} models work on the data of {env.holders} holders: no class is a model's own"
-    raise ConfigError("evals", "confusion", right)
-  mine = own_classes(data.shards).reshape(env.R, env.K, env.classes)
+    hint = f"{env.K} models work on the data of {env.holders} holders: no class is a model's own"
+    raise ConfigError("evals", "confusion", hint)
+  local = own_classes(data.shards).reshape(env.R, env.K, env.classes)
 
   def count(logits, label, mask):
     """Test examples by true and said class, f32[K_g, H, C, C]; logits f32[K_g, N, H, C]."""
@@ -52,7 +52,7 @@ def make(experiment, *, batch):
   def run(state):
     confusion = counts(state, test, np.arange(len(test.labels)))
     confusion = confusion.reshape(env.R, env.K, *confusion.shape[1:])
-    found = [summarise(confusion[r], mine[r], env.heads) for r in range(env.R)]
+    found = [summarise(confusion[r], local[r], env.heads) for r in range(env.R)]
     return [{k: v for k, v in one.items() if all(k in other for other in found)} for one in found]
 
   return run
@@ -82,13 +82,13 @@ def summarise(confusion, own, heads):
     classes, or without others.
   """
   total = confusion[:, 0].sum(-1)  # [K, C], the same for all heads
-  right = np.diagonal(confusion, axis1=-2, axis2=-1)  # [K, H, C]
+  correct = np.diagonal(confusion, axis1=-2, axis2=-1)  # [K, H, C]
   named = lambda x: {head: x[:, h].tolist() for h, head in enumerate(heads)}
   out = {"confusion": named(confusion)}
   every = np.ones_like(own)
   for name, classes in (("local", own), ("remote", ~own), ("combined", every)):
     tested = (total * classes).sum(-1)  # [K]
     if (tested > 0).all():
-      hits = (right * classes[:, None]).sum(-1)
+      hits = (correct * classes[:, None]).sum(-1)
       out[f"{name}_accuracy"] = named(hits / tested[:, None])
   return out

@@ -32,18 +32,18 @@ def make(experiment, *, batch):
   env, data = experiment.env, experiment.data
   every = experiment.config["evals"]["overlap"]["every"]
   if every:
-    right = "must be 0, after every round: within one, the models are on their way to another edge"
-    raise ConfigError("evals.overlap.every", every, right)
+    hint = "must be 0, after every round: within one, the models are on their way to another edge"
+    raise ConfigError("evals.overlap.every", every, hint)
 
   def count_both(predicted, label, mask):
     """Right answers of teacher, student and both, of every replica; f32[R, 3]."""
-    right = [predicted[entry][:, :, 0].argmax(-1) == label for entry in ENTRIES]  # bool[R, N]
-    return (jnp.stack([*right, right[0] & right[1]], 1) * mask).sum(-1)
+    correct = [predicted[entry][:, :, 0].argmax(-1) == label for entry in ENTRIES]  # bool[R, N]
+    return (jnp.stack([*correct, correct[0] & correct[1]], 1) * mask).sum(-1)
 
   count = counting.over(experiment, "overlap", batch, count_both)
   if not set(ENTRIES) <= counting.entries(experiment):
-    right = "this method has no teacher that comes from an edge to a core: leave it out"
-    raise ConfigError("evals", "overlap", right)
+    hint = "this method has no teacher that comes from an edge to a core: leave it out"
+    raise ConfigError("evals", "overlap", hint)
 
   def run(state):
     holder = int(state.server["holder"])

@@ -13,7 +13,7 @@ SHARED = ("build", "conv", "heads", "layers")  # files of this folder that hold 
 LEAST = {"classes": 2, "heads": 1, "project": 0}
 
 
-def build(name, *, classes, heads, **arguments):
+def build_model(name, *, classes, heads, **arguments):
   """A model that maps (images f32[B, h, w, c], train, mask) to `kdjax.types.ModelOut`.
 
   Args:
@@ -44,9 +44,9 @@ def build(name, *, classes, heads, **arguments):
   values = {}
   for key, value in arguments.items():
     values[key] = tuple(value) if isinstance(value, list) else value
-    right = _wrong(key, values[key], fields[key].annotation, choices.get(key))
-    if right:
-      raise ConfigError("clients", {key: value}, f"{key} is {right}; {accepted}")
+    hint = _wrong(key, values[key], fields[key].annotation, choices.get(key))
+    if hint:
+      raise ConfigError("clients", {key: value}, f"{key} is {hint}; {accepted}")
   return model(**values)
 
 
@@ -56,11 +56,11 @@ def _find(name):
   files = sorted({m.name for m in pkgutil.iter_modules(kdjax.models.__path__)} - set(SHARED))
   module_name = f"kdjax.models.{path}" if path in files else path
   known = path in files or "." in path or attribute
-  right = f"one of {', '.join(files)}, or your own 'package.module' or 'package.module:Net'"
+  hint = f"one of {', '.join(files)}, or your own 'package.module' or 'package.module:Net'"
   if not all(part.isidentifier() for part in path.split(".")) or not known:
-    raise ConfigError("clients", name, right)
-  missing = f"no module {module_name!r} was found: {right}"
-  module = load_module(module_name, key="clients", value=name, right=missing)
+    raise ConfigError("clients", name, hint)
+  missing = f"no module {module_name!r} was found: {hint}"
+  module = load_module(module_name, key="clients", value=name, hint=missing)
   model = getattr(module, attribute or "Model", None)
   if model is None:
     raise ConfigError("clients", name, f"{module_name} defines no {attribute or 'Model'!r}")

@@ -10,7 +10,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from kdjax.core.noinline import apart
+from kdjax.core.noinline import noinline
 
 LOWERINGS = ("direct", "split", "matmul")
 
@@ -77,7 +77,7 @@ def _backward(stride, pad, split, residuals, grad):
   flipped = kernel[::-1, ::-1].transpose(0, 1, 3, 2)
   x_grad = _convolve(split, 1, tuple(x_padding), stride, 1, grad, flipped)
   gradient = functools.partial(_kernel_gradient, split, tuple(kernel_padding), stride)
-  return x_grad, apart(gradient)(x, grad)
+  return x_grad, noinline(gradient)(x, grad)
 
 
 _conv.defvjp(_forward, _backward)

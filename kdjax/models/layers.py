@@ -52,8 +52,8 @@ class Conv(nn.Module):
     wide, dtype = wide_dtype(self.dtype), jnp.dtype(self.dtype)
     pad = {"same": self.kernel // 2, "valid": 0}[self.padding]
     if min(x.shape[1:3]) + 2 * pad < self.kernel:
-      right = f"larger images or fewer layers: this one's {self.kernel}x{self.kernel} does not fit"
-      raise ConfigError("image", x.shape[1:3], right)
+      hint = f"larger images or fewer layers: this one's {self.kernel}x{self.kernel} does not fit"
+      raise ConfigError("image", x.shape[1:3], hint)
     shape = (self.kernel, self.kernel, x.shape[-1], self.features)
     kernel = self.param("kernel", he_normal, shape, wide)
     x = conv(x.astype(dtype), kernel.astype(dtype), self.stride, pad, self.lowering)

@@ -148,8 +148,8 @@ def report(workdir):
   """
   group = table.read_runs(workdir)
   if group[0].summary is None or not group[0].record:
-    right = "holds no finished run: it needs summary.json and config.json"
-    raise ConfigError("workdir", str(workdir), right)
+    hint = "holds no finished run: it needs summary.json and config.json"
+    raise ConfigError("workdir", str(workdir), hint)
   parts = [accuracy_table(group), difference_table(group), distance_table(group[0])]
   parts += [client_table(group), round_table(group[0]), cost_table(group)]
   seconds = {run.name: round(run.summary["wall_seconds"]) for run in group}

@@ -16,7 +16,7 @@ WIDTH = 80  # columns of text, whatever the terminal
 COLUMNS = ("run", "head", "private %", "shared %", "ensemble %", "bytes sent")
 
 
-class Run(NamedTuple):
+class RunRecord(NamedTuple):
   """A run folder as read back."""
 
   name: str  # the algorithm, or the folder's name for a baseline
@@ -25,7 +25,7 @@ class Run(NamedTuple):
   summary: dict | None  # summary.json; None: the run has not finished
 
 
-class Row(NamedTuple):
+class TableRow(NamedTuple):
   """One line of the table, as text."""
 
   run: str
@@ -49,7 +49,7 @@ def _read_run(folder):
     files.read_json(folder / name) if (folder / name).exists() else None
     for name in ("config.json", "summary.json")
   )
-  return Run(folder.resolve().name, record or {}, writer.read_metrics(folder), summary)
+  return RunRecord(folder.resolve().name, record or {}, writer.read_metrics(folder), summary)
 
 
 def runs(summary):
@@ -140,7 +140,7 @@ def rows(group):
     for i, head in enumerate(heads(run)):
       texts = (percent(*table[head]) if head in table else "" for table in (private, shared))
       mean = percent(ensemble[head][0]) if head in ensemble else ""
-      lines.append(Row(run.name if i == 0 else "", head, *texts, mean, sent if i == 0 else ""))
+      lines.append(TableRow(run.name if i == 0 else "", head, *texts, mean, sent if i == 0 else ""))
   return lines
 
 

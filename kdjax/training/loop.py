@@ -41,8 +41,8 @@ def run(experiment, workdir, *, command, stop=lambda: False):
     TrainingError: where a loss is no longer finite.
   """
   workdir = Path(workdir)
-  read_ahead.check(experiment.config["input"])
-  run_folder.check(workdir, experiment.config)
+  read_ahead.check_settings(experiment.config["input"])
+  run_folder.check_config(workdir, experiment.config)
   hosts.barrier("checked")
   if hosts.first():
     run_folder.claim(workdir, experiment, command)
@@ -53,7 +53,7 @@ def run(experiment, workdir, *, command, stop=lambda: False):
     state, batches, spent = restore(experiment, checkpoints)
     opened = writer.Writer(workdir, resume_step=batches) if hosts.first() else writer.Silent()
     with opened as log:
-      return Run(experiment, workdir, checkpoints, log, spent).train(state, stop)
+      return TrainingRun(experiment, workdir, checkpoints, log, spent).train(state, stop)
   finally:
     checkpoints.close()
 
@@ -69,13 +69,13 @@ def restore(experiment, checkpoints):
     return experiment.initialiser()(), None, {}
   meta = checkpoints.meta(newest)
   if meta["hash"] != experiment.hash:
-    right = "the data behind the source changed: who holds which example is not what it was"
-    raise ConfigError("workdir", str(checkpoints.workdir), right)
+    hint = "the data behind the source changed: who holds which example is not what it was"
+    raise ConfigError("workdir", str(checkpoints.workdir), hint)
   state = checkpoints.restore(newest, experiment.template())
   return state, newest, meta.get("spent", {})  # checkpoints of older versions do not say
 
 
-class Run:
+class TrainingRun:
   """One stretch of training: from a restored state to the end, or to a stop.
 
   The device always has work: a dispatch is waited for when the next one is under way, and its
@@ -90,7 +90,7 @@ class Run:
     self.tables = inputs.tables(experiment)
     self.clock, self.images = clock.Clock(), 0
     self.earlier = spent or {}
-    self.losses = loss_log.Pending(experiment.env, log, self.clock)
+    self.losses = loss_log.LossLog(experiment.env, log, self.clock)
     self.evaluated = -1  # training batches at the last evaluation
     self.results = None  # what it found
 
@@ -174,7 +174,7 @@ class Run:
     arguments = hosts.place(self.experiment.env.mesh, program.INPUTS, arguments)
     if visit.number not in self.programs:
       with self.clock.compiling():
-        jitted = program.build(self.experiment, visit.phase)
+        jitted = program.jitted(self.experiment, visit.phase)
         self.programs[visit.number] = jitted.lower(state, *arguments, self.tables).compile()
     state, aux = self.programs[visit.number](state, *arguments, self.tables)
     if visit.phase.feed:
@@ -249,12 +249,12 @@ class Run:
     processed = experiment.streams.processed(experiment.visits)
     runs = []
     for r, result in enumerate(self.results):
-      mine = slice(r * env.holders, (r + 1) * env.holders)
+      own = slice(r * env.holders, (r + 1) * env.holders)
       facts = {
         "seed": env.seeds[r],
-        "label_counts": shards.label_counts[mine].tolist(),
-        "primary_labels": [list(p) for p in shards.primary[mine]],
-        "private_examples": processed[mine].tolist(),
+        "label_counts": shards.label_counts[own].tolist(),
+        "primary_labels": [list(p) for p in shards.primary[own]],
+        "private_examples": processed[own].tolist(),
       }
       if experiment.algorithm.uses_graph:
         facts["edges"] = np.argwhere(env.graph.union()).tolist()

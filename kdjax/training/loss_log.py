@@ -22,7 +22,7 @@ class _Losses(NamedTuple):
   rates: dict  # what is known already
 
 
-class Pending:
+class LossLog:
   """Holds one step's losses, until the next step is under way or something must see them."""
 
   def __init__(self, env, log, clock):

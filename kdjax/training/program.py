@@ -6,11 +6,11 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
 
-from kdjax.core.env import HALF, STATE, sharded
+from kdjax.core.env import DRAWN, STATE, sharded
 from kdjax.data import feed
 from kdjax.types import Batch
 
-INPUTS = (Batch(P(None, *HALF), P(None, *HALF), P()), P(), P())  # specs of what `inputs` returns
+INPUTS = (Batch(P(None, *DRAWN), P(None, *DRAWN), P()), P(), P())  # specs of what `inputs` returns
 
 
 def dispatch_size(experiment, phase):
@@ -20,7 +20,7 @@ def dispatch_size(experiment, phase):
   return experiment.steps_per_dispatch
 
 
-def build(experiment, phase):
+def jitted(experiment, phase):
   """The program of one phase.
 
   Returns:

@@ -23,7 +23,7 @@ FREE_ON_RESUME = (
 )
 
 
-def check(workdir, config):
+def check_config(workdir, config):
   """Raises ConfigError where a folder belongs to another config, naming what differs."""
   path = Path(workdir) / "config.json"
   if Path(workdir).exists() and not Path(workdir).is_dir():
@@ -33,15 +33,15 @@ def check(workdir, config):
   old, new = flat(files.read_json(path)["config"]), flat(config)
   for key in sorted(set(old) | set(new)):
     if key.split(".")[0] not in FREE_ON_RESUME and old.get(key) != new.get(key):
-      right = (
+      hint = (
         f"{workdir} was begun with {key} = {old.get(key)!r}; use another --workdir or that value"
       )
-      raise ConfigError(key, new.get(key), right)
+      raise ConfigError(key, new.get(key), hint)
 
 
 def claim(workdir, experiment, command):
   """Checks that a folder belongs to this config; writes `config.json` where there is none."""
-  check(workdir, experiment.config)
+  check_config(workdir, experiment.config)
   path = Path(workdir) / "config.json"
   if not path.exists():
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -75,7 +75,7 @@ def provenance(experiment):
     "device": f"{mesh.size} x {mesh.devices.flat[0].device_kind} ({cores()} CPU cores)",
     "layout": {
       "mesh": dict(mesh.shape),
-      "map": env.how,
+      "map": env.local_map,
       "conv": [getattr(c.model, "conv", None) for c in env.cohorts],
       "steps_per_dispatch": experiment.steps_per_dispatch,
     },

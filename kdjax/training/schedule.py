@@ -41,29 +41,29 @@ def visits(algorithm: Algorithm, epoch_steps, *, steps: int, rounds: int) -> tup
   phases = algorithm.prologue + algorithm.cycle
   first = len(algorithm.prologue)
 
-  def length(phase, turn):
+  def length(phase, round):
     if phase.steps is None:
-      return epoch_steps(phase.feed, turn)
-    return phase.steps(turn) if callable(phase.steps) else phase.steps
+      return epoch_steps(phase.feed, round)
+    return phase.steps(round) if callable(phase.steps) else phase.steps
 
   if not any(p.feed and length(p, 0) for p in algorithm.cycle):
-    right = "with rounds, no phase of this method's cycle takes a batch: count in steps"
-    raise ConfigError("steps", steps, right)
+    hint = "with rounds, no phase of this method's cycle takes a batch: count in steps"
+    raise ConfigError("steps", steps, hint)
 
   def walk():
     yield from ((number, 0) for number in range(first))
-    for turn in range(rounds) if rounds else itertools.count():
-      yield from ((number, turn) for number in range(first, len(phases)))
+    for round in range(rounds) if rounds else itertools.count():
+      yield from ((number, round) for number in range(first, len(phases)))
 
   out, counts, start, batches = [], [0] * len(phases), 0, 0
-  for number, turn in walk():
-    phase, whole = phases[number], length(phases[number], turn)
+  for number, round in walk():
+    phase, whole = phases[number], length(phases[number], round)
     n = whole
     if steps and batches == steps and (phase.feed or number == first):
       break
     if steps and phase.feed:
       n = min(n, steps - batches)
-    out.append(Visit(phase, number, turn, start, counts[number], batches, n, False, False))
+    out.append(Visit(phase, number, round, start, counts[number], batches, n, False, False))
     start, counts[number] = start + n, counts[number] + n
     batches += n if phase.feed else 0
     if n < whole:

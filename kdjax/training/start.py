@@ -35,7 +35,7 @@ def initialiser(env, algorithm, *, common):
   return jax.jit(sharded(env, start, (replicated,), STATE), compiler_options=options)
 
 
-def load(*, workdir, client, part):
+def given_weights(*, workdir, client, part):
   """The weights that `config.start` names.
 
   Args:
@@ -55,8 +55,8 @@ def load(*, workdir, client, part):
   if not part:
     return weights
   if part not in weights["params"]:
-    right = "that model has " + ", ".join(sorted(weights["params"]))
-    raise ConfigError("start.part", part, right)
+    hint = "that model has " + ", ".join(sorted(weights["params"]))
+    raise ConfigError("start.part", part, hint)
   only = lambda tree: {part: tree[part]} if part in tree else {}
   statistics = {name: only(tree) for name, tree in weights["model_state"].items()}
   return {"params": only(weights["params"]), "model_state": statistics}

@@ -22,9 +22,9 @@ def float64():
     yield
 
 
-def edge(turn, linked, seed=0):
+def edge(round, linked, seed=0):
   names = np.arange(len(linked))
-  return gossip.woken(linked, seed=seed, turn=turn, identity=names).tolist()
+  return gossip.woken(linked, seed=seed, round=round, identity=names).tolist()
 
 
 def run(variant, rounds, sizes=EIGHT, **changes):
@@ -43,10 +43,10 @@ def test_pairs_average_and_are_held_at_their_last_average():
   e, w, last = run("average", 4, algo_rho=rho)
   x, y = zip(*(regression.examples(e, p) for p in e.data.shards.private), strict=True)
   anchor = list(w)
-  for turn in range(4):
+  for round in range(4):
     pull = [regression.gradient(w[k], x[k], y[k]) + rho * (w[k] - anchor[k]) for k in range(3)]
     w = [w[k] - regression.LR * pull[k] for k in range(3)]
-    i, j = edge(turn, chain)
+    i, j = edge(round, chain)
     w[i] = w[j] = anchor[i] = anchor[j] = (w[i] + w[j]) / 2
   chex.assert_trees_all_close(last, w, rtol=1e-10, atol=1e-12)
 
@@ -106,13 +106,13 @@ def test_admm_takes_the_steps_of_its_paper():
   rho, mu, rounds = 0.5, 0.75, 6
   chain = gossip.neighbours(graph.Schedule(graph.chain(3)[None], 0))
   e, w, last = run("admm", rounds, algo_rho=rho, algo_mu=mu)
-  assert {tuple(edge(turn, chain)) for turn in range(rounds)} == {(0, 1), (1, 2)}
+  assert {tuple(edge(round, chain)) for round in range(rounds)} == {(0, 1), (1, 2)}
   x, y = zip(*(regression.examples(e, p) for p in e.data.shards.private), strict=True)
   edges = Edges(w, chain, rho)
-  for turn in range(rounds):
+  for round in range(rounds):
     loss = [mu * chain[k].sum() * regression.gradient(w[k], x[k], y[k]) for k in range(3)]
     w = [w[k] - regression.LR * (loss[k] + edges.pull(w, k)) for k in range(3)]
-    edges.wake(w, *edge(turn, chain))
+    edges.wake(w, *edge(round, chain))
   chex.assert_trees_all_close(last, w, rtol=1e-10, atol=1e-12)
 
 
@@ -145,12 +145,12 @@ def test_admm_on_quadratic_losses_ends_at_the_collaborative_minimiser(K):
   z = np.broadcast_to(theta[:, None, None], (K, K, 2, L)).copy()
   dual = np.zeros_like(z)
   strength = degree * rho * (2 + rho) / (1 + rho)
-  for turn in range(300):
+  for round in range(300):
     for i in range(K):
       pull = np.asarray(gossip.anchor(z[i], dual[i], linked[i], rho=rho))
       hessian = mu * degree[i] * A[i] + strength[i] * np.eye(L)
       theta[i] = np.linalg.solve(hessian, mu * degree[i] * A[i] @ t[i] + strength[i] * pull)
-    i, j = edge(turn, linked)
+    i, j = edge(round, linked)
     said = {a: gossip.tell(theta[a], z[a, b], dual[a, b], rho=rho) for a, b in ((i, j), (j, i))}
     for a, b in ((i, j), (j, i)):
       z[a, b], dual[a, b] = gossip.agree(said[a], said[b], rho=rho)
@@ -160,10 +160,10 @@ def test_admm_on_quadratic_losses_ends_at_the_collaborative_minimiser(K):
 
 def test_every_edge_wakes_as_often_as_any_other():
   linked = gossip.neighbours(graph.Schedule(graph.cycle(4)[None], 0))
-  found = [tuple(edge(turn, linked)) for turn in range(2000)]
+  found = [tuple(edge(round, linked)) for round in range(2000)]
   share = [found.count(pair) / 2000 for pair in ((0, 1), (1, 2), (2, 3), (0, 3))]
   assert sum(share) == 1.0 and max(share) - min(share) < 0.08  # 0.25 +- 4 sigma
-  assert [edge(turn, linked, seed=1) for turn in range(20)] != [list(p) for p in found[:20]]
+  assert [edge(round, linked, seed=1) for round in range(20)] != [list(p) for p in found[:20]]
 
 
 def test_bytes_are_two_models_an_edge_and_four_where_both_ends_tell_of_both():

@@ -36,7 +36,7 @@ def test_ids_and_rows_of_every_device(mesh, cohorts):
   table = np.arange(env.clients) ** 2
   ids, rows = run(
     env,
-    lambda: ([env.ids(g) for g in range(2)], [env.mine(g, table) for g in range(2)]),
+    lambda: ([env.ids(g) for g in range(2)], [env.local_rows(g, table) for g in range(2)]),
     specs=(),
   )
   for g, cohort in enumerate(cohorts):
@@ -147,7 +147,7 @@ def test_the_gradient_of_a_share_summed_once_is_the_gradient(shards):
   def gradient(w, x, mask):
     total = jax.lax.psum(mask.sum(), "data")
     loss = lambda w: (clients.share((x @ w) ** 2, mask, total), ())
-    return jax.lax.psum(gradients.gradients(loss, w)[0], "data")
+    return jax.lax.psum(gradients.of(loss, w)[0], "data")
 
   g = run(env, gradient, w, x, MASK, out=P(), specs=(P(), P("data"), P("data")))
   expected = 2 * ((x @ w) * MASK) @ x / MASK.sum()
@@ -173,9 +173,11 @@ def softmax_regression(w, x, label, mask):
   return gradient, -(np.log(p[np.arange(len(x)), label]) * weight).sum()
 
 
-def regression(how, mesh, cohorts, active):
+def regression(local_map, mesh, cohorts, active):
   """One `update` of every client; (before, after, aux, expected), in float64."""
-  env = make_env(mesh, cohorts, how=how, tx=optax.trace(0.9), image=(1, 1, 3), classes=2)
+  env = make_env(
+    mesh, cohorts, local_map=local_map, tx=optax.trace(0.9), image=(1, 1, 3), classes=2
+  )
   rng = np.random.default_rng(0)
   n, B = env.clients, 8
   w, x = rng.normal(size=(n, 3, 2)), rng.normal(size=(n, B, 1, 1, 3))
@@ -222,9 +224,9 @@ def regression(how, mesh, cohorts, active):
 
 @pytest.mark.parametrize("how", mapping.MAPS)
 @pytest.mark.parametrize("mesh, cohorts", [((1, 1), SMALL), ((2, 2), SMALL), ((1, 4), SMALL)])
-def test_update_is_a_step_along_the_gradient_on_every_mesh(how, mesh, cohorts):
+def test_update_is_a_step_along_the_gradient_on_every_mesh(local_map, mesh, cohorts):
   with jax.enable_x64(True):
-    _, after, aux, expected = regression(how, mesh, cohorts, active=None)
+    _, after, aux, expected = regression(local_map, mesh, cohorts, active=None)
     for g, ids in enumerate(map(list, cohorts)):
       np.testing.assert_allclose(after[g].params["w"], expected["w"][ids], rtol=1e-12)
       np.testing.assert_allclose(after[g].opt_state.trace["w"], expected["trace"][ids], rtol=1e-12)

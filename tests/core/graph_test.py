@@ -30,7 +30,7 @@ def matrix(rows):
 
 @pytest.mark.parametrize("kind, K", BY_HAND)
 def test_every_kind_by_hand(kind, K):
-  np.testing.assert_array_equal(graph.build(kind, K, **SETTINGS), matrix(BY_HAND[kind, K]))
+  np.testing.assert_array_equal(graph.adjacency(kind, K, **SETTINGS), matrix(BY_HAND[kind, K]))
 
 
 def test_every_kind_is_tested():
@@ -43,7 +43,7 @@ def test_islands_of_three():
 
 
 def test_an_edge_points_from_student_to_teacher():
-  adjacency = graph.build("edges", 3, island=1, degree=0, edges=[(2, 0)], seed=0)
+  adjacency = graph.adjacency("edges", 3, island=1, degree=0, edges=[(2, 0)], seed=0)
   chosen = graph.choose(adjacency, seed=0, purpose="p", step=0, identity=np.arange(3))
   np.testing.assert_array_equal(chosen, [-1, -1, 0])  # only 2 learns, and from 0
 
@@ -104,7 +104,7 @@ def test_errors_name_key_and_value(changes, key, value):
 
 def test_a_single_pair_instead_of_a_list_of_pairs_is_refused():
   with pytest.raises(ConfigError) as error:
-    graph.build("edges", 3, island=1, degree=0, edges=(0, 1), seed=0)
+    graph.adjacency("edges", 3, island=1, degree=0, edges=(0, 1), seed=0)
   assert error.value.key == "graph.edges"
 
 
@@ -159,7 +159,7 @@ def test_choose_depends_on_its_keys_alone():
 
 def test_choose_follows_the_names_of_clients():
   """Clients that stand elsewhere choose the same ones."""
-  adjacency = graph.build("random_regular", 6, island=1, degree=3, edges=(), seed=2)
+  adjacency = graph.adjacency("random_regular", 6, island=1, degree=3, edges=(), seed=2)
   name = np.array([3, 0, 5, 1, 4, 2])
   base = draws(adjacency, 20)  # by name
   moved = draws(adjacency[np.ix_(name, name)], 20, identity=name)  # by place

@@ -18,7 +18,8 @@ def test_maps_agree():
     return {"sum": (tree["a"] * i).sum(), "noisy": (tree["a"] + noise, i)}
 
   outs = [
-    jax.jit(lambda t, i, m=m: mapping.each(m, fn, t, i))(tree, jnp.arange(3)) for m in mapping.MAPS
+    jax.jit(lambda t, i, m=m: mapping.map_clients(m, fn, t, i))(tree, jnp.arange(3))
+    for m in mapping.MAPS
   ]
   for out in outs:
     np.testing.assert_array_equal(out["sum"], [0, 22, 76])  # i times the sum of row i
@@ -28,7 +29,7 @@ def test_maps_agree():
 
 def test_unknown_map():
   with pytest.raises(ValueError, match="pmap.*vmap"):
-    mapping.each("pmap", jnp.sin, jnp.ones(2))
+    mapping.map_clients("pmap", jnp.sin, jnp.ones(2))
 
 
 def test_purposes_have_stable_numbers():

@@ -246,4 +246,4 @@ def test_copies_that_cannot_be_read_say_why(photos):
 
 def test_a_config_error_crosses_processes():
   error = pickle.loads(pickle.dumps(ConfigError("source", "x", "right")))
-  assert (error.key, error.value, error.right) == ("source", "x", "right")
+  assert (error.key, error.value, error.hint) == ("source", "x", "right")

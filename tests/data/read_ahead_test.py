@@ -39,7 +39,7 @@ def streamed(method, **changes):
 
 def dispatches(e, step=0):
   """What the loop runs from a position on, one call at a time."""
-  run = loop.Run.__new__(loop.Run)
+  run = loop.TrainingRun.__new__(loop.TrainingRun)
   run.experiment = e
   return [(v, i, n) for v, i, n in run.dispatches(step)]
 
@@ -157,4 +157,4 @@ def test_settings_that_cannot_work_are_refused():
     ({"workers": 0, "ahead": 0}, "ahead"),
   ):
     with pytest.raises(ConfigError, match=f"input.{key}"):
-      read_ahead.check(settings)
+      read_ahead.check_settings(settings)

@@ -248,11 +248,14 @@ def test_a_sample_is_the_same_for_all_phases_of_a_round():
 def test_a_client_works_on_the_data_of_whoever_owns_it_this_round():
   """A core (client 0) and two copies of a model that visit holder 1, then holder 2."""
   streams = make(members=((0,), (1, 2)))
-  visit = lambda turn, i: (1, 2)[turn]
+  visit = lambda round, i: (1, 2)[round]
   feed = Feed(private=4, kind="epoch", cohorts=(1,), owner=visit)
-  assert [streams.epoch_steps(feed, turn) for turn in (0, 1)] == [2, 5]  # ceil(7 / 4), ceil(20 / 4)
-  for turn, holder in ((0, 1), (1, 2)):
-    half = streams.batch(feed, "edge", at(round=turn))["private"]
+  assert [streams.epoch_steps(feed, round) for round in (0, 1)] == [
+    2,
+    5,
+  ]  # ceil(7 / 4), ceil(20 / 4)
+  for round, holder in ((0, 1), (1, 2)):
+    half = streams.batch(feed, "edge", at(round=round))["private"]
     assert np.isin(half.index[1:], shard(holder, SIZES[holder])).all()
     assert (half.index[1] != half.index[2]).any()  # copies differ in the order of their batches
     chex.assert_trees_all_equal(half.mask, np.array([[0.0] * 4, [1.0] * 4, [1.0] * 4], np.float32))
@@ -266,9 +269,11 @@ def test_whoever_takes_no_part_does_not_lengthen_an_epoch():
 def test_examples_processed_are_counted_by_whose_they_are():
   """Two rounds of one epoch in batches of 4: every visitor reads its host's whole list."""
   streams = make(members=((0,), (1, 2)))
-  visit = lambda feed, n, turn: Visit(Phase("", None, feed, None), 0, turn, 0, 0, 0, n, True, True)
+  visit = lambda feed, n, round: Visit(
+    Phase("", None, feed, None), 0, round, 0, 0, 0, n, True, True
+  )
   core = Feed(private=2)
-  edge = Feed(private=4, kind="epoch", cohorts=(1,), owner=lambda turn, i: 1 + turn)
+  edge = Feed(private=4, kind="epoch", cohorts=(1,), owner=lambda round, i: 1 + round)
   visits = [visit(core._replace(cohorts=(0,)), 3, 0), visit(edge, 2, 0), visit(edge, 5, 1)]
   assert streams.processed(visits).tolist() == [3 * 2, 2 * 7, 2 * 20]
   assert streams.processed([visit(edge, 1, 0)]).tolist() == [0, 2 * 4, 0]  # cut short

@@ -31,7 +31,7 @@ def case():
     e = ensembles.build(config(), data_=ensembles.data(K, SIZES, R=R), mesh=4)
     state = e.initialiser()()
     state = state._replace(server={"holder": jnp.asarray(HOLDER, jnp.int32)})
-    results = loop.Run(e, None, None, None).measure(state)
+    results = loop.TrainingRun(e, None, None, None).measure(state)
     return e, results, jax.device_get(state)
 
 

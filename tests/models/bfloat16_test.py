@@ -11,7 +11,7 @@ from models_test import COMMON, SMALL, abstract, trainer
 
 import kdjax.models
 from kdjax import plan
-from kdjax.models.build import SHARED, build
+from kdjax.models.build import SHARED, build_model
 
 SERVER = ("gkt_resnet:Server", (dict(depth=55), (6, 6, 16)))
 MODELS = dict([*((name, spec[:2]) for name, spec in SMALL.items()), SERVER])
@@ -38,7 +38,7 @@ def test_every_file_of_models_is_in_the_table():
 @pytest.mark.parametrize("name", MODELS)
 def test_products_are_narrow_but_for_the_heads_and_all_that_is_kept_is_wide(name):
   arguments, image = MODELS[name]
-  model = build(name, **(COMMON | arguments | dict(heads=2, dtype="bfloat16")))
+  model = build_model(name, **(COMMON | arguments | dict(heads=2, dtype="bfloat16")))
   images, mask = np.ones((4, *image), np.float32), np.ones(4, np.float32)
   variables = abstract(model, images)
   traced = trainer(model).trace(variables, images, mask)

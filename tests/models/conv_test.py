@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from noise import rng
 
-from kdjax.core.mapping import MAPS, each
+from kdjax.core.mapping import MAPS, map_clients
 from kdjax.models import layers
 from kdjax.models.conv import LOWERINGS
 from kdjax.training import program
@@ -77,14 +77,14 @@ def test_on_cpu_convolutions_go_to_eigen():
 
 @pytest.mark.parametrize("lowering", LOWERINGS)
 @pytest.mark.parametrize("how", MAPS)
-def test_conv_over_clients_equals_separate_calls(how, lowering):
+def test_conv_over_clients_equals_separate_calls(local_map, lowering):
   with jax.enable_x64(True):
     x, kernel = conv_case(3, (8, 9), clients=(3,))
     right = [pulled(plain_conv, *one, 2, 1) for one in zip(x, kernel, strict=True)]
     right = jax.tree.map(lambda *leaves: np.stack(leaves), *right)
     conv = functools.partial(layers.conv, lowering=lowering)
     one = lambda x, w: pulled(conv, x, w, 2, 1)
-    together = jax.jit(lambda *args: each(how, one, *args))(x, kernel)
+    together = jax.jit(lambda *args: map_clients(local_map, one, *args))(x, kernel)
     chex.assert_trees_all_close(together, right, rtol=1e-12, atol=1e-12)
 
 

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from kdjax.models.build import build
+from kdjax.models.build import build_model
 from kdjax.types import ConfigError
 
 COMMON = dict(classes=10, heads=1, norm="batch", dtype="float32", project=0)
@@ -29,11 +29,11 @@ CNNS = {  # kind: (widths, input)
 
 
 def resnet(kind, depth, **changes):
-  return build(f"gkt_resnet:{kind}", **(COMMON | changes), depth=depth)
+  return build_model(f"gkt_resnet:{kind}", **(COMMON | changes), depth=depth)
 
 
 def cnn(kind):
-  return build(f"split_cnn:{kind}", **COMMON, **CNNS[kind][0])
+  return build_model(f"split_cnn:{kind}", **COMMON, **CNNS[kind][0])
 
 
 def shapes(model, shape):
@@ -194,6 +194,6 @@ def test_every_norm_sums_over_the_axes_given(family, kind):
     sizes = dict(depth={"Edge": 8, "Server": 55, "Model": 56}[kind])
     shape = (2, 8, 8, 16 if kind == "Server" else 3)
   axes = ("client", "data")
-  model = build(f"{family}:{kind}", **COMMON, **sizes, axes=axes)
+  model = build_model(f"{family}:{kind}", **COMMON, **sizes, axes=axes)
   layers, sums = norms(model, shape, axes)
   assert len(sums) >= 2 * layers and set(sums) == {axes}

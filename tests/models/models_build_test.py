@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from kdjax.models.build import build
+from kdjax.models.build import build_model
 from kdjax.types import ConfigError
 
 SHARED = dict(norm="none", dtype="float32", project=0)
@@ -42,29 +42,29 @@ MLP = SHARED | dict(hidden=(8,), activation="tanh")
 def test_wrong_models_are_refused_by_name(name, changes, right):
   arguments = dict(classes=10, heads=1) | MLP | changes
   with pytest.raises(ConfigError, match=f"(?s)clients = .*{right}"):
-    build(name, **arguments)
+    build_model(name, **arguments)
 
 
 def test_a_missing_argument_is_named():
   with pytest.raises(ConfigError, match="activation is missing; mlp takes"):
-    build("mlp", classes=10, heads=1, **SHARED, hidden=(8,))
+    build_model("mlp", classes=10, heads=1, **SHARED, hidden=(8,))
 
 
 def test_lists_are_tuples_and_axes_may_be_given():
-  model = build(
+  model = build_model(
     "mlp", classes=10, heads=1, **SHARED, hidden=[8, 4], activation="relu", axes=["client", "data"]
   )
   assert model.hidden == (8, 4) and model.axes == ("client", "data")
-  assert build("mlp", classes=10, heads=1, **SHARED, hidden=[8], activation="relu").axes == (
+  assert build_model("mlp", classes=10, heads=1, **SHARED, hidden=[8], activation="relu").axes == (
     "data",
   )
 
 
 def test_a_file_may_hold_several_models():
-  edge = build("gkt_resnet:Edge", classes=10, heads=1, **SHARED, depth=8)
+  edge = build_model("gkt_resnet:Edge", classes=10, heads=1, **SHARED, depth=8)
   assert type(edge).__qualname__ == "Edge" and edge.depth == 8
-  assert type(build("mlp:Model", classes=10, heads=1, **MLP)) is type(
-    build("mlp", classes=10, heads=1, **MLP)
+  assert type(build_model("mlp:Model", classes=10, heads=1, **MLP)) is type(
+    build_model("mlp", classes=10, heads=1, **MLP)
   )
 
 
@@ -77,10 +77,10 @@ def test_a_users_own_model(tmp_path, monkeypatch):
   )
   (tmp_path / "mine" / "broken.py").write_text("import a_package_that_is_not_there\n")
   monkeypatch.syspath_prepend(tmp_path)
-  assert build("mine.nets", classes=3, heads=2, **MLP).heads == 2
-  assert build("mine.nets:wide", classes=3, heads=2, factor=1.5) == (3, 2, 1.5)
+  assert build_model("mine.nets", classes=3, heads=2, **MLP).heads == 2
+  assert build_model("mine.nets:wide", classes=3, heads=2, factor=1.5) == (3, 2, 1.5)
   with pytest.raises(ModuleNotFoundError, match="a_package_that_is_not_there"):
-    build("mine.broken", classes=3, heads=2)
+    build_model("mine.broken", classes=3, heads=2)
 
 
 def test_importing_the_package_loads_nothing():

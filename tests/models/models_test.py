@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec
 
-from kdjax.models.build import build
+from kdjax.models.build import build_model
 from kdjax.models.fedmd import ARCHITECTURES
 from kdjax.models.heads import Heads, head_names
 from kdjax.models.resnet import pad_shortcut
@@ -70,7 +70,7 @@ def small(name, **changes):
   """(model, images f32[4, h, w, c]) of the table."""
   arguments, image, _, _ = SMALL[name]
   images = np.random.default_rng(0).normal(size=(4, *image)).astype(np.float32)
-  return build(name, **(COMMON | arguments | changes)), images
+  return build_model(name, **(COMMON | arguments | changes)), images
 
 
 def abstract(model, images):
@@ -116,7 +116,7 @@ def trainer(model, loss=lambda out: (out.logits**2).sum((1, 2))):
 )
 def test_imagenet_resnets_have_the_published_size(depth, parameters):
   arguments = COMMON | RESNET | dict(classes=1000, depth=depth, stem="imagenet")
-  model, images = build("resnet", **arguments), np.ones((1, 64, 64, 3), np.float32)
+  model, images = build_model("resnet", **arguments), np.ones((1, 64, 64, 3), np.float32)
   variables = abstract(model, images)
   assert size(variables["params"]) == parameters
   out = jax.eval_shape(lambda v: model.apply(v, images, train=False), variables)
@@ -126,7 +126,7 @@ def test_imagenet_resnets_have_the_published_size(depth, parameters):
 
 def test_a_hidden_layer_before_the_heads_is_added_where_asked_for():
   arguments, images = COMMON | RESNET, np.ones((1, 8, 8, 3), np.float32)
-  heads = lambda **hidden: abstract(build("resnet", **arguments, **hidden), images)["params"][
+  heads = lambda **hidden: abstract(build_model("resnet", **arguments, **hidden), images)["params"][
     "heads"
   ]
   plain, wide = heads(), heads(hidden=16)
@@ -139,7 +139,7 @@ def test_a_hidden_layer_before_the_heads_is_added_where_asked_for():
   "depth, parameters", [(20, 269_722), (32, 464_154), (56, 853_018), (110, 1_727_962)]
 )
 def test_cifar_resnets_have_the_published_size(depth, parameters):
-  model = build("cifar_resnet", **COMMON, depth=depth)
+  model = build_model("cifar_resnet", **COMMON, depth=depth)
   variables = abstract(model, np.ones((1, 32, 32, 3), np.float32))
   assert size(variables["params"]) == parameters
   # By hand: the stem, n blocks of each width, of which the first widens, and the head.
@@ -150,7 +150,7 @@ def test_cifar_resnets_have_the_published_size(depth, parameters):
 
 @pytest.mark.parametrize("filters, dropout", ARCHITECTURES)
 def test_fedmd_networks_on_cifar(filters, dropout):
-  model = build("fedmd", **COMMON, filters=filters, dropout=dropout)
+  model = build_model("fedmd", **COMMON, filters=filters, dropout=dropout)
   images = np.ones((1, 32, 32, 3), np.float32)
   variables = abstract(model, images)
   kernels = (3, 3) if len(filters) == 2 else (3, 2, 3)
@@ -165,7 +165,7 @@ def test_fedmd_networks_on_cifar(filters, dropout):
 
 
 def test_fedmd_takes_two_or_three_layers():
-  model = build("fedmd", **COMMON, filters=(8,), dropout=0.2)
+  model = build_model("fedmd", **COMMON, filters=(8,), dropout=0.2)
   with pytest.raises(ConfigError, match="two or three"):
     abstract(model, np.ones((1, 32, 32, 3)))
 

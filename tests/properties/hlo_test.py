@@ -44,9 +44,9 @@ def config(method, clients, norm, scale=1):
   return c
 
 
-def lowered(c, mesh, how):
+def lowered(c, mesh, local_map):
   """(Env, {phase: its program for `mesh` devices, lowered})."""
-  e = ensembles.build(c, mesh=mesh, how=how)
+  e = ensembles.build(c, mesh=mesh, local_map=local_map)
   return e.env, {v.phase.name: plan.lower(e, v) for v in plan.first_visits(e)}
 
 
@@ -131,13 +131,13 @@ def test_the_number_of_sums_does_not_depend_on_the_number_of_clients(method):
     assert sums(many[name]).total() == sums(program).total()
 
 
-def on_mesh(how, mesh):
+def on_mesh(local_map, mesh):
   """MHD's training step, of four convolutional clients."""
   c = ensembles.config(
     "mhd pool", ((4, "cnn", dict(widths=(8, 8))),), norm="batch", dtype="float32"
   )
   c.mesh.steps_per_dispatch, c.mesh.conv = 1, "direct"
-  return lowered(c, mesh, how)[1]["train"]
+  return lowered(c, mesh, local_map)[1]["train"]
 
 
 def test_any_number_of_devices_shares_the_whole_step():
@@ -148,7 +148,7 @@ def test_any_number_of_devices_shares_the_whole_step():
 
 
 @pytest.mark.parametrize("how, grouped", [("scan", False), ("unroll", False), ("vmap", True)])
-def test_convolutions_are_grouped_under_vmap_only(how, grouped):
+def test_convolutions_are_grouped_under_vmap_only(local_map, grouped):
   """Why `auto` is not `vmap` for networks with convolutions."""
-  groups = set(re.findall(r"feature_group_count = (\d+)", on_mesh(how, 1).as_text()))
+  groups = set(re.findall(r"feature_group_count = (\d+)", on_mesh(local_map, 1).as_text()))
   assert groups == ({"4"} if grouped else {"1"})

@@ -53,7 +53,7 @@ def walk(e, *, prepare=lambda state: state, phases=lambda phase: phase):
   tables, totals, programs = feeding.tables(e), schedule.totals(e.visits), {}
   for visit in e.visits:
     visit = visit._replace(phase=phases(visit.phase))
-    step = programs.setdefault(visit.number, program.build(e, visit.phase))
+    step = programs.setdefault(visit.number, program.jitted(e, visit.phase))
     for i in range(visit.n):
       inputs = feeding.inputs(e, visit, i, 1, totals[visit.number])
       state, _ = step(prepare(state), *inputs, tables)
@@ -87,18 +87,18 @@ def with_other_pixels(data, client):
 
 
 @pytest.mark.parametrize("how", ["vmap", "scan", "unroll"])
-def test_without_distillation_mhd_is_separate_training(how):
+def test_without_distillation_mhd_is_separate_training(local_map):
   """U1, on a cycle, with pools, BatchNorm and unused auxiliary heads; in float32."""
   small = dict(norm="batch", dtype="float32", steps=6)
   mhd = ensembles.config(
     "mhd pool", **small, graph=graph("cycle"), algo_nu_emb=0.0, algo_nu_aux=0.0
   )
-  mhd = ensembles.build(mhd, how=how)
-  separate = ensembles.build(ensembles.config("separate", **small), how=how)
+  mhd = ensembles.build(mhd, local_map=local_map)
+  separate = ensembles.build(ensembles.config("separate", **small), local_map=local_map)
   with_heads = ensembles.by_client(mhd, ensembles.train(mhd)[0])
   with_heads = [(without_aux(params), statistics) for params, statistics in with_heads]
   expected = ensembles.by_client(separate, ensembles.train(separate)[0])
-  if how == "vmap":
+  if local_map == "vmap":
     chex.assert_trees_all_equal(with_heads, expected)
   else:
     chex.assert_trees_all_close(with_heads, expected, rtol=1e-6, atol=1e-7)

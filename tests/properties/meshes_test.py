@@ -44,11 +44,11 @@ def setting(method, steps=20):
   return c
 
 
-def trained(c, mesh, how, monkeypatch=None):
+def trained(c, mesh, local_map, monkeypatch=None):
   """(experiment, every client's weights and statistics, its programs)."""
   if monkeypatch:  # a mesh that need not be the one that `layout` would choose
     monkeypatch.setattr(layout, "mesh", lambda *_: make_mesh(*mesh))
-  e = ensembles.build(c, mesh=np.prod(mesh), how=how)
+  e = ensembles.build(c, mesh=np.prod(mesh), local_map=local_map)
   assert tuple(e.env.mesh.shape.values()) == mesh
   state, programs = ensembles.train(e)
   return e, (ensembles.by_client(e, state), jax.device_get(state.server)), programs
@@ -63,7 +63,7 @@ def test_every_mesh_and_map_gives_what_one_device_gives(method, monkeypatch, pyt
   others = {MESHES[method]} if method in MESHES else set()
   if pytestconfig.getoption("thorough"):
     others = set(MESHES.values())
-  found = [trained(setting(method), mesh, how, monkeypatch)[1] for mesh, how in others]
+  found = [trained(setting(method), mesh, local_map, monkeypatch)[1] for mesh, local_map in others]
   for weights in (eight, *found):
     chex.assert_trees_all_close(weights, reference, rtol=1e-10, atol=1e-12)
 

@@ -154,21 +154,21 @@ def test_permuting_clients_permutes_results(method):
   + [(m, "scan") for m in ("fedavg", "mhd fresh", "fedmd", "separate")]
   + [(m, "scan") for m in ("kd", "gossip average", "gossip admm", "async edge", "pairwise")],
 )
-def test_replicas_folded_into_one_run_give_the_same_numbers(method, how):
+def test_replicas_folded_into_one_run_give_the_same_numbers(method, local_map):
   """Bit for bit under scan and unroll, to 1e-5 under vmap; in float32."""
   source, shards = ensembles.data(K=3, R=2)
   three = ((3, *ensembles.MLP),)
   small = lambda **kw: ensembles.config(method, three, norm="batch", dtype="float32", **kw)
-  folded = ensembles.build(small(replicas=2), data_=(source, shards), how=how)
+  folded = ensembles.build(small(replicas=2), data_=(source, shards), local_map=local_map)
   together = ensembles.by_client(folded, ensembles.train(folded)[0])
-  for r in (0, 1) if (method, how) == ("mhd pool", "scan") else (1,):
+  for r in (0, 1) if (method, local_map) == ("mhd pool", "scan") else (1,):
     mine = slice(3 * r, 3 * r + 3)
     own = shards.__class__(
       shards.private[mine], shards.public[r : r + 1], ((),) * 3, shards.label_counts[mine]
     )
-    e = ensembles.build(small(seed=r), data_=(source, own), how=how)
+    e = ensembles.build(small(seed=r), data_=(source, own), local_map=local_map)
     alone = ensembles.by_client(e, ensembles.train(e)[0])
-    if how == "vmap":
+    if local_map == "vmap":
       chex.assert_trees_all_close(together[mine], alone, rtol=1e-5, atol=1e-5)
     else:
       chex.assert_trees_all_equal(together[mine], alone)

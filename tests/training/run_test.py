@@ -186,13 +186,13 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_client(tmp_path):
 @pytest.mark.parametrize("method", ["kd", "pairwise"])
 def test_a_client_that_rests_does_not_count_in_the_logged_losses(method, tmp_path, monkeypatch):
   """With batches of 8 the first client has examples for one call of three; two devices."""
-  found, send_for = [], loss_log.Pending.send_for
+  found, send_for = [], loss_log.LossLog.send_for
 
   def seen(self, visit, aux, *rest):
     found.append(jax.device_get(aux))
     return send_for(self, visit, aux, *rest)
 
-  monkeypatch.setattr(loss_log.Pending, "send_for", seen)
+  monkeypatch.setattr(loss_log.LossLog, "send_for", seen)
   c = ensembles.config(
     method, ((1, *ensembles.MLP), (1, *ensembles.WIDE)), dtype="float32", steps=6, log_every=1
   )
@@ -315,7 +315,7 @@ def test_an_image_that_breaks_while_training_is_named(photos, tmp_path):
 def test_losses_are_written_while_the_next_step_computes(tmp_path, monkeypatch):
   """A line is written after the next dispatch; what follows an evaluation finds it there."""
   e, events = build("separate", save_every=4), []
-  advance, write = loops.Run.advance, writer.Writer.write
+  advance, write = loops.TrainingRun.advance, writer.Writer.write
 
   def advanced(self, state, visit, *rest):
     events.append("step")
@@ -325,7 +325,7 @@ def test_losses_are_written_while_the_next_step_computes(tmp_path, monkeypatch):
     events.append(f"{phase} {step}")
     return write(self, step, phase, numbers)
 
-  monkeypatch.setattr(loops.Run, "advance", advanced)
+  monkeypatch.setattr(loops.TrainingRun, "advance", advanced)
   monkeypatch.setattr(writer.Writer, "write", written)
   run(e, tmp_path)
   four = ["step", "step", "step", "train {0}", "step", "train {1}", "eval {1}"]

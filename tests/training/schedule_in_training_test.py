@@ -23,7 +23,7 @@ def trained(e):
   state, tables, totals = e.initialiser()(), feeding.tables(e), schedule.totals(e.visits)
   programs, losses, pools = {}, [], []
   for visit in e.visits:
-    step = programs.setdefault(visit.number, program.build(e, visit.phase))
+    step = programs.setdefault(visit.number, program.jitted(e, visit.phase))
     for i in range(visit.n):
       inputs = feeding.inputs(e, visit, i, 1, totals[visit.number])
       state, (aux,) = step(state, *inputs, tables)

@@ -71,7 +71,7 @@ def test_epoch_phases_ask_for_their_length():
   feed = Feed(private=8, kind="epoch", epochs=2)
   lengths = {feed: 6}
   visits = walk(
-    algorithm(phase("edge", None, feed), REFRESH), rounds=2, epoch_steps=lambda f, turn: lengths[f]
+    algorithm(phase("edge", None, feed), REFRESH), rounds=2, epoch_steps=lambda f, round: lengths[f]
   )
   assert [(v.phase.name, v.start, v.count, v.n) for v in visits] == [
     ("edge", 0, 0, 6),
@@ -145,7 +145,7 @@ def test_a_cycle_of_empty_visits_is_refused():
 
 
 def test_steps_may_depend_on_the_round():
-  shrinking = phase("server", lambda turn: (3, 1)[turn], TRAIN.feed)
+  shrinking = phase("server", lambda round: (3, 1)[round], TRAIN.feed)
   visits = walk(algorithm(TRAIN._replace(steps=1), shrinking, REFRESH), rounds=2)
   assert [v.n for v in visits] == [1, 3, 1, 1, 1, 1]
   assert [v.ends_round for v in visits] == [False, False, True] * 2

@@ -62,10 +62,10 @@ def test_or_at_those_of_one_module(trained):
     (dict(workdir="nowhere"), "start.workdir", "no checkpoint"),
   ],
 )
-def test_what_is_not_there_is_named(trained, changes, key, right):
+def test_what_is_not_there_is_named(trained, changes, key, hint):
   with pytest.raises(ConfigError) as error:
     first(norm="batch", start=start(workdir=str(trained[0])) | changes)
-  assert error.value.key == key and right in str(error.value)
+  assert error.value.key == key and hint in str(error.value)
 
 
 def test_weights_of_another_shape_are_refused(trained):

@@ -46,7 +46,7 @@ class Core(NamedTuple):
 
   memory: Any  # f32[K_0, M, n, L], the models that came back in round i in slot i % M
   past: Any  # f32[K_0, P, L], its weights before round i in slot i % P; (), where none are cloned
-  right: Any  # f32[K_0], training examples that it got right in this visit of `distil`
+  correct: Any  # f32[K_0], training examples that it got right in this visit of `distil`
   seen: Any  # f32[K_0], of how many
   before: Any  # f32[K_0], its training accuracy in the round before
 
@@ -66,8 +66,8 @@ def stack(clients, *, init, ensemble, **_):
   if any(edge != edges[0] for edge in edges):
     raise ConfigError("clients", clients, "all but the first are edges and must be alike")
   if init == "clone" and edges[0] != core:
-    right = "edges get clones of the core: build them alike, or set algo.init to independent"
-    raise ConfigError("clients", clients, right)
+    hint = "edges get clones of the core: build them alike, or set algo.init to independent"
+    raise ConfigError("clients", clients, hint)
   independent = ((1, *edges[0]),) if init == "independent" else ()
   return ((1, *core), *independent, (ensemble, *edges[0]))
 
@@ -117,11 +117,11 @@ def make(
   if memory_reduce not in ("sum", "mean"):
     raise ConfigError("algo.memory_reduce", memory_reduce, "must be 'sum' or 'mean'")
   visits = travel.itinerary(env, init=init, arrivals=arrivals, noisy=noisy, noise=noise)
-  at = lambda turn: visits[turn % len(visits)]
+  at = lambda round: visits[round % len(visits)]
   last, model = len(env.cohorts) - 1, nbytes(env.snapshots()[-1])
   corrupt = lambda pos: np.float32(noise if at(pos.round)[0] in noisy else 0)
 
-  def passes(name, step, n, g, owner=lambda turn, client: 0, args=lambda pos: ()):
+  def passes(name, step, n, g, owner=lambda round, client: 0, args=lambda pos: ()):
     feed = Feed(private=env.batch, kind="epoch", epochs=n, cohorts=(g,), owner=owner)
     return Phase(name, step, feed, None, lr=lambda pos: env.lr(pos.i, pos.n), args=args)
 
@@ -136,7 +136,7 @@ def make(
   lag, edge = lambda pos: np.int32(at(pos.round)[1]), lambda pos: np.int32(at(pos.round)[0])
   cycle = (
     Phase("dispatch", dispatch_step(env, init), None, 1, args=lag, sent=sent(init != "scratch")),
-    passes("edge", at_edge, edge_epochs, last, lambda turn, client: at(turn)[0], corrupt),
+    passes("edge", at_edge, edge_epochs, last, lambda round, client: at(round)[0], corrupt),
     Phase("collect", collect_step(env, ensemble, memory), None, 1, args=edge, sent=sent(ensemble)),
     passes("distil", learn, distil_epochs, 0),
     Phase("watch", watch_step(flag_above), None, 1, log=True),
@@ -220,7 +220,7 @@ def collect_step(env, ensemble, memory):
     back = env.fetch(trained, tuple(first + i for i in range(ensemble)))
     full = core.memory.at[:, now.round % memory].set(jnp.stack(back, 1))
     zero = jnp.zeros_like(core.seen)
-    local = (core._replace(memory=full, right=zero, seen=zero), *state.local[1:])
+    local = (core._replace(memory=full, correct=zero, seen=zero), *state.local[1:])
     fresh = jax.vmap(env.cohorts[0].tx.init)(state.clients[0].params)
     clients = (state.clients[0]._replace(opt_state=fresh), *state.clients[1:])
     server = {"holder": now.args}
@@ -240,7 +240,7 @@ def distil_step(env, t, student_t, reduce):
       client = ClientState(*snapshots.unflatten(flat, template), opt_state=())
       return jax.nn.softmax(eval_mode(model, client, half.image).logits[:, 0] / t)
 
-    said = env.each(tell, memory.reshape(-1, memory.shape[-1]))
+    said = env.map_clients(tell, memory.reshape(-1, memory.shape[-1]))
     return said.reshape(*memory.shape[:2], *said.shape[1:]).mean(1)
 
   def distillation(apply, params, d):
@@ -249,8 +249,8 @@ def distil_step(env, t, student_t, reduce):
     mean = functools.partial(share, mask=d["half"].mask, total=d["half"].total)
     ce = mean(losses.cross_entropy(z, label))
     kd = t**2 * mean((d["weight"] * losses.kl(d["teacher"], z / student_t)).sum(0))
-    right = mean((z.argmax(-1) == label).astype(z.dtype))
-    aux = {"loss": ce + kd, "cross_entropy": ce, "distillation": kd, "train_accuracy": right}
+    correct = mean((z.argmax(-1) == label).astype(z.dtype))
+    aux = {"loss": ce + kd, "cross_entropy": ce, "distillation": kd, "train_accuracy": correct}
     return ce + kd, (aux, model_state)
 
   def step(state, batch, now):
@@ -258,12 +258,12 @@ def distil_step(env, t, student_t, reduce):
     filled = (jnp.arange(core.memory.shape[1]) <= now.round).astype(env.dtype)
     weight = filled / filled.sum() if reduce == "mean" else filled
     weight = jnp.broadcast_to(weight[:, None], (len(half.label), len(weight), 1))
-    data = {"half": half, "teacher": env.each(teach, core.memory, half), "weight": weight}
+    data = {"half": half, "teacher": env.map_clients(teach, core.memory, half), "weight": weight}
     rest = (None,) * (len(env.cohorts) - 1)
     active = (has_data(half), *rest)
     clients, aux = update(env, state.clients, distillation, (data, *rest), now.lr, active)
     n = half.total.astype(env.dtype)
-    core = core._replace(right=core.right + n * aux[0]["train_accuracy"], seen=core.seen + n)
+    core = core._replace(correct=core.correct + n * aux[0]["train_accuracy"], seen=core.seen + n)
     return state._replace(clients=clients, local=(core, *state.local[1:])), aux
 
   return step
@@ -274,7 +274,7 @@ def watch_step(flag_above):
 
   def step(state, batch, now):
     core = state.local[0]
-    accuracy = core.right / jnp.maximum(core.seen, 1)
+    accuracy = core.correct / jnp.maximum(core.seen, 1)
     jump = jnp.where(now.round == 0, 0, accuracy - core.before)
     flag = jump > flag_above
     core = core._replace(before=accuracy)
@@ -290,7 +290,7 @@ def predict(env):
 
   def say(state, images, g):
     one = lambda client: eval_mode(env.cohorts[g].model, client, images).logits
-    said = jax.lax.all_gather(env.each(one, state.clients[g]), "client", tiled=True)
+    said = jax.lax.all_gather(env.map_clients(one, state.clients[g]), "client", tiled=True)
     return said.reshape(env.R, -1, *said.shape[1:])  # [R, models, N, H, C]
 
   def predict(state, images):

@@ -27,8 +27,8 @@ def itinerary(env, *, init, arrivals, noisy, noise):
     if not pair or visit[0] not in edges or visit[1] < 0:
       raise ConfigError("algo.arrivals", visit, f"each is ({who}; a lag of 0 or more)")
     if visit[1] and init != "clone":
-      right = f"with algo.init = {init!r} nothing is cloned that could be out of date: lag 0"
-      raise ConfigError("algo.arrivals", visit, right)
+      hint = f"with algo.init = {init!r} nothing is cloned that could be out of date: lag 0"
+      raise ConfigError("algo.arrivals", visit, hint)
   for edge in noisy:
     if edge not in edges:
       raise ConfigError("algo.noisy", edge, f"must be {who}")

@@ -35,7 +35,7 @@ class Agenda(NamedTuple):
   rows: Callable  # (round, Call) -> Rows
 
 
-def agenda(env, *, size, arrivals, present, order, epochs):
+def plan_rounds(env, *, size, arrivals, present, order, epochs):
   """The agenda of servers that start as soon as enough clients have arrived.
 
   Clients arrive in random order. Each group of `arrivals` is worked through for some epochs, and
@@ -55,8 +55,8 @@ def agenda(env, *, size, arrivals, present, order, epochs):
     ConfigError: for values that cannot be.
   """
   if size < 1 or size % env.mesh.size:
-    right = f"must be a positive multiple of the number of devices, {env.mesh.size}"
-    raise ConfigError("algo.server_batch", size, right)
+    hint = f"must be a positive multiple of the number of devices, {env.mesh.size}"
+    raise ConfigError("algo.server_batch", size, hint)
   if not 0 <= arrivals <= env.K:
     raise ConfigError("algo.arrivals", arrivals, f"must lie in 0..{env.K}, the clients; 0: all")
   if not 0 < present <= 1:
@@ -66,50 +66,50 @@ def agenda(env, *, size, arrivals, present, order, epochs):
   epochs = epoch_schedule(epochs)
 
   @functools.cache
-  def groups(turn):
-    return [_groups(env, r, turn, arrivals or env.K, present) for r in range(env.R)]
+  def groups(round):
+    return [_groups(env, r, round, arrivals or env.K, present) for r in range(env.R)]
 
-  def members(r, turn, j):
-    return groups(turn)[r][j] if j < len(groups(turn)[r]) else []
+  def members(r, round, j):
+    return groups(round)[r][j] if j < len(groups(round)[r]) else []
 
-  def length(train, r, turn, j):
-    sizes = [int(env.private_sizes[k]) for k in members(r, turn, j)]
+  def length(train, r, round, j):
+    sizes = [int(env.private_sizes[k]) for k in members(r, round, j)]
     if train and order == "client":
       return sum(-(-n // size) for n in sizes)
     return -(-sum(sizes) // size)
 
   @functools.lru_cache(maxsize=2)
-  def calls(turn):
+  def calls(round):
     """Replicas with fewer batches in a group wait for the others."""
     out = []
-    for j in range(max(map(len, groups(turn)))):
-      learn, answer = (max(length(t, r, turn, j) for r in range(env.R)) for t in (True, False))
-      both = itertools.product(range(epochs(turn)), range(learn))
+    for j in range(max(map(len, groups(round)))):
+      learn, answer = (max(length(t, r, round, j) for r in range(env.R)) for t in (True, False))
+      both = itertools.product(range(epochs(round)), range(learn))
       out += [Call(True, j, epoch, b) for epoch, b in both]
       out += [Call(False, j, 0, b) for b in range(answer)]
     return tuple(out) or (Call(False, 0, 0, 0),)  # nobody came: nothing is answered
 
   @functools.lru_cache(maxsize=4 * env.R)
-  def batches(r, turn, train, j, epoch):
+  def batches(r, round, train, j, epoch):
     """Arrays i64[<= S, 2] of (owner, row)."""
     seed, names = env.seeds[r], env.identity
     lists = []
-    for k in members(r, turn, j):
+    for k in members(r, round, j):
       row = np.arange(env.private_sizes[k])
       if train and order == "client":
-        row = host_rng(seed, "server order", turn, names[k % env.K]).permutation(row)
+        row = host_rng(seed, "server order", round, names[k % env.K]).permutation(row)
       lists.append(np.stack([np.full_like(row, k), row], 1))
     if not (train and order == "client"):
       lists = [np.concatenate(lists)] if lists else []
     if train and order == "shuffled":
-      lists = [host_rng(seed, "server order", turn, j, epoch).permutation(x) for x in lists]
+      lists = [host_rng(seed, "server order", round, j, epoch).permutation(x) for x in lists]
     return [x[i : i + size] for x in lists for i in range(0, len(x), size)]
 
-  def rows(turn, call):
+  def rows(round, call):
     owner, row = np.zeros((2, env.R, size), np.int32)
     mask = np.zeros((env.R, size), np.float32)
     for r in range(env.R):
-      made = batches(r, turn, call.train, call.group, call.epoch)
+      made = batches(r, round, call.train, call.group, call.epoch)
       if call.batch < len(made):
         n = len(made[call.batch])
         owner[r, :n], row[r, :n] = made[call.batch].T
@@ -119,10 +119,10 @@ def agenda(env, *, size, arrivals, present, order, epochs):
   return Agenda(epochs, groups, calls, rows)
 
 
-def _groups(env, r, turn, arrivals, present):
+def _groups(env, r, round, arrivals, present):
   """One replica's groups of global client numbers, in the order in which they arrive."""
   seed, names = env.seeds[r], env.identity
-  draws = [host_rng(seed, "arrival", turn, name).random(2) for name in names]
+  draws = [host_rng(seed, "arrival", round, name).random(2) for name in names]
   here = [i for i in range(env.K) if draws[i][0] < present]
   here.sort(key=lambda i: draws[i][1])
   cut = [here[j : j + arrivals] for j in range(0, len(here), arrivals)]
@@ -138,6 +138,6 @@ def epoch_schedule(epochs):
   parts = ((1, epochs),) if isinstance(epochs, int) else tuple(map(tuple, epochs))
   rounds, numbers = [p[0] for p in parts], [p[-1] for p in parts]
   if not parts or min(numbers) < 1 or rounds != sorted(set(rounds)):
-    right = "must be a number of at least 1, or ((until round, number), ...), rounds ascending"
-    raise ConfigError("algo.server_epochs", epochs, right)
-  return lambda turn: next((n for until, n in parts if turn < until), numbers[-1])
+    hint = "must be a number of at least 1, or ((until round, number), ...), rounds ascending"
+    raise ConfigError("algo.server_epochs", epochs, hint)
+  return lambda round: next((n for until, n in parts if round < until), numbers[-1])

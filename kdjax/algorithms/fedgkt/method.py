@@ -28,12 +28,12 @@ import optax
 
 from kdjax.algorithms.fedgkt import server as servers
 from kdjax.algorithms.fedgkt import uploads
-from kdjax.algorithms.fedgkt.arrivals import agenda
+from kdjax.algorithms.fedgkt.arrivals import plan_rounds
 from kdjax.core import losses
 from kdjax.core.clients import has_data, share, update
 from kdjax.core.costs import forward_flops
 from kdjax.core.passes import eval_mode
-from kdjax.models.build import build
+from kdjax.models.build import build_model
 from kdjax.types import Algorithm, ClientState, ConfigError, Feed, Phase
 
 
@@ -91,17 +91,17 @@ def make(
   Raises:
     ConfigError: for values that cannot be.
   """
-  for key, value, right in (
+  for key, value, hint in (
     ("edge_epochs", edge_epochs, edge_epochs >= 1 or "must be at least 1"),
     ("temperature", temperature, temperature > 0 or "must be above 0"),
     ("alpha", alpha, alpha >= 0 or "must not be negative"),
   ):
-    if right is not True:
-      raise ConfigError(f"algo.{key}", value, right)
+    if hint is not True:
+      raise ConfigError(f"algo.{key}", value, hint)
   check_plateau(plateau)
   model, feature = network(env, server), uploads.feature_at(env, cut)
   batches = dict(size=server_batch, order=order, epochs=server_epochs)
-  plan = agenda(env, arrivals=arrivals, present=present, **batches)
+  plan = plan_rounds(env, arrivals=arrivals, present=present, **batches)
   edge = edge_step(env, keyed, temperature, alpha if edge_distils else 0.0)
   loss = server_loss(temperature, *((1.0, alpha) if server_distils else (0.0, 1.0)))
   upload = functools.partial(uploads.step, env, cut, keyed)
@@ -111,7 +111,7 @@ def make(
     "server",
     server_step(env, model, loss, plateau),
     Feed(server=lambda pos: plan.rows(pos.round, plan.calls(pos.round)[pos.i])),
-    lambda turn: len(plan.calls(turn)),
+    lambda round: len(plan.calls(round)),
     lr=env.rate,
     args=lambda pos: (plan.calls(pos.round)[pos.i].train, pos.i == pos.n - 1),
     sent=answers,
@@ -152,7 +152,7 @@ def stitched(env, model, cut):
       return both(cohort, network, client, images)
 
     said = [
-      env.each(functools.partial(one, cohort), client, env.ids(g) // env.K)
+      env.map_clients(functools.partial(one, cohort), client, env.ids(g) // env.K)
       for g, (cohort, client) in enumerate(zip(env.cohorts, state.clients, strict=True))
     ]
     return dict(zip(("", "edge"), zip(*said, strict=True), strict=True))
@@ -281,9 +281,9 @@ def network(env, server):
   """
   try:
     name, arguments = server
-    model = build(name, classes=env.classes, heads=1, axes=servers.AXES, **arguments)
+    model = build_model(name, classes=env.classes, heads=1, axes=servers.AXES, **arguments)
   except ConfigError as error:
-    raise ConfigError("algo.server", error.value, error.right) from None
+    raise ConfigError("algo.server", error.value, error.hint) from None
   except (TypeError, ValueError):
     raise ConfigError("algo.server", server, "must be (model, model arguments)") from None
   if getattr(model, "dropout", 0) > 0:

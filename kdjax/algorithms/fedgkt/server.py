@@ -69,8 +69,8 @@ def collect(env, tables, rows):
   def gather(*leaves):
     found = 0  # a row has one owner: all other addends are zeros
     for hit, x in zip(hits, leaves, strict=True):
-      mine = jnp.expand_dims(hit.any(-1), range(2, x.ndim))
-      found += jnp.where(mine, x[hit.argmax(-1), row], jnp.zeros((), x.dtype))
+      own = jnp.expand_dims(hit.any(-1), range(2, x.ndim))
+      found += jnp.where(own, x[hit.argmax(-1), row], jnp.zeros((), x.dtype))
     return jax.lax.psum_scatter(found, "client", scatter_dimension=1, tiled=True)
 
   return jax.tree.map(gather, *tables)
@@ -101,7 +101,7 @@ def deliver(env, tables, rows, values):
 
 def logits(env, model, servers, images):
   """Every server's logits in evaluation mode; images [R, N, ...] -> f32[R, N, C]."""
-  return env.each(lambda s, x: eval_mode(model, s, x).logits[:, 0], servers, images)
+  return env.map_clients(lambda s, x: eval_mode(model, s, x).logits[:, 0], servers, images)
 
 
 def update(env, model, tx, servers, objective, data, lr, active):
@@ -132,15 +132,15 @@ def update(env, model, tx, servers, objective, data, lr, active):
       return out, dict(changed)
 
     loss = lambda params: objective(apply, params, d)
-    grads, (aux, statistics) = gradients.gradients(loss, server.params)
+    grads, (aux, statistics) = gradients.of(loss, server.params)
     return grads, aux, statistics
 
   def step(server, grads, statistics, lr):
     params, opt_state = gradients.apply_update(tx, lr, grads, server.params, server.opt_state)
     return ClientState(params, statistics, opt_state)
 
-  grads, aux, statistics = env.each(differentiate, servers, data)
+  grads, aux, statistics = env.map_clients(differentiate, servers, data)
   grads, aux = jax.lax.psum((grads, aux), AXES)
-  stepped = env.each(step, servers, grads, statistics, lr)
+  stepped = env.map_clients(step, servers, grads, statistics, lr)
   keep = lambda new, old: jnp.where(jnp.expand_dims(active, range(1, new.ndim)), new, old)
   return jax.tree.map(keep, stepped, servers), aux

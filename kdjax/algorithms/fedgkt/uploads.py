@@ -77,14 +77,14 @@ def bytes_sent(env, plan, feature):
     return int(sum(env.private_sizes[k] for group in groups for k in group))
 
   def uploaded(pos):
-    n = examples(group for mine in plan.groups(pos.round) for group in mine)
+    n = examples(group for own in plan.groups(pos.round) for group in own)
     return {kind: n * one for kind, one in size.items()} if pos.i == 0 else {}
 
   def answered(pos):
     call = plan.calls(pos.round)[pos.i]
     if call.train or call.batch:
       return {}
-    groups = (mine[call.group] for mine in plan.groups(pos.round) if call.group < len(mine))
+    groups = (own[call.group] for own in plan.groups(pos.round) if call.group < len(own))
     return {"logits": examples(groups) * size["logits"]}
 
   return uploaded, answered
@@ -134,7 +134,7 @@ def slots(env, keyed, g, half, now):
   if not keyed:
     n = half.row.shape[1]
     within = jax.lax.axis_index("data") * n + jnp.arange(n)
-    step = now.i % env.mine(g, -(-env.private_sizes // env.batch))
+    step = now.i % env.local_rows(g, -(-env.private_sizes // env.batch))
     place = (step[:, None] * env.batch + within).astype(jnp.int32)
   return jnp.where(half.mask > 0, place, _longest(env))
 
@@ -150,7 +150,7 @@ def step(env, cut, keyed, state, batch, now):
   local = []
   for g, (half, memory) in enumerate(zip(batch.private, state.local, strict=True)):
     speak = functools.partial(tell, env.cohorts[g].model, cut)
-    h, z = env.each(speak, state.clients[g], half.image)
+    h, z = env.map_clients(speak, state.clients[g], half.image)
     said = h, z[:, :, 0], half.label, slots(env, keyed, g, half, now)
     *said, slot = jax.lax.all_gather(said, "data", axis=1, tiled=True)
     kept = [write(table, slot, x) for table, x in zip(memory[:3], said, strict=True)]

@@ -104,14 +104,14 @@ def published(env, speak, *, teachers, top_k, pool_size, refresh_every):
     said = _each(env, _evaluate(speak, top_k), speakers, batch.public)
     return _listen(env, said, now, teachers)
 
-  def slots(turn):
+  def slots(round):
     """The snapshot that every client replaces at a refresh; i32[R*K]."""
-    rngs = [host_rng(seed, "slot", turn, name) for seed in env.seeds for name in env.identity]
+    rngs = [host_rng(seed, "slot", round, name) for seed in env.seeds for name in env.identity]
     return np.array([rng.integers(pool_size) for rng in rngs], np.int32)
 
   def refresh(state, batch, now):
     def replaced(g, client, snapshots):
-      here = jnp.arange(pool_size) == env.mine(g, now.args)[:, None]  # [K_g, P]
+      here = jnp.arange(pool_size) == env.local_rows(g, now.args)[:, None]  # [K_g, P]
       put = lambda old, new: jnp.where(jnp.expand_dims(here, range(2, old.ndim)), new[:, None], old)
       return jax.tree.map(put, snapshots, (client.params, client.model_state))
 
@@ -144,7 +144,7 @@ def _evaluate(speak, top_k):
 def _each(env, fn, *args):
   """`fn(cohort, ...)` for every client of every cohort; a tuple over cohorts."""
   return tuple(
-    env.each(functools.partial(fn, cohort), *mine)
+    env.map_clients(functools.partial(fn, cohort), *mine)
     for cohort, *mine in zip(env.cohorts, *args, strict=True)
   )
 

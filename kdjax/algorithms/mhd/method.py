@@ -259,8 +259,8 @@ def make(
 def check(env, algo):
   """Raises ConfigError where `make`'s arguments cannot work together; `algo` has them by name."""
 
-  def refuse(key, right):
-    raise ConfigError(f"algo.{key}", getattr(algo, key), right)
+  def refuse(key, hint):
+    raise ConfigError(f"algo.{key}", getattr(algo, key), hint)
 
   choices = {
     "exchange": EXCHANGES,
@@ -277,13 +277,13 @@ def check(env, algo):
       refuse(key, "must not be negative")
   pool, published = algo.exchange == "pool", algo.exchange == "published"
   if algo.publish < 0 or (algo.publish and not pool):
-    right = "snapshots a client to keep: at least 0, and above 0 with exchange='pool' only"
-    refuse("publish", right)
+    hint = "snapshots a client to keep: at least 0, and above 0 with exchange='pool' only"
+    refuse("publish", hint)
   if algo.skip_confident and algo.target == "all":
     refuse("skip_confident", "must be False with target='all', where no target is chosen")
   if pool and algo.pool_size < algo.teachers:
-    right = f"must be at least algo.teachers = {algo.teachers}, which are drawn without replacement"
-    refuse("pool_size", right)
+    hint = f"must be at least algo.teachers = {algo.teachers}, which are drawn without replacement"
+    refuse("pool_size", hint)
   if published and algo.pool_size < 1:
     refuse("pool_size", "must be at least 1")
   if (pool or published) and algo.refresh_every < 1:
@@ -299,11 +299,11 @@ def check(env, algo):
   gated = gated and algo.aux_heads > 0 and algo.nu_aux > 0
   fewest = {"margin": 2, "entropy": env.classes}.get(algo.confidence, 1)
   if gated and 0 < algo.top_k < fewest:
-    right = f"with confidence={algo.confidence!r} must be 0 or at least {fewest}, or teachers look"
-    refuse("top_k", f"{right} surer than they are")
+    hint = f"with confidence={algo.confidence!r} must be 0 or at least {fewest}, or teachers look"
+    refuse("top_k", f"{hint} surer than they are")
   if algo.exchange == "fresh" and algo.one_pass == "always" and algo.public_statistics:
-    right = "must be False with algo.one_pass='always': the public pass comes before the private"
-    refuse("public_statistics", right)
+    hint = "must be False with algo.one_pass='always': the public pass comes before the private"
+    refuse("public_statistics", hint)
   if algo.nu_emb > 0 and len(set(env.widths)) > 1:
     refuse("nu_emb", f"widths {env.widths} differ: set model.project, or algo.nu_emb=0")
   if not env.public_batch:

@@ -36,7 +36,7 @@ def exchange(env, speak, *, teachers, pool_size, refresh_every, publish):
   def init(clients):
     first = first_teachers(env.graph.at(0), pool_size, env.identity)  # [K, P]
     peer = np.concatenate([np.where(first < 0, -1, first + r * env.K) for r in range(env.R)])
-    peer = tuple(env.mine(g, peer.astype(np.int32)) for g in range(len(clients)))
+    peer = tuple(env.local_rows(g, peer.astype(np.int32)) for g in range(len(clients)))
     said = flat(clients)
     return tuple(
       pools.Pool(slots, p, jnp.zeros_like(p))
@@ -69,26 +69,26 @@ def exchange(env, speak, *, teachers, pool_size, refresh_every, publish):
     return p, xi, valid
 
   @functools.cache
-  def draws(turn):
+  def draws(round):
     """Whom every client fetches at a refresh, and the slot that it overwrites: i32[R*K] each."""
-    adjacency = env.graph.at((turn + 1) * refresh_every)
+    adjacency = env.graph.at((round + 1) * refresh_every)
     peer, slot = [], []
     for r, seed in enumerate(env.seeds):
       j = graph.choose(
-        adjacency, seed=seed, purpose="refresh", step=turn, identity=np.asarray(env.identity)
+        adjacency, seed=seed, purpose="refresh", step=round, identity=np.asarray(env.identity)
       )
       peer.append(np.where(j < 0, -1, j + r * env.K))
-      rngs = [host_rng(seed, "slot", turn, name) for name in env.identity]
+      rngs = [host_rng(seed, "slot", round, name) for name in env.identity]
       slot.append([rng.integers(pool_size) for rng in rngs])
     return np.concatenate(peer).astype(np.int32), np.concatenate(slot).astype(np.int32)
 
   def refresh(state, batch, now):
     peer, slot, born = now.args
-    mine = tuple((env.mine(g, peer), env.mine(g, slot)) for g in range(len(env.cohorts)))
-    fresh = env.fetch(flat(state.clients), tuple(p for p, _ in mine))
+    own = tuple((env.local_rows(g, peer), env.local_rows(g, slot)) for g in range(len(env.cohorts)))
+    fresh = env.fetch(flat(state.clients), tuple(p for p, _ in own))
     local = tuple(
       pools.replace(pool, slot, x, peer, born)
-      for pool, x, (peer, slot) in zip(state.local, fresh, mine, strict=True)
+      for pool, x, (peer, slot) in zip(state.local, fresh, own, strict=True)
     )
     return state._replace(local=local), ({},) * len(local)
 

@@ -149,10 +149,10 @@ def maps_optimiser(arguments):
     tx, rate = optim.make(**arguments)
   except ConfigError as error:
     key = error.key.removeprefix("optim")
-    raise ConfigError(f"algo.transfer_optim{key}", error.value, error.right) from None
+    raise ConfigError(f"algo.transfer_optim{key}", error.value, error.hint) from None
   if arguments["weight_decay"]:
-    right = "must be 0: a map that decays forgets its target"
-    raise ConfigError("algo.transfer_optim.weight_decay", arguments["weight_decay"], right)
+    hint = "must be 0: a map that decays forgets its target"
+    raise ConfigError("algo.transfer_optim.weight_decay", arguments["weight_decay"], hint)
   return tx, rate
 
 
@@ -194,7 +194,7 @@ def fetch_step(env, pipeline):
     begun = []
     for g, (client, mine) in enumerate(zip(state.clients, state.local, strict=True)):
       keys = env.keys(g, "maps", now.step)
-      begun.append(env.each(begin, client, mine._replace(sources=found[g]), keys))
+      begun.append(env.map_clients(begin, client, mine._replace(sources=found[g]), keys))
     clients, local = zip(*begun, strict=True)
     return state._replace(clients=clients, local=local), ({},) * len(local)
 
@@ -229,7 +229,7 @@ def transfer_step(env, pipeline, weigh, *, weights, every_batch):
       total, own, other, statistics = weigh(both, trained, (peer >= 0).any())
       return total, ({"loss": total, "cross_entropy": own, "divergence": other}, statistics)
 
-    return gradients.gradients(loss, (client.params, mine.maps))
+    return gradients.of(loss, (client.params, mine.maps))
 
   def advance(tx, now, client, mine, grads, statistics, active, key):
     target, (last, rate) = (mine.sources.peer >= 0).any(), now.args
@@ -261,13 +261,13 @@ def transfer_step(env, pipeline, weigh, *, weights, every_batch):
     new, auxes = [], []
     for g, cohort in enumerate(env.cohorts):
       client, mine, half = state.clients[g], state.local[g], batch.private[g]
-      grads, (aux, statistics) = env.each(
+      grads, (aux, statistics) = env.map_clients(
         functools.partial(differentiate, cohort.model), client, mine, half
       )
       grads, aux = jax.lax.psum((grads, aux), "data")
       keys, live = env.keys(g, "maps", now.step), has_data(half)
       take = functools.partial(advance, cohort.tx, now)
-      new.append(env.each(take, client, mine, grads, statistics, live, keys))
+      new.append(env.map_clients(take, client, mine, grads, statistics, live, keys))
       auxes.append(aux | {"live": live})
     clients, local = zip(*new, strict=True)
     return state._replace(clients=clients, local=local), tuple(auxes)

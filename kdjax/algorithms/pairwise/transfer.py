@@ -116,11 +116,11 @@ def layer_shapes(env, layers):
     there = {name: leaf.shape for name, leaf in named_kernels(template.params).items()}
     for layer in layers:
       if layer not in there:
-        right = f"client {cohort.ids[0]}, a {cohort.name}, has {', '.join(there)}"
-        raise ConfigError("algo.layers", layer, right)
+        hint = f"client {cohort.ids[0]}, a {cohort.name}, has {', '.join(there)}"
+        raise ConfigError("algo.layers", layer, hint)
       if shapes.setdefault(layer, there[layer]) != there[layer]:
-        right = f"alike in all models: it is {shapes[layer]} in cohort 0, {there[layer]} in {g}"
-        raise ConfigError("algo.layers", layer, right)
+        hint = f"alike in all models: it is {shapes[layer]} in cohort 0, {there[layer]} in {g}"
+        raise ConfigError("algo.layers", layer, hint)
   if not shapes:
     raise ConfigError("algo.layers", layers, "name at least one layer")
   return shapes

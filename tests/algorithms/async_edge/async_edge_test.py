@@ -50,7 +50,7 @@ def walk(e, state=None):
   for v in e.visits:
     aux = None
     for i in range(max(0, int(state.step) - v.start), v.n):
-      step = programs.setdefault(v.number, program.build(e, v.phase))
+      step = programs.setdefault(v.number, program.jitted(e, v.phase))
       state, aux = step(state, *feeding.inputs(e, v, i, 1, totals[v.number]), tables)
     yield v.phase.name, v.round, jax.device_get(state), jax.device_get(aux)
 
@@ -159,11 +159,11 @@ def test_variants_take_the_steps_of_the_paper(variant):
 def test_members_start_as_the_core_was_and_part_by_their_batches():
   e, _, visits = trace("CEM")
   before, source = {}, {0: 0, 1: 0, 2: 0, 3: 3}  # LATE: the core of before which round
-  for (_, _, old, _), (name, turn, new, _) in zip(visits, visits[1:], strict=False):
+  for (_, _, old, _), (name, round, new, _) in zip(visits, visits[1:], strict=False):
     if name == "dispatch":
-      before[turn] = weights(old, 0)[0]
+      before[round] = weights(old, 0)[0]
       for w in weights(new, 1):
-        chex.assert_trees_all_close(w, before[source[turn]], rtol=0)
+        chex.assert_trees_all_close(w, before[source[round]], rtol=0)
       assert not any(x.any() for x in jax.tree.leaves(new.clients[1].opt_state))
     if name == "edge":
       one, two = weights(new, 1)
@@ -179,15 +179,15 @@ def test_memory_holds_exactly_the_most_recent_rounds():
   """U8."""
   e, _, visits = trace("CEM")
   came = []
-  for name, turn, state, _ in visits:
+  for name, round, state, _ in visits:
     memory = state.local[0].memory[0]  # [M, n, L]
     if name == "collect":
       with jax.enable_x64(True):
         came.append(np.asarray(snapshots.pack(e.env, state.clients[1])))
-      assert state.server["holder"] == LATE[turn][0]
-      chex.assert_trees_all_equal(memory[turn % 2], came[turn])
-      earlier = came[turn - 1] if turn else np.zeros_like(came[0])
-      chex.assert_trees_all_equal(memory[(turn + 1) % 2], earlier)
+      assert state.server["holder"] == LATE[round][0]
+      chex.assert_trees_all_equal(memory[round % 2], came[round])
+      earlier = came[round - 1] if round else np.zeros_like(came[0])
+      chex.assert_trees_all_equal(memory[(round + 1) % 2], earlier)
 
 
 def test_what_changes_nothing():
@@ -224,23 +224,23 @@ def test_statistics_travel_with_models_and_teachers_run_in_evaluation_mode():
 
   images = regression.examples(e, e.data.shards.private[0])[0][:, :-1].reshape(8, *ensembles.IMAGE)
 
-  def logits(client, **how):
+  def logits(client, **local_map):
     variables = {"params": client.params, **client.model_state}
-    said = e.env.cohorts[1].model.clone(axes=()).apply(variables, images, **how)
-    return np.asarray((said[0] if how["train"] else said).logits[:, 0])
+    said = e.env.cohorts[1].model.clone(axes=()).apply(variables, images, **local_map)
+    return np.asarray((said[0] if local_map["train"] else said).logits[:, 0])
 
   student, training = one(core, 0), dict(train=True, mutable=["batch_stats"])
   q = regression.softmax(logits(student, **training) / T)
   told = visits["distil"][1][0]["distillation"][0]
-  for how, agrees in ((dict(train=False), True), (training, False)):
-    p = np.mean([regression.softmax(logits(one(members, k), **how) / T) for k in range(2)], 0)
+  for local_map, agrees in ((dict(train=False), True), (training, False)):
+    p = np.mean([regression.softmax(logits(one(members, k), **local_map) / T) for k in range(2)], 0)
     expected = T**2 * (p * np.log(p / q)).sum(1).mean()
     assert (abs(told - expected) < 1e-9) == agrees
 
 
-def of(visits, phase, turn=0):
+def of(visits, phase, round=0):
   """The state after a visit."""
-  return next(s for name, r, s, _ in visits if (name, r) == (phase, turn))
+  return next(s for name, r, s, _ in visits if (name, r) == (phase, round))
 
 
 def test_slots_of_memory_that_are_empty_teach_nothing():
@@ -276,7 +276,7 @@ def test_distillation_never_looks_at_edges():
 
 
 def test_fresh_weights_differ_between_rounds_not_between_members():
-  first, second = (weights(of(trace("IsPP")[2], "dispatch", turn), 1)[0] for turn in (0, 1))
+  first, second = (weights(of(trace("IsPP")[2], "dispatch", round), 1)[0] for round in (0, 1))
   assert np.abs(first - second).max() > 0.01
   e = build(1, init="scratch", ensemble=2, core_epochs=0)
   one, two = weights(next(walk(e))[2], 1)
@@ -289,7 +289,7 @@ def test_meshes_agree():
 
   def trained(mesh):
     c = regression.config("async edge", 3, rounds=2, replicas=2)
-    e = ensembles.build(c, data_=data, mesh=mesh, how="scan")
+    e = ensembles.build(c, data_=data, mesh=mesh, local_map="scan")
     state = ensembles.train(e)[0]
     core = jax.device_get(state.local[0])
     return tuple(e.env.mesh.shape.values()), ensembles.by_client(e, state), core
@@ -329,8 +329,8 @@ def test_only_noisy_edges_are_corrupted():
   noisy = build(2, ensemble=1, memory=1, noisy=(1,), noise=1.0)
   edges = [v for v in noisy.visits if v.phase.name == "edge"]
   assert [v.phase.args(schedule.position(v, 0, 1)) for v in edges] == [1, 0]
-  for name, turn, state, _ in walk(noisy):
-    clean = of(trace("CPP")[2], name, turn)
+  for name, round, state, _ in walk(noisy):
+    clean = of(trace("CPP")[2], name, round)
     same = np.array_equal(weights(state, 1)[0], weights(clean, 1)[0])
     assert same == (name != "edge")
     if name == "edge":
@@ -341,9 +341,9 @@ def test_a_jump_of_training_accuracy_over_the_round_before_is_flagged():
   step = async_edge.watch_step(flag_above=0.2)
   zero, found = np.zeros(1), []
   local = (async_edge.Core((), (), zero, zero, zero), ())
-  for turn, right in enumerate((10, 11, 18, 11, 14, 17)):  # of 20
+  for round, right in enumerate((10, 11, 18, 11, 14, 17)):  # of 20
     local = (local[0]._replace(right=np.array([right]), seen=np.array([20])), ())
-    now = Now(0, 0, turn, 0, 0.0, ())
+    now = Now(0, 0, round, 0, 0.0, ())
     state, aux = step(TrainState(0, (), local, ()), None, now)
     local = state.local
     assert aux[1] == {} and aux[0]["train_accuracy"][0] == pytest.approx(right / 20)
@@ -375,7 +375,7 @@ def test_bytes_are_a_model_down_and_the_ensemble_up():
 def test_edges_are_visited_in_turn_and_late_comers_as_listed():
   e = build(4)
   owner = next(v.phase.feed.owner for v in e.visits if v.phase.name == "edge")
-  assert [owner(turn, 1) for turn in range(4)] == [1, 2, 1, 2]
+  assert [owner(round, 1) for round in range(4)] == [1, 2, 1, 2]
   late = build(4, arrivals=LATE)
   lags = [
     v.phase.args(schedule.position(v, 0, 1)) for v in late.visits if v.phase.name == "dispatch"
@@ -435,5 +435,5 @@ def test_edges_may_differ_from_the_core_where_nothing_is_cloned():
   totals, before = schedule.totals(e.visits), e.template()
   for v in plan.first_visits(e):
     inputs = feeding.inputs(e, v, 0, 1, totals[v.number])
-    after, _ = jax.eval_shape(program.build(e, v.phase), before, *inputs, feeding.tables(e))
+    after, _ = jax.eval_shape(program.jitted(e, v.phase), before, *inputs, feeding.tables(e))
     chex.assert_trees_all_equal_shapes_and_dtypes(after, before)

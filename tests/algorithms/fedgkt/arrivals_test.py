@@ -17,12 +17,12 @@ def agenda(seeds=(0,), sizes=SIZES, identity=None, **changes):
   env = make_env(cohorts=cohorts, seeds=seeds, identity=identity)
   env = dataclasses.replace(env, private_sizes=np.array(sizes))
   values = dict(size=4, arrivals=4, present=1.0, order="shuffled", epochs=2) | changes
-  return arrivals.agenda(env, **values)
+  return arrivals.plan_rounds(env, **values)
 
 
-def names(plan, turn, call, r=0):
+def names(plan, round, call, r=0):
   """(owner, row) of the unmasked rows of a call."""
-  rows = plan.rows(turn, call)
+  rows = plan.rows(round, call)
   assert [x.dtype for x in rows] == [np.int32, np.int32, np.float32]
   live = rows.mask[r] > 0
   return list(zip(rows.owner[r][live].tolist(), rows.row[r][live].tolist(), strict=True))

@@ -31,7 +31,7 @@ def float64():
     yield
 
 
-def build(method="fedgkt", clients=MLP, *, rounds=2, mesh=1, how=None, data_=None, **changes):
+def build(method="fedgkt", clients=MLP, *, rounds=2, mesh=1, local_map=None, data_=None, **changes):
   algo = {k: changes.pop(k) for k in tuple(changes) if k.startswith("algo_")}
   c = ensembles.config(method, clients, **changes)
   c.algo = c.algo.to_dict() | {k.removeprefix("algo_"): v for k, v in algo.items()}
@@ -39,11 +39,11 @@ def build(method="fedgkt", clients=MLP, *, rounds=2, mesh=1, how=None, data_=Non
   if "optim" not in changes:
     optim = dict(lr=LR, clip=0.0, schedule="constant", weight_decay=0.0)
     c.optim = ensembles.common.sgd(**optim)
-  return ensembles.build(c, mesh=mesh, how=how, data_=data_)
+  return ensembles.build(c, mesh=mesh, local_map=local_map, data_=data_)
 
 
-def visit(e, name, turn):
-  return next(v for v in e.visits if v.phase.name == name and v.round == turn)
+def visit(e, name, round):
+  return next(v for v in e.visits if v.phase.name == name and v.round == round)
 
 
 def walk(e, state=None):
@@ -51,7 +51,7 @@ def walk(e, state=None):
   state = e.initialiser()() if state is None else state
   programs, tables, totals, out = {}, feeding.tables(e), schedule.totals(e.visits), {}
   for v in e.visits:
-    run = programs.setdefault(v.number, program.build(e, v.phase))
+    run = programs.setdefault(v.number, program.jitted(e, v.phase))
     size = program.dispatch_size(e, v.phase)
     for i in range(max(0, int(state.step) - v.start), v.n, size):
       inputs = feeding.inputs(e, v, i, min(size, v.n - i), totals[v.number])
@@ -77,9 +77,9 @@ def positions(e, v):
   return [schedule.position(v, i, total) for i in range(v.n)]
 
 
-def arrived(e, turn):
+def arrived(e, round):
   """Clients that the server works for in a round."""
-  v = visit(e, "server", turn)
+  v = visit(e, "server", round)
   rows = [v.phase.feed.server(pos) for pos in positions(e, v)]
   return {int(k) for r in rows for k in r.owner[r.mask > 0]}
 
@@ -207,7 +207,7 @@ def test_meshes_agree_on_a_server_without_keys():
 def test_replicas_folded_into_one_run_give_the_same_bits():
   source, shards = ensembles.data(R=2)
   own = shards.__class__(shards.private[4:], shards.public[1:], ((),) * 4, shards.label_counts[4:])
-  small = dict(norm="batch", dtype="float32", how="scan")
+  small = dict(norm="batch", dtype="float32", local_map="scan")
   folded = build(data_=(source, shards), replicas=2, **small)
   second = build(data_=(source, own), seed=1, **small)
   together, alone = (ensembles.train(e)[0] for e in (folded, second))
@@ -295,7 +295,7 @@ def test_the_order_of_clients_in_a_full_batch_changes_nothing():
   e = build(algo_server_batch=sum(SIZES))
   v = visit(e, "server", 0)
   assert v.n == 2  # one step, one batch of answers
-  run, totals = program.build(e, v.phase), schedule.totals(e.visits)
+  run, totals = program.jitted(e, v.phase), schedule.totals(e.visits)
   batches, nows, _ = feeding.inputs(e, v, 0, 1, totals[v.number])
   order = np.random.default_rng(0).permutation(sum(SIZES))
   moved = batches._replace(server=jax.tree.map(lambda x: x[..., order], batches.server))

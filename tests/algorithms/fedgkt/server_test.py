@@ -13,7 +13,7 @@ from kdjax.algorithms.fedgkt import server
 from kdjax.core import clients, losses
 from kdjax.core.env import sharded
 from kdjax.core.random import EVERYONE, client_key
-from kdjax.models.build import build
+from kdjax.models.build import build_model
 from kdjax.types import ClientState, Rows
 
 # Two replicas of three clients in two cohorts with interleaved ids.
@@ -116,7 +116,7 @@ def test_a_step_is_one_of_the_whole_batch_and_a_server_without_rows_rests(mesh):
 
 def test_servers_start_from_their_replicas_seeds():
   net = dict(hidden=(2,), activation="tanh", norm="none", dtype="float32", project=0)
-  env, model = make((1, 1)), build("mlp", classes=2, heads=1, **net)
+  env, model = make((1, 1)), build_model("mlp", classes=2, heads=1, **net)
   fn = lambda _: server.init(env, model, env.cohorts[0].tx, (3,))
   state = run(env, fn, per_cohort(np.zeros(6)), out=P())
   for r, seed in enumerate(SEEDS):

@@ -106,12 +106,12 @@ def test_pool_in_the_long_run():
   flat = np.stack([first, np.zeros_like(first)], axis=-1).astype(np.float32)
   replace = jax.jit(pools.replace)
   pool, ages, held = pools.Pool(flat, first, np.zeros_like(first)), [], []
-  for turn in range(turns):
-    peer, slot, born = ex.refresh.args(Pos(turn, turn, turn, 0, 1, turns))
-    assert born == (turn + 1) * every  # training batches that the peers have taken
+  for round in range(turns):
+    peer, slot, born = ex.refresh.args(Pos(round, round, round, 0, 1, turns))
+    assert born == (round + 1) * every  # training batches that the peers have taken
     snapshot = np.stack([peer, np.full(K, born)], axis=-1).astype(np.float32)  # who and when
     pool = replace(pool, slot, snapshot, peer, born)
-    if turn % (4 * P) == 4 * P - 1:  # far enough apart to be independent
+    if round % (4 * P) == 4 * P - 1:  # far enough apart to be independent
       np.testing.assert_array_equal(pool.flat, np.stack([pool.peer, pool.born], axis=-1))
       ages.append((born - np.asarray(pool.born)[:3]) // every)
       held.append(np.asarray(pool.peer))
