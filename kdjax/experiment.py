@@ -5,6 +5,8 @@ import functools
 import hashlib
 import json
 import math
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,40 +16,41 @@ from jax.sharding import NamedSharding
 from kdjax import layout, optim
 from kdjax.config import validate
 from kdjax.core import clients, graph
-from kdjax.core.env import STATE, Env
+from kdjax.core.env import STATE, Env, Population, Task, Training
 from kdjax.core.passes import eval_mode
 from kdjax.data import augment, dataset
+from kdjax.data.sources import ImageSet
 from kdjax.data.streams import Streams
-from kdjax.models.build import build_model as build_model
-from kdjax.plugins import accept, call, find_module
+from kdjax.models.build import build_model
+from kdjax.plugins import call, find_method, find_module
 from kdjax.training import schedule, start
 from kdjax.training.run_folder import FREE_ON_RESUME
-from kdjax.types import Algorithm, Cohort, TrainState
+from kdjax.types import Algorithm, Cohort, ConfigError, Evaluator, Method, TrainState
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Experiment:
   """Everything static about a run."""
 
-  config: dict
+  config: dict[str, Any]
   env: Env
   algorithm: Algorithm
   streams: Streams
   data: dataset.Data
-  augment: object  # (key, u8[h, w, c]) -> image
-  preprocess: object  # image -> f32
-  view: object  # u8[h, w, c] -> f32: what a model sees at test time
+  augment: Callable[[jax.Array, jax.Array], jax.Array]  # (key, u8[h, w, c]) -> image
+  preprocess: Callable[[jax.Array], jax.Array]  # image -> f32
+  view: Callable[[jax.Array], jax.Array]  # u8[h, w, c] -> f32: what a model sees at test time
   visits: tuple[schedule.Visit, ...]
   steps_per_dispatch: int
-  evaluators: dict = dataclasses.field(default_factory=dict)  # see `_evaluators`
+  evaluators: dict[str, tuple[int, Evaluator]] = dataclasses.field(default_factory=dict)
 
   @property
-  def sets(self):
+  def sets(self) -> dict[str, ImageSet]:
     """{half: ImageSet}."""
     return {"private": self.data.source.train, "public": self.data.public}
 
   @property
-  def hash(self):
+  def hash(self) -> str:
     """What a checkpoint belongs to: the config, less what may change, and who holds what."""
     kept = {k: v for k, v in self.config.items() if k not in FREE_ON_RESUME}
     digest = hashlib.sha256(json.dumps(kept, sort_keys=True).encode())
@@ -56,18 +59,18 @@ class Experiment:
     return digest.hexdigest()
 
   @property
-  def batches(self):
+  def batches(self) -> int:
     """Training batches of the whole run."""
     return self.visits[-1].after(self.visits[-1].n)
 
-  def state_sharding(self, state):
+  def state_sharding(self, state: TrainState) -> TrainState:
     """A NamedSharding for every leaf of a TrainState."""
     place = lambda spec: (
       lambda tree: jax.tree.map(lambda _: NamedSharding(self.env.mesh, spec), tree)
     )
     return TrainState(*(place(spec)(tree) for spec, tree in zip(STATE, state, strict=True)))
 
-  def initialiser(self):
+  def initialiser(self) -> Callable[[], TrainState]:
     """A function without arguments that makes the TrainState of step 0."""
     begin = self.config["start"]
     given = start.given_weights(**{k: begin[k] for k in ("workdir", "client", "part")})
@@ -76,7 +79,7 @@ class Experiment:
   def _fresh(self):
     return start.initialiser(self.env, self.algorithm, common=self.config["start"]["common"])
 
-  def template(self):
+  def template(self) -> TrainState:
     """Shapes, dtypes and shardings of the TrainState."""
     shapes = jax.eval_shape(self._fresh(), {})  # given weights have the shapes of fresh ones
     return jax.tree.map(
@@ -86,12 +89,18 @@ class Experiment:
     )
 
 
-def build(config, *, data=None, devices=None, identity=None):
+def build(
+  config,
+  *,
+  data: dataset.Data | None = None,
+  devices: list[jax.Device] | None = None,
+  identity: tuple[int, ...] | None = None,
+) -> Experiment:
   """The experiment that a config describes.
 
   Args:
     config: the resolved config, a ConfigDict or nested dict.
-    data: dataset.Data; None: what the config names.
+    data: what to learn from; None: what the config names.
     devices: jax devices to use; None: all, but of a CPU's host devices as many as pay.
     identity: the K names under which clients draw; None: their numbers.
 
@@ -100,58 +109,26 @@ def build(config, *, data=None, devices=None, identity=None):
   """
   config = plain(config)
   validate(config)
-  seeds = replica_seeds(config)
-  data = dataset.open_data(config, seeds) if data is None else data
-  source, public, shards = data
-  augmentation, preprocess, view, image = _images(config, source.train.shape)
-  module = find_module("kdjax.algorithms", config["algorithm"], key="algorithm")
-  accept(module.make, key="algo", arguments=config["algo"])
-  heads = getattr(module, "heads", lambda **_: ("main",))(**config["algo"])
-  stack = getattr(module, "stack", lambda clients, **_: clients)(
-    config["clients"], **config["algo"]
-  )
-  K, holders = (sum(n for n, *_ in clients) for clients in (stack, config["clients"]))
-  names = tuple(range(K)) if identity is None else tuple(identity)
+  data = dataset.open_data(config, replica_seeds(config)) if data is None else data
+  method, hyper = chosen_method(config)
+  config["algo"] = plain(dataclasses.asdict(hyper))
+  augmentation, preprocess, view, image = _images(config, data.source.train.shape)
   tx, lr = optim.make(**config["optim"])
-  cohorts = _cohorts(config, stack, source.classes, heads, tx, len(seeds))
-  dtype = "float64" if config["model"].get("dtype") == "float64" else "float32"
-  templates = tuple(_template(c, image, dtype) for c in cohorts)
-  forward = functools.partial(_forward, image=image, batch=config["batch"], dtype=dtype)
-  works, widths = zip(*map(forward, cohorts, templates), strict=True)
-  sizes = [len(c.ids) for c in cohorts]
-  convolve = any(x.ndim == 4 for t in templates for x in jax.tree.leaves(t.params))
-  setup = dict(work=max(works), convolves=convolve)
-  form = layout.form(config["mesh"], **setup, sizes=sizes, devices=devices)
-  offered = all(map(_offers, cohorts))
-  cohorts = tuple(_lowered(c, form.conv) for c in cohorts)
+  cohorts = _cohorts(config, method, hyper, data.source.classes, tx, image)
+  placed = layout.lay_out(config, cohorts, image, _dtype(config), devices)
   env = Env(
-    cohorts=cohorts,
-    K=K,
-    holders=holders,
-    seeds=seeds,
-    identity=names,
-    mesh=layout.mesh(config, sizes, layout.devices(sizes, form) if devices is None else devices),
-    local_map=form.local_map,
-    graph=call(graph.make, holders, key="graph", arguments=config["graph"]),
-    private_sizes=np.array([len(x) for x in shards.private]),
-    label_counts=np.asarray(shards.label_counts),
-    public_sizes=np.array([len(x) for x in shards.public]),
-    image=image,
-    classes=source.classes,
-    heads=heads,
-    batch=config["batch"],
-    public_batch=config["public_batch"],
-    public_labels=config["public_labels"],
-    steps=config["steps"],
-    lr=lr,
-    dtype=dtype,
-    templates=templates,
-    widths=widths,
+    cohorts=placed.cohorts,
+    population=_population(config, cohorts, identity),
+    graph=call(graph.make, _holders(config), key="graph", arguments=config["graph"]),
+    task=_task(config, data, image),
+    training=Training(config["batch"], config["public_batch"], config["steps"], lr),
+    heads=method.heads(hyper),
+    dtype=_dtype(config),
+    mesh=placed.mesh,
+    local_map=placed.form.local_map,
   )
-  public_labels = public.labels if config["public_labels"] else np.full_like(public.labels, -1)
-  members = tuple(tuple(k for k in c.ids if k < K) for c in cohorts)
-  streams = Streams(shards, members, _i32(source.train.labels), _i32(public_labels), seeds, names)
-  algorithm = module.make(env, **config["algo"])
+  algorithm, streams = method.make(env, hyper), _streams(env, data)
+  lengths = dict(steps=config["steps"], rounds=config["rounds"])
   experiment = Experiment(
     config=config,
     env=env,
@@ -161,16 +138,23 @@ def build(config, *, data=None, devices=None, identity=None):
     augment=augmentation,
     preprocess=preprocess,
     view=view,
-    visits=schedule.visits(
-      algorithm, streams.epoch_steps, steps=config["steps"], rounds=config["rounds"]
-    ),
-    steps_per_dispatch=config["mesh"]["steps_per_dispatch"]
-    or layout.steps_per_dispatch(form, **setup, clients=sum(sizes), offered=offered),
+    visits=schedule.visits(algorithm, streams.epoch_steps, **lengths),
+    steps_per_dispatch=placed.steps_per_dispatch,
   )
   return dataclasses.replace(experiment, evaluators=_evaluators(experiment))
 
 
-def plain(config):
+def chosen_method(config: dict[str, Any]) -> tuple[Method, Any]:
+  """A config's method and its hyper-parameters.
+
+  Raises:
+    ConfigError: for a method that is not there, or hyper-parameters that are not its own.
+  """
+  method = find_method(config["algorithm"])
+  return method, call(method.hyper, key="algo", arguments=config["algo"])
+
+
+def plain(config) -> Any:
   """A config as nested dicts, lists and scalars, as it stands in `config.json`."""
   config = config.to_dict() if hasattr(config, "to_dict") else config
   if isinstance(config, dict):
@@ -180,13 +164,17 @@ def plain(config):
   return str(config) if config in (math.inf, -math.inf) else config  # JSON knows no infinity
 
 
-def replica_seeds(config):
+def replica_seeds(config: dict[str, Any]) -> tuple[int, ...]:
   """The seeds of the R replicas."""
   return tuple(config["seed"] + r for r in range(config["replicas"]))
 
 
-def _i32(labels):
-  return labels.astype(np.int32)
+def _dtype(config):
+  return "float64" if config["model"].get("dtype") == "float64" else "float32"
+
+
+def _holders(config):
+  return sum(n for n, *_ in config["clients"])
 
 
 def _images(config, shape):
@@ -203,40 +191,59 @@ def _images(config, shape):
   return augmentation, preprocess, view, tuple(seen)
 
 
-def _cohorts(config, stack, classes, heads, tx, R):
-  K = sum(n for n, *_ in stack)
-  cohorts, first = [], 0
+def _cohorts(config, method, hyper, classes, tx, image):
+  """The clients by architecture, all replicas, with the shapes of one and its width F."""
+  stack = method.stack(config["clients"], hyper)
+  if method.one_architecture and len(stack) > 1:
+    names, name = [name for _, name, _ in stack], config["algorithm"]
+    hint = f"{name} averages or copies weights, so all clients must be alike: one entry"
+    raise ConfigError("clients", names, hint)
+  K, heads, cohorts, first = sum(n for n, *_ in stack), method.heads(hyper), [], 0
   for n, name, arguments in stack:
     arguments = config["model"] | arguments
     model = build_model(name, classes=classes, heads=len(heads), **arguments)
-    ids = tuple(r * K + i for r in range(R) for i in range(first, first + n))
-    cohorts.append(Cohort(name, model, tx, ids))
+    ids = tuple(r * K + i for r in range(config["replicas"]) for i in range(first, first + n))
+    template, width = _shapes(model, tx, image, _dtype(config))
+    cohorts.append(Cohort(name, model, tx, ids, template, width))
     first += n
   return tuple(cohorts)
 
 
-def _template(cohort, image, dtype):
-  one = lambda: clients.client(cohort.model, cohort.tx, jax.random.key(0), image, dtype, {})
-  return jax.eval_shape(one)
+def _shapes(model, tx, image, dtype):
+  """(the shapes of one client, F)."""
+  one = lambda: clients.client(model, tx, jax.random.key(0), image, dtype, {})
+  template = jax.eval_shape(one)
+  example = jax.ShapeDtypeStruct((1, *image), dtype)
+  out = jax.eval_shape(functools.partial(eval_mode, model), template, example)
+  return template, out.embedding.shape[-1]
 
 
-def _forward(cohort, template, *, image, batch, dtype):
-  """(multiply-adds of one client's forward pass on a batch, F)."""
-  images = jax.ShapeDtypeStruct((batch, *image), dtype)
-  trace = jax.make_jaxpr(functools.partial(eval_mode, cohort.model), return_shape=True)
-  jaxpr, out = trace(template, images)
-  return layout.work(jaxpr.jaxpr), out.embedding.shape[-1]
+def _population(config, cohorts, identity):
+  seeds = replica_seeds(config)
+  K = sum(len(c.ids) for c in cohorts) // len(seeds)
+  names = tuple(range(K)) if identity is None else tuple(identity)
+  return Population(K, _holders(config), seeds, names)
 
 
-def _offers(cohort):
-  """Whether a cohort's network has the field `conv`; a user's own may not."""
-  return "conv" in {field.name for field in dataclasses.fields(cohort.model)}
+def _task(config, data, image):
+  shards = data.shards
+  return Task(
+    image=image,
+    classes=data.source.classes,
+    private_sizes=np.array([len(x) for x in shards.private]),
+    label_counts=np.asarray(shards.label_counts),
+    public_sizes=np.array([len(x) for x in shards.public]),
+    public_labels=config["public_labels"],
+  )
 
 
-def _lowered(cohort, conv):
-  """The cohort, its convolutions written so, where its network offers the choice."""
-  model = cohort.model.clone(conv=conv) if _offers(cohort) else cohort.model
-  return dataclasses.replace(cohort, model=model)
+def _streams(env, data):
+  members = tuple(tuple(k for k in c.ids if k < env.K) for c in env.cohorts)
+  public = data.public.labels
+  public = public if env.task.public_labels else np.full_like(public, -1)
+  i32 = lambda labels: labels.astype(np.int32)
+  who = env.population.seeds, env.population.identity
+  return Streams(data.shards, members, i32(data.source.train.labels), i32(public), *who)
 
 
 def _evaluators(experiment):

@@ -6,18 +6,21 @@ them. A run takes the form that was fastest where network and K are nearest to i
 """
 
 import csv
+import dataclasses
 import functools
 import importlib.resources
 import math
-from typing import NamedTuple
+from collections.abc import Iterable
+from typing import Any, NamedTuple
 
 import jax
-from jax.sharding import AxisType
+from jax.sharding import AxisType, Mesh
 
 from kdjax.core import machine
 from kdjax.core.mapping import MAPS
+from kdjax.core.passes import eval_mode
 from kdjax.models.conv import LOWERINGS
-from kdjax.types import ConfigError
+from kdjax.types import Cohort, ConfigError
 
 
 class Form(NamedTuple):
@@ -28,14 +31,20 @@ class Form(NamedTuple):
   spread: bool  # whether clients are spread over host devices, at most one a core
 
 
+class Load(NamedTuple):
+  """What a device has to compute."""
+
+  work: float  # multiply-adds of one client's forward pass on its batch; the heaviest client's
+  convolves: bool  # whether the network has convolutions
+  clients: int  # of all replicas
+
+
 class Measurement(NamedTuple):
-  """One measurement."""
+  """How long a step took."""
 
   backend: str  # cpu, gpu, tpu
   device: str  # see `device`
-  work: float  # multiply-adds of one client's forward pass on its batch
-  convolves: bool  # whether the network has convolutions
-  clients: int
+  load: Load
   form: Form
   milliseconds: float  # a step of all clients
 
@@ -48,16 +57,14 @@ UNMEASURED = {True: Form("scan", "direct", False), False: Form("vmap", "direct",
 
 
 @functools.cache
-def measured():
+def measured() -> tuple[Measurement, ...]:
   """All rows of `measured.csv`."""
   text = importlib.resources.files("kdjax").joinpath("measured.csv").read_text()
   return tuple(
     Measurement(
       row["backend"],
       row["device"],
-      float(row["work"]),
-      row["convolves"] == "True",
-      int(row["clients"]),
+      Load(float(row["work"]), row["convolves"] == "True", int(row["clients"])),
       Form(row["map"], row["conv"], row["spread"] == "True"),
       float(row["milliseconds"]),
     )
@@ -65,7 +72,16 @@ def measured():
   )
 
 
-def choose(rows, backend, device, *, work, convolves, clients, local_map, conv, spreads):
+def choose(
+  rows: Iterable[Measurement],
+  backend: str,
+  device: str,
+  load: Load,
+  *,
+  local_map: str,
+  conv: str,
+  spreads: tuple[bool, ...],
+) -> Form:
   """The fastest measured form for a run; among equals the first of `SOONER`.
 
   Args:
@@ -73,7 +89,7 @@ def choose(rows, backend, device, *, work, convolves, clients, local_map, conv, 
       the first that has.
     backend: 'cpu', 'gpu' or 'tpu'; for one that was never measured, `UNMEASURED`.
     device: the name of this machine's.
-    work, convolves, clients: as in a Row.
+    load: what there is to compute.
     local_map, conv: the config's `mesh.map` and `mesh.conv`; 'auto', or what is asked for.
     spreads: the values of `Form.spread` that the run can have.
 
@@ -92,10 +108,12 @@ def choose(rows, backend, device, *, work, convolves, clients, local_map, conv, 
     )
 
   usable = [
-    r for r in rows if r.backend == backend and r.convolves == convolves and allowed(r.form)
+    r
+    for r in rows
+    if r.backend == backend and r.load.convolves == load.convolves and allowed(r.form)
   ]
   if not usable:
-    form = UNMEASURED[convolves]
+    form = UNMEASURED[load.convolves]
     asked = {k: v for k, v in (("local_map", local_map), ("conv", conv)) if v != "auto"}
     return form._replace(**asked, spread=max(spreads))
   usable = [r for r in usable if r.device == device] or [
@@ -103,18 +121,20 @@ def choose(rows, backend, device, *, work, convolves, clients, local_map, conv, 
   ]
 
   def distance(row):
-    return abs(math.log(row.work / max(work, 1))) + abs(math.log(row.clients / clients))
+    by_work = abs(math.log(row.load.work / max(load.work, 1)))
+    return by_work + abs(math.log(row.load.clients / load.clients))
 
   nearest = min(distance(r) for r in usable)
   here = [r for r in usable if distance(r) == nearest]
-  if clients > 2 * here[0].clients:  # only a loop's memory and compilation do not grow with K
+  # Only a loop's memory and compilation do not grow with K.
+  if load.clients > 2 * here[0].load.clients:
     here = [r for r in here if r.form.local_map == "scan"] or here
   fast = min(r.milliseconds for r in here) * (1 + TIE)
   best = [r for r in here if r.milliseconds <= fast]
   return min(best, key=lambda r: (SOONER.index(r.form.local_map), r.milliseconds)).form
 
 
-def work(jaxpr):
+def work(jaxpr) -> int:
   """Multiply-adds of the matrix products and convolutions in a jaxpr; loops are not entered."""
   total = 0
   for equation in jaxpr.eqns:
@@ -133,19 +153,82 @@ def work(jaxpr):
   return total
 
 
-def device():
+def device() -> str:
   """What `measured.csv` calls this machine's devices."""
   on_cpu = jax.default_backend() == "cpu"
   name = machine.processor() if on_cpu else jax.devices()[0].device_kind
   return name.replace(",", " ")
 
 
-def form(mesh, *, work, convolves, sizes, devices):
+class Placed(NamedTuple):
+  """Where and how a run's clients are computed."""
+
+  cohorts: tuple[Cohort, ...]  # their convolutions written as `form` says
+  form: Form
+  mesh: Mesh
+  steps_per_dispatch: int
+
+
+def lay_out(
+  config: dict[str, Any],
+  cohorts: tuple[Cohort, ...],
+  image: tuple[int, ...],
+  dtype: str,
+  devices: list[jax.Device] | None,
+) -> Placed:
+  """Devices, mesh, local map and convolutions of a run.
+
+  Args:
+    config: nested dict; its `mesh` says what is asked for.
+    cohorts: all clients.
+    image, dtype: of one example.
+    devices: those that were asked for, or None.
+
+  Raises:
+    ConfigError: for a form that does not exist, or a batch that the `data` axis does not divide.
+  """
+  sizes = [len(c.ids) for c in cohorts]
+  load = Load(
+    work=max(forward_work(c, image, config["batch"], dtype) for c in cohorts),
+    convolves=any(x.ndim == 4 for c in cohorts for x in jax.tree.leaves(c.template.params)),
+    clients=sum(sizes),
+  )
+  chosen = form(config["mesh"], load, sizes=sizes, devices=devices)
+  offered = all(map(_offers, cohorts))
+  return Placed(
+    tuple(_lowered(c, chosen.conv) for c in cohorts),
+    chosen,
+    mesh(config, sizes, default_devices(sizes, chosen) if devices is None else devices),
+    config["mesh"]["steps_per_dispatch"] or steps_per_dispatch(chosen, load, offered=offered),
+  )
+
+
+def forward_work(cohort: Cohort, image: tuple[int, ...], batch: int, dtype: str) -> int:
+  """Multiply-adds of one client's forward pass on a batch."""
+  images = jax.ShapeDtypeStruct((batch, *image), dtype)
+  forward = jax.make_jaxpr(functools.partial(eval_mode, cohort.model))
+  return work(forward(cohort.template, images).jaxpr)
+
+
+def _offers(cohort):
+  """Whether a cohort's network has the field `conv`; a user's own may not."""
+  return "conv" in {field.name for field in dataclasses.fields(cohort.model)}
+
+
+def _lowered(cohort, conv):
+  """The cohort, its convolutions written so, where its network offers the choice."""
+  model = cohort.model.clone(conv=conv) if _offers(cohort) else cohort.model
+  return dataclasses.replace(cohort, model=model)
+
+
+def form(
+  mesh: dict[str, Any], load: Load, *, sizes: list[int], devices: list[jax.Device] | None
+) -> Form:
   """The Form of a run; `choose` on this machine.
 
   Args:
     mesh: the config's.
-    work, convolves: as in a Row; the work of the heaviest client.
+    load: what there is to compute.
     sizes: clients of each cohort, all replicas.
     devices: those that were asked for, or None.
   """
@@ -156,18 +239,17 @@ def form(mesh, *, work, convolves, sizes, devices):
     spreads = (False, True) if host_devices(sizes, len(jax.devices())) > 1 else (False,)
   else:
     spreads = (len(devices) > 1,)
-  setup = dict(work=work, convolves=convolves, clients=sum(sizes))
   asked = dict(local_map=mesh["map"], conv=mesh["conv"], spreads=spreads)
   name = device() if jax.process_count() == 1 else ""  # hosts may differ, their programs may not
-  return choose(measured(), backend, name, **setup, **asked)
+  return choose(measured(), backend, name, load, **asked)
 
 
-def host_devices(sizes, most):
+def host_devices(sizes: list[int], most: int) -> int:
   """Among how many host devices, at most so many, all cohorts can be shared evenly."""
   return next(n for n in range(most, 0, -1) if math.gcd(*sizes) % n == 0)
 
 
-def devices(sizes, form):
+def default_devices(sizes: list[int], form: Form) -> list[jax.Device]:
   """The devices of a run that names none: all; of a CPU's host devices, as many as clients use.
 
   Args:
@@ -180,7 +262,7 @@ def devices(sizes, form):
   return everywhere[: host_devices(sizes, len(everywhere)) if form.spread else 1]
 
 
-def mesh(config, sizes, devices):
+def mesh(config: dict[str, Any], sizes: list[int], devices: list[jax.Device]) -> Mesh:
   """The mesh (`client`, `data`): as many devices to clients as divide every cohort.
 
   Args:
@@ -202,16 +284,16 @@ def mesh(config, sizes, devices):
   )
 
 
-def steps_per_dispatch(form, *, work, convolves, clients, offered):
+def steps_per_dispatch(form: Form, load: Load, *, offered: bool) -> int:
   """Steps that one dispatch holds: many where none is long and no slow convolution is looped.
 
   They share what a dispatch costs: the host's part, and a page fault for every 4 KiB of scratch.
 
   Args:
     form: Form.
-    work, convolves, clients: as in a Row.
+    load: what there is to compute.
     offered: whether all networks let their convolutions be written as the form says; a user's own
       may hold some whose gradients are slow in a loop. So are grouped ones.
   """
-  slow = convolves and (not offered or (form.local_map, form.conv) == ("vmap", "direct"))
-  return 1 if slow else min(MOST, max(1, int(LONGEST / (work * clients))))
+  slow = load.convolves and (not offered or (form.local_map, form.conv) == ("vmap", "direct"))
+  return 1 if slow else min(MOST, max(1, int(LONGEST / (load.work * load.clients))))

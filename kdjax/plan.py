@@ -103,13 +103,13 @@ def render(planned, costs, flops):
   kind = jax.devices()[0].platform
   add("clients", f"{env.K} a replica, {env.R} replica(s)")
   for g, cohort in enumerate(env.cohorts):
-    size = sum(x.size for x in jax.tree.leaves(env.templates[g].params))
+    size = sum(x.size for x in jax.tree.leaves(env.cohorts[g].template.params))
     add(f"parameters, {cohort.name}", f"{size:,} a client, {len(cohort.ids)} client(s)")
-  add("mesh", f"client {mesh['client']} x data {mesh['data']} ({kind}), map {env.how}")
+  add("mesh", f"client {mesh['client']} x data {mesh['data']} ({kind}), map {env.local_map}")
   add("training batches", f"{planned.batches:,}")
-  spread = env.private_sizes
+  spread = env.task.private_sizes
   add("private examples", f"{spread.min():,} to {spread.max():,} a client")
-  add("public examples", f"{env.public_sizes[0]:,}")
+  add("public examples", f"{env.task.public_sizes[0]:,}")
   parts = {
     "parameters and statistics": [(c.params, c.model_state) for c in template.clients],
     "optimiser": [c.opt_state for c in template.clients],

@@ -24,6 +24,18 @@ def find_module(package, name, *, key):
   return load_module(path, key=key, value=name, hint=hint)
 
 
+def find_method(name):
+  """The Method that `config.algorithm` names: METHOD of a module of `kdjax.algorithms`, or yours.
+
+  Raises:
+    ConfigError: where there is none.
+  """
+  module = find_module("kdjax.algorithms", name, key="algorithm")
+  if not hasattr(module, "METHOD"):
+    raise ConfigError("algorithm", name, f"{module.__name__} has no METHOD, a kdjax.types.Method")
+  return module.METHOD
+
+
 def load_module(path, *, key, value, hint):
   """The module at a dotted path.
 
@@ -51,12 +63,12 @@ def accept(fn, *, key, arguments):
   Raises:
     ConfigError: for an argument that is unknown or missing.
   """
-  signature = inspect.signature(fn).parameters.values()
-  names = [p.name for p in signature if p.kind is p.KEYWORD_ONLY]
+  signature_of = inspect.signature(fn).parameters
+  names = [p.name for p in signature_of.values() if p.kind is p.KEYWORD_ONLY]
   hint = "takes " + (", ".join(names) or "no arguments")
   for name in arguments:
     if name not in names:
       raise ConfigError(f"{key}.{name}", arguments[name], f"unknown: {fn.__module__} {hint}")
   for name in names:
-    if name not in arguments:
+    if name not in arguments and signature_of[name].default is inspect.Parameter.empty:
       raise ConfigError(f"{key}.{name}", None, f"missing: {fn.__module__} {hint}")

@@ -16,11 +16,20 @@ So are the holders of private data. Nearly always client i is holder i; a method
 travel (`stack`, docs/architecture.md) has clients that work on one holder's data after another's.
 """
 
+from __future__ import annotations
+
 import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
+
+if TYPE_CHECKING:  # so that the command line answers before JAX is loaded
+  import flax.linen as nn
+  import jax
+  import optax
+
+  from kdjax.core.env import Env
 
 PyTree = Any
 
@@ -50,19 +59,9 @@ class TrainingError(RuntimeError):
 class ModelOut(NamedTuple):
   """What every model returns for a batch of N images."""
 
-  embedding: Any  # f32[N, F], the input of the heads (projected, where the config asks for it)
-  logits: Any  # f32[N, H, C]
-  features: dict[str, Any]  # named intermediates
-
-
-@dataclasses.dataclass(frozen=True)
-class Cohort:
-  """Clients that run the same program; static, never traced."""
-
-  name: str  # as the config spells it
-  model: Any  # flax.linen.Module: (images, train, mask) -> ModelOut
-  tx: Any  # optax.GradientTransformation without a learning rate
-  ids: tuple[int, ...]  # global client numbers, ascending
+  embedding: jax.Array  # f32[N, F], the heads' input (projected, where the config asks for it)
+  logits: jax.Array  # f32[N, H, C]
+  features: dict[str, jax.Array]  # named intermediates
 
 
 class ClientState(NamedTuple):
@@ -73,10 +72,22 @@ class ClientState(NamedTuple):
   opt_state: PyTree
 
 
+@dataclasses.dataclass(frozen=True)
+class Cohort:
+  """Clients that run the same program; static, never traced."""
+
+  name: str  # as the config spells it
+  model: nn.Module  # (images, train, mask) -> ModelOut
+  tx: optax.GradientTransformation  # without a learning rate
+  ids: tuple[int, ...]  # global client numbers, ascending
+  template: ClientState  # shapes of one client
+  width: int  # F
+
+
 class TrainState(NamedTuple):
   """Everything that training changes; its four fields are the sharding specification."""
 
-  step: Any  # i32[], calls of phases so far: the position in the run
+  step: jax.Array  # i32[], calls of phases so far: the position in the run
   clients: tuple[ClientState, ...]  # over cohorts; sharded over the mesh's `client` axis
   local: tuple[PyTree, ...]  # over cohorts, the method's own state; leaves [K_g, ...]
   server: PyTree  # the method's global state, replicated
@@ -146,11 +157,53 @@ class Feed(NamedTuple):
   server: Callable[[Pos], Rows] | None = None  # what the servers work on
 
 
+class Step(Protocol):
+  """A phase's pure function of one call; it says what it did, the losses of the clients, as aux."""
+
+  def __call__(self, state: TrainState, batch: Batch, now: Now) -> tuple[TrainState, PyTree]:
+    """Aux is a dict of f32[K_g] for every cohort; one dict of f32[R] where a server trains."""
+
+
+class Apply(Protocol):
+  """One client's forward pass in training mode, on one half of its batch."""
+
+  def __call__(
+    self, params: PyTree, half: Half, statistics: PyTree = ...
+  ) -> tuple[ModelOut, PyTree]:
+    """The statistics are the client's current ones unless given; returns those after the pass."""
+
+
+class Objective(Protocol):
+  """What one client minimises."""
+
+  def __call__(
+    self, apply: Apply, params: PyTree, data: PyTree
+  ) -> tuple[jax.Array, tuple[dict[str, jax.Array], PyTree]]:
+    """(this device's share of the loss f32[], (aux: shares by name, the statistics after))."""
+
+
+class Predict(Protocol):
+  """What can be tested of a state."""
+
+  def __call__(self, state: TrainState, images: jax.Array) -> dict[str, Any]:
+    """By entry ('' is the client itself): logits f32[K_g, N, H, C], a tuple over cohorts.
+
+    Or f32[R, N, H, C], equal on every device: a server, a core, a model a replica.
+    """
+
+
+class Evaluator(Protocol):
+  """One measurement of a state."""
+
+  def __call__(self, state: TrainState) -> list[dict[str, Any]]:
+    """Over replicas: {key: {name: a number, or one a client}}, keys of `summary.json`."""
+
+
 class Phase(NamedTuple):
   """One jitted program of a method and when it runs."""
 
   name: str
-  step: Callable[[TrainState, Batch, Now], tuple[TrainState, PyTree]]
+  step: Step
   feed: Feed | None  # None: the phase takes no batch (a refresh, an average)
   steps: int | Callable[[int], int] | None  # calls per visit, or round -> calls; None: epochs
   lr: Callable[[Pos], float] = lambda pos: 0.0
@@ -160,22 +213,38 @@ class Phase(NamedTuple):
   log: bool = False  # write the aux of every visit's last call, whatever `log_every` says
 
 
+class Init(Protocol):
+  """A method's state at step 0."""
+
+  def __call__(
+    self, clients: tuple[ClientState, ...]
+  ) -> tuple[tuple[ClientState, ...], tuple[PyTree, ...], PyTree]:
+    """From fresh clients, over cohorts, to (clients, local, server) of the TrainState."""
+
+
 class Algorithm(NamedTuple):
-  """A method: its state, an optional prologue, and a cycle of phases that repeats.
+  """A method on an ensemble: its state, an optional prologue, a cycle of phases that repeats."""
 
-  `predict` names what can be tested: for every entry either a tuple over cohorts of logits
-  f32[K_g, N, H, C] (a model a client; '' is the client itself), or logits f32[R, N, H, C], equal on
-  every device (a server, a core: a model a replica).
-  """
-
-  init: Callable[[tuple[ClientState, ...]], tuple[tuple[ClientState, ...], tuple, PyTree]]
+  init: Init
   cycle: tuple[Phase, ...]
-  predict: Callable[[TrainState, Any], dict[str, Any]]
+  predict: Predict
   prologue: tuple[Phase, ...] = ()
   start: Callable[[], dict[str, int]] = lambda: {}  # bytes received by kind before the first step
   facts: Callable[[int], dict] = lambda rounds: {}  # the method's own keys of `summary.json`
-  alone: Callable | None = None  # (g, client, server, images) -> logits of ''; None: its own model
+  # (g, client, server, images) -> logits of ''; None: the client's own model.
+  alone: Callable[[int, ClientState, PyTree, jax.Array], jax.Array] | None = None
   uses_graph: bool = False  # whether clients learn from each other along `env.graph`
+
+
+class Method(NamedTuple):
+  """A method, as a config's `algorithm` names it: `METHOD` of its module."""
+
+  hyper: type  # a frozen dataclass of its hyper-parameters: the schema of `config.algo`
+  make: Callable[[Env, Any], Algorithm]
+  heads: Callable[[Any], tuple[str, ...]] = lambda hyper: ("main",)  # that its models need
+  # (config.clients, hyper) -> the entries that train, where these are not one a holder of data.
+  stack: Callable[[Any, Any], Any] = lambda clients, hyper: clients
+  one_architecture: bool = False  # averages or copies weights, so all clients must be alike
 
 
 @dataclasses.dataclass(frozen=True)

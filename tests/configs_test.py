@@ -49,13 +49,18 @@ def test_every_docstring_tells_the_command_that_runs_it(name):
 def test_the_imagenet_experiment_is_the_papers():
   """Zhmoginov et al., Section 4.1: 8 ResNet-34 clients, 250 random primary labels, s = 100."""
   e = described("mhd_imagenet")
-  assert (e.env.K, e.batches, e.env.batch, e.env.public_batch) == (8, 60_000, 512, 512)
+  assert (e.env.K, e.batches, e.env.training.batch, e.env.training.public_batch) == (
+    8,
+    60_000,
+    512,
+    512,
+  )
   assert [len(p) for p in e.data.shards.primary] == [250] * 8
   assert e.env.heads == ("main", "aux1", "aux2", "aux3", "aux4")
   assert e.template().local[0].peer.shape == (8, 8)  # N_P = 8
   assert {v.n for v in e.visits if v.phase.name == "train"} == {200}  # S_P
-  assert e.env.image == (224, 224, 3)
-  parameters = sum(x.size for x in jax.tree.leaves(e.env.templates[0].params))
+  assert e.env.task.image == (224, 224, 3)
+  parameters = sum(x.size for x in jax.tree.leaves(e.env.cohorts[0].template.params))
   assert parameters == 21_797_672 + 4 * (512 + 1) * 1_000  # a ResNet-34 and four more heads
 
 

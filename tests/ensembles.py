@@ -7,8 +7,7 @@ from configs import common
 from kdjax import experiment
 from kdjax.data import dataset
 from kdjax.data.sources import ImageSet, Source
-from kdjax.training import inputs as feeding
-from kdjax.training import program, schedule
+from kdjax.training.stepper import Stepper
 from kdjax.types import Shards
 
 CLASSES, IMAGE = 4, (6, 6, 1)
@@ -174,25 +173,20 @@ def build(c, *, data_=None, identity=None, mesh=1, local_map=None, **kwargs):
   )
 
 
-def train(e, state=None, calls=None, programs=None):
-  """(state, {phase: its program}) after the whole run, or after so many calls.
+def train(e, state=None, calls=None, stepper=None):
+  """(state, the Stepper) after the whole run, or after so many calls.
 
-  `programs` of an earlier call are used again, those that it lacks are added.
+  A `stepper` of an earlier call is used again, with what it has compiled.
   """
-  state = e.initialiser()() if state is None else state
-  programs = {} if programs is None else programs
-  tables, totals = feeding.tables(e), schedule.totals(e.visits)
+  stepper = stepper or Stepper(e)
+  state = stepper.init() if state is None else state
   end = e.visits[-1].start + e.visits[-1].n if calls is None else calls
-  for visit in e.visits:
-    i = max(0, int(state.step) - visit.start)
-    last = min(visit.n, end - visit.start)
-    while i < last:
-      count = min(program.dispatch_size(e, visit.phase), last - i)
-      step = programs.setdefault(visit.phase.name, program.jitted(e, visit.phase))
-      inputs = feeding.inputs(e, visit, i, count, totals[visit.number])
-      state, _ = step(state, *inputs, tables)
-      i += count
-  return state, programs
+  for one in stepper.dispatches(int(state.step)):
+    left = end - one.visit.start - one.i
+    if left <= 0:
+      break
+    state, _ = stepper.run(state, one._replace(count=min(one.count, left)))
+  return state, stepper
 
 
 def by_client(e, state):

@@ -108,7 +108,7 @@ BAD = [
 ]
 
 
-@pytest.mark.parametrize("changes, key, right", BAD, ids=[str(c) for c, _, _ in BAD])
+@pytest.mark.parametrize("changes, key, hint", BAD, ids=[str(c) for c, _, _ in BAD])
 def test_what_cannot_work_is_refused(changes, key, hint):
   with pytest.raises(ConfigError) as error:
     experiment.build(digits(**changes), devices=jax.devices()[:1])

@@ -1,12 +1,14 @@
 """What several test files build: a mesh, an Env without a config, and a model of one matrix."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import optax
 from flax import linen as nn
 
 from kdjax.core import graph
-from kdjax.core.env import Env
+from kdjax.core.env import Env, Population, Task, Training
 from kdjax.types import ClientState, Cohort, ModelOut
 
 
@@ -54,29 +56,28 @@ def make_env(
   template = ClientState(variables["params"], stats, tx.init(variables["params"]))
   adjacency = graph.complete(K) if adjacency is None else adjacency
   return Env(
-    cohorts=tuple(Cohort("linear", model, tx, tuple(ids)) for ids in cohorts),
-    K=K,
-    holders=K,
-    seeds=seeds,
-    identity=tuple(range(K)) if identity is None else identity,
+    cohorts=tuple(Cohort("linear", model, tx, tuple(ids), template, image[-1]) for ids in cohorts),
+    population=Population(K, K, seeds, tuple(range(K)) if identity is None else identity),
+    graph=graph.Schedule(adjacency[None], 0),
+    task=Task(
+      image=image,
+      classes=classes,
+      private_sizes=np.full(clients, 10),
+      label_counts=np.full((clients, classes), 10 // classes),
+      public_sizes=np.full(len(seeds), 10),
+      public_labels=False,
+    ),
+    training=Training(batch=4, public_batch=4, steps=100, lr=lambda count, total: 0.1),
+    heads=("main",),
+    dtype="float32",
     mesh=make_mesh(*mesh),
     local_map=local_map,
-    graph=graph.Schedule(adjacency[None], 0),
-    private_sizes=np.full(clients, 10),
-    label_counts=np.full((clients, classes), 10 // classes),
-    public_sizes=np.full(len(seeds), 10),
-    image=image,
-    classes=classes,
-    heads=("main",),
-    batch=4,
-    public_batch=4,
-    public_labels=False,
-    steps=100,
-    lr=lambda count, total: 0.1,
-    dtype="float32",
-    templates=(template,) * len(cohorts),
-    widths=(image[-1],) * len(cohorts),
   )
+
+
+def with_task(env, **changes):
+  """The same Env with another Task."""
+  return dataclasses.replace(env, task=dataclasses.replace(env.task, **changes))
 
 
 def near(p, n, sigmas=4):

@@ -82,7 +82,7 @@ def test_times_of_two_machines_are_not_compared():
   assert form == {"slow": LOOP, "fast": PRODUCTS, "other": LOOP}
 
 
-@pytest.mark.parametrize("key", ["how", "conv"])
+@pytest.mark.parametrize("key", ["local_map", "conv"])
 def test_an_unknown_form_is_refused(key):
   with pytest.raises(ConfigError, match="must be auto, "):
     chosen(**{key: "fast"})

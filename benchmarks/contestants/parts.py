@@ -28,7 +28,7 @@ def prepare(spec):
   taught, alone = mhd.fresh(), separate.fresh()
   own, at = separate.visits[0], itertools.count()
   update, forward = _update(separate.experiment), _forward(separate.experiment)
-  images = jnp.zeros((spec["batch"], *separate.experiment.env.image), jnp.float32)
+  images = jnp.zeros((spec["batch"], *separate.experiment.env.task.image), jnp.float32)
 
   def block():
     nonlocal taught, alone

@@ -9,16 +9,19 @@ with the client, or start anew after each average (`momentum='reset'`). All clie
 weights of client 0 of their replica: the server's broadcast.
 """
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from kdjax.algorithms.separate import train_phase
 from kdjax.core.costs import nbytes
-from kdjax.types import Algorithm, ConfigError, Feed, Phase, at_least
+from kdjax.core.env import Env
+from kdjax.types import Algorithm, ConfigError, Feed, Method, Phase, PyTree, at_least
 
 
-def average(env, tree, weight):
+def average(env: Env, tree: PyTree, weight: np.ndarray) -> PyTree:
   """Every client's weighted mean over its replica.
 
   Args:
@@ -44,26 +47,26 @@ def average(env, tree, weight):
   return jax.tree.map(mean, tree)
 
 
-def make(env, *, local_steps, momentum):
-  """FedAvg.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Hyper:
+  """Hyper-parameters of FedAvg."""
 
-  Args:
-    env: Env.
-    local_steps: u, batches between two averages.
-    momentum: 'keep' or 'reset', what an average does to the optimiser's state.
+  local_steps: int  # u, batches between two averages
+  momentum: str  # what an average does to the optimiser's state: keep or reset
+
+
+def make(env: Env, hyper: Hyper) -> Algorithm:
+  """FedAvg; see the file's docstring.
 
   Raises:
-    ConfigError: for several architectures, or a `momentum` that is neither.
+    ConfigError: for values that cannot be.
   """
-  if len(env.cohorts) > 1:
-    names = [c.name for c in env.cohorts]
-    raise ConfigError("clients", names, "fedavg averages weights, so all clients must be alike")
-  if momentum not in ("keep", "reset"):
-    raise ConfigError("algo.momentum", momentum, "must be 'keep' or 'reset'")
-  at_least(1, local_steps=local_steps)
-  sizes = np.asarray(env.private_sizes, float).reshape(env.R, env.K)
+  if hyper.momentum not in ("keep", "reset"):
+    raise ConfigError("algo.momentum", hyper.momentum, "must be 'keep' or 'reset'")
+  at_least(1, local_steps=hyper.local_steps)
+  sizes = np.asarray(env.task.private_sizes, float).reshape(env.R, env.K)
   weight = (sizes / sizes.sum(1, keepdims=True)).ravel()
-  names = np.asarray(env.identity)
+  names = np.asarray(env.population.identity)
   first = np.tile(names == names.min(), env.R).astype(float)
 
   def init(clients):
@@ -74,19 +77,23 @@ def make(env, *, local_steps, momentum):
   def step(state, batch, now):
     (c,) = state.clients
     params, statistics = average(env, (c.params, c.model_state), weight)
-    opt_state = jax.vmap(env.cohorts[0].tx.init)(params) if momentum == "reset" else c.opt_state
+    reset = hyper.momentum == "reset"
+    opt_state = jax.vmap(env.cohorts[0].tx.init)(params) if reset else c.opt_state
     client = c._replace(params=params, model_state=statistics, opt_state=opt_state)
     return state._replace(clients=(client,)), ({},)
 
   # Each round the server receives every model and every client receives the average.
   model = nbytes(env.snapshots()[0])
-  feed = Feed(private=env.batch)
+  feed = Feed(private=env.training.batch)
   return Algorithm(
     init,
     (
-      train_phase(env, name="train", feed=feed, steps=local_steps),
+      train_phase(env, name="train", feed=feed, steps=hyper.local_steps),
       Phase("average", step, None, 1, sent=lambda pos: {"weights": 2 * env.clients * model}),
     ),
     env.predict,
     start=lambda: {"weights": env.clients * model},
   )
+
+
+METHOD = Method(Hyper, make, one_architecture=True)

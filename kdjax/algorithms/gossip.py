@@ -36,6 +36,7 @@ At first z is everyone's own first weights and duals are 0: with `start.common` 
 from the beginning. A graph that changes counts as the union of its turns.
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -47,8 +48,10 @@ import numpy as np
 from kdjax.core import losses, snapshots
 from kdjax.core.clients import has_data, share, update
 from kdjax.core.costs import nbytes
+from kdjax.core.env import Env
+from kdjax.core.graph import Schedule
 from kdjax.core.random import host_rng
-from kdjax.types import Algorithm, ConfigError, Feed, Phase, at_least
+from kdjax.types import Algorithm, ConfigError, Feed, Method, Phase, at_least
 
 
 class Variant(NamedTuple):
@@ -61,48 +64,48 @@ class Variant(NamedTuple):
   sent: int  # bytes received on a woken edge
 
 
-def make(env, *, variant, local_epochs, rho, mu):
-  """Gossip.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Hyper:
+  """Hyper-parameters of gossip."""
 
-  Args:
-    env: Env.
-    variant: 'average' or 'admm'.
-    local_epochs: passes over the private data between two edges that wake.
-    rho: strength of the proximal term, or ADMM's penalty.
-    mu: weight of the losses against the agreement of neighbours; of no account for 'average'.
+  variant: str  # average or admm
+  local_epochs: int  # passes over the private data between two edges that wake
+  rho: float  # strength of the proximal term, or ADMM's penalty
+  mu: float  # weight of the losses against the neighbours' agreement; of no account for average
+
+
+def make(env: Env, hyper: Hyper) -> Algorithm:
+  """Gossip; see the file's docstring.
 
   Raises:
-    ConfigError: for several architectures, a client without neighbours, or values that cannot be.
+    ConfigError: for a client without neighbours, or values that cannot be.
   """
-  if len(env.cohorts) > 1:
-    names = [c.name for c in env.cohorts]
-    raise ConfigError("clients", names, "gossip averages weights, so all clients must be alike")
   graph = neighbours(env.graph)
   if not graph.any(1).all():
     alone = np.flatnonzero(~graph.any(1)).tolist()
     raise ConfigError("graph", alone, "these clients have no neighbour to gossip with")
-  at_least(1, local_epochs=local_epochs)
+  at_least(1, local_epochs=hyper.local_epochs)
   variants = {
-    "average": lambda: average(env, rho=rho),
-    "admm": lambda: admm(env, graph, rho=rho, mu=mu),
+    "average": lambda: average(env, rho=hyper.rho),
+    "admm": lambda: admm(env, graph, rho=hyper.rho, mu=hyper.mu),
   }
-  if variant not in variants:
-    raise ConfigError("algo.variant", variant, "must be " + " or ".join(variants))
-  v = variants[variant]()
+  if hyper.variant not in variants:
+    raise ConfigError("algo.variant", hyper.variant, "must be " + " or ".join(variants))
+  v = variants[hyper.variant]()
 
   def local(state, batch, now):
-    (half,), (mine,) = batch.private, state.local
+    (half,), (own,) = batch.private, state.local
     weights = {"weight": v.weight, "strength": v.strength}
-    weights = {k: env.local_rows(0, x).astype(mine["anchor"].dtype) for k, x in weights.items()}
-    data = ({"half": half, "anchor": mine["anchor"], **weights},)
+    weights = {k: env.local_rows(0, x).astype(own["anchor"].dtype) for k, x in weights.items()}
+    data = ({"half": half, "anchor": own["anchor"], **weights},)
     clients, aux = update(env, state.clients, objective, data, now.lr, (has_data(half),))
     return state._replace(clients=clients), aux
 
   def meet(state, batch, now):
-    client, mine = v.meet(state.clients[0], state.local[0], env.local_rows(0, now.args))
-    return state._replace(clients=(client,), local=(mine,)), ({},)
+    client, own = v.meet(state.clients[0], state.local[0], env.local_rows(0, now.args))
+    return state._replace(clients=(client,), local=(own,)), ({},)
 
-  feed = Feed(private=env.batch, kind="epoch", epochs=local_epochs)
+  feed = Feed(private=env.training.batch, kind="epoch", epochs=hyper.local_epochs)
   cycle = (
     Phase("local", local, feed, None, lr=env.rate),
     Phase(
@@ -118,6 +121,9 @@ def make(env, *, variant, local_epochs, rho, mu):
   return Algorithm(init, cycle, env.predict, uses_graph=True)
 
 
+METHOD = Method(Hyper, make, one_architecture=True)
+
+
 def objective(apply, params, d):
   """Local steps' objective for `core.clients.update`; d: half, anchor f32[L], weight, strength."""
   out, model_state = apply(params, d["half"])
@@ -129,18 +135,18 @@ def objective(apply, params, d):
   return total, ({"loss": total, "cross_entropy": own}, model_state)
 
 
-def neighbours(schedule):
+def neighbours(schedule: Schedule) -> np.ndarray:
   """Who shares an edge, whatever its direction, in any graph of a schedule; bool[K, K]."""
   return schedule.union() | schedule.union().T
 
 
-def woken(graph, *, seed, round, identity):
+def woken(graph: np.ndarray, *, seed: int, round: int, identity: np.ndarray) -> np.ndarray:
   """The edge that wakes after a round's local steps, uniform among all.
 
   Args:
     graph: bool[K, K], symmetric, with an edge.
     seed: the replica's seed.
-    turn: rounds completed.
+    round: rounds completed.
     identity: i64[K], the name each client draws under.
 
   Returns:
@@ -151,45 +157,46 @@ def woken(graph, *, seed, round, identity):
   return np.array(np.unravel_index(np.where(graph, noise, -1.0).argmax(), graph.shape))
 
 
-def partners(env, graph, round):
+def partners(env: Env, graph: np.ndarray, round: int) -> np.ndarray:
   """With whom everyone agrees after a round's local steps, -1: nobody; i32[R*K]."""
   partner = np.full(env.clients, -1, np.int32)
-  for r, seed in enumerate(env.seeds):
-    i, j = woken(graph, seed=seed, round=round, identity=np.asarray(env.identity)) + r * env.K
+  identity = np.asarray(env.population.identity)
+  for r, seed in enumerate(env.population.seeds):
+    i, j = woken(graph, seed=seed, round=round, identity=identity) + r * env.K
     partner[i], partner[j] = j, i
   return partner
 
 
-def average(env, *, rho):
+def average(env: Env, *, rho: float) -> Variant:
   """Variant 'average'; `rho` as in `make`."""
   if rho < 0:
     raise ConfigError("algo.rho", rho, "must not be negative")
   flat = functools.partial(_flat, env.snapshots()[0])
 
   def init(client):
-    return {"anchor": _flat(env.templates[0].params, client.params)}
+    return {"anchor": _flat(env.cohorts[0].template.params, client.params)}
 
-  def meet(client, mine, partner):
+  def meet(client, kept, partner):
     own = flat((client.params, client.model_state))
     (other,) = env.fetch((own,), (partner,))
     mean = jnp.where((partner >= 0)[:, None], (own + other) / 2, own)
     params, model_state = jax.vmap(lambda x: snapshots.unflatten(x, env.snapshots()[0]))(mean)
-    anchor = _flat(env.templates[0].params, params)
-    anchor = jnp.where((partner >= 0)[:, None], anchor, mine["anchor"])
+    anchor = _flat(env.cohorts[0].template.params, params)
+    anchor = jnp.where((partner >= 0)[:, None], anchor, kept["anchor"])
     return client._replace(params=params, model_state=model_state), {"anchor": anchor}
 
   everyone = np.ones(env.clients)
   return Variant(init, meet, everyone, rho * everyone, 2 * nbytes(env.snapshots()[0]))
 
 
-def admm(env, graph, *, rho, mu):
+def admm(env: Env, graph: np.ndarray, *, rho: float, mu: float) -> Variant:
   """Variant 'admm'; `graph` bool[K, K], `rho` and `mu` as in `make`."""
   for key, value in (("rho", rho), ("mu", mu)):
     if value <= 0:
       raise ConfigError(f"algo.{key}", value, "must be above 0")
-  flat = functools.partial(_flat, env.templates[0].params)
+  flat = functools.partial(_flat, env.cohorts[0].template.params)
   degree = np.tile(graph.sum(1), env.R)
-  sizes = np.asarray(env.private_sizes, float).reshape(env.R, env.K)
+  sizes = np.asarray(env.task.private_sizes, float).reshape(env.R, env.K)
   confidence = (sizes / sizes.max(1, keepdims=True)).ravel()
   strength = degree * rho * (2 + rho) / (1 + rho)
 
@@ -202,18 +209,18 @@ def admm(env, graph, *, rho, mu):
     z = jnp.broadcast_to(theta[:, None, None], (len(theta), env.K, 2, theta.shape[-1]))
     return {"anchor": theta, "z": z, "dual": jnp.zeros_like(z)}
 
-  def meet(client, mine, partner):
+  def meet(client, kept, partner):
     here = jnp.arange(env.K) == jnp.where(partner < 0, -1, partner % env.K)[:, None]  # [K_g, K]
     edge = here.argmax(1)[:, None, None, None]
-    z, dual = (jnp.take_along_axis(mine[k], edge, axis=1)[:, 0] for k in ("z", "dual"))
+    z, dual = (jnp.take_along_axis(kept[k], edge, axis=1)[:, 0] for k in ("z", "dual"))
     said = jax.vmap(functools.partial(tell, rho=rho))(flat(client.params), z, dual)
     (heard,) = env.fetch((said,), (partner,))
     z, dual = agree(said, heard, rho=rho)
     keep = lambda new, old: jnp.where(here[..., None, None], new[:, None], old)
-    z, dual = keep(z, mine["z"]), keep(dual, mine["dual"])
+    z, dual = keep(z, kept["z"]), keep(dual, kept["dual"])
     return client, {"anchor": around(z, dual), "z": z, "dual": dual}
 
-  sent = 4 * nbytes(env.templates[0].params)  # each end tells of both models
+  sent = 4 * nbytes(env.cohorts[0].template.params)  # each end tells of both models
   return Variant(init, meet, mu * degree * confidence, strength, sent)
 
 

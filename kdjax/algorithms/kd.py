@@ -14,6 +14,7 @@ Readings: the source is the first argument of Eq. 4's KL; Eq. 5 takes one mean o
 Algorithm 1 does. Departure: a source's snapshot stays the same within an epoch of distillation.
 """
 
+import dataclasses
 import functools
 
 import jax.numpy as jnp
@@ -21,22 +22,28 @@ import jax.numpy as jnp
 from kdjax.algorithms.separate import train_phase
 from kdjax.core import losses, peers
 from kdjax.core.clients import has_data, share, update
-from kdjax.types import Algorithm, Feed, Phase, at_least
+from kdjax.core.env import Env
+from kdjax.types import Algorithm, Feed, Method, Phase, at_least
 
 
-def make(env, *, alpha, beta, local_epochs, distil_epochs):
-  """Real-time distillation.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Hyper:
+  """Hyper-parameters of real-time distillation."""
 
-  Args:
-    env: Env.
-    alpha, beta: weights of the cross entropy and of the divergence from the sources.
-    local_epochs, distil_epochs: passes over the private data in each turn.
+  alpha: float  # weight of the cross entropy
+  beta: float  # weight of the divergence from the sources
+  local_epochs: int  # passes over the private data before a fetch
+  distil_epochs: int  # and after it
+
+
+def make(env: Env, hyper: Hyper) -> Algorithm:
+  """Real-time distillation; see the file's docstring.
 
   Raises:
     ConfigError: for negative weights, or turns without a pass.
   """
-  at_least(0, alpha=alpha, beta=beta)
-  at_least(1, local_epochs=local_epochs, distil_epochs=distil_epochs)
+  at_least(0, alpha=hyper.alpha, beta=hyper.beta)
+  at_least(1, local_epochs=hyper.local_epochs, distil_epochs=hyper.distil_epochs)
 
   def objective(apply, params, d):
     half, found = d
@@ -45,7 +52,7 @@ def make(env, *, alpha, beta, local_epochs, distil_epochs):
     mean = functools.partial(share, mask=half.mask, total=half.total)
     own = mean(losses.cross_entropy(out.logits[:, 0], half.label))
     other = mean(peers.divergence(said, found.peer, out.logits[:, 0]))
-    loss = jnp.where((found.peer >= 0).any(), (alpha * own + beta * other) / 2, own)
+    loss = jnp.where((found.peer >= 0).any(), (hyper.alpha * own + hyper.beta * other) / 2, own)
     return loss, ({"loss": loss, "cross_entropy": own, "divergence": other}, model_state)
 
   def distil(state, batch, now):
@@ -54,17 +61,20 @@ def make(env, *, alpha, beta, local_epochs, distil_epochs):
     clients, aux = update(env, state.clients, objective, data, now.lr, active)
     return state._replace(clients=clients), aux
 
-  local = Feed(private=env.batch, kind="epoch", epochs=local_epochs)
+  local = Feed(private=env.training.batch, kind="epoch", epochs=hyper.local_epochs)
   cycle = (
     train_phase(env, name="local", feed=local, steps=None),
     peers.fetch_phase(env, batches=lambda pos: pos.step - pos.round),  # a fetch takes no batch
     Phase(
       "distil",
       distil,
-      local._replace(epochs=distil_epochs),
+      local._replace(epochs=hyper.distil_epochs),
       None,
       lr=env.rate,
     ),
   )
   init = lambda clients: (clients, peers.none(env), ())
   return Algorithm(init, cycle, env.predict, uses_graph=True)
+
+
+METHOD = Method(Hyper, make)

@@ -4,12 +4,17 @@ The lower baseline of every paper here, and the part of every other method that 
 `supervised` is this method with one client that holds all private data.
 """
 
+import dataclasses
+
+import jax
+
 from kdjax.core import losses
 from kdjax.core.clients import has_data, share, update
-from kdjax.types import Algorithm, Feed, Phase
+from kdjax.core.env import Env
+from kdjax.types import Algorithm, Apply, Feed, Half, Init, Method, Phase, PyTree
 
 
-def cross_entropy(apply, params, half):
+def cross_entropy(apply: Apply, params: PyTree, half: Half) -> tuple[jax.Array, PyTree]:
   """Cross entropy of the main head, `L_CE` of Eq. 1, and the statistics after the pass.
 
   Args:
@@ -25,13 +30,13 @@ def cross_entropy(apply, params, half):
   return share(each, half.mask, half.total), model_state
 
 
-def objective(apply, params, d):
+def objective(apply: Apply, params: PyTree, d: Half):
   """The objective of supervised training for `core.clients.update`; d is a Half with labels."""
   loss, model_state = cross_entropy(apply, params, d)
   return loss, ({"loss": loss, "cross_entropy": loss}, model_state)
 
 
-def train_phase(env, *, name, feed, steps):
+def train_phase(env: Env, *, name: str, feed: Feed, steps: int | None) -> Phase:
   """A phase in which every client takes supervised steps; one without data in a step rests.
 
   Args:
@@ -49,12 +54,21 @@ def train_phase(env, *, name, feed, steps):
   return Phase(name, step, feed, steps, lr=env.rate)
 
 
-def stateless(env):
+def stateless(env: Env) -> Init:
   """An `Algorithm.init` for methods whose only state is the clients'."""
   return lambda clients: (clients, ((),) * len(env.cohorts), ())
 
 
-def make(env):
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Hyper:
+  """Separate training has no hyper-parameters."""
+
+
+def make(env: Env, hyper: Hyper) -> Algorithm:
   """Separate training; see the file's docstring."""
-  train = train_phase(env, name="train", feed=Feed(private=env.batch), steps=env.steps)
+  feed = Feed(private=env.training.batch)
+  train = train_phase(env, name="train", feed=feed, steps=env.training.steps)
   return Algorithm(stateless(env), (train,), env.predict)
+
+
+METHOD = Method(Hyper, make)

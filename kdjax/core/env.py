@@ -6,6 +6,7 @@ a gradient holds only this device's addend until it is summed over `data`.
 """
 
 import dataclasses
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -14,9 +15,42 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from kdjax.core import mapping
+from kdjax.core.graph import Schedule
 from kdjax.core.passes import eval_mode
 from kdjax.core.random import EVERYONE, client_key
-from kdjax.types import ClientState, Cohort, TrainState
+from kdjax.types import Cohort, TrainState
+
+
+@dataclasses.dataclass(frozen=True)
+class Population:
+  """Who takes part; R replicas of the same ensemble run side by side."""
+
+  K: int  # clients of one replica
+  holders: int  # of private data, of one replica; K, unless models travel
+  seeds: tuple[int, ...]  # of the R replicas
+  identity: tuple[int, ...]  # [K], the name each client draws under: its number, unless permuted
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Task:
+  """What there is to learn, and how many examples of it there are."""
+
+  image: tuple[int, ...]  # the shape of an example as a model sees it, [h, w, c] or [features]
+  classes: int
+  private_sizes: np.ndarray  # i64[R*holders], private examples
+  label_counts: np.ndarray  # i64[R*holders, C], private examples of each class
+  public_sizes: np.ndarray  # i64[R], public examples
+  public_labels: bool  # whether public examples come with their labels
+
+
+@dataclasses.dataclass(frozen=True)
+class Training:
+  """What a step takes in, for how long, and how fast it learns."""
+
+  batch: int  # private examples per client and step
+  public_batch: int  # public examples per client and step
+  steps: int  # training batches of the whole run; 0 where the config counts rounds
+  lr: Callable[[int, int], float]  # (count, total) -> the schedule of config.optim
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -24,45 +58,37 @@ class Env:
   """What every method is told about the ensemble; static."""
 
   cohorts: tuple[Cohort, ...]
-  K: int  # clients of one replica
-  holders: int  # of private data, of one replica; K, unless models travel
-  seeds: tuple[int, ...]  # of the R replicas
-  identity: tuple[int, ...]  # [K], the name each client draws under: its number, unless permuted
-  mesh: Mesh
-  local_map: str  # the local map
-  graph: object  # graph.Schedule, over the holders
-  private_sizes: np.ndarray  # i64[R*holders], private examples
-  label_counts: np.ndarray  # i64[R*holders, C], private examples of each class
-  public_sizes: np.ndarray  # i64[R], public examples
-  image: tuple[int, int, int]  # as a model sees it
-  classes: int
+  population: Population
+  graph: Schedule  # who learns from whom, over the holders
+  task: Task
+  training: Training
   heads: tuple[str, ...]
-  batch: int  # private examples per client and step
-  public_batch: int
-  public_labels: bool  # whether public examples come with their labels
-  steps: int  # training batches of the whole run; 0 where the config counts rounds
-  lr: object  # (count, total) -> float: the schedule of config.optim
-  dtype: str  # of the images
-  templates: tuple[ClientState, ...]  # over cohorts: shapes of one client
-  widths: tuple[int, ...]  # over cohorts: F
+  dtype: str  # of the examples
+  mesh: Mesh
+  local_map: str  # one of `mapping.MAPS`
 
   @property
-  def R(self):
+  def K(self) -> int:
+    """Clients of one replica."""
+    return self.population.K
+
+  @property
+  def R(self) -> int:
     """Replicas."""
-    return len(self.seeds)
+    return len(self.population.seeds)
 
   @property
-  def clients(self):
+  def clients(self) -> int:
     """All clients, R * K."""
     return self.R * self.K
 
   def rate(self, pos):
     """The learning rate of a phase whose batches the schedule counts over the whole run."""
-    return self.lr(pos.count, pos.total)
+    return self.training.lr(pos.count, pos.total)
 
   def snapshots(self):
     """Over cohorts: the shapes of what one client is to others, (params, model_state)."""
-    return tuple((t.params, t.model_state) for t in self.templates)
+    return tuple((c.template.params, c.template.model_state) for c in self.cohorts)
 
   def ids(self, g):
     """Global numbers i32[K_g] of the clients of cohort g on this device."""
@@ -75,13 +101,13 @@ class Env:
 
   def keys(self, g, purpose, step):
     """key[K_g]: each client's own key for a purpose at a step."""
-    seed = jnp.repeat(jnp.asarray(self.seeds), self.K)[self.ids(g)]
-    name = jnp.tile(jnp.asarray(self.identity), self.R)[self.ids(g)]
+    seed = jnp.repeat(jnp.asarray(self.population.seeds), self.K)[self.ids(g)]
+    name = jnp.tile(jnp.asarray(self.population.identity), self.R)[self.ids(g)]
     return jax.vmap(lambda s, c: client_key(s, purpose, step, c))(seed, name)
 
   def common_keys(self, g, purpose, step):
     """key[K_g]: one key for all clients of a replica, of a name that no client has."""
-    seed = jnp.repeat(jnp.asarray(self.seeds), self.K)[self.ids(g)]
+    seed = jnp.repeat(jnp.asarray(self.population.seeds), self.K)[self.ids(g)]
     return jax.vmap(lambda s: client_key(s, purpose, step, EVERYONE))(seed)
 
   def map_clients(self, fn, *args):

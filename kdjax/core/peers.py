@@ -31,7 +31,7 @@ def most(env):
 
 def listed(env, batches):
   """Everyone's sources after so many training batches; i32[R*K, S], -1 where there are fewer."""
-  adjacency, order = env.graph.at(batches), np.argsort(env.identity)
+  adjacency, order = env.graph.at(batches), np.argsort(env.population.identity)
   peer = np.full((env.clients, most(env)), -1, np.int32)
   for k in range(env.clients):
     r, i = divmod(k, env.K)
@@ -104,7 +104,7 @@ def logits(env, flat, peer, images):
     return eval_mode(env.cohorts[g].model, client, images).logits[:, 0]
 
   def silent(flat, images):
-    return jnp.zeros((len(images), env.classes), env.dtype)
+    return jnp.zeros((len(images), env.task.classes), env.dtype)
 
   branches = [silent, *(functools.partial(say, g=g) for g in range(len(env.cohorts)))]
   branch = jnp.where(peer < 0, 0, 1 + jnp.asarray(snapshots.cohort_of(env))[peer])

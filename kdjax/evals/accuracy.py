@@ -26,12 +26,12 @@ def make(experiment, *, batch):
   """
   env, data = experiment.env, experiment.data
   test, label_counts = data.source.test, data.shards.label_counts
-  total = np.bincount(test.labels, minlength=env.classes)
+  total = np.bincount(test.labels, minlength=env.task.classes)
 
   def count(p, label, mask):
     """Correct predictions by class, f32[..., H, C]; p f32[..., N, H, C], label and mask [N]."""
     hit = (p.argmax(-1) == label[:, None]) * mask[:, None]  # [..., N, H]
-    return jnp.einsum("...nh,nc->...hc", hit, jax.nn.one_hot(label, env.classes))
+    return jnp.einsum("...nh,nc->...hc", hit, jax.nn.one_hot(label, env.task.classes))
 
   def count_all(predicted, label, mask):
     counts = {}
@@ -57,7 +57,7 @@ def make(experiment, *, batch):
   def run(state):
     counted = counts(state, test, np.arange(len(test.labels)))  # {entry: i64[R*K or R, H, C]}
     found = {e: c.reshape(env.R, -1, *c.shape[1:]) for e, c in counted.items()}
-    held = label_counts.reshape(env.R, -1, env.classes)
+    held = label_counts.reshape(env.R, -1, env.task.classes)
     along = experiment.algorithm.uses_graph
     distance = graph.distances(env.graph.union()) if along else None
     return [

@@ -31,15 +31,16 @@ def make(experiment, *, batch):
   """
   env, data = experiment.env, experiment.data
   test = data.source.test
-  if env.holders != env.K:
-    hint = f"{env.K} models work on the data of {env.holders} holders: no class is a model's own"
+  if env.population.holders != env.K:
+    holders = f"the data of {env.population.holders} holders"
+    hint = f"{env.K} models work on {holders}: no class is a model's own"
     raise ConfigError("evals", "confusion", hint)
-  local = own_classes(data.shards).reshape(env.R, env.K, env.classes)
+  local = own_classes(data.shards).reshape(env.R, env.K, env.task.classes)
 
   def count(logits, label, mask):
     """Test examples by true and said class, f32[K_g, H, C, C]; logits f32[K_g, N, H, C]."""
-    said = jax.nn.one_hot(logits.argmax(-1), env.classes)
-    true = jax.nn.one_hot(label, env.classes) * mask[:, None]
+    said = jax.nn.one_hot(logits.argmax(-1), env.task.classes)
+    true = jax.nn.one_hot(label, env.task.classes) * mask[:, None]
     return jnp.einsum("nt,knhp->khtp", true, said)
 
   def count_clients(predicted, label, mask):

@@ -54,7 +54,7 @@ def make(experiment, *, batch):
     found = [{"overlap_test": summarise(c, n)} for c in count(state, test, np.arange(n))]
     for r, out in enumerate(found):  # every replica has other images
       for name, k in (("overlap_core", 0), ("overlap_edge", holder)):
-        places = np.asarray(data.shards.private[r * env.holders + k])
+        places = np.asarray(data.shards.private[r * env.population.holders + k])
         out[name] = summarise(count(state, train, places)[r], len(places))
     return found
 

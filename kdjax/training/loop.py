@@ -1,6 +1,7 @@
 """The training loop. It knows phases, never methods."""
 
 import contextlib
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -8,23 +9,17 @@ import numpy as np
 
 from kdjax.core import files, hosts
 from kdjax.data import read_ahead
-from kdjax.training import (
-  checkpoint,
-  clock,
-  inputs,
-  loss_log,
-  program,
-  run_folder,
-  schedule,
-  writer,
-)
+from kdjax.training import checkpoint, clock, loss_log, program, run_folder, summary, writer
 from kdjax.training.progress import Progress
-from kdjax.types import ConfigError
+from kdjax.training.stepper import Dispatch, Stepper
+from kdjax.types import ConfigError, TrainState
 
 DONE, PREEMPTED = 0, 42
 
 
-def run(experiment, workdir, *, command, stop=lambda: False):
+def run(
+  experiment, workdir: str | Path, *, command: str, stop: Callable[[], bool] = lambda: False
+) -> int:
   """Trains to the end of the config, or until told to stop; the same call again resumes.
 
   Args:
@@ -58,7 +53,7 @@ def run(experiment, workdir, *, command, stop=lambda: False):
     checkpoints.close()
 
 
-def restore(experiment, checkpoints):
+def restore(experiment, checkpoints) -> tuple[TrainState, int | None, dict]:
   """From the newest checkpoint; the state of step 0 without.
 
   Returns:
@@ -82,122 +77,101 @@ class TrainingRun:
   losses are written then, or before anything that must see them.
   """
 
-  def __init__(self, experiment, workdir, checkpoints, log, spent=None):
+  def __init__(self, experiment, workdir: Path, checkpoints, log, spent: dict | None = None):
     """Nothing is computed yet; `spent` is what earlier stretches say of themselves."""
     self.experiment, self.workdir = experiment, workdir
     self.checkpoints, self.log = checkpoints, log
-    self.programs, self.totals = {}, schedule.totals(experiment.visits)
-    self.tables = inputs.tables(experiment)
+    self.stepper = Stepper(experiment)
     self.clock, self.images = clock.Clock(), 0
     self.earlier = spent or {}
     self.losses = loss_log.LossLog(experiment.env, log, self.clock)
     self.evaluated = -1  # training batches at the last evaluation
     self.results = None  # what it found
 
-  def train(self, state, stop):
+  def train(self, state: TrainState, stop: Callable[[], bool]) -> int:
     """Dispatches, and between them whatever is due: losses, evaluations, checkpoints, a stop."""
-    experiment, config = self.experiment, self.experiment.config
-    end, stopped = experiment.batches, hosts.AnyProcess()
+    config, end = self.experiment.config, self.experiment.batches
+    stopped = hosts.AnyProcess()
     bar = Progress if hosts.first() else writer.Silent
+    plan = self.stepper.dispatches(int(state.step), self.periods())
     with (
-      bar(f"{config['algorithm']} on {config['source']}", end) as progress,
-      contextlib.closing(self.feeds(int(state.step))) as feeds,
+      bar(f"{config['algorithm']} on {config['source']}", end) as shown,
+      contextlib.closing(self.stepper.feeds(plan)) as feeds,
       contextlib.closing(self.clock),
     ):
-      for (visit, i, count), arguments in self.clock.waiting(feeds):
-        state, aux = self.advance(state, visit, count, arguments)
-        done = self.clock.dispatched(aux)
-        i, batches = i + count, visit.after(i + count)
-        progress.update(batches, **self.losses.write())
-        logs = visit.phase.log and i == visit.n
-        if logs or (visit.phase.feed and due(batches, config["log_every"], end)):
-          lr = arguments[1].lr[count - 1]
-          self.losses.send_for(visit, aux, lr, batches, done, self.images)
-        if visit.phase.publish:
-          progress.update(batches, **self.losses.write())
-          keep = visit.phase.publish
-          checkpoint.publish(self.workdir, state, experiment.env.cohorts, batches, keep)
-        if i < visit.n or visit.settled:
-          round_over = i == visit.n and visit.ends_round
-          periods = [every for every, _ in experiment.evaluators.values()]
-          if self.evaluated < batches and any(
-            due(batches, p, end) if p else round_over for p in periods
-          ):
-            progress.update(batches, **self.losses.write())
-            progress.update(batches, **self.evaluate(state, batches))
-          stopping = batches < end and stopped(stop())
-          if stopping or due(batches, config["save_every"], end):
-            progress.update(batches, **self.losses.write())
-            self.save(state, batches)
-          if stopping:
-            return PREEMPTED
-      progress.update(end, **self.losses.write())
+      for dispatch, arguments in self.clock.waiting(feeds):
+        state, aux = self.advance(state, dispatch, arguments)
+        self.record(dispatch, aux, arguments, shown)
+        if dispatch.visit.phase.publish:
+          self.publish(state, dispatch, shown)
+        if not dispatch.settled:
+          continue
+        if self.evaluation_due(dispatch):
+          shown.update(dispatch.batches, **self.losses.write())
+          shown.update(dispatch.batches, **self.evaluate(state, dispatch.batches))
+        stopping = dispatch.batches < end and stopped(stop())
+        if stopping or due(dispatch.batches, config["save_every"], end):
+          shown.update(dispatch.batches, **self.losses.write())
+          self.save(state, dispatch.batches)
+        if stopping:
+          return PREEMPTED
+      shown.update(end, **self.losses.write())
       if self.results is None:  # the run was killed after its last save, before its summary
         with self.clock.pausing():
-          self.results = self.measure(state)
+          self.results = self.stepper.evaluate(state)
     self.finish(int(state.step))
     return DONE
 
-  def dispatches(self, step):
-    """(visit, first call, calls) from a position on; none reaches across anything that is due."""
-    config, end = self.experiment.config, self.experiment.batches
-    periods = [config["log_every"], config["save_every"]]
-    periods += [every for every, _ in self.experiment.evaluators.values()]
-    for visit in self.experiment.visits:
-      i = max(0, step - visit.start)
-      size = program.dispatch_size(self.experiment, visit.phase)
-      while i < visit.n:
-        batches = visit.after(i)
-        count = min([size, visit.n - i, *(p - batches % p for p in (*periods, end) if p)])
-        yield visit, i, count
-        i += count
+  def periods(self) -> tuple[int, ...]:
+    """Training batches between two things that are due."""
+    config = self.experiment.config
+    evaluations = [every for every, _ in self.experiment.evaluators.values()]
+    return (config["log_every"], config["save_every"], *evaluations)
 
-  def feeds(self, step):
-    """Dispatches with their inputs; images that are not resident are read some steps ahead."""
-    plan = list(self.dispatches(step))
-
-    def made(n, images=True):
-      visit, i, count = plan[n]
-      total = self.totals[visit.number]
-      return inputs.inputs(self.experiment, visit, i, count, total, images=images)
-
-    if all(s.array is not None for s in self.experiment.sets.values()):
-      yield from ((dispatch, made(n)) for n, dispatch in enumerate(plan))
-      return
-    pieces = inputs.pieces(self.experiment, plan, self.totals)
-    with read_ahead.reading(pieces, **self.experiment.config["input"]) as parts:
-      for n, dispatch in enumerate(plan):
-        yield dispatch, made(n, images=pieces.reader(dispatch[0].number, parts))
-
-  def advance(self, state, visit, count, arguments):
-    """Runs one dispatch, so many calls of a visit: (state, aux of the last call)."""
-    arguments = hosts.place(self.experiment.env.mesh, program.INPUTS, arguments)
-    if visit.number not in self.programs:
-      with self.clock.compiling():
-        jitted = program.jitted(self.experiment, visit.phase)
-        self.programs[visit.number] = jitted.lower(state, *arguments, self.tables).compile()
-    state, aux = self.programs[visit.number](state, *arguments, self.tables)
-    if visit.phase.feed:
-      self.images += count * program.examples(self.experiment.env, visit.phase.feed)
+  def advance(self, state, dispatch: Dispatch, arguments: tuple):
+    """Runs one dispatch: (state, aux of the last call)."""
+    compiling = self.clock.compiling()
+    state, aux = self.stepper.run(state, dispatch, arguments, compiling)
+    feed = dispatch.visit.phase.feed
+    if feed:
+      self.images += dispatch.count * program.examples(self.experiment.env, feed)
     return state, aux
 
-  def evaluate(self, state, batches):
+  def record(self, dispatch: Dispatch, aux, arguments: tuple, shown) -> None:
+    """Writes the losses of the dispatch before, and has this one's copied where they are due."""
+    done = self.clock.dispatched(aux)
+    visit, batches = dispatch.visit, dispatch.batches
+    shown.update(batches, **self.losses.write())
+    logs = visit.phase.log and dispatch.ends_visit
+    every, end = self.experiment.config["log_every"], self.experiment.batches
+    if logs or (visit.phase.feed and due(batches, every, end)):
+      lr = arguments[1].lr[dispatch.count - 1]
+      self.losses.send_for(visit, aux, lr, batches, done, self.images)
+
+  def publish(self, state, dispatch: Dispatch, shown) -> None:
+    """Writes every client's weights under the run folder's `pool/`."""
+    shown.update(dispatch.batches, **self.losses.write())
+    keep, cohorts = dispatch.visit.phase.publish, self.experiment.env.cohorts
+    checkpoint.publish(self.workdir, state, cohorts, dispatch.batches, keep)
+
+  def evaluation_due(self, dispatch: Dispatch) -> bool:
+    """Whether an evaluator is due after a dispatch; one without a period is after every round."""
+    batches, end = dispatch.batches, self.experiment.batches
+    periods = [every for every, _ in self.experiment.evaluators.values()]
+    return self.evaluated < batches and any(
+      due(batches, p, end) if p else dispatch.ends_round for p in periods
+    )
+
+  def evaluate(self, state: TrainState, batches: int) -> dict[str, float]:
     """Runs the evaluators, writes their means; returns what the bar shows."""
     jax.block_until_ready(state)
     with self.clock.pausing():
-      self.evaluated, self.results = batches, self.measure(state)
+      self.evaluated, self.results = batches, self.stepper.evaluate(state)
       self.log.write(batches, "eval", means(self.results))
     accuracy = self.best()
     return {} if accuracy is None else {"accuracy": accuracy}
 
-  def measure(self, state):
-    """What all evaluators find: a list over replicas of dicts."""
-    results = [{} for _ in range(self.experiment.env.R)]
-    for _, evaluator in self.experiment.evaluators.values():
-      results = [old | new for old, new in zip(results, evaluator(state), strict=True)]
-    return results
-
-  def best(self):
+  def best(self) -> float | None:
     """The number by which the best checkpoint is kept: shared accuracy.
 
     Of the clients' last head; of the method's first entry, where it tests no clients. None where
@@ -210,7 +184,7 @@ class TrainingRun:
     head = head if head in found[0] else next(iter(found[0]))
     return float(np.mean([x[head] for x in found]))
 
-  def save(self, state, batches):
+  def save(self, state: TrainState, batches: int) -> None:
     """Starts saving a checkpoint of this very state."""
     jax.block_until_ready(state)
     meta = {"hash": self.experiment.hash, "spent": self.spent()}
@@ -218,7 +192,7 @@ class TrainingRun:
       accuracy = self.best() if self.evaluated == batches else None
       self.checkpoints.save(batches, state, meta, accuracy)
 
-  def spent(self):
+  def spent(self) -> dict[str, float]:
     """Images and seconds of the run until now, those of earlier stretches included."""
     here = {
       "images": self.images,
@@ -229,48 +203,20 @@ class TrainingRun:
     }
     return {key: value + self.earlier.get(key, 0) for key, value in here.items()}
 
-  def finish(self, step):
+  def finish(self, step: int) -> None:
     """Writes `summary.json`."""
-    experiment, env = self.experiment, self.experiment.env
-    shards, spent = experiment.data.shards, self.spent()
-    common = {
-      "algorithm": experiment.config["algorithm"],
-      "dataset": experiment.config["source"],
-      "seed": experiment.config["seed"],
-      "steps": experiment.batches,
-      "heads": list(env.heads),
-      "bytes_sent": schedule.bytes_sent(experiment.algorithm, experiment.visits, step),
-      "images_per_second": spent["images"] / spent["working"],
-      "input_bound": spent["waited"] / spent["working"],
-      "compile_seconds": spent["compiled"],
-      "wall_seconds": spent["wall"],
-      **experiment.algorithm.facts(experiment.visits[-1].round + 1),
-    }
-    processed = experiment.streams.processed(experiment.visits)
-    runs = []
-    for r, result in enumerate(self.results):
-      own = slice(r * env.holders, (r + 1) * env.holders)
-      facts = {
-        "seed": env.seeds[r],
-        "label_counts": shards.label_counts[own].tolist(),
-        "primary_labels": [list(p) for p in shards.primary[own]],
-        "private_examples": processed[own].tolist(),
-      }
-      if experiment.algorithm.uses_graph:
-        facts["edges"] = np.argwhere(env.graph.union()).tolist()
-      runs.append(facts | result)
-    summary = {"replicas": env.R, "runs": runs} if env.R > 1 else runs[0]
+    found = summary.summary(self.experiment, self.results, self.spent(), step)
     if hosts.first():
-      files.write_json(self.workdir / "summary.json", common | summary)
+      files.write_json(self.workdir / "summary.json", found)
     hosts.barrier("finished")
 
 
-def due(batches, every, end):
+def due(batches: int, every: int, end: int) -> bool:
   """Whether something that happens every so many batches, and at the end, happens now."""
   return batches == end or (every > 0 and batches % every == 0)
 
 
-def means(results):
+def means(results: list[dict]) -> dict[str, float]:
   """Mean over clients and replicas of every {key: {name: number, or one a client}}, flat.
 
   Matrices and deeper trees are for `summary.json` alone. Where there is one number a client, the

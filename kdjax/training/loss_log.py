@@ -67,21 +67,49 @@ class LossLog:
   def _means(self, one):
     losses, whose = hosts.fetch(one.aux), [("client", c.ids) for c in self.env.cohorts]
     if isinstance(losses, dict):
-      losses, whose = (losses,), [("the server of replica", range(self.env.R))]
-    means = {}
-    for name in sorted({name for part in losses for name in part} - {"live"}):
-      parts = [part for part in losses if name in part]
-      values = np.concatenate([part[name] for part in parts])
-      live = np.concatenate([part.get("live", np.full(len(part[name]), True)) for part in parts])
-      if not np.isfinite(values).all():
-        who = [
-          (kind, k) for x, (kind, ks) in zip(losses, whose, strict=True) if name in x for k in ks
-        ]
-        kind, k = who[np.flatnonzero(~np.isfinite(values))[0]]
-        raise TrainingError(
-          f"{name} of {kind} {k} is not finite at step {one.batches}: "
-          "start again in another --workdir with a lower optim.lr, or with optim.clip=1.0"
-        )
-      if live.any():
-        means[name] = float(values[live].mean())
-    return means
+      whose = [("the server of replica", range(self.env.R))]
+    check_finite(losses, whose, one.batches)
+    return means(losses)
+
+
+def means(losses: tuple[dict, ...] | dict) -> dict[str, float]:
+  """Means over the clients that took part: {name: number}.
+
+  Args:
+    losses: what a step returned, see `program.jitted`, on the host.
+  """
+  found = {}
+  for name, parts in _by_name(losses).items():
+    values = np.concatenate([part[name] for part in parts])
+    live = np.concatenate([part.get("live", np.full(len(part[name]), True)) for part in parts])
+    if live.any():
+      found[name] = float(values[live].mean())
+  return found
+
+
+def check_finite(losses: tuple[dict, ...] | dict, whose: list[tuple], batches: int) -> None:
+  """Raises TrainingError for the first loss that is not finite.
+
+  Args:
+    losses: as in `means`.
+    whose: over its dicts, (kind, numbers): to whom the values belong.
+    batches: training batches of the run, this step included.
+  """
+  parts = (losses,) if isinstance(losses, dict) else losses
+  for name, found in _by_name(losses).items():
+    values = np.concatenate([part[name] for part in found])
+    if not np.isfinite(values).all():
+      named = zip(parts, whose, strict=True)
+      who = [(kind, k) for part, (kind, ks) in named if name in part for k in ks]
+      kind, k = who[np.flatnonzero(~np.isfinite(values))[0]]
+      raise TrainingError(
+        f"{name} of {kind} {k} is not finite at step {batches}: "
+        "start again in another --workdir with a lower optim.lr, or with optim.clip=1.0"
+      )
+
+
+def _by_name(losses):
+  """{name: the dicts that have it}, in alphabetical order."""
+  parts = (losses,) if isinstance(losses, dict) else losses
+  names = sorted({name for part in parts for name in part} - {"live"})
+  return {name: [part for part in parts if name in part] for name in names}

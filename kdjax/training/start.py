@@ -24,7 +24,7 @@ def initialiser(env, algorithm, *, common):
   def clients(g, given):
     model, tx = env.cohorts[g].model, env.cohorts[g].tx
     keys = env.common_keys(g, "init", 0) if common else env.keys(g, "init", 0)
-    return jax.vmap(lambda key: client(model, tx, key, env.image, env.dtype, given))(keys)
+    return jax.vmap(lambda key: client(model, tx, key, env.task.image, env.dtype, given))(keys)
 
   def start(given):
     cohorts = tuple(clients(g, given) for g in range(len(env.cohorts)))

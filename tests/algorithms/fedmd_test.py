@@ -65,7 +65,7 @@ def cross_entropy(e, state):
 def test_labels_of_a_public_set_come_before_the_private_ones(files):
   e = build(files, public_labels=True, public_epochs=1)
   source = e.data.source
-  assert e.env.classes == source.classes == PRIVATE + PUBLIC
+  assert e.env.task.classes == source.classes == PRIVATE + PUBLIC
   np.testing.assert_array_equal(source.train.labels, np.arange(40) % PRIVATE + PUBLIC)
   np.testing.assert_array_equal(source.test.labels, np.arange(22) % PRIVATE + PUBLIC)
   np.testing.assert_array_equal(e.data.public.labels, np.arange(48) % PUBLIC)
@@ -120,7 +120,7 @@ def test_primary_labels_are_counted_among_the_private_classes(files):
 
 def test_without_public_labels_the_classes_are_the_private_ones(files):
   e = build(files, public_labels=False, public_epochs=0)
-  assert e.env.classes == e.data.source.classes == PRIVATE
+  assert e.env.task.classes == e.data.source.classes == PRIVATE
   np.testing.assert_array_equal(e.data.source.train.labels, np.arange(40) % PRIVATE)
   np.testing.assert_array_equal(e.streams.public_labels, np.full(48, -1))
   assert e.visits[0].phase.name == "private training"

@@ -222,7 +222,7 @@ def regression(local_map, mesh, cohorts, active):
   return before, after, aux, expected
 
 
-@pytest.mark.parametrize("how", mapping.MAPS)
+@pytest.mark.parametrize("local_map", mapping.MAPS)
 @pytest.mark.parametrize("mesh, cohorts", [((1, 1), SMALL), ((2, 2), SMALL), ((1, 4), SMALL)])
 def test_update_is_a_step_along_the_gradient_on_every_mesh(local_map, mesh, cohorts):
   with jax.enable_x64(True):

@@ -82,9 +82,9 @@ def test_a_public_batch_that_clients_share_is_read_once():
   read = e.data.source.train.read
   (batch, *_) = batches(e)
   private, public = read.asked[:2]
-  assert len(public) == e.env.public_batch  # of 4 clients
-  assert len(private) == len(set(private)) == 4 * e.env.batch
-  assert batch.public[0].index.shape == (1, 4, e.env.public_batch)
+  assert len(public) == e.env.training.public_batch  # of 4 clients
+  assert len(private) == len(set(private)) == 4 * e.env.training.batch
+  assert batch.public[0].index.shape == (1, 4, e.env.training.public_batch)
 
 
 def test_examples_are_read_once_and_only_where_they_are_needed():

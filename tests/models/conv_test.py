@@ -76,7 +76,7 @@ def test_on_cpu_convolutions_go_to_eigen():
 
 
 @pytest.mark.parametrize("lowering", LOWERINGS)
-@pytest.mark.parametrize("how", MAPS)
+@pytest.mark.parametrize("local_map", MAPS)
 def test_conv_over_clients_equals_separate_calls(local_map, lowering):
   with jax.enable_x64(True):
     x, kernel = conv_case(3, (8, 9), clients=(3,))

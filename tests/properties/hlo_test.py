@@ -147,7 +147,7 @@ def test_any_number_of_devices_shares_the_whole_step():
     assert part * mesh <= 1.05 * whole
 
 
-@pytest.mark.parametrize("how, grouped", [("scan", False), ("unroll", False), ("vmap", True)])
+@pytest.mark.parametrize("local_map, grouped", [("scan", False), ("unroll", False), ("vmap", True)])
 def test_convolutions_are_grouped_under_vmap_only(local_map, grouped):
   """Why `auto` is not `vmap` for networks with convolutions."""
   groups = set(re.findall(r"feature_group_count = (\d+)", on_mesh(local_map, 1).as_text()))

@@ -86,7 +86,7 @@ def with_other_pixels(data, client):
 # U1
 
 
-@pytest.mark.parametrize("how", ["vmap", "scan", "unroll"])
+@pytest.mark.parametrize("local_map", ["vmap", "scan", "unroll"])
 def test_without_distillation_mhd_is_separate_training(local_map):
   """U1, on a cycle, with pools, BatchNorm and unused auxiliary heads; in float32."""
   small = dict(norm="batch", dtype="float32", steps=6)

@@ -149,7 +149,7 @@ def test_permuting_clients_permutes_results(method):
 
 
 @pytest.mark.parametrize(
-  "method, how",
+  "method, local_map",
   [("mhd pool", "vmap"), ("mhd pool", "scan"), ("fedavg", "vmap"), ("separate", "unroll")]
   + [(m, "scan") for m in ("fedavg", "mhd fresh", "fedmd", "separate")]
   + [(m, "scan") for m in ("kd", "gossip average", "gossip admm", "async edge", "pairwise")],

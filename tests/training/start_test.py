@@ -55,7 +55,7 @@ def test_or_at_those_of_one_module(trained):
 
 
 @pytest.mark.parametrize(
-  "changes, key, right",
+  "changes, key, hint",
   [
     (dict(part="Dense_7"), "start.part", "Dense_0"),
     (dict(client=9), "start.client", "0..3"),

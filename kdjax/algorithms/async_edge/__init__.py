@@ -1,5 +1,5 @@
 """Asynchronous edge learning by cloned distillation; see method.py."""
 
-from kdjax.algorithms.async_edge.method import make, stack
+from kdjax.algorithms.async_edge.method import METHOD, Hyper
 
-__all__ = ["make", "stack"]
+__all__ = ["METHOD", "Hyper"]

@@ -23,8 +23,10 @@ Every visit of a phase begins a learning-rate schedule, every model's with a fre
 Teachers run in evaluation mode. The independent model is the same in every round.
 """
 
+import dataclasses
 import functools
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -35,8 +37,21 @@ from kdjax.algorithms.separate import objective
 from kdjax.core import clients, losses, snapshots
 from kdjax.core.clients import has_data, share, update
 from kdjax.core.costs import nbytes
+from kdjax.core.env import Env
 from kdjax.core.passes import eval_mode
-from kdjax.types import Algorithm, ClientState, ConfigError, Feed, Phase, at_least
+from kdjax.types import (
+  Algorithm,
+  ClientState,
+  ConfigError,
+  Feed,
+  Method,
+  Phase,
+  Pos,
+  Predict,
+  PyTree,
+  Step,
+  at_least,
+)
 
 INITS = ("scratch", "independent", "clone")
 
@@ -44,122 +59,155 @@ INITS = ("scratch", "independent", "clone")
 class Core(NamedTuple):
   """What the core of every replica keeps beside its model; leaves [K_0, ...]."""
 
-  memory: Any  # f32[K_0, M, n, L], the models that came back in round i in slot i % M
-  past: Any  # f32[K_0, P, L], its weights before round i in slot i % P; (), where none are cloned
-  correct: Any  # f32[K_0], training examples that it got right in this visit of `distil`
-  seen: Any  # f32[K_0], of how many
-  before: Any  # f32[K_0], its training accuracy in the round before
+  memory: jax.Array  # f32[K_0, M, n, L], the models that came back in round i in slot i % M
+  # f32[K_0, P, L], its weights before round i in slot i % P; (), where none are cloned.
+  past: jax.Array | tuple[()]
+  correct: jax.Array  # f32[K_0], training examples that it got right in this visit of `distil`
+  seen: jax.Array  # f32[K_0], of how many
+  before: jax.Array  # f32[K_0], its training accuracy in the round before
 
 
-def stack(clients, *, init, ensemble, **_):
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Hyper:
+  """Hyper-parameters of asynchronous edge learning; what has a value is CEM of the paper."""
+
+  # What an edge starts from: scratch (fresh weights), independent (a model that trained at the core
+  # beside the core's own) or clone (the core's own).
+  init: str = "clone"
+  ensemble: int = 3  # n, models that train at an edge; 1: plain
+  memory: int = 3  # M, rounds whose models teach; 1: plain
+  memory_reduce: str = "sum"  # over them, as in the paper; or mean
+  temperature: float = 4.0  # t
+  literal: bool = False  # whether only the teacher is tempered, as printed
+  core_epochs: int  # passes per visit; 0 leaves the phase out
+  edge_epochs: int  # likewise
+  distil_epochs: int  # at least 1
+  # (edge, lag) a round, from the front again when they end: whose models arrive, an edge by its
+  # number 1.. among those who hold data, and from how many rounds before this one its clone is;
+  # none is older than the trained core of before round 0. (): every edge in turn, lag 0.
+  arrivals: tuple = ()
+  noisy: tuple = ()  # edges whose labels are permuted against their images within a batch
+  noise: float = 1.0  # the probability of that in each of their batches
+  flag_above: float = 0.02  # rise of the core's training accuracy (a fraction) that flags a round
+
+
+def stack(clients: tuple, hyper: Hyper) -> tuple:
   """The models that train: the core; the independent one, if `init` says so; n at the edge.
 
   Raises:
     ConfigError: without edges, for edges that differ, or for clones of another architecture.
   """
-  if init not in INITS:
-    raise ConfigError("algo.init", init, "must be one of " + ", ".join(INITS))
-  at_least(1, ensemble=ensemble)
+  if hyper.init not in INITS:
+    raise ConfigError("algo.init", hyper.init, "must be one of " + ", ".join(INITS))
+  at_least(1, ensemble=hyper.ensemble)
   core, *edges = [(name, arguments) for n, name, arguments in clients for _ in range(n)]
   if not edges:
     raise ConfigError("clients", clients, "the first is the core: at least one edge must follow")
   if any(edge != edges[0] for edge in edges):
     raise ConfigError("clients", clients, "all but the first are edges and must be alike")
-  if init == "clone" and edges[0] != core:
+  if hyper.init == "clone" and edges[0] != core:
     hint = "edges get clones of the core: build them alike, or set algo.init to independent"
     raise ConfigError("clients", clients, hint)
-  independent = ((1, *edges[0]),) if init == "independent" else ()
-  return ((1, *core), *independent, (ensemble, *edges[0]))
+  independent = ((1, *edges[0]),) if hyper.init == "independent" else ()
+  return ((1, *core), *independent, (hyper.ensemble, *edges[0]))
 
 
-def make(
-  env,
-  *,
-  init,
-  ensemble,
-  memory,
-  memory_reduce,
-  temperature,
-  literal,
-  core_epochs,
-  edge_epochs,
-  distil_epochs,
-  arrivals,
-  noisy,
-  noise,
-  flag_above,
-):
-  """Asynchronous edge learning.
-
-  Args:
-    env: Env, its cohorts those of `stack`.
-    init: what an edge starts from: 'scratch' (fresh weights), 'independent' (a model that trained
-      at the core beside the core's own) or 'clone' (the core's own).
-    ensemble: n, models that train at an edge.
-    memory: M, rounds whose models teach.
-    memory_reduce: 'sum' over them, as in the paper, or 'mean'.
-    temperature: t. literal: whether only the teacher is tempered, as printed.
-    core_epochs, edge_epochs, distil_epochs: passes per visit; 0 of the first two leaves them out.
-    arrivals: (edge, lag) a round, from the front again when they end: whose models arrive, an edge
-      by its number 1.. among those who hold data, and from how many rounds before this one its
-      clone is; none is older than the trained core of before round 0. (): every edge, lag 0.
-    noisy: edges whose labels are permuted against their images within a batch, in each with
-      probability `noise`.
-    flag_above: the rise of the core's training accuracy (a fraction) that flags a round.
+def make(env: Env, hyper: Hyper) -> Algorithm:
+  """Asynchronous edge learning; see the file's docstring. `env.cohorts` are those of `stack`.
 
   Raises:
     ConfigError: for values that cannot be.
   """
-  at_least(1, memory=memory, distil_epochs=distil_epochs)
-  at_least(0, core_epochs=core_epochs, edge_epochs=edge_epochs, flag_above=flag_above)
-  if not temperature > 0:
-    raise ConfigError("algo.temperature", temperature, "must be above 0")
-  if memory_reduce not in ("sum", "mean"):
-    raise ConfigError("algo.memory_reduce", memory_reduce, "must be 'sum' or 'mean'")
-  visits = travel.itinerary(env, init=init, arrivals=arrivals, noisy=noisy, noise=noise)
+  check(hyper)
+  visits = travel.itinerary(
+    env, init=hyper.init, arrivals=hyper.arrivals, noisy=hyper.noisy, noise=hyper.noise
+  )
+  P = 1 + max(lag for _, lag in visits) if hyper.init == "clone" else 0
+
+  def begin(clients):
+    if hyper.init == "independent":  # of another seed, even where all clients start alike
+      clients = (clients[0], fresh(env, 1, env.keys(1, "independent", 0)), *clients[2:])
+    return clients, *first_state(env, hyper.memory, hyper.ensemble, P)
+
+  return Algorithm(begin, cycle(env, hyper, visits), predict(env), prologue(env, hyper))
+
+
+METHOD = Method(Hyper, make, stack=stack)
+
+
+def check(hyper: Hyper) -> None:
+  """Refuses values that cannot be.
+
+  Raises:
+    ConfigError: with the key, its value and what would be right.
+  """
+  at_least(1, memory=hyper.memory, distil_epochs=hyper.distil_epochs)
+  at_least(0, core_epochs=hyper.core_epochs, edge_epochs=hyper.edge_epochs)
+  at_least(0, flag_above=hyper.flag_above)
+  if not hyper.temperature > 0:
+    raise ConfigError("algo.temperature", hyper.temperature, "must be above 0")
+  if hyper.memory_reduce not in ("sum", "mean"):
+    raise ConfigError("algo.memory_reduce", hyper.memory_reduce, "must be 'sum' or 'mean'")
+
+
+def passes(
+  env: Env,
+  name: str,
+  step: Step,
+  epochs: int,
+  g: int,
+  owner: Callable[[int, int], int] = lambda round, client: 0,
+  args: Callable[[Pos], PyTree] = lambda pos: (),
+) -> Phase:
+  """A phase of whole epochs of cohort g, which begins a learning-rate schedule at every visit."""
+  feed = Feed(private=env.training.batch, kind="epoch", epochs=epochs, cohorts=(g,), owner=owner)
+  rate = lambda pos: env.training.lr(pos.i, pos.n)
+  return Phase(name, step, feed, None, lr=rate, args=args)
+
+
+def prologue(env: Env, hyper: Hyper) -> tuple[Phase, ...]:
+  """The core trains on its own data, and the independent model where there is one."""
+  train = train_step(env, corrupts=False)
+  names = ("core training", "independent training")
+  if not hyper.core_epochs:
+    return ()
+  return tuple(
+    passes(env, name, train, hyper.core_epochs, g)
+    for g, name in enumerate(names[: 2 if hyper.init == "independent" else 1])
+  )
+
+
+def cycle(env: Env, hyper: Hyper, visits: list[tuple[int, int]]) -> tuple[Phase, ...]:
+  """A round; `visits` are (edge, lag), a round each."""
   at = lambda round: visits[round % len(visits)]
   last, model = len(env.cohorts) - 1, nbytes(env.snapshots()[-1])
-  corrupt = lambda pos: np.float32(noise if at(pos.round)[0] in noisy else 0)
-
-  def passes(name, step, n, g, owner=lambda round, client: 0, args=lambda pos: ()):
-    feed = Feed(private=env.batch, kind="epoch", epochs=n, cohorts=(g,), owner=owner)
-    return Phase(name, step, feed, None, lr=lambda pos: env.lr(pos.i, pos.n), args=args)
 
   def sent(models):
     return lambda pos: {"weights": env.R * model * models} if models else {}
 
-  train, at_edge = train_step(env, corrupts=False), train_step(env, corrupts=bool(noisy))
-  learn = distil_step(env, temperature, 1.0 if literal else temperature, memory_reduce)
-  prologue = [passes("core training", train, core_epochs, 0)]
-  if init == "independent":
-    prologue.append(passes("independent training", train, core_epochs, 1))
   lag, edge = lambda pos: np.int32(at(pos.round)[1]), lambda pos: np.int32(at(pos.round)[0])
-  cycle = (
-    Phase("dispatch", dispatch_step(env, init), None, 1, args=lag, sent=sent(init != "scratch")),
-    passes("edge", at_edge, edge_epochs, last, lambda round, client: at(round)[0], corrupt),
-    Phase("collect", collect_step(env, ensemble, memory), None, 1, args=edge, sent=sent(ensemble)),
-    passes("distil", learn, distil_epochs, 0),
-    Phase("watch", watch_step(flag_above), None, 1, log=True),
+  host = lambda round, client: at(round)[0]
+  corrupt = lambda pos: np.float32(hyper.noise if at(pos.round)[0] in hyper.noisy else 0)
+  train = train_step(env, corrupts=bool(hyper.noisy))
+  dispatch, collect = dispatch_step(env, hyper.init), collect_step(env, hyper)
+  cloned = sent(hyper.init != "scratch")
+  return (
+    Phase("dispatch", dispatch, None, 1, args=lag, sent=cloned),
+    passes(env, "edge", train, hyper.edge_epochs, last, host, corrupt),
+    Phase("collect", collect, None, 1, args=edge, sent=sent(hyper.ensemble)),
+    passes(env, "distil", distil_step(env, hyper), hyper.distil_epochs, 0),
+    Phase("watch", watch_step(hyper.flag_above), None, 1, log=True),
   )
-  prologue = tuple(phase for phase in prologue if phase.feed.epochs)
-  P = 1 + max(lag for _, lag in visits) if init == "clone" else 0
-
-  def begin(clients):
-    if init == "independent":  # of another seed, even where all clients start alike
-      clients = (clients[0], fresh(env, 1, env.keys(1, "independent", 0)), *clients[2:])
-    return clients, *first_state(env, memory, ensemble, P)
-
-  return Algorithm(begin, cycle, predict(env), prologue)
 
 
-def fresh(env, g, keys):
+def fresh(env: Env, g: int, keys: jax.Array) -> ClientState:
   """New models of cohort g; keys [K_g]."""
   cohort = env.cohorts[g]
-  one = lambda key: clients.client(cohort.model, cohort.tx, key, env.image, env.dtype, {})
+  one = lambda key: clients.client(cohort.model, cohort.tx, key, env.task.image, env.dtype, {})
   return jax.vmap(one)(keys)
 
 
-def first_state(env, M, n, P):
+def first_state(env: Env, M: int, n: int, P: int) -> tuple[tuple, dict]:
   """(local, server) of step 0; P as in `Core`, 0 where nothing is cloned."""
   zeros = lambda *shape: jnp.zeros((*env.ids(0).shape, *shape), env.dtype)
   past = zeros(P, snapshots.length(env)) if P else ()
@@ -168,7 +216,7 @@ def first_state(env, M, n, P):
   return local, {"holder": jnp.full((), -1, jnp.int32)}  # whose data the teacher learned from
 
 
-def train_step(env, corrupts):
+def train_step(env: Env, corrupts: bool) -> Step:
   """`Phase.step` of supervised epochs; if it `corrupts`, batches' labels with chance `now.args`."""
   permuted = jax.vmap(corruption.permuted, (0, None, 0, 0))
 
@@ -187,7 +235,7 @@ def train_step(env, corrupts):
   return step
 
 
-def dispatch_step(env, init):
+def dispatch_step(env: Env, init: str) -> Step:
   """`Phase.step` that starts all models at the edge alike; `now.args` is the lag of a clone."""
   last = len(env.cohorts) - 1
 
@@ -211,8 +259,9 @@ def dispatch_step(env, init):
   return step
 
 
-def collect_step(env, ensemble, memory):
+def collect_step(env: Env, hyper: Hyper) -> Step:
   """`Phase.step` that brings the models back to the core; `now.args` is the edge."""
+  ensemble, memory = hyper.ensemble, hyper.memory
 
   def step(state, batch, now):
     core, first = state.local[0], env.ids(0) + env.K - ensemble
@@ -229,9 +278,11 @@ def collect_step(env, ensemble, memory):
   return step
 
 
-def distil_step(env, t, student_t, reduce):
+def distil_step(env: Env, hyper: Hyper) -> Step:
   """`Phase.step` in which the core learns from its memory and its own data (Eq. 2)."""
   model, template = env.cohorts[-1].model, env.snapshots()[-1]
+  t = hyper.temperature
+  student_t = 1.0 if hyper.literal else t
 
   def teach(memory, half):
     """f32[M, B, C]: what every slot of one core's memory [M, n, L] says of a batch."""
@@ -256,7 +307,7 @@ def distil_step(env, t, student_t, reduce):
   def step(state, batch, now):
     core, half = state.local[0], batch.private[0]
     filled = (jnp.arange(core.memory.shape[1]) <= now.round).astype(env.dtype)
-    weight = filled / filled.sum() if reduce == "mean" else filled
+    weight = filled / filled.sum() if hyper.memory_reduce == "mean" else filled
     weight = jnp.broadcast_to(weight[:, None], (len(half.label), len(weight), 1))
     data = {"half": half, "teacher": env.map_clients(teach, core.memory, half), "weight": weight}
     rest = (None,) * (len(env.cohorts) - 1)
@@ -269,7 +320,7 @@ def distil_step(env, t, student_t, reduce):
   return step
 
 
-def watch_step(flag_above):
+def watch_step(flag_above: float) -> Step:
   """`Phase.step` that measures the rise of training accuracy over the round before."""
 
   def step(state, batch, now):
@@ -285,7 +336,7 @@ def watch_step(flag_above):
   return step
 
 
-def predict(env):
+def predict(env: Env) -> Predict:
   """`Algorithm.predict`: the core, and the mean probabilities of the models at the edge."""
 
   def say(state, images, g):

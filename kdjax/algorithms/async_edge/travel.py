@@ -19,7 +19,7 @@ def itinerary(env, *, init, arrivals, noisy, noise):
   Raises:
     ConfigError: for an edge that does not exist, a lag or a probability that cannot be.
   """
-  edges = range(1, env.holders)
+  edges = range(1, env.population.holders)
   visits = tuple(arrivals) or tuple((edge, 0) for edge in edges)
   who = f"an edge's number, 1..{edges[-1]}"
   for visit in visits:

@@ -1,5 +1,5 @@
 """FedGKT; see method.py."""
 
-from kdjax.algorithms.fedgkt.method import make
+from kdjax.algorithms.fedgkt.method import METHOD, Hyper
 
-__all__ = ["make"]
+__all__ = ["METHOD", "Hyper"]

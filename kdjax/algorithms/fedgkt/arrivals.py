@@ -7,12 +7,16 @@ number of calls are known without running anything.
 import functools
 import itertools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from kdjax.core.env import Env
 from kdjax.core.random import host_rng
 from kdjax.types import ConfigError, Rows
+
+if TYPE_CHECKING:
+  from kdjax.algorithms.fedgkt.method import Hyper
 
 ORDERS = ("client", "shuffled")
 
@@ -26,55 +30,41 @@ class Call(NamedTuple):
   batch: int
 
 
-class Agenda(NamedTuple):
+class Plan(NamedTuple):
   """What the servers of all replicas do in a round, in step with each other."""
 
-  epochs: Callable  # round -> epochs over a group's uploads
-  groups: Callable  # round -> over replicas: lists of groups of global client numbers
-  calls: Callable  # round -> tuple of Call
-  rows: Callable  # (round, Call) -> Rows
+  epochs: Callable[[int], int]  # round -> epochs over a group's uploads
+  groups: Callable[[int], list[list[list[int]]]]  # round -> over replicas: groups of clients
+  calls: Callable[[int], tuple[Call, ...]]  # by round
+  rows: Callable[[int, Call], Rows]  # by round and call
 
 
-def plan_rounds(env, *, size, arrivals, present, order, epochs):
-  """The agenda of servers that start as soon as enough clients have arrived.
+def plan_rounds(env: Env, hyper: "Hyper") -> Plan:
+  """What servers do that start as soon as enough clients have arrived.
 
-  Clients arrive in random order. Each group of `arrivals` is worked through for some epochs, and
-  answered, before the next; within a group, clients go by name.
-
-  Args:
-    env: Env.
-    size: S, rows a batch; a multiple of the number of devices.
-    arrivals: clients of a group; the last may be smaller. 0: the servers wait for everyone.
-    present: probability that a client arrives in a round at all.
-    order: 'client' (one client's batches after another's, in one order for all epochs of a round)
-      or 'shuffled' (a group's uploads together, in a fresh order every epoch).
-    epochs: passes over a group's uploads: a number, or ((until round, number), ...), the last of
-      which holds to the end.
+  Clients arrive in random order. Each group of `hyper.arrivals` (the last may be smaller; 0: all of
+  them) is worked through for some epochs, and answered, before the next; within a group, clients go
+  by name. With `order='client'` one client's batches follow another's, in one order for all epochs
+  of a round; 'shuffled' mixes a group's uploads, in a fresh order every epoch.
 
   Raises:
     ConfigError: for values that cannot be.
   """
-  if size < 1 or size % env.mesh.size:
-    hint = f"must be a positive multiple of the number of devices, {env.mesh.size}"
-    raise ConfigError("algo.server_batch", size, hint)
-  if not 0 <= arrivals <= env.K:
-    raise ConfigError("algo.arrivals", arrivals, f"must lie in 0..{env.K}, the clients; 0: all")
-  if not 0 < present <= 1:
-    raise ConfigError("algo.present", present, "must be a probability above 0")
-  if order not in ORDERS:
-    raise ConfigError("algo.order", order, "must be one of " + ", ".join(ORDERS))
-  epochs = epoch_schedule(epochs)
+  check(env, hyper)
+  epochs, size = epoch_schedule(hyper.server_epochs), hyper.server_batch
+  by_client = hyper.order == "client"
 
   @functools.cache
   def groups(round):
-    return [_groups(env, r, round, arrivals or env.K, present) for r in range(env.R)]
+    arrivals = hyper.arrivals or env.K
+    return [_groups(env, r, round, arrivals, hyper.present) for r in range(env.R)]
 
   def members(r, round, j):
     return groups(round)[r][j] if j < len(groups(round)[r]) else []
 
   def length(train, r, round, j):
-    sizes = [int(env.private_sizes[k]) for k in members(r, round, j)]
-    if train and order == "client":
+    sizes = [int(env.task.private_sizes[k]) for k in members(r, round, j)]
+    if train and by_client:
       return sum(-(-n // size) for n in sizes)
     return -(-sum(sizes) // size)
 
@@ -91,17 +81,10 @@ def plan_rounds(env, *, size, arrivals, present, order, epochs):
 
   @functools.lru_cache(maxsize=4 * env.R)
   def batches(r, round, train, j, epoch):
-    """Arrays i64[<= S, 2] of (owner, row)."""
-    seed, names = env.seeds[r], env.identity
-    lists = []
-    for k in members(r, round, j):
-      row = np.arange(env.private_sizes[k])
-      if train and order == "client":
-        row = host_rng(seed, "server order", round, names[k % env.K]).permutation(row)
-      lists.append(np.stack([np.full_like(row, k), row], 1))
-    if not (train and order == "client"):
-      lists = [np.concatenate(lists)] if lists else []
-    if train and order == "shuffled":
+    who = members(r, round, j)
+    lists = _uploads(env, r, round, who, own_order=train and by_client)
+    if train and not by_client:
+      seed = env.population.seeds[r]
       lists = [host_rng(seed, "server order", round, j, epoch).permutation(x) for x in lists]
     return [x[i : i + size] for x in lists for i in range(0, len(x), size)]
 
@@ -116,12 +99,43 @@ def plan_rounds(env, *, size, arrivals, present, order, epochs):
         mask[r, :n] = 1
     return Rows(owner, row, mask)
 
-  return Agenda(epochs, groups, calls, rows)
+  return Plan(epochs, groups, calls, rows)
+
+
+def check(env: Env, hyper: "Hyper") -> None:
+  """Refuses values that no plan can have.
+
+  Raises:
+    ConfigError: with the key, its value and what would be right.
+  """
+  size = hyper.server_batch
+  if size < 1 or size % env.mesh.size:
+    hint = f"must be a positive multiple of the number of devices, {env.mesh.size}"
+    raise ConfigError("algo.server_batch", size, hint)
+  if not 0 <= hyper.arrivals <= env.K:
+    hint = f"must lie in 0..{env.K}, the clients; 0: all"
+    raise ConfigError("algo.arrivals", hyper.arrivals, hint)
+  if not 0 < hyper.present <= 1:
+    raise ConfigError("algo.present", hyper.present, "must be a probability above 0")
+  if hyper.order not in ORDERS:
+    raise ConfigError("algo.order", hyper.order, "must be one of " + ", ".join(ORDERS))
+
+
+def _uploads(env, r, round, members, *, own_order):
+  """Arrays i64[n, 2] of (owner, row): one a client, each in an order of its own, or all in one."""
+  lists = []
+  for k in members:
+    row = np.arange(env.task.private_sizes[k])
+    if own_order:
+      name = env.population.identity[k % env.K]
+      row = host_rng(env.population.seeds[r], "server order", round, name).permutation(row)
+    lists.append(np.stack([np.full_like(row, k), row], 1))
+  return lists if own_order or not lists else [np.concatenate(lists)]
 
 
 def _groups(env, r, round, arrivals, present):
   """One replica's groups of global client numbers, in the order in which they arrive."""
-  seed, names = env.seeds[r], env.identity
+  seed, names = env.population.seeds[r], env.population.identity
   draws = [host_rng(seed, "arrival", round, name).random(2) for name in names]
   here = [i for i in range(env.K) if draws[i][0] < present]
   here.sort(key=lambda i: draws[i][1])
@@ -129,7 +143,7 @@ def _groups(env, r, round, arrivals, present):
   return [[r * env.K + i for i in sorted(g, key=lambda i: names[i])] for g in cut]
 
 
-def epoch_schedule(epochs):
+def epoch_schedule(epochs: int | tuple) -> Callable[[int], int]:
   """round -> epochs, from a number or from ((until round, number), ...).
 
   Raises:

@@ -18,9 +18,12 @@ accuracy, which must not steer training), after `patience` rounds without improv
 PyTorch waits for one more.
 """
 
+import dataclasses
 import functools
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -28,115 +31,138 @@ import optax
 
 from kdjax.algorithms.fedgkt import server as servers
 from kdjax.algorithms.fedgkt import uploads
-from kdjax.algorithms.fedgkt.arrivals import plan_rounds
+from kdjax.algorithms.fedgkt.arrivals import Plan, plan_rounds
 from kdjax.core import losses
 from kdjax.core.clients import has_data, share, update
 from kdjax.core.costs import forward_flops
+from kdjax.core.env import Env
 from kdjax.core.passes import eval_mode
 from kdjax.models.build import build_model
-from kdjax.types import Algorithm, ClientState, ConfigError, Feed, Phase
+from kdjax.types import (
+  Algorithm,
+  ClientState,
+  ConfigError,
+  Feed,
+  Method,
+  Phase,
+  Predict,
+  Step,
+  at_least,
+)
 
 
 class Server(NamedTuple):
   """The server of every replica; leaves [R, ...]."""
 
   network: ClientState
-  plateau: Any  # optax's; `scale` multiplies the learning rate
-  sums: Any  # f32[R, 4]: loss, cross entropy, distillation and examples, over a round's answers
+  plateau: optax.OptState  # of optax.contrib.reduce_on_plateau; `scale` multiplies the rate
+  # f32[R, 4]: loss, cross entropy, distillation and examples, over a round's answers.
+  sums: jax.Array
 
 
 METRICS = ("loss", "cross_entropy", "distillation")
 
 
-def make(
-  env,
-  *,
-  server,
-  cut,
-  edge_epochs,
-  server_epochs,
-  server_batch,
-  order,
-  temperature,
-  alpha,
-  edge_distils,
-  server_distils,
-  plateau,
-  arrivals,
-  present,
-  keyed,
-):
-  """FedGKT.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Hyper:
+  """Hyper-parameters of FedGKT; what has a value is the paper's, or its code's.
 
-  Args:
-    env: Env; clients' networks may differ, but not in the shape of the feature at the cut.
-    server: (model, model arguments), all of them: `config.model` is the clients'.
-    cut: what a client uploads: an entry of its model's `features`, or 'embedding'.
-    edge_epochs: E_c, passes over its own data per round.
-    server_epochs: E_s, passes over the uploads: a number, or ((until round, number), ...), the last
-      of which holds to the end.
-    server_batch: S, rows a step of a server; a multiple of the number of devices.
-    order: 'client' (as the code: no batch mixes clients) or 'shuffled'.
-    temperature: T. alpha: the weight of the edge's KD and of the server's CE.
-    edge_distils, server_distils: whether the edge (S -> E), the server (E -> S) learns from logits;
-      one that does not minimises CE alone.
-    plateau: dict(factor, patience) of the server's learning rate; patience 0 never lowers it.
-    arrivals: how many clients arrive before the server starts on their uploads; 0: all of them,
-      synchronous.
-    present: probability that a client arrives in a round at all; who does not keeps its old logits.
-      A round in which nobody arrives logs zeros.
-    keyed: False keeps logits by an example's place in the pass, as the code did, although every
-      pass is shuffled afresh: they meet the wrong examples.
+  Clients' networks may differ, but not in the shape of the feature at the cut.
+  """
+
+  # (model, model arguments), all of them: `config.model` is the clients'.
+  server: tuple[str, dict]
+  cut: str = "extractor"  # what is uploaded: an entry of the model's `features`, or embedding
+  edge_epochs: int = 1  # E_c, passes over its own data per round
+  # E_s, passes over the uploads: a number, or ((until round, number), ...), the last of which holds
+  # to the end.
+  server_epochs: int | tuple
+  server_batch: int  # S, rows a step of a server; a multiple of the number of devices
+  order: str = "client"  # as the code, no batch mixes clients; or shuffled
+  temperature: float = 3.0  # T
+  alpha: float = 1.0  # weight of the edge's KD and of the server's CE
+  edge_distils: bool = True  # whether the edge learns from logits (S -> E); if not, from CE alone
+  server_distils: bool = True  # whether the server does (E -> S)
+  # Of the server's learning rate; patience 0 never lowers it.
+  plateau: dict = dataclasses.field(default_factory=lambda: dict(factor=0.1, patience=10))
+  # Clients that arrive before the server starts on their uploads; 0: all of them, synchronous.
+  arrivals: int = 0
+  # Probability that a client arrives in a round at all; who does not keeps its old logits. A round
+  # in which nobody arrives logs zeros.
+  present: float = 1.0
+  # False keeps logits by an example's place in the pass, as the code did, although every pass is
+  # shuffled afresh: they meet the wrong examples.
+  keyed: bool = True
+
+
+def make(env: Env, hyper: Hyper) -> Algorithm:
+  """FedGKT; see the file's docstring.
 
   Raises:
     ConfigError: for values that cannot be.
   """
-  for key, value, hint in (
-    ("edge_epochs", edge_epochs, edge_epochs >= 1 or "must be at least 1"),
-    ("temperature", temperature, temperature > 0 or "must be above 0"),
-    ("alpha", alpha, alpha >= 0 or "must not be negative"),
-  ):
-    if hint is not True:
-      raise ConfigError(f"algo.{key}", value, hint)
-  check_plateau(plateau)
-  model, feature = network(env, server), uploads.feature_at(env, cut)
-  batches = dict(size=server_batch, order=order, epochs=server_epochs)
-  plan = plan_rounds(env, arrivals=arrivals, present=present, **batches)
-  edge = edge_step(env, keyed, temperature, alpha if edge_distils else 0.0)
-  loss = server_loss(temperature, *((1.0, alpha) if server_distils else (0.0, 1.0)))
-  upload = functools.partial(uploads.step, env, cut, keyed)
+  check(hyper)
+  model, feature = network(env, hyper.server), uploads.feature_at(env, hyper.cut)
+  plan = plan_rounds(env, hyper)
+  predict, alone = stitched(env, model, hyper.cut)
+  return Algorithm(
+    lambda clients: (clients, uploads.empty(env, feature), fresh_servers(env, model, feature)),
+    cycle(env, hyper, model, feature, plan),
+    predict,
+    facts=functools.partial(facts, env, hyper, model, feature, plan),
+    alone=alone,
+  )
+
+
+METHOD = Method(Hyper, make)
+
+
+def cycle(
+  env: Env, hyper: Hyper, model: nn.Module, feature: jax.ShapeDtypeStruct, plan: Plan
+) -> tuple[Phase, ...]:
+  """A round: edges train, upload, and the server trains and answers.
+
+  Args:
+    env, hyper: as everywhere.
+    model: the server's network.
+    feature: shape and dtype of one example's feature.
+    plan: what the servers do in a round.
+  """
+  passes = lambda n: Feed(private=env.training.batch, kind="epoch", epochs=n)
   sent, answers = uploads.bytes_sent(env, plan, feature)
-  passes = lambda n: Feed(private=env.batch, kind="epoch", epochs=n)
-  serve = Phase(
-    "server",
-    server_step(env, model, loss, plateau),
-    Feed(server=lambda pos: plan.rows(pos.round, plan.calls(pos.round)[pos.i])),
-    lambda round: len(plan.calls(round)),
-    lr=env.rate,
-    args=lambda pos: (plan.calls(pos.round)[pos.i].train, pos.i == pos.n - 1),
-    sent=answers,
-    log=True,
+  return (
+    Phase("edge", edge_step(env, hyper), passes(hyper.edge_epochs), None, lr=env.rate),
+    Phase("upload", uploads.step(env, hyper.cut, hyper.keyed), passes(1), None, sent=sent),
+    Phase(
+      "server",
+      server_step(env, hyper, model),
+      Feed(server=lambda pos: plan.rows(pos.round, plan.calls(pos.round)[pos.i])),
+      lambda round: len(plan.calls(round)),
+      lr=env.rate,
+      args=lambda pos: (plan.calls(pos.round)[pos.i].train, pos.i == pos.n - 1),
+      sent=answers,
+      log=True,
+    ),
   )
-  cycle = (
-    Phase("edge", edge, passes(edge_epochs), None, lr=env.rate),
-    Phase("upload", upload, passes(1), None, sent=sent),
-    serve,
-  )
-  passes_served = lambda rounds: sum(3 * plan.epochs(t) + 1 for t in range(rounds))
-  init = lambda clients: (
-    clients,
-    uploads.empty(env, feature),
-    fresh_servers(env, model, feature),
-  )
-  predict, alone = stitched(env, model, cut)
-  facts = lambda rounds: {
-    "communication": uploads.communication(env, feature, rounds, edge_epochs),
-    "flops": flops(env, model, feature, rounds * (3 * edge_epochs + 1), passes_served(rounds)),
+
+
+def facts(
+  env: Env,
+  hyper: Hyper,
+  model: nn.Module,
+  feature: jax.ShapeDtypeStruct,
+  plan: Plan,
+  rounds: int,
+) -> dict[str, dict]:
+  """`Algorithm.facts`: the paper's formulas for bytes, and FLOPs of edges and server."""
+  served = sum(3 * plan.epochs(t) + 1 for t in range(rounds))
+  return {
+    "communication": uploads.communication(env, feature, rounds, hyper.edge_epochs),
+    "flops": flops(env, model, feature, rounds * (3 * hyper.edge_epochs + 1), served),
   }
-  return Algorithm(init, cycle, predict, facts=facts, alone=alone)
 
 
-def stitched(env, model, cut):
+def stitched(env: Env, model: nn.Module, cut: str) -> tuple[Predict, Callable]:
   """`Algorithm.predict` and `.alone`: the server's network behind each client's extractor."""
 
   def both(cohort, network, client, images):
@@ -160,28 +186,29 @@ def stitched(env, model, cut):
   return predict, alone
 
 
-def fresh_servers(env, model, feature):
+def fresh_servers(env: Env, model: nn.Module, feature: jax.ShapeDtypeStruct) -> Server:
   """The servers of step 0, with the first cohort's optimiser."""
   network = servers.init(env, model, env.cohorts[0].tx, feature.shape)
   plateau = jax.vmap(optax.contrib.reduce_on_plateau().init)(network.params)
   return Server(network, plateau, jnp.zeros((env.R, 4), env.dtype))
 
 
-def edge_step(env, keyed, temperature, weight):
-  """`Phase.step` of the edge: CE, and `weight` times KL(server || edge) once it has answered."""
+def edge_step(env: Env, hyper: Hyper) -> Step:
+  """`Phase.step` of the edge: CE, and alpha KL(server || edge) once it has answered (Eq. 7)."""
+  weight = hyper.alpha if hyper.edge_distils else 0.0
 
   def objective(apply, params, d):
     out, model_state = apply(params, d["half"])
     z, mean = out.logits[:, 0], functools.partial(share, mask=d["half"].mask, total=d["half"].total)
     ce = mean(losses.cross_entropy(z, d["half"].label))
-    kd = mean(losses.tempered_kl(d["answer"], z, temperature))
+    kd = mean(losses.tempered_kl(d["answer"], z, hyper.temperature))
     loss = ce + d["weight"] * kd
     return loss, (dict(zip(METRICS, (loss, ce, kd), strict=True)), model_state)
 
   def step(state, batch, now):
     data = []
     for g, (half, memory) in enumerate(zip(batch.private, state.local, strict=True)):
-      answer = uploads.answers(memory, uploads.slots(env, keyed, g, half, now))
+      answer = uploads.answers(memory, uploads.slots(env, hyper.keyed, g, half, now))
       data.append({"half": half, "answer": answer, "weight": weight * memory.answered})
     active = tuple(map(has_data, batch.private))
     clients, aux = update(env, state.clients, objective, tuple(data), now.lr, active)
@@ -190,23 +217,25 @@ def edge_step(env, keyed, temperature, weight):
   return step
 
 
-def server_loss(temperature, distillation, cross_entropy):
-  """A function (logits f32[S, C], uploads) -> shares f32[3] of the loss and of its two parts."""
+def server_loss(hyper: Hyper) -> Callable[[jax.Array, dict], jax.Array]:
+  """(logits f32[S, C], uploads) -> shares f32[3] of the loss (Eq. 6) and of its two parts."""
+  distillation, cross_entropy = (1.0, hyper.alpha) if hyper.server_distils else (0.0, 1.0)
 
   def loss(z, d):
     mean = functools.partial(share, mask=d["mask"], total=d["total"])
     ce = mean(losses.cross_entropy(z, d["label"]))
-    kd = mean(losses.tempered_kl(d["logits"], z, temperature))
+    kd = mean(losses.tempered_kl(d["logits"], z, hyper.temperature))
     return jnp.stack([distillation * kd + cross_entropy * ce, ce, kd])
 
   return loss
 
 
-def server_step(env, model, loss, plateau):
+def server_step(env: Env, hyper: Hyper, model: nn.Module) -> Step:
   """`Phase.step` of the servers: an update on a batch of uploads, or the answers to one.
 
   Its aux are the batch's losses in training mode, or the mean ones of this round's answers.
   """
+  loss, plateau = server_loss(hyper), hyper.plateau
   watch = optax.contrib.reduce_on_plateau(plateau["factor"], max(plateau["patience"], 1)).update
 
   def objective(apply, params, d):
@@ -245,7 +274,13 @@ def server_step(env, model, loss, plateau):
   return step
 
 
-def flops(env, model, feature, edge_passes, server_passes):
+def flops(
+  env: Env,
+  model: nn.Module,
+  feature: jax.ShapeDtypeStruct,
+  edge_passes: int,
+  server_passes: int,
+) -> dict[str, float]:
   """FLOPs of one example's forward pass, and of a run in which everyone always arrives.
 
   Args:
@@ -257,10 +292,12 @@ def flops(env, model, feature, edge_passes, server_passes):
     {'forward_edge', 'forward_server': of one example; 'edge': of one client's run, its training
     and its uploads; 'server': of one replica's}. Those of the edge are means over clients.
   """
-  n = env.private_sizes
+  n = env.task.private_sizes
   forward = np.zeros(env.clients)
-  for cohort, template in zip(env.cohorts, env.templates, strict=True):
-    forward[list(cohort.ids)] = forward_flops(cohort.model, template, env.image, env.dtype)
+  for cohort in env.cohorts:
+    forward[list(cohort.ids)] = forward_flops(
+      cohort.model, cohort.template, env.task.image, env.dtype
+    )
   all_of_them = jax.eval_shape(lambda: fresh_servers(env, model, feature).network)
   one = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), all_of_them)
   served = forward_flops(model, one, feature.shape, feature.dtype)
@@ -272,7 +309,7 @@ def flops(env, model, feature, edge_passes, server_passes):
   }
 
 
-def network(env, server):
+def network(env: Env, server: tuple[str, dict]) -> nn.Module:
   """The server's model, of which BatchNorm sums over all devices.
 
   Raises:
@@ -281,7 +318,7 @@ def network(env, server):
   """
   try:
     name, arguments = server
-    model = build_model(name, classes=env.classes, heads=1, axes=servers.AXES, **arguments)
+    model = build_model(name, classes=env.task.classes, heads=1, axes=servers.AXES, **arguments)
   except ConfigError as error:
     raise ConfigError("algo.server", error.value, error.hint) from None
   except (TypeError, ValueError):
@@ -291,8 +328,17 @@ def network(env, server):
   return model
 
 
-def check_plateau(plateau):
-  """Raises ConfigError where it is not dict(factor, patience) of numbers that can be."""
+def check(hyper: Hyper) -> None:
+  """Refuses values that cannot be.
+
+  Raises:
+    ConfigError: with the key, its value and what would be right.
+  """
+  at_least(1, edge_epochs=hyper.edge_epochs)
+  at_least(0, alpha=hyper.alpha)
+  if not hyper.temperature > 0:
+    raise ConfigError("algo.temperature", hyper.temperature, "must be above 0")
+  plateau = hyper.plateau
   if sorted(plateau) != ["factor", "patience"]:
     raise ConfigError("algo.plateau", plateau, "must be dict(factor=..., patience=...)")
   if not 0 < plateau["factor"] < 1:

@@ -29,7 +29,7 @@ def init(env, model, tx, shape):
     params = variables.pop("params")
     return ClientState(params, variables, tx.init(params))
 
-  return jax.vmap(one)(jnp.asarray(env.seeds))
+  return jax.vmap(one)(jnp.asarray(env.population.seeds))
 
 
 def part(env, x):

@@ -12,8 +12,9 @@ import jax.numpy as jnp
 
 from kdjax.algorithms.fedgkt import server
 from kdjax.core import costs
+from kdjax.core.env import Env
 from kdjax.core.passes import eval_mode
-from kdjax.types import ConfigError
+from kdjax.types import ConfigError, Step
 
 
 class Memory(NamedTuple):
@@ -43,9 +44,9 @@ def feature_at(env, cut):
   Raises:
     ConfigError: where a client's model has no such feature, or two have it in different shapes.
   """
-  images, found = jax.ShapeDtypeStruct((1, *env.image), env.dtype), []
-  for cohort, template in zip(env.cohorts, env.templates, strict=True):
-    out = jax.eval_shape(functools.partial(eval_mode, cohort.model), template, images)
+  images, found = jax.ShapeDtypeStruct((1, *env.task.image), env.dtype), []
+  for cohort in env.cohorts:
+    out = jax.eval_shape(functools.partial(eval_mode, cohort.model), cohort.template, images)
     features = {"embedding": out.embedding, **out.features}
     if cut not in features:
       raise ConfigError("algo.cut", cut, f"{cohort.name} has " + ", ".join(features))
@@ -58,7 +59,7 @@ def feature_at(env, cut):
 
 def nbytes(env, feature):
   """Bytes that one example's upload takes, by kind; an answer is `logits` again."""
-  logits = jax.ShapeDtypeStruct((env.classes,), env.dtype)
+  logits = jax.ShapeDtypeStruct((env.task.classes,), env.dtype)
   kinds = {"features": feature, "logits": logits, "labels": jax.ShapeDtypeStruct((), jnp.int32)}
   return {kind: costs.nbytes(x) for kind, x in kinds.items()}
 
@@ -68,13 +69,13 @@ def bytes_sent(env, plan, feature):
 
   Args:
     env: Env.
-    plan: arrivals.Agenda.
+    plan: arrivals.Plan.
     feature: as `feature_at` gives it.
   """
   size = nbytes(env, feature)
 
   def examples(groups):
-    return int(sum(env.private_sizes[k] for group in groups for k in group))
+    return int(sum(env.task.private_sizes[k] for group in groups for k in group))
 
   def uploaded(pos):
     n = examples(group for own in plan.groups(pos.round) for group in own)
@@ -96,7 +97,7 @@ def communication(env, feature, rounds, epochs):
   He, Annavaram and Avestimehr, 2020: `fedgkt_eq13` leaves out the logits and labels that clients
   upload too; `split_learning_eq12` is split learning over as many epochs on the edge.
   """
-  size, n = nbytes(env, feature), int(env.private_sizes.sum())
+  size, n = nbytes(env, feature), int(env.task.private_sizes.sum())
   return {
     "fedgkt_eq13": rounds * n * (size["features"] + size["logits"]),
     "split_learning_eq12": rounds * epochs * n * 2 * size["features"],
@@ -105,7 +106,7 @@ def communication(env, feature, rounds, epochs):
 
 def empty(env, feature):
   """Memories before the first upload, a tuple over cohorts; `feature` as `feature_at` gives it."""
-  N, C = _longest(env), env.classes
+  N, C = _longest(env), env.task.classes
 
   def one(n):
     table = lambda *shape, dtype=env.dtype: jnp.zeros((n, *shape), dtype)
@@ -134,8 +135,8 @@ def slots(env, keyed, g, half, now):
   if not keyed:
     n = half.row.shape[1]
     within = jax.lax.axis_index("data") * n + jnp.arange(n)
-    step = now.i % env.local_rows(g, -(-env.private_sizes // env.batch))
-    place = (step[:, None] * env.batch + within).astype(jnp.int32)
+    step = now.i % env.local_rows(g, -(-env.task.private_sizes // env.training.batch))
+    place = (step[:, None] * env.training.batch + within).astype(jnp.int32)
   return jnp.where(half.mask > 0, place, _longest(env))
 
 
@@ -144,18 +145,22 @@ def answers(memory, slot):
   return jax.vmap(lambda table, s: table.at[s].get(mode="clip"))(memory.answer, slot)
 
 
-def step(env, cut, keyed, state, batch, now):
+def step(env: Env, cut: str, keyed: bool) -> Step:
   """`Phase.step` of the upload: every client writes what it says of a batch into its memory."""
   write = jax.vmap(lambda table, slot, x: table.at[slot].set(x.astype(table.dtype), mode="drop"))
-  local = []
-  for g, (half, memory) in enumerate(zip(batch.private, state.local, strict=True)):
-    speak = functools.partial(tell, env.cohorts[g].model, cut)
-    h, z = env.map_clients(speak, state.clients[g], half.image)
-    said = h, z[:, :, 0], half.label, slots(env, keyed, g, half, now)
-    *said, slot = jax.lax.all_gather(said, "data", axis=1, tiled=True)
-    kept = [write(table, slot, x) for table, x in zip(memory[:3], said, strict=True)]
-    local.append(Memory(*kept, memory.answer, memory.answered))
-  return state._replace(local=tuple(local)), ({},) * len(local)
+
+  def step(state, batch, now):
+    local = []
+    for g, (half, memory) in enumerate(zip(batch.private, state.local, strict=True)):
+      speak = functools.partial(tell, env.cohorts[g].model, cut)
+      h, z = env.map_clients(speak, state.clients[g], half.image)
+      said = h, z[:, :, 0], half.label, slots(env, keyed, g, half, now)
+      *said, slot = jax.lax.all_gather(said, "data", axis=1, tiled=True)
+      kept = [write(table, slot, x) for table, x in zip(memory[:3], said, strict=True)]
+      local.append(Memory(*kept, memory.answer, memory.answered))
+    return state._replace(local=tuple(local)), ({},) * len(local)
+
+  return step
 
 
 def answer(env, memories, rows, z):
@@ -168,4 +173,4 @@ def answer(env, memories, rows, z):
 
 
 def _longest(env):
-  return int(env.private_sizes.max())
+  return int(env.task.private_sizes.max())

@@ -1,5 +1,6 @@
 """Multi-Headed Distillation; see method.py."""
 
-from kdjax.algorithms.mhd.method import heads, make
+from kdjax.algorithms.mhd.hyper import Hyper
+from kdjax.algorithms.mhd.method import METHOD
 
-__all__ = ["heads", "make"]
+__all__ = ["METHOD", "Hyper"]

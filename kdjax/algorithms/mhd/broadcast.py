@@ -6,6 +6,7 @@ pool: everyone predicts with one of its own past snapshots, drawn at random.
 """
 
 import functools
+import itertools
 from typing import Any, NamedTuple
 
 import jax
@@ -13,8 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from kdjax.algorithms.mhd import messages
-from kdjax.algorithms.mhd.exchange import Exchange
+from kdjax.algorithms.mhd.exchange import Exchange, Speak
+from kdjax.algorithms.mhd.hyper import Hyper
 from kdjax.core import costs
+from kdjax.core.env import Env
 from kdjax.core.gradients import forward, recall
 from kdjax.core.passes import eval_mode, train_mode
 from kdjax.core.random import host_rng
@@ -30,17 +33,18 @@ class Heard(NamedTuple):
   own: Any = None  # what `recall` needs of the student's own pass
 
 
-def fresh(env, speak, *, teachers, top_k, one_pass):
+def fresh(env: Env, speak: Speak, hyper: Hyper, *, one_pass: bool) -> Exchange:
   """Algorithm 1: everyone's current predictions.
 
   Args:
     env: Env.
-    speak: ModelOut -> (p f32[U, m, C], xi f32[U, F]).
-    teachers: D, drawn per step and client.
-    top_k: class probabilities sent; 0: all.
+    speak: what a client says.
+    hyper: `teachers`, D, and `top_k` count here.
     one_pass: whether a client says what its own pass in training mode finds, and learns from that
       very pass; otherwise it speaks in a second pass, in evaluation mode.
   """
+
+  teachers, top_k = hyper.teachers, hyper.top_k
 
   def both(cohort, client, half):
     """A client's own pass in training mode, and what it says."""
@@ -71,23 +75,18 @@ def fresh(env, speak, *, teachers, top_k, one_pass):
     functools.partial(_hear, env),
     own=own,
     common=True,
-    steps=env.steps,
+    steps=env.training.steps,
     args=lambda pos: env.graph.at(pos.count),
     sent=_sent(env, speak, teachers, top_k),
   )
 
 
-def published(env, speak, *, teachers, top_k, pool_size, refresh_every):
-  """Everyone predicts with a random one of its own past snapshots, in evaluation mode.
+def published(env: Env, speak: Speak, hyper: Hyper) -> Exchange:
+  """Everyone predicts with a random one of its own P past snapshots, in evaluation mode.
 
-  Args:
-    env: Env.
-    speak: ModelOut -> (p f32[U, m, C], xi f32[U, F]).
-    teachers: D, drawn per step and client.
-    top_k: class probabilities sent; 0: all.
-    pool_size: P, past snapshots that a client keeps.
-    refresh_every: training batches between two replacements of a random one of them.
+  Every `hyper.refresh_every` training batches the present one replaces a random one of them.
   """
+  teachers, top_k, pool_size = hyper.teachers, hyper.top_k, hyper.pool_size
 
   def init(clients):
     copies = lambda x: jnp.repeat(x[:, None], pool_size, 1)
@@ -106,7 +105,8 @@ def published(env, speak, *, teachers, top_k, pool_size, refresh_every):
 
   def slots(round):
     """The snapshot that every client replaces at a refresh; i32[R*K]."""
-    rngs = [host_rng(seed, "slot", round, name) for seed in env.seeds for name in env.identity]
+    pairs = itertools.product(env.population.seeds, env.population.identity)
+    rngs = [host_rng(seed, "slot", round, name) for seed, name in pairs]
     return np.array([rng.integers(pool_size) for rng in rngs], np.int32)
 
   def refresh(state, batch, now):
@@ -124,7 +124,7 @@ def published(env, speak, *, teachers, top_k, pool_size, refresh_every):
     ask,
     functools.partial(_hear, env),
     common=True,
-    steps=refresh_every,
+    steps=hyper.refresh_every,
     args=lambda pos: env.graph.at(pos.count),
     sent=_sent(env, speak, teachers, top_k),
     refresh=phase,
@@ -144,8 +144,8 @@ def _evaluate(speak, top_k):
 def _each(env, fn, *args):
   """`fn(cohort, ...)` for every client of every cohort; a tuple over cohorts."""
   return tuple(
-    env.map_clients(functools.partial(fn, cohort), *mine)
-    for cohort, *mine in zip(env.cohorts, *args, strict=True)
+    env.map_clients(functools.partial(fn, cohort), *own)
+    for cohort, *own in zip(env.cohorts, *args, strict=True)
   )
 
 
@@ -153,7 +153,7 @@ def _listen(env, said, now, teachers):
   """Heard, a tuple over cohorts: everyone draws D of its teachers among those who spoke."""
   adjacency = now.args  # bool[K, K]
   said = env.gather(said)  # leaves [R*K, U, ...]
-  name = jnp.asarray(env.identity)
+  name = jnp.asarray(env.population.identity)
 
   def one(key, i):
     noise = jax.random.gumbel(key, (env.K,))[name]
@@ -166,7 +166,7 @@ def _listen(env, said, now, teachers):
 
 
 def _hear(env, heard, images):
-  return messages.decode(heard.message, env.classes), heard.xi, heard.valid
+  return messages.decode(heard.message, env.task.classes), heard.xi, heard.valid
 
 
 def _sent(env, speak, teachers, top_k):
@@ -174,9 +174,10 @@ def _sent(env, speak, teachers, top_k):
 
   @functools.cache
   def message_bytes():
-    half = Half(jax.ShapeDtypeStruct((env.public_batch, *env.image), env.dtype), *[None] * 4)
+    images = jax.ShapeDtypeStruct((env.training.public_batch, *env.task.image), env.dtype)
+    half = Half(images, *[None] * 4)
     one = lambda client, half: _evaluate(speak, top_k)(env.cohorts[0], client, half)
-    message, xi = jax.eval_shape(one, env.templates[0], half)
+    message, xi = jax.eval_shape(one, env.cohorts[0].template, half)
     return {"predictions": costs.nbytes(message), "embeddings": costs.nbytes(xi)}
 
   def sent(pos):

@@ -1,25 +1,35 @@
 """How the predictions of teachers on public examples reach a student."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from kdjax.types import Phase, Pos
+import jax
+
+from kdjax.types import Batch, ClientState, Half, ModelOut, Now, Phase, Pos, PyTree, TrainState
+
+# What a client says of a batch: ModelOut -> (p f32[U, m, C], xi f32[U, F]).
+Speak = Callable[[ModelOut], tuple[jax.Array, jax.Array]]
 
 
-def own_pass(apply, params, statistics, asked, half):
+def own_pass(
+  apply: Callable, params: PyTree, statistics: PyTree, asked: PyTree, half: Half
+) -> tuple[ModelOut, PyTree]:
   """The student's own pass over its public examples: (ModelOut, model_state)."""
   return apply(params, half, statistics)
 
 
 class Exchange(NamedTuple):
-  """How the predictions of teachers reach a student; see pooled.py and broadcast.py."""
+  """How the predictions of teachers reach a student; see pool.py and broadcast.py."""
 
-  init: Callable  # clients -> local state, a tuple over cohorts
-  ask: Callable  # (state, batch, now) -> tuple over cohorts of pytrees [K_g, ...], for `hear`
-  hear: Callable  # (one client's part of it, its public images) -> (p [D, U, m, C], xi, valid [D])
+  init: Callable[[tuple[ClientState, ...]], tuple]  # clients -> local state, over cohorts
+  # For `hear`, a tuple over cohorts of pytrees [K_g, ...].
+  ask: Callable[[TrainState, Batch, Now], tuple]
+  # (one client's part of it, its public images) -> (p [D, U, m, C], xi [D, U, F], valid [D]).
+  hear: Callable[[PyTree, jax.Array], tuple[jax.Array, jax.Array, jax.Array]]
   common: bool  # whether the clients must look at the same public batch
-  own: Callable = own_pass  # (apply, params, statistics, one client's part, its public half)
-  args: Callable[[Pos], object] = lambda pos: ()  # of the training phase
+  # (apply, params, statistics, one client's part, its public half).
+  own: Callable[..., tuple[ModelOut, PyTree]] = own_pass
+  args: Callable[[Pos], Any] = lambda pos: ()  # of the training phase
   sent: Callable[[Pos], dict[str, int]] = lambda pos: {}
   start: Callable[[], dict[str, int]] = lambda: {}
   steps: int = 0  # training steps between two refreshes

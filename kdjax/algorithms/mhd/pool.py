@@ -1,25 +1,35 @@
-"""The rolling pool of other clients' checkpoints, kept by the student.
+"""The rolling pool of other clients' snapshots, kept by the student.
 
 Zhmoginov et al., CVPR 2023, Section 4.1: client i keeps N_P checkpoints, distils from a few of
 them at each step, and every S_P steps one random slot is replaced by a fresh checkpoint of one of
-its teachers. A snapshot is one flat vector, so that different architectures share one array.
+its teachers. The student evaluates them itself, on public examples of its own; a refresh is all
+that communicates. A snapshot is one flat vector, so that different architectures share one array.
 """
 
-from typing import Any, NamedTuple
+import functools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+
+from kdjax.algorithms.mhd.exchange import Exchange, Speak
+from kdjax.algorithms.mhd.hyper import Hyper
+from kdjax.core import graph, snapshots
+from kdjax.core.env import Env
+from kdjax.core.random import host_rng
+from kdjax.types import Batch, ClientState, Now, Phase, Step, TrainState
 
 
 class Pool(NamedTuple):
   """The pools of one cohort's clients."""
 
-  flat: Any  # f32[K_g, P, L], snapshots, padded to the longest
-  peer: Any  # i32[K_g, P], whose snapshot it is; -1: the slot is empty
-  born: Any  # i32[K_g, P], training batches that the peer had taken
+  flat: jax.Array  # f32[K_g, P, L], snapshots, padded to the longest
+  peer: jax.Array  # i32[K_g, P], whose snapshot it is; -1: the slot is empty
+  born: jax.Array  # i32[K_g, P], training batches that the peer had taken
 
 
-def draw(key, peer, D):
+def draw(key: jax.Array, peer: jax.Array, D: int) -> tuple[jax.Array, jax.Array]:
   """D slots of one client's pool without replacement, uniformly among the filled ones.
 
   Args:
@@ -35,7 +45,9 @@ def draw(key, peer, D):
   return slot, value > -jnp.inf
 
 
-def replace(pool, slot, snapshot, peer, born):
+def replace(
+  pool: Pool, slot: jax.Array, snapshot: jax.Array, peer: jax.Array, born: jax.Array
+) -> Pool:
   """Puts a fresh snapshot into one slot of every client's pool.
 
   Args:
@@ -54,3 +66,118 @@ def replace(pool, slot, snapshot, peer, born):
     peer=jnp.where(here, peer[:, None], pool.peer),
     born=jnp.where(here, born, pool.born),
   )
+
+
+def exchange(env: Env, speak: Speak, hyper: Hyper) -> Exchange:
+  """Students evaluate snapshots of their teachers themselves, in evaluation mode."""
+  drawn = functools.cache(functools.partial(draws, env, hyper))
+  size = snapshots.nbytes(env)
+
+  def args(pos):
+    return (*drawn(pos.round), np.int32((pos.round + 1) * hyper.refresh_every))
+
+  def fetched(pos):
+    peer, _ = drawn(pos.round)
+    return {"checkpoints": int(size[peer[peer >= 0]].sum())}
+
+  refresh = refresh_step(env)
+  return Exchange(
+    functools.partial(first_pools, env, hyper.pool_size),
+    functools.partial(ask, env, hyper.teachers),
+    functools.partial(hear, env, speak),
+    common=False,
+    start=lambda: first_bytes(env, hyper.pool_size),
+    steps=hyper.refresh_every,
+    refresh=Phase("refresh", refresh, None, 1, args=args, sent=fetched, publish=hyper.publish),
+  )
+
+
+def ask(env: Env, teachers: int, state: TrainState, batch: Batch, now: Now) -> tuple:
+  """Draws D snapshots of every client's pool.
+
+  Returns:
+    Over cohorts: (flat f32[K_g, D, L], peer i32[K_g, D], valid bool[K_g, D]).
+  """
+
+  def one(key, pool):
+    slot, valid = draw(key, pool.peer, teachers)
+    return pool.flat[slot], pool.peer[slot], valid
+
+  keys = [env.keys(g, "teachers", now.count) for g in range(len(env.cohorts))]
+  return tuple(jax.vmap(one)(k, p) for k, p in zip(keys, state.local, strict=True))
+
+
+def hear(env: Env, speak: Speak, asked: tuple, images: jax.Array) -> tuple:
+  """What one client's drawn teachers say of its images: (p, xi, valid), see Exchange."""
+  flat, peer, valid = asked
+  branches = [functools.partial(_teach, env, speak, g) for g in range(len(env.cohorts))]
+  said = []
+  for d in range(len(flat)):
+    if len(branches) == 1:
+      said.append(branches[0](flat[d], images))
+    else:
+      cohort = jnp.asarray(snapshots.cohort_of(env))[peer[d]]
+      said.append(jax.lax.switch(cohort, branches, flat[d], images))
+  p, xi = jax.tree.map(lambda *xs: jnp.stack(xs), *said)
+  return p, xi, valid
+
+
+def _teach(env, speak, g, flat, images):
+  params, model_state = snapshots.unflatten(flat, env.snapshots()[g])
+  variables = {"params": params, **model_state}
+  return speak(env.cohorts[g].model.apply(variables, images, train=False))
+
+
+def first_pools(env: Env, pool_size: int, clients: tuple[ClientState, ...]) -> tuple[Pool, ...]:
+  """Pools of the teachers' first weights, in turn."""
+  first = first_teachers(env.graph.at(0), pool_size, env.population.identity)  # [K, P]
+  peer = np.concatenate([np.where(first < 0, -1, first + r * env.K) for r in range(env.R)])
+  peer = tuple(env.local_rows(g, peer.astype(np.int32)) for g in range(len(clients)))
+  flat = tuple(snapshots.pack(env, c) for c in clients)
+  return tuple(
+    Pool(slots, p, jnp.zeros_like(p)) for slots, p in zip(env.fetch(flat, peer), peer, strict=True)
+  )
+
+
+def first_teachers(adjacency: np.ndarray, pool_size: int, identity: tuple[int, ...]) -> np.ndarray:
+  """Whose first weights fill the pools: each client's teachers in turn; i64[K, P], -1 for none."""
+  order = np.argsort(identity)
+  rows = [order[row[order]] for row in adjacency]
+  return np.stack([np.resize(t, pool_size) if len(t) else np.full(pool_size, -1) for t in rows])
+
+
+def first_bytes(env: Env, pool_size: int) -> dict[str, int]:
+  """Bytes of the snapshots that fill the pools, each fetched once."""
+  first = first_teachers(env.graph.at(0), pool_size, env.population.identity)
+  ids = [np.unique(row[row >= 0]) + r * env.K for r in range(env.R) for row in first]
+  size = snapshots.nbytes(env)
+  return {"checkpoints": int(size[np.concatenate(ids).astype(int)].sum())}
+
+
+def draws(env: Env, hyper: Hyper, round: int) -> tuple[np.ndarray, np.ndarray]:
+  """Whom every client fetches at a refresh, and the slot that it overwrites: i32[R*K] each."""
+  adjacency, names = env.graph.at((round + 1) * hyper.refresh_every), env.population.identity
+  peer, slot = [], []
+  for r, seed in enumerate(env.population.seeds):
+    j = graph.choose(
+      adjacency, seed=seed, purpose="refresh", step=round, identity=np.asarray(names)
+    )
+    peer.append(np.where(j < 0, -1, j + r * env.K))
+    slot.append([host_rng(seed, "slot", round, n).integers(hyper.pool_size) for n in names])
+  return np.concatenate(peer).astype(np.int32), np.concatenate(slot).astype(np.int32)
+
+
+def refresh_step(env: Env) -> Step:
+  """`Phase.step`: every client replaces a slot; `now.args` are `draws` and the batches so far."""
+
+  def step(state, batch, now):
+    peer, slot, born = now.args
+    cohorts = range(len(env.cohorts))
+    wanted = tuple(env.local_rows(g, peer) for g in cohorts)
+    fresh = env.fetch(tuple(snapshots.pack(env, c) for c in state.clients), wanted)
+    local = tuple(
+      replace(state.local[g], env.local_rows(g, slot), fresh[g], wanted[g], born) for g in cohorts
+    )
+    return state._replace(local=local), ({},) * len(local)
+
+  return step

@@ -1,5 +1,5 @@
 """Pairwise transfer models; see method.py."""
 
-from kdjax.algorithms.pairwise.method import make
+from kdjax.algorithms.pairwise.method import METHOD, Hyper
 
-__all__ = ["make"]
+__all__ = ["METHOD", "Hyper"]

@@ -74,11 +74,11 @@ def choose(env, batches, *, best, new_below):
   if not best:
     return everyone
   peer = np.full((env.clients, min(best, everyone.shape[1])), -1, np.int32)
-  order = np.argsort(env.identity)
+  order = np.argsort(env.population.identity)
   adjacency = env.graph.at(batches)[np.ix_(order, order)]
-  counts = np.asarray(env.label_counts).reshape(env.R, env.K, env.classes)
+  counts = np.asarray(env.task.label_counts).reshape(env.R, env.K, env.task.classes)
   layers = [
-    tuple((k, x.shape) for k, x in named_kernels(env.templates[g].params).items())
+    tuple((k, x.shape) for k, x in named_kernels(env.cohorts[g].template.params).items())
     for g in snapshots.cohort_of(env)[order]
   ]
   for r in range(env.R):

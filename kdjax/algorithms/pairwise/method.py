@@ -26,124 +26,166 @@ maps start again, their optimiser only with the next fetch. Departures of as_cod
 (the code forgets a logarithm), convolutions are rewritten as dense layers are.
 """
 
+import dataclasses
 import functools
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from kdjax import optim
 from kdjax.algorithms.pairwise import metadata, transfer
 from kdjax.algorithms.separate import train_phase
 from kdjax.core import gradients, losses, peers
 from kdjax.core.clients import has_data, share
+from kdjax.core.env import Env
 from kdjax.core.passes import train_mode
-from kdjax.types import Algorithm, ClientState, ConfigError, Feed, Phase, at_least
+from kdjax.types import (
+  Algorithm,
+  ClientState,
+  ConfigError,
+  Feed,
+  Half,
+  Method,
+  Now,
+  Phase,
+  PyTree,
+  Step,
+  at_least,
+)
 
 
 class Local(NamedTuple):
   """What the clients of one cohort keep beside their weights; a layer has n inputs."""
 
-  sources: Any  # peers.Sources, S a client
-  maps: Any  # {layer: f32[K_g, S, 2n, n]}; as_coded: f32[K_g, (S + 1) n + 1, n]
-  opt_state: Any  # of the maps; as_coded: ()
+  sources: peers.Sources  # S a client
+  maps: PyTree  # {layer: f32[K_g, S, 2n, n]}; as_coded: f32[K_g, (S + 1) n + 1, n]
+  opt_state: PyTree  # of the maps; as_coded: ()
 
 
-def make(
-  env,
-  *,
-  layers,
-  alpha,
-  beta,
-  variant,
-  noise,
-  write,
-  transfer_optim,
-  local_epochs,
-  transfer_epochs,
-  sources,
-  new_class_below,
-):
-  """Pairwise transfer.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Hyper:
+  """Hyper-parameters of pairwise transfer; the paper leaves open what has a value."""
 
-  Args:
-    env: Env.
-    layers: the layers of interest, paths such as 'Dense_2' or 'heads/hidden'; alike in all models.
-    alpha, beta: weights of cross entropy and divergence in 'eq5', together 1.
-    variant: 'eq5', 'algorithm1' or 'as_coded'.
-    noise: standard deviation of the normal noise on a map's first [0; I].
-    write: 'epoch' or 'batch', how often W* takes W_b's place; of no account for 'as_coded'.
-    transfer_optim: the maps' optimiser, as `config.optim`.
-    local_epochs, transfer_epochs: passes over the private data in each turn.
-    sources: so many of a client's teachers, the best by advertised metadata; 0: all.
-    new_class_below: for `sources`, a class is new to who has seen fewer examples of it.
+  layers: tuple[str, ...]  # of interest, paths such as 'heads/hidden'; alike in all models
+  alpha: float  # weight of the cross entropy in eq5
+  beta: float  # weight of the divergence; alpha and beta add up to 1
+  variant: str = "eq5"  # or algorithm1, as_coded
+  noise: float = 0.001  # standard deviation of the normal noise on a map's first [0; I]
+  write: str = "epoch"  # or batch: how often W* takes W_b's place; of no account for as_coded
+  transfer_optim: dict  # the maps' optimiser, as `config.optim`
+  local_epochs: int = 1  # passes over the private data before a fetch
+  transfer_epochs: int = 1  # and after it
+  sources: int = 0  # so many of a client's teachers, the best by what they advertise; 0: all
+  new_class_below: int = 20  # for `sources`: a class is new to who has seen fewer examples of it
+
+
+def make(env: Env, hyper: Hyper) -> Algorithm:
+  """Pairwise transfer; see the file's docstring.
 
   Raises:
     ConfigError: for values that cannot be, or layers that are not there or not alike.
   """
-  check(alpha, beta, variant, noise, write, local_epochs, transfer_epochs, sources)
-  shapes = transfer.layer_shapes(env, layers)
-  chosen = functools.partial(metadata.choose, env, best=sources, new_below=new_class_below)
+  check(hyper)
+  shapes = transfer.layer_shapes(env, hyper.layers)
+  chosen = functools.partial(
+    metadata.choose, env, best=hyper.sources, new_below=hyper.new_class_below
+  )
   S = chosen(0).shape[1]
-  tx, rate = maps_optimiser(transfer_optim)
-  learned = transfer.learned(env, shapes, S, noise=noise, tx=tx)
-  weigh, pipeline, weights = {
-    "eq5": (functools.partial(eq5, alpha, beta), learned, False),
-    "algorithm1": (algorithm1, learned, True),
-    "as_coded": (functools.partial(eq5, 1, 1), transfer.fixed(env, shapes, S), True),
-  }[variant]
+  tx, rate = maps_optimiser(hyper.transfer_optim)
+  objective = make_objective(env, hyper, shapes, S, tx)
 
   def init(clients):
     nobody = jax.tree.map(lambda x: x[:, :S], peers.none(env))
     keys = [env.keys(g, "maps", 0) for g in range(len(clients))]
-    local = [Local(s, *jax.vmap(pipeline.fresh)(k)) for s, k in zip(nobody, keys, strict=True)]
+    fresh = objective.pipeline.fresh
+    local = [Local(s, *jax.vmap(fresh)(k)) for s, k in zip(nobody, keys, strict=True)]
     return clients, tuple(local), ()
 
-  def sent(pos):
-    return peers.received(env, chosen(pos.step - pos.round))
-
-  trains = variant != "as_coded"
+  trains = hyper.variant != "as_coded"
   facts = lambda rounds: transfer.transfers(env, shapes, chosen(0), learned=trains)
-  feed = Feed(private=env.batch, kind="epoch", epochs=local_epochs)
-  cycle = (
+  phases = cycle(env, hyper, objective, chosen, rate)
+  return Algorithm(init, phases, env.predict, facts=facts, uses_graph=True)
+
+
+METHOD = Method(Hyper, make)
+
+
+class Objective(NamedTuple):
+  """What a target minimises, and over what."""
+
+  weigh: Callable  # `eq5` with its weights, or `algorithm1`
+  pipeline: transfer.Pipeline  # how maps rewrite the layers
+  weights: bool  # whether a target trains its own weights too
+
+
+def make_objective(
+  env: Env, hyper: Hyper, shapes: dict, S: int, tx: optax.GradientTransformation
+) -> Objective:
+  """The objective of a variant; `shapes` of the layers, S sources, the maps' optax `tx`."""
+  if hyper.variant == "as_coded":
+    return Objective(functools.partial(eq5, 1, 1), transfer.fixed(env, shapes, S), True)
+  learned = transfer.learned(env, shapes, S, noise=hyper.noise, tx=tx)
+  if hyper.variant == "algorithm1":
+    return Objective(algorithm1, learned, True)
+  return Objective(functools.partial(eq5, hyper.alpha, hyper.beta), learned, False)
+
+
+def cycle(
+  env: Env, hyper: Hyper, objective: Objective, chosen: Callable, rate: Callable
+) -> tuple[Phase, ...]:
+  """A round: local, fetch, transfer.
+
+  Args:
+    env, hyper, objective: as everywhere.
+    chosen: training batches so far -> i32[R*K, S], everyone's sources.
+    rate: (count, total) -> the maps' learning rate.
+  """
+  feed = Feed(private=env.training.batch, kind="epoch", epochs=hyper.local_epochs)
+  before = lambda pos: pos.step - pos.round  # batches before a fetch: a fetch takes none
+  return (
     train_phase(env, name="local", feed=feed, steps=None),
     Phase(
       "fetch",
-      fetch_step(env, pipeline),
+      fetch_step(env, objective.pipeline),
       None,
       1,
-      args=lambda pos: chosen(pos.step - pos.round),  # batches before it: a fetch takes none
-      sent=sent,
+      args=lambda pos: chosen(before(pos)),
+      sent=lambda pos: peers.received(env, chosen(before(pos))),
     ),
     Phase(
       "transfer",
-      transfer_step(env, pipeline, weigh, weights=weights, every_batch=write == "batch"),
-      feed._replace(epochs=transfer_epochs),
+      transfer_step(env, objective, every_batch=hyper.write == "batch"),
+      feed._replace(epochs=hyper.transfer_epochs),
       None,
       lr=env.rate,
       args=lambda pos: (pos.i == pos.n - 1, np.float32(rate(pos.count, pos.total))),
     ),
   )
-  return Algorithm(init, cycle, env.predict, facts=facts, uses_graph=True)
 
 
-def check(alpha, beta, variant, noise, write, local_epochs, transfer_epochs, sources):
-  """Raises ConfigError for values that cannot be; arguments as `make`'s."""
-  at_least(0, alpha=alpha, beta=beta, noise=noise, sources=sources)
-  at_least(1, local_epochs=local_epochs, transfer_epochs=transfer_epochs)
-  if abs(alpha + beta - 1) > 1e-6:
-    raise ConfigError("algo.beta", beta, f"alpha and beta add up to 1 (Eq. 5): {1 - alpha:g}")
-  choices = {
-    "variant": (variant, ("eq5", "algorithm1", "as_coded")),
-    "write": (write, ("epoch", "batch")),
-  }
-  for key, (value, known) in choices.items():
-    if value not in known:
-      raise ConfigError(f"algo.{key}", value, "must be one of " + ", ".join(known))
+def check(hyper: Hyper) -> None:
+  """Refuses values that cannot be.
+
+  Raises:
+    ConfigError: with the key, its value and what would be right.
+  """
+  at_least(0, alpha=hyper.alpha, beta=hyper.beta, noise=hyper.noise, sources=hyper.sources)
+  at_least(1, local_epochs=hyper.local_epochs, transfer_epochs=hyper.transfer_epochs)
+  if abs(hyper.alpha + hyper.beta - 1) > 1e-6:
+    hint = f"alpha and beta add up to 1 (Eq. 5): {1 - hyper.alpha:g}"
+    raise ConfigError("algo.beta", hyper.beta, hint)
+  choices = {"variant": ("eq5", "algorithm1", "as_coded"), "write": ("epoch", "batch")}
+  for key, known in choices.items():
+    if getattr(hyper, key) not in known:
+      raise ConfigError(f"algo.{key}", getattr(hyper, key), "must be one of " + ", ".join(known))
 
 
-def maps_optimiser(arguments):
+def maps_optimiser(arguments: dict) -> tuple[optax.GradientTransformation, Callable]:
   """(optax.GradientTransformation, (count, total) -> learning rate), see `optim.make`."""
   try:
     tx, rate = optim.make(**arguments)
@@ -156,7 +198,7 @@ def maps_optimiser(arguments):
   return tx, rate
 
 
-def eq5(alpha, beta, both, trained, target):
+def eq5(alpha: float, beta: float, both: Callable, trained: tuple, target: jax.Array) -> tuple:
   """Eq. 5 for a target, the cross entropy for another client.
 
   Args:
@@ -172,7 +214,7 @@ def eq5(alpha, beta, both, trained, target):
   return jnp.where(target, (alpha * own + beta * other) / 2, own), own, other, statistics
 
 
-def algorithm1(both, trained, target):
+def algorithm1(both: Callable, trained: tuple, target: jax.Array) -> tuple:
   """Cross entropy for the weights, divergence for the maps; arguments as `eq5`'s."""
   params, maps = trained
   own, _, statistics = both(params, jax.lax.stop_gradient(maps))
@@ -180,99 +222,132 @@ def algorithm1(both, trained, target):
   return own + other, own, other, statistics
 
 
-def fetch_step(env, pipeline):
+def fetch_step(env: Env, pipeline: transfer.Pipeline) -> Step:
   """`Phase.step` of a fetch: fresh copies of the sources, and maps that start again."""
 
-  def begin(client, mine, key):
+  def begin(client, own, key):
     if pipeline.tx is None:
-      params = pipeline.rewrite(client.params, mine.maps, mine.sources)
-      return client._replace(params=params), mine
-    return client, Local(mine.sources, *pipeline.fresh(key))
+      params = pipeline.rewrite(client.params, own.maps, own.sources)
+      return client._replace(params=params), own
+    return client, Local(own.sources, *pipeline.fresh(key))
 
   def step(state, batch, now):
     found = peers.fetch(env, state.clients, now.args)
     begun = []
-    for g, (client, mine) in enumerate(zip(state.clients, state.local, strict=True)):
+    for g, (client, own) in enumerate(zip(state.clients, state.local, strict=True)):
       keys = env.keys(g, "maps", now.step)
-      begun.append(env.map_clients(begin, client, mine._replace(sources=found[g]), keys))
+      begun.append(env.map_clients(begin, client, own._replace(sources=found[g]), keys))
     clients, local = zip(*begun, strict=True)
     return state._replace(clients=clients, local=local), ({},) * len(local)
 
   return step
 
 
-def transfer_step(env, pipeline, weigh, *, weights, every_batch):
-  """`Phase.step` of a transfer.
-
-  Args:
-    env: Env.
-    pipeline: transfer.Pipeline.
-    weigh: `eq5` with its weights, or `algorithm1`.
-    weights: whether a target trains its own weights too.
-    every_batch: whether W* takes W_b's place after every batch.
-  """
-  learns = pipeline.tx is not None
-
-  def differentiate(model, client, mine, half):
-    flat, peer = mine.sources
-    said = peers.logits(env, flat, peer, half.image)
-
-    def both(params, maps):
-      params = pipeline.rewrite(params, maps, mine.sources) if learns else params
-      out, statistics = train_mode(model, client.model_state, params, half)
-      mean = functools.partial(share, mask=half.mask, total=half.total)
-      own = mean(losses.cross_entropy(out.logits[:, 0], half.label))
-      other = mean(peers.divergence(said, peer, out.logits[:, 0]))
-      return own, other, statistics
-
-    def loss(trained):
-      total, own, other, statistics = weigh(both, trained, (peer >= 0).any())
-      return total, ({"loss": total, "cross_entropy": own, "divergence": other}, statistics)
-
-    return gradients.of(loss, (client.params, mine.maps))
-
-  def advance(tx, now, client, mine, grads, statistics, active, key):
-    target, (last, rate) = (mine.sources.peer >= 0).any(), now.args
-    params, opt_state = gradients.apply_update(
-      tx, now.lr, grads[0], client.params, client.opt_state
-    )
-    trains = active if weights else active & ~target
-    client = ClientState(
-      _where(trains, params, client.params),
-      _where(active, statistics, client.model_state),
-      _where(trains, opt_state, client.opt_state),
-    )
-    if not learns:
-      return client, mine
-    maps, opt_state = gradients.apply_update(pipeline.tx, rate, grads[1], mine.maps, mine.opt_state)
-    moves = active & target
-    mine = mine._replace(
-      maps=_where(moves, maps, mine.maps), opt_state=_where(moves, opt_state, mine.opt_state)
-    )
-    write = lambda params: pipeline.rewrite(params, mine.maps, mine.sources)
-    if every_batch:
-      params = _where(moves, write(client.params), client.params)
-      mine = mine._replace(maps=_where(moves, pipeline.fresh(key)[0], mine.maps))
-    else:  # it changes nothing for clients without sources
-      params = jax.lax.cond(last, write, lambda params: params, client.params)
-    return client._replace(params=params), mine
+def transfer_step(env: Env, objective: Objective, *, every_batch: bool) -> Step:
+  """`Phase.step` of a transfer; `every_batch`: whether W* takes W_b's place after every batch."""
 
   def step(state, batch, now):
     new, auxes = [], []
     for g, cohort in enumerate(env.cohorts):
-      client, mine, half = state.clients[g], state.local[g], batch.private[g]
-      grads, (aux, statistics) = env.map_clients(
-        functools.partial(differentiate, cohort.model), client, mine, half
-      )
+      client, own, half = state.clients[g], state.local[g], batch.private[g]
+      differentiate = functools.partial(map_gradients, env, objective, cohort.model)
+      grads, (aux, statistics) = env.map_clients(differentiate, client, own, half)
       grads, aux = jax.lax.psum((grads, aux), "data")
       keys, live = env.keys(g, "maps", now.step), has_data(half)
-      take = functools.partial(advance, cohort.tx, now)
-      new.append(env.map_clients(take, client, mine, grads, statistics, live, keys))
+      take = functools.partial(advance, objective, cohort.tx, now, every_batch)
+      new.append(env.map_clients(take, client, own, grads, statistics, live, keys))
       auxes.append(aux | {"live": live})
     clients, local = zip(*new, strict=True)
     return state._replace(clients=clients, local=local), tuple(auxes)
 
   return step
+
+
+def map_gradients(
+  env: Env, objective: Objective, model: nn.Module, client: ClientState, own: Local, half: Half
+):
+  """One client's gradients of its weights and its maps: ((params, maps), (aux, statistics))."""
+  flat, peer = own.sources
+  said = peers.logits(env, flat, peer, half.image)
+
+  def both(params, maps):
+    if objective.pipeline.tx is not None:
+      params = objective.pipeline.rewrite(params, maps, own.sources)
+    out, statistics = train_mode(model, client.model_state, params, half)
+    mean = functools.partial(share, mask=half.mask, total=half.total)
+    ce = mean(losses.cross_entropy(out.logits[:, 0], half.label))
+    kl = mean(peers.divergence(said, peer, out.logits[:, 0]))
+    return ce, kl, statistics
+
+  def loss(trained):
+    total, ce, kl, statistics = objective.weigh(both, trained, (peer >= 0).any())
+    return total, ({"loss": total, "cross_entropy": ce, "divergence": kl}, statistics)
+
+  return gradients.of(loss, (client.params, own.maps))
+
+
+def advance(
+  objective: Objective,
+  tx: optax.GradientTransformation,
+  now: Now,
+  every_batch: bool,
+  client: ClientState,
+  own: Local,
+  grads: tuple[PyTree, PyTree],
+  statistics: PyTree,
+  active: jax.Array,
+  key: jax.Array,
+) -> tuple[ClientState, Local]:
+  """One client's step: a target moves its maps, and W* takes the place of W_b when it is due.
+
+  Args:
+    objective: of the variant.
+    tx: the client's optimiser.
+    now: its `args` are (whether this is the visit's last batch, the maps' learning rate).
+    every_batch: whether W* is written after every batch.
+    client, own: its state.
+    grads: of (params, maps).
+    statistics: after the pass.
+    active: bool[], whether it has data in this step.
+    key: for maps that start again.
+  """
+  target = (own.sources.peer >= 0).any()
+  params, opt_state = gradients.apply_update(tx, now.lr, grads[0], client.params, client.opt_state)
+  trains = active if objective.weights else active & ~target
+  client = ClientState(
+    _where(trains, params, client.params),
+    _where(active, statistics, client.model_state),
+    _where(trains, opt_state, client.opt_state),
+  )
+  if objective.pipeline.tx is None:
+    return client, own
+  return move_maps(objective.pipeline, now.args, every_batch, client, own, grads[1], active, key)
+
+
+def move_maps(
+  pipeline: transfer.Pipeline,
+  args: tuple[jax.Array, jax.Array],
+  every_batch: bool,
+  client: ClientState,
+  own: Local,
+  grads: PyTree,
+  active: jax.Array,
+  key: jax.Array,
+) -> tuple[ClientState, Local]:
+  """One client's maps after a step, and its weights with W* in place of W_b when it is due."""
+  last, rate = args
+  maps, opt_state = gradients.apply_update(pipeline.tx, rate, grads, own.maps, own.opt_state)
+  moves = active & (own.sources.peer >= 0).any()
+  own = own._replace(
+    maps=_where(moves, maps, own.maps), opt_state=_where(moves, opt_state, own.opt_state)
+  )
+  write = lambda params: pipeline.rewrite(params, own.maps, own.sources)
+  if every_batch:
+    params = _where(moves, write(client.params), client.params)
+    own = own._replace(maps=_where(moves, pipeline.fresh(key)[0], own.maps))
+  else:  # it changes nothing for clients without sources
+    params = jax.lax.cond(last, write, lambda params: params, client.params)
+  return client._replace(params=params), own
 
 
 def _where(on, new, old):

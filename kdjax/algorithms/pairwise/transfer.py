@@ -112,8 +112,8 @@ def layer_shapes(env, layers):
     ConfigError: for a layer that a model lacks, or whose shape differs.
   """
   shapes = {}
-  for g, (cohort, template) in enumerate(zip(env.cohorts, env.templates, strict=True)):
-    there = {name: leaf.shape for name, leaf in named_kernels(template.params).items()}
+  for g, cohort in enumerate(env.cohorts):
+    there = {name: leaf.shape for name, leaf in named_kernels(cohort.template.params).items()}
     for layer in layers:
       if layer not in there:
         hint = f"client {cohort.ids[0]}, a {cohort.name}, has {', '.join(there)}"
@@ -181,11 +181,8 @@ def transfers(env, shapes, peer, *, learned):
     this replica's clients fetch in a round}.
   """
   sources = [[k % env.K for k in row if k >= 0] for row in peer.tolist()]
-  by_cohort = [
-    forward_flops(c.model, t, env.image, env.dtype)
-    for c, t in zip(env.cohorts, env.templates, strict=True)
-  ]
-  forward = env.batch * np.array(by_cohort)[snapshots.cohort_of(env)][: env.K]
+  by_cohort = [forward_flops(c.model, c.template, env.task.image, env.dtype) for c in env.cohorts]
+  forward = env.training.batch * np.array(by_cohort)[snapshots.cohort_of(env)][: env.K]
   product = sum(4 * s[-2] * int(np.prod(s)) for s in shapes.values())  # 2 a multiply-add, 2n inputs
   maps = 3 * product if learned else 0
   added = [sum(forward[a] + maps for a in row) for row in sources[: env.K]]

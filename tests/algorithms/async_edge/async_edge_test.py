@@ -342,7 +342,7 @@ def test_a_jump_of_training_accuracy_over_the_round_before_is_flagged():
   zero, found = np.zeros(1), []
   local = (async_edge.Core((), (), zero, zero, zero), ())
   for round, right in enumerate((10, 11, 18, 11, 14, 17)):  # of 20
-    local = (local[0]._replace(right=np.array([right]), seen=np.array([20])), ())
+    local = (local[0]._replace(correct=np.array([right]), seen=np.array([20])), ())
     now = Now(0, 0, round, 0, 0.0, ())
     state, aux = step(TrainState(0, (), local, ()), None, now)
     local = state.local

@@ -1,10 +1,9 @@
 """A server's round: who arrives, and in which batches it goes through what they sent."""
 
-import dataclasses
 from collections import Counter
 
 import numpy as np
-from helpers import make_env
+from helpers import make_env, with_task
 
 from kdjax.algorithms.fedgkt import arrivals
 
@@ -15,7 +14,7 @@ ALL = [(k, row) for k, n in enumerate(SIZES) for row in range(n)]
 def agenda(seeds=(0,), sizes=SIZES, identity=None, **changes):
   cohorts = (tuple(range(len(sizes))),)
   env = make_env(cohorts=cohorts, seeds=seeds, identity=identity)
-  env = dataclasses.replace(env, private_sizes=np.array(sizes))
+  env = with_task(env, private_sizes=np.array(sizes))
   values = dict(size=4, arrivals=4, present=1.0, order="shuffled", epochs=2) | changes
   return arrivals.plan_rounds(env, **values)
 

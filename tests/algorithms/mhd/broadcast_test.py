@@ -47,7 +47,7 @@ def whole(e, fn):
 
 @float64
 @pytest.mark.parametrize("one_pass", [True, False])
-@pytest.mark.parametrize("how", ["vmap", "scan", "unroll"])
+@pytest.mark.parametrize("local_map", ["vmap", "scan", "unroll"])
 def test_a_student_hears_each_teachers_training_pass_or_evaluation(one_pass, local_map):
   e = ensembles.build(ensembles.config("mhd fresh", norm="batch"), local_map=local_map)
   model, state, half = e.env.cohorts[0].model, e.initialiser()(), public_batch()

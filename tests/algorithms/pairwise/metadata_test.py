@@ -1,10 +1,8 @@
 """Choosing sources by metadata, by hand (U10)."""
 
-import dataclasses
-
 import numpy as np
 import pytest
-from helpers import make_env
+from helpers import make_env, with_task
 
 from kdjax.algorithms.pairwise import metadata
 
@@ -58,7 +56,7 @@ def test_the_best_are_chosen_whatever_the_order_of_clients(name):
   np.fill_diagonal(by_name, False)
   placed = dict(identity=name, adjacency=by_name[np.ix_(name, name)])
   env = make_env(cohorts=((0, 1, 2, 3),), classes=6, **placed)
-  env = dataclasses.replace(env, label_counts=COUNTS[list(name)])
+  env = with_task(env, label_counts=COUNTS[list(name)])
   found = metadata.choose(env, 0, best=2, new_below=1)
   best = {0: [2, 1], 1: [2, 0], 2: [1, 3], 3: [0, 2]}  # 1 and 3 offer client 2 nothing: a tie
   assert [[name[a] for a in row] for row in found] == [best[b] for b in name]

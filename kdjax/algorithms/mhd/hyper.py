@@ -1,0 +1,127 @@
+"""The hyper-parameters of MHD, and which of them can go together."""
+
+import dataclasses
+
+from kdjax.core import losses
+from kdjax.core.env import Env
+from kdjax.types import ConfigError
+
+EXCHANGES = ("pool", "fresh", "published")
+ONE_PASS = ("always", "auto", "never")
+TARGETS = ("confident", "random", "all")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Hyper:
+  """Hyper-parameters of MHD; what has a value is the paper's."""
+
+  aux_heads: int  # m, auxiliary heads
+  nu_emb: float  # weight of the embeddings' distance, Eq. 2
+  nu_aux: float = 3.0  # weight of the auxiliary heads' distillation, Eqs. 3 to 5
+  exchange: str = "pool"  # how predictions reach a student: pool, fresh or published
+  teachers: int = 1  # Delta, teachers drawn per step
+  pool_size: int  # N_P, snapshots in a pool; in the published exchange, of a client's own
+  refresh_every: int  # S_P, training batches between two refreshes of the pool
+  publish: int = 0  # snapshots a client to keep under pool/CLIENT/STEP of the run folder; 0: none
+  top_k: int = 0  # where predictions are sent: so many class probabilities; 0: all
+  # In the fresh exchange, whether a client's training pass is also what it says, which saves one
+  # pass of seven: always; auto, where it equals the evaluation pass, in networks without BatchNorm
+  # and dropout; never. Elsewhere a client says what a second pass finds, in evaluation mode.
+  one_pass: str = "auto"
+  target: str = "confident"  # which candidate teaches: the most confident, random, or all (Eq. 3)
+  include_self: bool = True  # whether a client is among its own candidates
+  confidence: str = "max"  # Lambda: max, entropy or margin
+  skip_confident: bool = False  # the paper's "ignoring poor distillation targets"
+  rho: str = "square"  # of the embeddings' distance: square or pseudo_huber
+  public_statistics: bool = False  # whether the public pass, too, moves BatchNorm's statistics
+
+  @property
+  def predicts(self) -> bool:
+    """Whether auxiliary heads learn from predictions."""
+    return self.nu_aux > 0 and self.aux_heads > 0
+
+  @property
+  def embeds(self) -> bool:
+    """Whether embeddings are distilled."""
+    return self.nu_emb > 0
+
+  @property
+  def gated(self) -> bool:
+    """Whether confidences are compared."""
+    return self.predicts and (self.target == "confident" or self.skip_confident)
+
+
+def check(env: Env, hyper: Hyper) -> None:
+  """Refuses values that cannot be, or not together.
+
+  Raises:
+    ConfigError: with the key, its value and what would be right.
+  """
+  _check_names(hyper)
+  _check_sizes(env, hyper)
+  _check_top_k(env, hyper)
+  _check_combinations(hyper)
+  if hyper.embeds and len({c.width for c in env.cohorts}) > 1:
+    widths = tuple(c.width for c in env.cohorts)
+    _refuse(hyper, "nu_emb", f"widths {widths} differ: set model.project, or algo.nu_emb=0")
+  if not env.training.public_batch:
+    raise ConfigError("public_batch", 0, "must be at least 1 for distillation")
+  if not env.task.public_sizes.min():
+    raise ConfigError("public_share", 0, "leaves no public example: distillation needs some")
+
+
+def _refuse(hyper, key, hint):
+  raise ConfigError(f"algo.{key}", getattr(hyper, key), hint)
+
+
+def _check_names(hyper):
+  choices = {
+    "exchange": EXCHANGES,
+    "target": TARGETS,
+    "confidence": losses.CONFIDENCES,
+    "rho": losses.RHOS,
+    "one_pass": ONE_PASS,
+  }
+  for key, allowed in choices.items():
+    if getattr(hyper, key) not in allowed:
+      _refuse(hyper, key, "must be one of " + ", ".join(allowed))
+
+
+def _check_sizes(env, hyper):
+  for key in ("aux_heads", "nu_emb", "nu_aux"):
+    if getattr(hyper, key) < 0:
+      _refuse(hyper, key, "must not be negative")
+  pool, published = hyper.exchange == "pool", hyper.exchange == "published"
+  if hyper.publish < 0 or (hyper.publish and not pool):
+    hint = "snapshots a client to keep: at least 0, and above 0 with exchange='pool' only"
+    _refuse(hyper, "publish", hint)
+  if pool and hyper.pool_size < hyper.teachers:
+    drawn = f"algo.teachers = {hyper.teachers}, which are drawn without replacement"
+    _refuse(hyper, "pool_size", f"must be at least {drawn}")
+  if published and hyper.pool_size < 1:
+    _refuse(hyper, "pool_size", "must be at least 1")
+  if (pool or published) and hyper.refresh_every < 1:
+    _refuse(hyper, "refresh_every", "must be at least 1")
+  most = hyper.pool_size if pool else env.K
+  if not 1 <= hyper.teachers <= most:
+    _refuse(hyper, "teachers", f"must lie in 1..{most}")
+
+
+def _check_top_k(env, hyper):
+  if hyper.exchange == "pool" and hyper.top_k:
+    hint = "must be 0 with exchange='pool', which sends checkpoints and no predictions"
+    _refuse(hyper, "top_k", hint)
+  if not 0 <= hyper.top_k <= env.task.classes:
+    _refuse(hyper, "top_k", f"must lie in 0..{env.task.classes}, the classes")
+  fewest = {"margin": 2, "entropy": env.task.classes}.get(hyper.confidence, 1)
+  if hyper.gated and 0 < hyper.top_k < fewest:
+    least = f"with confidence={hyper.confidence!r} must be 0 or at least {fewest}"
+    _refuse(hyper, "top_k", f"{least}, or teachers look surer than they are")
+
+
+def _check_combinations(hyper):
+  if hyper.skip_confident and hyper.target == "all":
+    _refuse(hyper, "skip_confident", "must be False with target='all', where no target is chosen")
+  if hyper.exchange == "fresh" and hyper.one_pass == "always" and hyper.public_statistics:
+    hint = "must be False with algo.one_pass='always': the public pass comes before the private"
+    _refuse(hyper, "public_statistics", hint)

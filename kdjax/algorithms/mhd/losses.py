@@ -1,0 +1,83 @@
+"""The losses of MHD, one number per example: Eqs. 2 to 5 of the paper (method.py)."""
+
+import jax
+import jax.numpy as jnp
+
+from kdjax.core import losses
+
+
+def predictions(logits: jax.Array, m: int) -> jax.Array:
+  """What a teacher tells: probabilities of heads 0 .. m-1; logits f32[..., H, C] -> [..., m, C]."""
+  return jax.nn.softmax(logits[..., :m, :])
+
+
+def choose_target(
+  p: jax.Array, valid: jax.Array, noise: jax.Array, *, target: str, confidence: str
+) -> jax.Array:
+  """The target of every head for every example, Eq. 4.
+
+  Args:
+    p: f32[J, U, m, C], candidates' probabilities.
+    valid: bool[J], candidates that are there.
+    noise: f32[J, U, m], for target='random'.
+    target: 'confident' or 'random'.
+    confidence: an entry of `losses.CONFIDENCES`.
+
+  Returns:
+    f32[U, m, C].
+  """
+  score = losses.CONFIDENCES[confidence](p) if target == "confident" else noise
+  return losses.most_confident(jnp.where(valid[:, None, None], score, -jnp.inf), p)
+
+
+def aux_losses(
+  logits: jax.Array,
+  teachers: jax.Array,
+  valid: jax.Array,
+  noise: jax.Array,
+  *,
+  target: str,
+  include_self: bool,
+  confidence: str,
+  skip_confident: bool,
+) -> jax.Array:
+  """Losses of the auxiliary heads, Eqs. 3 to 5, without nu_aux.
+
+  Args:
+    logits: f32[U, H, C], the student's; the only argument that receives gradient.
+    teachers: f32[D, U, m, C], probabilities of the teachers' heads 0 .. m-1.
+    valid: bool[D], teachers that are there; with none at all the self-distillation remains.
+    noise: f32[D + 1, U, m], for target='random'.
+    target: 'confident' (Eq. 4), 'random', or 'all' (Eq. 3: the sum over all teachers, no self).
+    include_self: whether the student itself is a candidate, the last one.
+    confidence: an entry of `losses.CONFIDENCES`.
+    skip_confident: leave out a sample for a head already more confident than its target.
+
+  Returns:
+    f32[U, m].
+  """
+  m = teachers.shape[2]
+  student = logits[:, 1:]  # heads 1 .. m, each learning from level k - 1
+  if target == "all":
+    target_p = losses.renormalise(jax.lax.stop_gradient(teachers))
+    each = losses.soft_cross_entropy(target_p, student)  # [D, U, m]
+    return jnp.sum(each * valid[:, None, None], axis=0)
+  p = teachers
+  if include_self:
+    p = jnp.concatenate([p, predictions(logits, m)[None]])
+    valid = jnp.append(valid, True)
+  p = jax.lax.stop_gradient(p)
+  chosen = choose_target(p, valid, noise[: len(p)], target=target, confidence=confidence)
+  loss = losses.soft_cross_entropy(losses.renormalise(chosen), student)
+  if skip_confident:
+    measure = losses.CONFIDENCES[confidence]
+    loss = jnp.where(measure(jax.nn.softmax(student)) > measure(chosen), 0.0, loss)
+  return loss
+
+
+def embedding_loss(
+  embedding: jax.Array, teachers: jax.Array, valid: jax.Array, *, rho: str
+) -> jax.Array:
+  """Eq. 2 without nu_emb; embedding f32[U, F], teachers f32[D, U, F], valid bool[D] -> f32[U]."""
+  distance = losses.embedding_distance(losses.RHOS[rho], embedding, teachers)
+  return jnp.sum(distance * valid[:, None], axis=0)

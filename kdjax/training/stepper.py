@@ -1,0 +1,146 @@
+"""An experiment's programs, inputs and tables as one object: state in, state out.
+
+The training loop, the benchmarks, the tests and a user's own loop all call it. It keeps what is
+compiled and what is resident on the devices, never the state.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import jax
+
+from kdjax.core import hosts
+from kdjax.data import read_ahead
+from kdjax.training import inputs as host
+from kdjax.training import loss_log, program, schedule
+from kdjax.types import PyTree, TrainState
+
+
+class Dispatch(NamedTuple):
+  """Calls i .. i + count of a visit, run as one program."""
+
+  visit: schedule.Visit
+  i: int
+  count: int
+
+  @property
+  def batches(self) -> int:
+    """Training batches of the run after it."""
+    return self.visit.after(self.i + self.count)
+
+  @property
+  def ends_visit(self) -> bool:
+    """Whether it is the last of its visit."""
+    return self.i + self.count == self.visit.n
+
+  @property
+  def settled(self) -> bool:
+    """Whether evaluation and saving may follow it."""
+    return not self.ends_visit or self.visit.settled
+
+  @property
+  def ends_round(self) -> bool:
+    """Whether it is the last of its turn of the cycle."""
+    return self.ends_visit and self.visit.ends_round
+
+
+class Stepper:
+  """Runs an experiment's dispatches."""
+
+  def __init__(self, experiment):
+    """Nothing is compiled yet; sets that fit are placed on the devices."""
+    self.experiment = experiment
+    self.totals = schedule.totals(experiment.visits)
+    self.tables = host.tables(experiment)
+    self.programs = {}  # by phase number: compiled
+
+  def init(self) -> TrainState:
+    """The state of step 0."""
+    return self.experiment.initialiser()()
+
+  def done(self, state: TrainState) -> bool:
+    """Whether the run's last call has been made."""
+    last = self.experiment.visits[-1]
+    return int(state.step) >= last.start + last.n
+
+  def dispatches(self, step: int, periods: tuple[int, ...] = ()) -> Iterator[Dispatch]:
+    """What there is to run from a position on; none reaches across anything that is due.
+
+    Args:
+      step: calls of phases so far.
+      periods: training batches between two things that are due; 0: never.
+    """
+    periods = (*periods, self.experiment.batches)
+    for visit in self.experiment.visits:
+      i = max(0, step - visit.start)
+      size = program.dispatch_size(self.experiment, visit.phase)
+      while i < visit.n:
+        batches = visit.after(i)
+        count = min([size, visit.n - i, *(p - batches % p for p in periods if p)])
+        yield Dispatch(visit, i, count)
+        i += count
+
+  def inputs(self, dispatch: Dispatch, images=True) -> tuple:
+    """The host's part of a dispatch, see `inputs.inputs`."""
+    visit, i, count = dispatch
+    return host.inputs(self.experiment, visit, i, count, self.totals[visit.number], images=images)
+
+  def feeds(self, dispatches: Iterator[Dispatch]) -> Iterator[tuple[Dispatch, tuple]]:
+    """Dispatches with their inputs; images that are not resident are read some steps ahead."""
+    plan = list(dispatches)
+    if all(s.array is not None for s in self.experiment.sets.values()):
+      yield from ((one, self.inputs(one)) for one in plan)
+      return
+    pieces = host.pieces(self.experiment, plan, self.totals)
+    with read_ahead.reading(pieces, **self.experiment.config["input"]) as parts:
+      for one in plan:
+        yield one, self.inputs(one, images=pieces.reader(one.visit.number, parts))
+
+  def run(
+    self, state: TrainState, dispatch: Dispatch, arguments: tuple | None = None, compiling=None
+  ) -> tuple[TrainState, PyTree]:
+    """Runs one dispatch; `state` is donated.
+
+    Args:
+      state: TrainState.
+      dispatch: what to run.
+      arguments: its inputs; None: made now.
+      compiling: a context manager to compile in, or None.
+
+    Returns:
+      (state, aux of the last call), on the devices, see `program.jitted`.
+    """
+    arguments = self.inputs(dispatch) if arguments is None else arguments
+    arguments = hosts.place(self.experiment.env.mesh, program.INPUTS, arguments)
+    number = dispatch.visit.number
+    if number not in self.programs:
+      with compiling or contextlib.nullcontext():
+        jitted = program.jitted(self.experiment, dispatch.visit.phase)
+        self.programs[number] = jitted.lower(state, *arguments, self.tables).compile()
+    return self.programs[number](state, *arguments, self.tables)
+
+  def step(self, state: TrainState) -> tuple[TrainState, dict[str, float]]:
+    """One training batch and the phases without a batch that follow it: an average, a refresh.
+
+    Returns:
+      (state, the batch's losses by name: means over the clients that took part).
+    """
+    losses, taken = {}, False
+    for one in self.dispatches(int(state.step)):
+      if taken and one.visit.phase.feed:
+        break
+      state, aux = self.run(state, one._replace(count=1))
+      if one.visit.phase.feed:
+        losses, taken = loss_log.means(hosts.fetch(aux)), True
+        if one.i + 1 < one.visit.n:
+          break
+    return state, losses
+
+  def evaluate(self, state: TrainState) -> list[dict]:
+    """What all evaluators find: over replicas, {key: {name: a number, or one a client}}."""
+    jax.block_until_ready(state)
+    results = [{} for _ in range(self.experiment.env.R)]
+    for _, evaluator in self.experiment.evaluators.values():
+      results = [old | new for old, new in zip(results, evaluator(state), strict=True)]
+    return results
