@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from kdjax.data import feed, read_ahead
-from kdjax.training import inputs, loop, schedule
+from kdjax.training import inputs, schedule
+from kdjax.training.stepper import Stepper
 from kdjax.types import ConfigError, Half
 
 
@@ -39,9 +40,7 @@ def streamed(method, **changes):
 
 def dispatches(e, step=0):
   """What the loop runs from a position on, one call at a time."""
-  run = loop.TrainingRun.__new__(loop.TrainingRun)
-  run.experiment = e
-  return [(v, i, n) for v, i, n in run.dispatches(step)]
+  return list(Stepper(e).dispatches(step))
 
 
 def batches(e, step=0, read=None):
