@@ -15,7 +15,7 @@ def cross_entropy(apply, params, half):
   Args:
     apply: (params, half) -> (ModelOut, model_state), see `core.clients.update`.
     params: of one client.
-    half: Half of one client, leaves [B, ...].
+    half: Examples of one client, leaves [B, ...].
 
   Returns:
     (f32[] share of the loss, model_state).
@@ -26,7 +26,7 @@ def cross_entropy(apply, params, half):
 
 
 def objective(apply, params, d):
-  """The objective of supervised training for `core.clients.update`; d is a Half with labels."""
+  """The objective of supervised training for `core.clients.update`; d: Examples with labels."""
   loss, model_state = cross_entropy(apply, params, d)
   return loss, ({"loss": loss, "cross_entropy": loss}, model_state)
 

@@ -18,7 +18,7 @@ from kdjax.core import costs
 from kdjax.core.gradients import forward, recall
 from kdjax.core.passes import eval_mode, train_mode
 from kdjax.core.random import host_rng
-from kdjax.types import Half, Phase
+from kdjax.types import Examples, Phase
 
 
 class Heard(NamedTuple):
@@ -174,7 +174,7 @@ def _sent(env, speak, teachers, top_k):
 
   @functools.cache
   def message_bytes():
-    half = Half(jax.ShapeDtypeStruct((env.public_batch, *env.image), env.dtype), *[None] * 4)
+    half = Examples(jax.ShapeDtypeStruct((env.public_batch, *env.image), env.dtype), *[None] * 4)
     one = lambda client, half: _evaluate(speak, top_k)(env.cohorts[0], client, half)
     message, xi = jax.eval_shape(one, env.templates[0], half)
     return {"predictions": costs.nbytes(message), "embeddings": costs.nbytes(xi)}
