@@ -14,7 +14,7 @@ import pytest
 from kdjax.data import feed, read_ahead
 from kdjax.training import inputs, schedule
 from kdjax.training.stepper import Stepper
-from kdjax.types import ConfigError, Half
+from kdjax.types import ConfigError, Drawn
 
 
 @dataclasses.dataclass(eq=False)
@@ -88,7 +88,7 @@ def test_a_public_batch_that_clients_share_is_read_once():
 
 def test_examples_are_read_once_and_only_where_they_are_needed():
   index = np.array([[5, 3, 5], [3, 9, 9], [1, 1, 1]])
-  half = Half(None, None, index, None, None)
+  half = Drawn(index, None, None, None)
   array = np.arange(20, dtype=np.uint8).reshape(10, 2, 1, 1)
   read = Counting(array)
   needed = np.array([[True] * 3, [True, True, False], [False] * 3])

@@ -13,7 +13,7 @@ from kdjax.algorithms.mhd import Hyper, broadcast
 from kdjax.algorithms.mhd import method as mhd
 from kdjax.core.passes import eval_mode, train_mode
 from kdjax.training import schedule
-from kdjax.types import Batch, Half, Now
+from kdjax.types import Batch, Examples, Now
 
 float64 = pytest.mark.usefixtures("x64")
 U = 8
@@ -31,9 +31,9 @@ def trained(method, **changes):
 
 
 def public_batch():
-  """One public batch, the same for four clients: a Half with leaves [4, U, ...]."""
+  """One public batch, the same for four clients: Examples with leaves [4, U, ...]."""
   images = np.random.default_rng(0).normal(size=(U, *ensembles.IMAGE))
-  half = Half(images, *[np.zeros(U, np.int32)] * 3, np.ones(U), jax.random.key(0))
+  half = Examples(images, *[np.zeros(U, np.int32)] * 3, np.ones(U), jax.random.key(0))
   return jax.tree.map(lambda x: jnp.stack([x] * 4), half)
 
 
