@@ -4,7 +4,6 @@ import dataclasses
 import functools
 import hashlib
 import json
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +13,7 @@ import numpy as np
 from jax.sharding import NamedSharding
 
 from kdjax import layout, optim
-from kdjax.config import validate
+from kdjax.config import FREE_ON_RESUME, plain, replica_seeds, validate
 from kdjax.core import clients, graph
 from kdjax.core.env import STATE, Env, Population, Task, Training
 from kdjax.core.passes import eval_mode
@@ -22,9 +21,8 @@ from kdjax.data import augment, dataset
 from kdjax.data.sources import ImageSet
 from kdjax.data.streams import Streams
 from kdjax.models.build import build_model
-from kdjax.plugins import call, find_method, find_module
+from kdjax.plugins import call, find, find_method
 from kdjax.training import schedule, start
-from kdjax.training.run_folder import FREE_ON_RESUME
 from kdjax.types import Algorithm, Cohort, ConfigError, Evaluator, Method, TrainState
 
 
@@ -154,21 +152,6 @@ def chosen_method(config: dict[str, Any]) -> tuple[Method, Any]:
   return method, call(method.hyper, key="algo", arguments=config["algo"])
 
 
-def plain(config) -> Any:
-  """A config as nested dicts, lists and scalars, as it stands in `config.json`."""
-  config = config.to_dict() if hasattr(config, "to_dict") else config
-  if isinstance(config, dict):
-    return {key: plain(value) for key, value in config.items()}
-  if isinstance(config, list | tuple):
-    return [plain(value) for value in config]
-  return str(config) if config in (math.inf, -math.inf) else config  # JSON knows no infinity
-
-
-def replica_seeds(config: dict[str, Any]) -> tuple[int, ...]:
-  """The seeds of the R replicas."""
-  return tuple(config["seed"] + r for r in range(config["replicas"]))
-
-
 def _dtype(config):
   return "float64" if config["model"].get("dtype") == "float64" else "float32"
 
@@ -253,8 +236,8 @@ def _evaluators(experiment):
   """
   out = {}
   for name, arguments in experiment.config["evals"].items():
-    module = find_module("kdjax.evals", name, key="evals")
+    make = find(name, package="kdjax.evals", key="evals", default="make")
     rest = {k: v for k, v in arguments.items() if k != "every"}
-    evaluate = call(module.make, experiment, key=f"evals.{name}", arguments=rest)
+    evaluate = call(make, experiment, key=f"evals.{name}", arguments=rest)
     out[name] = (arguments["every"], evaluate)
   return out

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import jax
 
 from kdjax import experiment, layout
+from kdjax.core import machine
 from kdjax.core.mapping import MAPS
 from kdjax.layout import Form, Load, Measurement
 from kdjax.models.conv import LOWERINGS
@@ -56,7 +57,7 @@ def measure(config: Any, *, runs: int, say=lambda text: None) -> list[Timing]:
     runs: blocks of every form.
     say: called with a line of text now and then.
   """
-  config = experiment.plain(config)
+  config = config.plain(config)
   first = experiment.build(config, devices=jax.devices()[:1])
   sizes = [len(c.ids) for c in first.env.cohorts]
   load = layout.load(config, first.env.cohorts, first.env.task.image, first.env.dtype)
@@ -123,7 +124,6 @@ def _words(form):
 def measure_cli(argv: list[str]) -> int:
   """`kdjax measure --config=NAME`; returns the exit code."""
   from kdjax import api
-  from kdjax.main import configure_jax  # settings that precede JAX's first use of a device
 
   parser = argparse.ArgumentParser("kdjax measure", description=__doc__.partition("\n")[0])
   parser.add_argument("--config", required=True, help="a config's name or file")
@@ -133,7 +133,7 @@ def measure_cli(argv: list[str]) -> int:
   if arguments.runs < 1:
     raise ConfigError("--runs", arguments.runs, "must be at least 1")
   config = api.get_config(arguments.config)
-  configure_jax(layout.machine.cores(), x64=config.model.get("dtype") == "float64")
+  machine.configure_jax(machine.cores(), x64=config.model.get("dtype") == "float64")
   timings = measure(config, runs=arguments.runs, say=lambda text: print(text, file=sys.stderr))
   print(table(timings))
   if arguments.record:

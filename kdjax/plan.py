@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from kdjax import experiment
-from kdjax.config import validate
+from kdjax.config import plain, replica_seeds, validate
 from kdjax.core.costs import nbytes
 from kdjax.data import dataset, sources
 from kdjax.training import inputs, program, schedule
@@ -31,7 +31,7 @@ def describe(config, *, devices=None):
   Raises:
     ConfigError: for whatever in the config cannot work.
   """
-  config = experiment.plain(config)
+  config = plain(config)
   validate(config)
   planned = experiment.build(config, data=described(config), devices=devices)
   return render(planned, costs(planned), counted_flops(config, devices=devices))
@@ -39,7 +39,7 @@ def describe(config, *, devices=None):
 
 def described(config):
   """The config's data without the data."""
-  return dataset.describe(config, experiment.replica_seeds(config))
+  return dataset.describe(config, replica_seeds(config))
 
 
 def counted_flops(config, *, devices=None):

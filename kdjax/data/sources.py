@@ -13,7 +13,7 @@ from kdjax.data import readers
 from kdjax.data.images import folder
 from kdjax.data.records import records
 from kdjax.data.tfds import tfds
-from kdjax.plugins import load_module
+from kdjax.plugins import find_yours
 from kdjax.types import ConfigError
 
 READERS = {
@@ -118,7 +118,7 @@ def opened(name, *, info, test):
   kind = name.partition(":")[0]
   if kind in READERS:
     return _read(name, READERS[kind], info, test)
-  if any(mark in name for mark in ".:") and _is_path(name):
+  if all(part.isidentifier() for part in name.replace(":", ".").split(".")) and ":" in name:
     return _users(name)
   raise ConfigError("source", name, f"write {KINDS}")
 
@@ -170,21 +170,11 @@ def _image_set(split):
   return ImageSet(np.asarray(split.labels), np.asarray(split.strata), tuple(shape), array, read)
 
 
-def _is_path(name):
-  """Whether a name reads 'package.module' or 'package.module:function'."""
-  path, colon, function = name.partition(":")
-  words = [*path.split("."), *([function] if colon else [])]
-  return all(word.isidentifier() for word in words)
-
-
 def _users(name):
   """The Source that a user's own function returns."""
-  path, _, function = name.partition(":")
-  missing = f"there is no module {path!r} on the Python path; write {KINDS}"
-  module = load_module(path, key="source", value=name, hint=missing)
-  make = getattr(module, function or "load", None)
+  make = find_yours(name, key="source", hint=f"write {KINDS}")
   if not callable(make):
-    raise ConfigError("source", name, f"{path} has no function {function or 'load'!r}")
+    raise ConfigError("source", name, f"must be a function, not {make!r}")
   source = make()
   if not isinstance(source, Source):
     hint = f"must return a kdjax.data.sources.Source, not {type(source).__name__}"

@@ -3,13 +3,13 @@
 import base64
 import json
 import shlex
-import sys
 from datetime import timedelta
 from html import escape
 from operator import itemgetter
 from pathlib import Path
 
 from kdjax.report import figures, table
+from kdjax.types import ConfigError
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #24292f; --quiet: #656d76; --line: #d8dee4; --card: #fff;
@@ -292,15 +292,16 @@ def _commands(workdir, record):
   lines = (
     *resume,
     "# make this report again",
-    f"python -m kdjax.report {place}",
+    f"kdjax report {place}",
     "# look at its curves",
     f"tensorboard --logdir {shlex.quote(str(Path(workdir) / 'tensorboard'))}",
   )
   return f"<h2>Commands</h2>\n<pre>{escape(chr(10).join(lines))}</pre>"
 
 
-def cli():
-  """`python -m kdjax.report WORKDIR`."""
-  if len(sys.argv) != 2:
-    sys.exit("usage: python -m kdjax.report WORKDIR")
-  print(write_report(sys.argv[1]))
+def report_cli(argv: list[str]) -> int:
+  """`kdjax report RUN`; returns the exit code."""
+  if len(argv) != 1:
+    raise ConfigError("RUN", argv, "one run's folder: kdjax report RUN")
+  print(write_report(argv[0]))
+  return 0

@@ -6,23 +6,12 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from kdjax.config import FREE_ON_RESUME, flat
 from kdjax.core import files
 from kdjax.core.machine import cores
 from kdjax.types import ConfigError
 
 SAMPLED = 2048  # resident training examples whose values are looked at
-
-# What may differ between a run and its resumption: nothing that changes a number of the run.
-FREE_ON_RESUME = (
-  "mesh",
-  "input",
-  "log_every",
-  "save_every",
-  "evals",
-  "compare",
-  "compare_algo",
-  "compare_rounds",
-)
 
 
 def check_config(workdir, config):
@@ -48,15 +37,6 @@ def claim(workdir, experiment, command):
   if not path.exists():
     path.parent.mkdir(parents=True, exist_ok=True)
     files.write_json(path, provenance(experiment) | {"command": command})
-
-
-def flat(tree, prefix=""):
-  """A nested dict as {dotted key: value}."""
-  out = {}
-  for key, value in tree.items():
-    name = f"{prefix}{key}"
-    out |= flat(value, name + ".") if isinstance(value, dict) else {name: value}
-  return out
 
 
 def provenance(experiment):
