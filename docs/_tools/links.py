@@ -114,7 +114,7 @@ def resolve(page, markdown, url):
       line = line_of(path, name)
     except BrokenLink as error:
       broken.append(str(error))
-      return match.group(0)
+      return text
     anchor = f"#__codelineno-0-{line}" if line else ""
     return f'<a href="{url(source_uri(path))}{anchor}">{text}</a>'
 

@@ -24,13 +24,8 @@ class Row(NamedTuple):
 def table(words):
   """The Markdown that stands for `<!-- table: words -->`: 'config' or 'hyper METHOD'."""
   kind, *rest = words.split()
-  if kind == "hyper":
-    try:
-      return "\n".join(markdown(hyper(*rest)))
-    except FileNotFoundError:  # TODO: away when every method has its Hyper
-      place = rest[0] + (".method" if (ROOT / "kdjax/algorithms" / rest[0]).is_dir() else "")
-      return f"::: kdjax.algorithms.{place}.make\n    options:\n      heading_level: 3\n"
-  return "\n".join(markdown(config()))
+  rows = config() if kind == "config" else hyper(*rest)
+  return "\n".join(markdown(rows))
 
 
 def markdown(rows):
@@ -42,21 +37,28 @@ def markdown(rows):
     if title or i == 0:
       yield "| key | default | |\n| --- | --- | --- |"
     value, comment = (text.replace("|", "\\|") for text in (row.value, row.comment))
-    yield f"| `{row.key}` | {f'`{value}`' if value else ''} | {comment} |"
+    code = value and not value.startswith("(required")
+    yield f"| `{row.key}` | {f'`{value}`' if code else value} | {comment} |"
 
 
 def config():
-  """Every key of a config: values as `base()` returns them, comments as they stand beside it."""
+  """Every key of a config: values as `base()` returns them, comments as they stand beside it.
+
+  A comment above a key that follows an empty line begins a group: its first line is the heading.
+  """
   sys.path.insert(0, str(ROOT))
   values = importlib.import_module("configs.common").base().to_dict()
   source = (ROOT / BASE).read_text()
-  notes, tree = comments(source), ast.parse(source)
+  notes, tree, lines = comments(source), ast.parse(source), source.splitlines()
   (base,) = (n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name == "base")
   rows = []
   for node in base.body:
     target = node.targets[0] if isinstance(node, ast.Assign) else None
     if isinstance(target, ast.Attribute):
-      comment, heading = around(notes, source, node)
+      above, behind = around(notes, node)
+      begins = not lines[node.lineno - len(above) - 2].strip()
+      heading = above.pop(0) if above and begins else ""
+      comment = " ".join([*above, *behind])
       rows += config_rows(target.attr, values[target.attr], node.value, notes, comment, heading)
   return rows
 
@@ -91,9 +93,18 @@ def fields(source, node):
   notes = comments(source)
   for field in node.body:
     if isinstance(field, ast.AnnAssign):
-      default = ast.unparse(field.value) if field.value else ""
-      comment, heading = around(notes, source, field)
-      yield Row(field.target.id, default, comment, heading)
+      above, behind = around(notes, field)
+      yield Row(field.target.id, default(field.value), " ".join([*above, *behind]))
+
+
+def default(node):
+  """A field's default as one would write it."""
+  if node is None:
+    return "(required)"
+  for keyword in getattr(node, "keywords", ()):
+    if keyword.arg == "default_factory":
+      return ast.unparse(getattr(keyword.value, "body", keyword.value))
+  return ast.unparse(node)
 
 
 def comments(source):
@@ -107,20 +118,14 @@ def comments(source):
   return found
 
 
-def around(notes, source, node):
-  """(comment of a statement, heading of the group that it begins).
-
-  The comment stands behind it or, in lines of its own, right above it. The first such line after
-  an empty one is the heading of a group.
-  """
-  lines, line = source.splitlines(), node.lineno - 1
-  above = []
+def around(notes, node):
+  """The comment lines right above a statement, and the comments behind it."""
+  above, line = [], node.lineno - 1
   while notes.get(line, ("", False))[1]:
     above.insert(0, notes[line][0])
     line -= 1
-  heading = above.pop(0) if above and not lines[line - 1].strip() else ""
-  behind = [notes[n][0] for n in {node.lineno, node.end_lineno} if n in notes]
-  return " ".join([*above, *behind]), heading
+  behind = [notes[n][0] for n in sorted({node.lineno, node.end_lineno}) if n in notes]
+  return above, behind
 
 
 def literal(value):

@@ -8,7 +8,6 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from kdjax.algorithms.fedavg import average
 from kdjax.core import costs, losses
@@ -16,7 +15,7 @@ from kdjax.core.clients import share, update
 from kdjax.types import Algorithm, Feed, Method, Phase
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Hyper:
   """Hyper-parameters of FedProx."""
 
@@ -26,13 +25,14 @@ class Hyper:
 
 def make(env, hyper):
   """A cycle of two phases; a client's local state is the weights at which the round began."""
-  sizes = np.reshape(env.task.private_sizes, (env.R, env.K))
+  sizes = env.task.private_sizes.reshape(env.R, env.K)
   weight = (sizes / sizes.sum(1, keepdims=True)).ravel()  # n_i / n
 
   def objective(apply, params, data):  # of one client
     half, start = data
     out, statistics = apply(params, half)
-    pull = sum(jnp.sum((p - s) ** 2) for p, s in zip(*map(jax.tree.leaves, (params, start))))
+    away = jax.tree.map(lambda p, s: jnp.sum((p - s) ** 2), params, start)
+    pull = sum(jax.tree.leaves(away))
     each = losses.cross_entropy(out.logits[:, 0], half.label) + hyper.mu / 2 * pull
     loss = share(each, half.mask, half.total)
     return loss, ({"loss": loss}, statistics)
@@ -48,7 +48,7 @@ def make(env, hyper):
     c = c._replace(params=params, model_state=statistics)
     return state._replace(clients=(c,), local=(params,)), ({},)
 
-  model = sum(costs.nbytes((c.template.params, c.template.model_state)) for c in env.cohorts)
+  model = costs.nbytes(env.snapshots()[0])
   feed = Feed(private=env.training.batch)
   cycle = (
     Phase("train", train, feed, hyper.local_steps, lr=env.rate),

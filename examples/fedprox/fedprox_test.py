@@ -11,4 +11,5 @@ CASE = testing.Case(
 
 @pytest.mark.parametrize("name", testing.PROPERTIES)
 def test_fedprox(name):
+  """It has the property."""
   testing.check(name, CASE)
