@@ -3,6 +3,7 @@
 import ast
 import importlib
 import io
+import re
 import sys
 import tokenize
 from typing import NamedTuple
@@ -25,17 +26,17 @@ def table(words):
   """The Markdown that stands for `<!-- table: words -->`: 'config' or 'hyper METHOD'."""
   kind, *rest = words.split()
   rows = config() if kind == "config" else hyper(*rest)
-  return "\n".join(markdown(rows))
+  return '<div class="keys" markdown>\n' + "\n".join(markdown(rows)) + "\n\n</div>"
 
 
 def markdown(rows):
   """Lines of Markdown: a table for every group of rows."""
   for i, row in enumerate(rows):
-    title, colon, rest = row.heading.partition(": ")
+    title, *rest = re.split("[:;] ", row.heading, maxsplit=1)
     if title:
-      yield f"\n## {title}\n" + (f"\n{rest[0].upper()}{rest[1:]}.\n" if colon else "")
+      yield f"\n## {title}\n" + "".join(f"\n{x[0].upper()}{x[1:]}.\n" for x in rest)
     if title or i == 0:
-      yield "| key | default | |\n| --- | --- | --- |"
+      yield "| key | default | what it is |\n| --- | --- | --- |"
     value, comment = (text.replace("|", "\\|") for text in (row.value, row.comment))
     code = value and not value.startswith("(required")
     yield f"| `{row.key}` | {f'`{value}`' if code else value} | {comment} |"
@@ -69,10 +70,10 @@ def config_rows(key, value, node, notes, comment, heading):
     return [Row(key, literal(value), comment, heading)]
   written = {k.arg: k.value.end_lineno for k in getattr(node, "keywords", ())}
   one_line = node.lineno == node.end_lineno
-  rows = [Row(key, "", comment, heading)]
+  rows = [Row(key, "", comment, heading)] if comment else []
   for name in [*(k for k in written if k in value), *(k for k in value if k not in written)]:
     said = "" if one_line else notes.get(written.get(name), ("", False))[0]
-    rows.append(Row(f"{key}.{name}", literal(value[name]), said))
+    rows.append(Row(f"{key}.{name}", literal(value[name]), said, "" if rows else heading))
   return rows
 
 
