@@ -93,10 +93,20 @@ class TrainState(NamedTuple):
   server: PyTree  # the method's global state, replicated
 
 
-class Half(NamedTuple):
-  """The private or public half of a batch, for the clients of one cohort (or one of them)."""
+class Drawn(NamedTuple):
+  """The private or public half of a batch as the host draws it; all clients or a cohort's."""
 
-  image: Any  # f32[K_g, B, h, w, c]; u8 or None before `feed.materialise`
+  index: Any  # i32[K_g, B], the example's place in the source
+  label: Any  # i32[K_g, B]; -1 where there is none
+  row: Any  # i32[K_g, B], the example's place in the client's own list
+  mask: Any  # f32[K_g, B], 0 where the example is padding
+  image: Any = None  # u8[K_g, B, h, w, c] of a set that is not resident on the devices
+
+
+class Examples(NamedTuple):
+  """The same half as a step sees it, on the device: a cohort's clients, or one of them."""
+
+  image: Any  # f32[K_g, B, h, w, c], augmented and normalised
   label: Any  # i32[K_g, B]; -1 where there is none
   index: Any  # i32[K_g, B], the example's place in the source
   row: Any  # i32[K_g, B], the example's place in the client's own list
@@ -109,15 +119,18 @@ class Rows(NamedTuple):
   """Examples for every replica's server, each named by whose it is and its row there."""
 
   owner: Any  # i32[R, S], global client numbers
-  row: Any  # i32[R, S], as `Half.row`
+  row: Any  # i32[R, S], as `Examples.row`
   mask: Any  # f32[R, S], 0 where the entry is padding
 
 
 class Batch(NamedTuple):
-  """One step's data; a half is a tuple over cohorts, None for a cohort that takes no part."""
+  """One step's data; a half is a tuple over cohorts, None for a cohort that takes no part.
 
-  private: tuple[Half | None, ...] | None
-  public: tuple[Half | None, ...] | None
+  It holds what was drawn until `feed.materialise` makes examples of it.
+  """
+
+  private: tuple[Drawn | Examples | None, ...] | None
+  public: tuple[Drawn | Examples | None, ...] | None
   server: Rows | None = None
 
 
@@ -168,7 +181,7 @@ class Apply(Protocol):
   """One client's forward pass in training mode, on one half of its batch."""
 
   def __call__(
-    self, params: PyTree, half: Half, statistics: PyTree = ...
+    self, params: PyTree, half: Examples, statistics: PyTree = ...
   ) -> tuple[ModelOut, PyTree]:
     """The statistics are the client's current ones unless given; returns those after the pass."""
 

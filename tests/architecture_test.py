@@ -33,10 +33,19 @@ def layer(name):
 NAMES = {module(p) for p in FILES}
 
 
+def statements(tree):
+  """All nodes of a file but those that only a type checker reads."""
+  for node in ast.iter_child_nodes(tree):
+    if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+      continue
+    yield node
+    yield from statements(node)
+
+
 def imports(path):
   """Modules of kdjax that a file imports, wherever in the file it does."""
   found = set()
-  for node in ast.walk(ast.parse(path.read_text())):
+  for node in statements(ast.parse(path.read_text())):
     if isinstance(node, ast.Import):
       found |= {a.name for a in node.names}
     elif isinstance(node, ast.ImportFrom):

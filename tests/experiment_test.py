@@ -151,7 +151,7 @@ def test_embedding_distillation_between_widths_asks_for_a_projection():
   c = ensembles.config("mhd pool", two, dtype="float32")
   c.model.project = 8
   e = ensembles.build(c)
-  assert e.env.widths == (8, 8)
+  assert [c.width for c in e.env.cohorts] == [8, 8]
   ensembles.build(ensembles.config("mhd pool", two, dtype="float32", algo_nu_emb=0.0))
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from kdjax import layout
-from kdjax.layout import Form, Measurement
+from kdjax.layout import Form, Load, Measurement
 from kdjax.models.layers import conv
 from kdjax.types import ConfigError
 
@@ -17,21 +17,19 @@ LOOP, SPREAD, GROUPED = (
 )
 PRODUCTS = Form("vmap", "matmul", False)
 ROWS = (
-  Measurement("cpu", "mine", 1e9, True, 8, LOOP, 100.0),
-  Measurement("cpu", "mine", 1e9, True, 8, SPREAD, 60.0),
-  Measurement("cpu", "mine", 1e9, True, 8, GROUPED, 500.0),
-  Measurement("cpu", "mine", 1e6, True, 8, LOOP, 4.0),
-  Measurement("cpu", "mine", 1e6, True, 8, PRODUCTS, 2.0),
-  Measurement("cpu", "mine", 1e6, True, 2, LOOP, 1.0),
-  Measurement("cpu", "mine", 1e6, True, 2, PRODUCTS, 1.5),
+  Measurement("cpu", "mine", Load(1e9, True, 8), LOOP, 100.0),
+  Measurement("cpu", "mine", Load(1e9, True, 8), SPREAD, 60.0),
+  Measurement("cpu", "mine", Load(1e9, True, 8), GROUPED, 500.0),
+  Measurement("cpu", "mine", Load(1e6, True, 8), LOOP, 4.0),
+  Measurement("cpu", "mine", Load(1e6, True, 8), PRODUCTS, 2.0),
+  Measurement("cpu", "mine", Load(1e6, True, 2), LOOP, 1.0),
+  Measurement("cpu", "mine", Load(1e6, True, 2), PRODUCTS, 1.5),
 )
 
 
 def chosen(backend="cpu", work=1e9, convolves=True, clients=8, **asked):
   asked = dict(local_map="auto", conv="auto", spreads=(False, True)) | asked
-  return layout.choose(
-    ROWS, backend, "mine", work=work, convolves=convolves, clients=clients, **asked
-  )
+  return layout.choose(ROWS, backend, "mine", Load(work, convolves, clients), **asked)
 
 
 @pytest.mark.parametrize(
@@ -58,27 +56,29 @@ def test_the_fastest_form_where_the_measured_setting_is_nearest(setup, form):
 
 def test_among_equals_scan_is_taken():
   rows = (
-    Measurement("cpu", "mine", 1e6, True, 8, PRODUCTS, 100.0),
-    Measurement("cpu", "mine", 1e6, True, 8, LOOP, 109.9),
-    Measurement("cpu", "mine", 1e6, True, 8, GROUPED, 100.1),
+    Measurement("cpu", "mine", Load(1e6, True, 8), PRODUCTS, 100.0),
+    Measurement("cpu", "mine", Load(1e6, True, 8), LOOP, 109.9),
+    Measurement("cpu", "mine", Load(1e6, True, 8), GROUPED, 100.1),
   )
-  setup = dict(work=1e6, convolves=True, clients=8, local_map="auto", conv="auto", spreads=(False,))
-  assert layout.choose(rows, "cpu", "mine", **setup) == LOOP
+  load, auto = Load(1e6, True, 8), dict(local_map="auto", conv="auto", spreads=(False,))
+  assert layout.choose(rows, "cpu", "mine", load, **auto) == LOOP
   slower = rows[0], rows[1]._replace(milliseconds=110.1)
-  assert layout.choose(slower, "cpu", "mine", **setup) == PRODUCTS
-  unrolled = Measurement("cpu", "mine", 1e6, True, 8, Form("unroll", "direct", False), 99.0)
-  assert layout.choose((unrolled, slower[0]), "cpu", "mine", **setup) == PRODUCTS
+  assert layout.choose(slower, "cpu", "mine", load, **auto) == PRODUCTS
+  unrolled = Measurement("cpu", "mine", Load(1e6, True, 8), Form("unroll", "direct", False), 99.0)
+  assert layout.choose((unrolled, slower[0]), "cpu", "mine", load, **auto) == PRODUCTS
 
 
 def test_times_of_two_machines_are_not_compared():
   rows = (
-    Measurement("cpu", "slow", 1e6, True, 8, LOOP, 50.0),
-    Measurement("cpu", "slow", 1e6, True, 8, PRODUCTS, 90.0),
-    Measurement("cpu", "fast", 1e6, True, 8, LOOP, 4.0),
-    Measurement("cpu", "fast", 1e6, True, 8, PRODUCTS, 2.0),
+    Measurement("cpu", "slow", Load(1e6, True, 8), LOOP, 50.0),
+    Measurement("cpu", "slow", Load(1e6, True, 8), PRODUCTS, 90.0),
+    Measurement("cpu", "fast", Load(1e6, True, 8), LOOP, 4.0),
+    Measurement("cpu", "fast", Load(1e6, True, 8), PRODUCTS, 2.0),
   )
-  setup = dict(work=1e6, convolves=True, clients=8, local_map="auto", conv="auto", spreads=(False,))
-  form = {name: layout.choose(rows, "cpu", name, **setup) for name in ("slow", "fast", "other")}
+  load, auto = Load(1e6, True, 8), dict(local_map="auto", conv="auto", spreads=(False,))
+  form = {
+    name: layout.choose(rows, "cpu", name, load, **auto) for name in ("slow", "fast", "other")
+  }
   assert form == {"slow": LOOP, "fast": PRODUCTS, "other": LOOP}
 
 
@@ -91,10 +91,9 @@ def test_an_unknown_form_is_refused(key):
 def test_the_recorded_measurements_can_be_read_and_used():
   rows = layout.measured()
   for r in rows:
-    setup = dict(work=r.work, convolves=r.convolves, clients=r.clients)
     auto = dict(local_map="auto", conv="auto", spreads=(False, True))
-    best = layout.choose(rows, r.backend, r.device, **setup, **auto)
-    same = [x for x in rows if x[:5] == r[:5]]
+    best = layout.choose(rows, r.backend, r.device, r.load, **auto)
+    same = [x for x in rows if x[:3] == r[:3]]
     (mine,) = [x.milliseconds for x in same if x.form == best]
     assert mine <= 1.05 * min(x.milliseconds for x in same)
 
@@ -117,15 +116,15 @@ def test_work_counts_multiply_adds():
 )
 def test_as_many_host_devices_as_the_clients_can_use(sizes, form, n):
   assert len(jax.devices()) == 8
-  assert len(layout.devices(sizes, form)) == n
+  assert len(layout.default_devices(sizes, form)) == n
 
 
 def test_clients_that_cannot_be_spread_take_no_spread_form(monkeypatch):
   monkeypatch.setattr(layout, "measured", lambda: ROWS)
   monkeypatch.setattr(layout, "device", lambda: "mine")
-  mesh, setup = dict(map="auto", conv="auto"), dict(work=1e9, convolves=True, devices=None)
-  assert layout.form(mesh, sizes=(11,), **setup) == LOOP
-  assert layout.form(mesh, sizes=(8,), **setup) == SPREAD
+  mesh = dict(map="auto", conv="auto")
+  assert layout.form(mesh, Load(1e9, True, 11), sizes=(11,), devices=None) == LOOP
+  assert layout.form(mesh, Load(1e9, True, 8), sizes=(8,), devices=None) == SPREAD
 
 
 @pytest.mark.parametrize(
@@ -141,5 +140,6 @@ def test_clients_that_cannot_be_spread_take_no_spread_form(monkeypatch):
   ],
 )
 def test_short_steps_share_a_dispatch(form, changes, steps):
-  setup = dict(work=1e6, convolves=True, clients=8, offered=True) | changes
-  assert layout.steps_per_dispatch(form, **setup) == steps
+  offered, load = changes.get("offered", True), Load(1e6, True, 8)
+  load = load._replace(**{k: v for k, v in changes.items() if k != "offered"})
+  assert layout.steps_per_dispatch(form, load, offered=offered) == steps

@@ -18,6 +18,7 @@ from benchmarks.contestants.trainer import Trainer, configure, facts
 from kdjax.core import gradients
 from kdjax.core.env import STATE, sharded
 from kdjax.training import program
+from kdjax.training.stepper import Dispatch
 
 
 def prepare(spec):
@@ -43,7 +44,7 @@ def prepare(spec):
     taught = timed("MHD's step", mhd.call, taught, train, n, 1)
     taught = timed("refresh of its pool", mhd.call, taught, refresh, n, 1)
     alone = timed("separate step", separate.call, alone, own, n, 1)
-    timed("its indices", lambda: jax.device_put(separate.inputs(own, n, 1)))
+    timed("its indices", lambda: jax.device_put(separate.stepper.inputs(Dispatch(own, n, 1))))
     alone = timed("its optimiser", update, alone)
     timed("forward pass", forward, alone, images)
     return parts

@@ -61,7 +61,7 @@ def ahead(spec):
   """The inputs of a run of one client, made as the training loop makes them."""
   from benchmarks import settings
   from kdjax import experiment
-  from kdjax.training.loop import TrainingRun
+  from kdjax.training.stepper import Stepper
 
   image, n = (spec["size"], spec["size"], 3), spec["images"]
   config = settings.config(dict(model="mlp", clients=1, batch=BATCH, algorithm="separate"))
@@ -69,10 +69,10 @@ def ahead(spec):
   config["source_info"] |= dict(image=image, classes=2, resize=True, decoder=spec["decoder"])
   config["source_info"] |= dict(train=n, test=0)
   config |= dict(public_batch=1, public_share=1 / n)
-  run = TrainingRun(experiment.build(config), None, None, None)
+  stepper = Stepper(experiment.build(config))
 
   def block():  # a run from its first batch to its last: nothing is read before or left to read
-    for _ in run.feeds(0):
+    for _ in stepper.feeds(stepper.dispatches(0)):
       pass
 
   return block, {"versions": versions(("pillow", "opencv"))}
@@ -127,13 +127,14 @@ def resident(spec):
   import jax
 
   from benchmarks.contestants.trainer import Trainer, configure, facts
+  from kdjax.training.stepper import Dispatch
 
   configure(spec)
   trainer, at = Trainer(spec), itertools.count()
 
   def block():
     for _ in range(spec["steps"]):
-      inputs = trainer.inputs(trainer.visits[0], next(at), 1)
+      inputs = trainer.stepper.inputs(Dispatch(trainer.visits[0], next(at), 1))
       jax.block_until_ready(jax.device_put(inputs))
 
   return block, facts()

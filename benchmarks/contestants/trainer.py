@@ -1,5 +1,6 @@
 """What all of kdjax's contestants share: JAX's settings, and an experiment that is stepped."""
 
+import contextlib
 import time
 
 import jax
@@ -8,7 +9,8 @@ from benchmarks import settings
 from kdjax import experiment
 from kdjax.core import mapping
 from kdjax.models import conv
-from kdjax.training import inputs, program, schedule
+from kdjax.training import program
+from kdjax.training.stepper import Dispatch, Stepper
 
 
 def configure(spec):
@@ -21,7 +23,7 @@ def configure(spec):
   if spec.get("devices"):
     jax.config.update("jax_num_cpu_devices", spec["devices"])
   if "calls" in spec.get("without", ()):
-    conv.apart = mapping.apart = lambda fn: fn
+    conv.noinline = mapping.noinline = lambda fn: fn
   if "eigen" in spec.get("without", ()):
     program.compiler_options = lambda: None
 
@@ -34,7 +36,7 @@ def facts():
 
 
 class Trainer:
-  """An experiment's programs, called as the training loop calls them.
+  """An experiment, stepped as the training loop steps it.
 
   But for one thing: on one device any number of dispatches may be under way.
   """
@@ -44,30 +46,23 @@ class Trainer:
     config, data = settings.config(spec), settings.data(spec)
     devices = jax.devices()[: spec.get("devices") or 1]
     self.experiment = experiment.build(config, data=data, devices=devices)
-    self.visits = self.experiment.visits
-    self.tables = inputs.tables(self.experiment)
+    self.visits, self.stepper = self.experiment.visits, Stepper(self.experiment)
     self.fresh = self.experiment.initialiser()  # makes a state
-    self.programs, self.totals = {}, schedule.totals(self.visits)
-    self.compile_seconds, self.scratch_bytes = 0.0, 0
+    self.compile_seconds = 0.0
     self.under_way = (None, None)  # what the last two dispatches return; in training, no more are
 
-  def inputs(self, visit, i, count):
-    """The host's part of a dispatch."""
-    return inputs.inputs(self.experiment, visit, i, count, self.totals[visit.number])
+  @contextlib.contextmanager
+  def _compiling(self):
+    began = time.perf_counter()
+    yield
+    self.compile_seconds += time.perf_counter() - began
 
   def call(self, state, visit, i, count):
     """Dispatches calls i .. i + count of a visit."""
-    arguments = self.inputs(visit, i, count)
-    if visit.number not in self.programs:
-      began = time.perf_counter()
-      lowered = program.jitted(self.experiment, visit.phase).lower(state, *arguments, self.tables)
-      compiled = self.programs[visit.number] = lowered.compile()
-      self.compile_seconds += time.perf_counter() - began
-      memory = compiled.memory_analysis()
-      self.scratch_bytes = max(self.scratch_bytes, memory.temp_size_in_bytes)
     if self.experiment.env.mesh.size > 1:  # dozens would wait for each other for ever
       jax.block_until_ready(self.under_way[0])
-    state, aux = self.programs[visit.number](state, *arguments, self.tables)
+    dispatch = Dispatch(visit, i, count)
+    state, aux = self.stepper.run(state, dispatch, compiling=self._compiling())
     self.under_way = self.under_way[1], aux
     return state
 
@@ -82,8 +77,8 @@ class Trainer:
   def facts(self):
     """What was found out by compiling, and `facts`."""
     env = self.experiment.env
-    own = {"compile_seconds": self.compile_seconds, "scratch_bytes": self.scratch_bytes}
+    scratch = [p.memory_analysis().temp_size_in_bytes for p in self.stepper.programs.values()]
+    own = {"compile_seconds": self.compile_seconds, "scratch_bytes": max(scratch, default=0)}
     conv = getattr(env.cohorts[0].model, "conv", "")
-    return (
-      own | {"map": env.local_map, "conv": conv, "mesh": list(env.mesh.devices.shape)} | facts()
-    )
+    layout = {"map": env.local_map, "conv": conv, "mesh": list(env.mesh.devices.shape)}
+    return own | layout | facts()

@@ -11,16 +11,16 @@ import jax
 from kdjax.core import losses
 from kdjax.core.clients import has_data, share, update
 from kdjax.core.env import Env
-from kdjax.types import Algorithm, Apply, Feed, Half, Init, Method, Phase, PyTree
+from kdjax.types import Algorithm, Apply, Examples, Feed, Init, Method, Phase, PyTree
 
 
-def cross_entropy(apply: Apply, params: PyTree, half: Half) -> tuple[jax.Array, PyTree]:
+def cross_entropy(apply: Apply, params: PyTree, half: Examples) -> tuple[jax.Array, PyTree]:
   """Cross entropy of the main head, `L_CE` of Eq. 1, and the statistics after the pass.
 
   Args:
     apply: (params, half) -> (ModelOut, model_state), see `core.clients.update`.
     params: of one client.
-    half: Half of one client, leaves [B, ...].
+    half: Examples of one client, leaves [B, ...].
 
   Returns:
     (f32[] share of the loss, model_state).
@@ -30,8 +30,8 @@ def cross_entropy(apply: Apply, params: PyTree, half: Half) -> tuple[jax.Array, 
   return share(each, half.mask, half.total), model_state
 
 
-def objective(apply: Apply, params: PyTree, d: Half):
-  """The objective of supervised training for `core.clients.update`; d is a Half with labels."""
+def objective(apply: Apply, params: PyTree, d: Examples):
+  """The objective of supervised training for `core.clients.update`; d is a Examples with labels."""
   loss, model_state = cross_entropy(apply, params, d)
   return loss, ({"loss": loss, "cross_entropy": loss}, model_state)
 

@@ -17,7 +17,7 @@ from kdjax.types import ClientState, ConfigError
 def share(value, mask, total):
   """This device's share of a mean: `sum(v * mask) / total`; value, mask f32[B] -> f32[].
 
-  With `total` f32[], the unmasked examples of all devices that split the batch (`Half.total`),
+  With `total` f32[], the unmasked examples of all devices that split the batch (`Examples.total`),
   their shares add up to the mean over them; 0 if there are none. It is summed over devices before
   the local map: inside it every client would wait for a sum of its own.
   """

@@ -171,7 +171,7 @@ class Env:
 STATE = TrainState(step=P(), clients=P("client"), local=P("client"), server=P())
 
 
-DRAWN = P("client", "data")  # every leaf of a Half of indices is [K_g, B, ...]
+DRAWN = P("client", "data")  # every leaf of a Drawn is [K_g, B, ...]
 
 
 def sharded(env, fn, in_specs, out_specs):

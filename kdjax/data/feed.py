@@ -4,14 +4,14 @@ import jax
 import numpy as np
 
 from kdjax.core.random import example_keys
-from kdjax.types import Batch, Half
+from kdjax.types import Batch, Examples
 
 
 def by_cohort(halves, cohorts, part):
   """A Batch of per-cohort halves [K_g, ...] from halves [R*K, ...].
 
   Args:
-    halves: {'private': Half, 'public': Half}, or fewer.
+    halves: {'private': Drawn, 'public': Drawn}, or fewer.
     cohorts: of Env.
     part: which cohorts take part, None: all; the others' halves are None.
   """
@@ -40,7 +40,7 @@ def with_images(halves, sets, needed, read):
   """Reads the images of sets that are not resident, each example once, whoever shares it.
 
   Args:
-    halves: {'private': Half, 'public': Half}, leaves [R*K, size].
+    halves: {'private': Drawn, 'public': Drawn}, leaves [R*K, size].
     sets: {half: ImageSet}.
     needed: size -> bool[R*K, size], which examples to read; the others' images are blank.
     read: (half's name, indices i64[n], ascending) -> their images, u8[.., h, w, c] in parts.
@@ -74,13 +74,13 @@ def materialise(env, phase, tables, batch, now, augment, preprocess):
     env: Env.
     phase: Phase.
     tables: {'private': u8[N, h, w, c], 'public': ...} of resident sets.
-    batch: Batch of indices, or of u8 images where a set is not resident.
+    batch: Batch of Drawn, with images where a set is not resident.
     now: Now.
     augment: (key, u8[h, w, c]) -> image.
     preprocess: image -> f32[h, w, c].
 
   Returns:
-    Batch with `image`, `key` and `total` filled.
+    Batch of Examples.
   """
 
   def fill(half, name, g):
@@ -93,7 +93,7 @@ def materialise(env, phase, tables, batch, now, augment, preprocess):
       images = jax.vmap(augment)(example_keys(key, len(images)), images)
       return jax.vmap(preprocess)(images).astype(env.dtype)
 
-    return Half(
+    return Examples(
       image=jax.vmap(one)(keys, image),
       label=half.label,
       index=half.index,

@@ -11,7 +11,7 @@ import itertools
 import numpy as np
 
 from kdjax.core.random import EVERYONE, host_rng
-from kdjax.types import Feed, Half, Pos, Shards
+from kdjax.types import Drawn, Feed, Pos, Shards
 
 REST = np.zeros(1, np.int64)  # the list of a client that takes no part
 
@@ -90,12 +90,12 @@ class Streams:
     owner = feed.owner(round, i) if feed.owner else i
     return self.shards.private[r * (len(self.shards.private) // len(self.seeds)) + owner]
 
-  def batch(self, feed: Feed, phase: str, pos: Pos) -> dict[str, Half]:
+  def batch(self, feed: Feed, phase: str, pos: Pos) -> dict[str, Drawn]:
     """One step's indices for all clients.
 
     Returns:
-      {'private': Half, 'public': Half}, those that the feed asks for; leaves [R*K, size], `image`
-      and `key` None. The rows of clients that take no part are zeros, mask 0.
+      {'private': Drawn, 'public': Drawn}, those that the feed asks for; leaves [R*K, size], no
+      images. The rows of clients that take no part are zeros, mask 0.
     """
     part = self.takes_part(feed)
     clients = list(itertools.product(range(len(self.seeds)), range(len(self.identity))))
@@ -106,7 +106,7 @@ class Streams:
         self._rows(feed, feed.private, phase, "private", pos, r, i, x)
         for (r, i), x in zip(clients, lists, strict=True)
       ]
-      halves["private"] = _half(rows, lists, self.labels)
+      halves["private"] = _drawn(rows, lists, self.labels)
     if feed.public:
       shared = [self._public_list(feed, r, pos) for r in range(len(self.seeds))]
       lists = [shared[r] if i in part else REST for r, i in clients]
@@ -114,7 +114,7 @@ class Streams:
         self._rows(feed, feed.public, phase, "public", pos, r, i, x)
         for (r, i), x in zip(clients, lists, strict=True)
       ]
-      halves["public"] = _half(rows, lists, self.public_labels)
+      halves["public"] = _drawn(rows, lists, self.public_labels)
     return halves
 
   def _rows(self, feed, size, phase, half, pos, r, i, held):
@@ -155,8 +155,8 @@ def _rows(feed, size, n, pos, words):
   return order[place % n], (place < n).astype(np.float32)
 
 
-def _half(rows, lists, labels):
+def _drawn(rows, lists, labels):
   row = np.stack([r for r, _ in rows]).astype(np.int32)
   index = np.stack([x[r] for x, (r, _) in zip(lists, rows, strict=True)]).astype(np.int32)
   mask = np.stack([m for _, m in rows])
-  return Half(image=None, label=labels[index], index=index, row=row, mask=mask)
+  return Drawn(index=index, label=labels[index], row=row, mask=mask)

@@ -11,7 +11,7 @@ from jax.sharding import PartitionSpec as P
 
 from kdjax.core import clients, gradients, losses, mapping, passes, random
 from kdjax.core.env import sharded
-from kdjax.types import ClientState, Half
+from kdjax.types import ClientState, Examples
 
 # Two cohorts with interleaved ids, and the meshes whose client axis divides both.
 SMALL = ((1, 4), (0, 2, 3, 5))
@@ -189,7 +189,7 @@ def regression(local_map, mesh, cohorts, active):
     {"batch_stats": {"passes": np.full(len(ids), 3.0)}},
     optax.TraceState({"w": trace[ids]}),
   )
-  half = lambda ids: Half(
+  half = lambda ids: Examples(
     x[ids],
     label[ids],
     label[ids],
@@ -209,7 +209,7 @@ def regression(local_map, mesh, cohorts, active):
     return clients.update(env, states, objective, halves, 0.1, active)
 
   before, halves = tuple(state(list(ids)) for ids in cohorts), tuple(half(list(c)) for c in cohorts)
-  batch = Half(*[P("client", "data")] * 5, P("client"), P("client"))
+  batch = Examples(*[P("client", "data")] * 5, P("client"), P("client"))
   specs = (P("client"), (batch, batch), P("client"))
   chosen = None if active is None else tuple(active[list(ids)] for ids in cohorts)
   after, aux = run(env, step, before, halves, chosen, specs=specs)
@@ -255,7 +255,7 @@ def test_run_and_train_mode_pass_the_statistics():
   w = jnp.array([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
   client = ClientState({"w": w}, {"batch_stats": {"passes": jnp.array(3.0)}}, ())
   np.testing.assert_array_equal(passes.eval_mode(model, client, images).logits, [[[4.0, 5.0]]])
-  half = Half(images, None, None, None, jnp.ones(1), jax.random.key(0))
+  half = Examples(images, None, None, None, jnp.ones(1), jax.random.key(0))
   out, state = passes.train_mode(model, client.model_state, client.params, half)
   np.testing.assert_array_equal(out.logits, [[[4.0, 5.0]]])
   assert state["batch_stats"]["passes"] == 4

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kdjax.algorithms.mhd import method as mhd
+from kdjax.algorithms.mhd import losses as mhd
 from kdjax.core import losses
 
 LN2 = np.log(2.0)

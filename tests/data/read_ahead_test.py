@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from kdjax.data import feed, read_ahead
-from kdjax.training import inputs, loop, schedule
-from kdjax.types import ConfigError, Half
+from kdjax.training import inputs, schedule
+from kdjax.training.stepper import Stepper
+from kdjax.types import ConfigError, Drawn
 
 
 @dataclasses.dataclass(eq=False)
@@ -39,9 +40,7 @@ def streamed(method, **changes):
 
 def dispatches(e, step=0):
   """What the loop runs from a position on, one call at a time."""
-  run = loop.TrainingRun.__new__(loop.TrainingRun)
-  run.experiment = e
-  return [(v, i, n) for v, i, n in run.dispatches(step)]
+  return list(Stepper(e).dispatches(step))
 
 
 def batches(e, step=0, read=None):
@@ -89,7 +88,7 @@ def test_a_public_batch_that_clients_share_is_read_once():
 
 def test_examples_are_read_once_and_only_where_they_are_needed():
   index = np.array([[5, 3, 5], [3, 9, 9], [1, 1, 1]])
-  half = Half(None, None, index, None, None)
+  half = Drawn(index, None, None, None)
   array = np.arange(20, dtype=np.uint8).reshape(10, 2, 1, 1)
   read = Counting(array)
   needed = np.array([[True] * 3, [True, True, False], [False] * 3])

@@ -67,7 +67,7 @@ def test_a_batch_names_places_rows_and_labels():
   np.testing.assert_array_equal(private.label, LABELS[private.index])
   np.testing.assert_array_equal(public.index, 150 + public.row)
   np.testing.assert_array_equal(public.label, np.full((3, 4), -1))
-  assert private.image is None and private.key is None
+  assert private.image is None and public.image is None
   for half, size in ((private, 3), (public, 4)):
     for x, dtype in zip(
       (half.label, half.index, half.row, half.mask), [np.int32] * 3 + [np.float32], strict=True
@@ -165,7 +165,7 @@ def test_epoch_steps_suit_the_longest_client():
 
 
 def visit(streams, feed, round=0, half="private"):
-  """All batches of one visit, joined: Half of [K, steps * B]."""
+  """All batches of one visit, joined: Drawn of [K, steps * B]."""
   positions = [at(round=round, i=i) for i in range(streams.epoch_steps(feed, round))]
   batches = [streams.batch(feed, "train", pos)[half] for pos in positions]
   join = lambda *xs: np.concatenate(xs, axis=1)

@@ -110,7 +110,8 @@ def test_what_cannot_be_measured_is_refused():
   with pytest.raises(ConfigError, match="evals.confusion.batch = 15.*multiple of .* 2"):
     ensembles.build(c, data_=noise(PRIMARY), mesh=4)
   e = ensembles.build(config(dtype="float32"), data_=noise(PRIMARY))
-  travelling = dataclasses.replace(e, env=dataclasses.replace(e.env, holders=3))
+  population = dataclasses.replace(e.env.population, holders=3)
+  travelling = dataclasses.replace(e, env=dataclasses.replace(e.env, population=population))
   with pytest.raises(ConfigError, match="evals = 'confusion': 4 models .* 3 holders"):
     confusion.make(travelling, batch=16)
   core = e.algorithm._replace(predict=lambda state, images: {"core": images})

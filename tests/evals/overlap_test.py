@@ -11,6 +11,7 @@ import regression
 
 from kdjax.evals import overlap
 from kdjax.training import loop
+from kdjax.training.stepper import Stepper
 from kdjax.types import ConfigError
 
 R, K, SIZES, HOLDER = 2, 3, (10, 8, 13), 2
@@ -31,7 +32,7 @@ def case():
     e = ensembles.build(config(), data_=ensembles.data(K, SIZES, R=R), mesh=4)
     state = e.initialiser()()
     state = state._replace(server={"holder": jnp.asarray(HOLDER, jnp.int32)})
-    results = loop.TrainingRun(e, None, None, None).measure(state)
+    results = Stepper(e).evaluate(state)
     return e, results, jax.device_get(state)
 
 

@@ -10,8 +10,7 @@ from flax import linen as nn
 from configs import common
 from kdjax.algorithms.mhd.pool import Pool
 from kdjax.models.heads import Heads
-from kdjax.training import inputs as feeding
-from kdjax.training import program, schedule
+from kdjax.training.stepper import Dispatch, Stepper
 from kdjax.types import ModelOut, Shards
 
 float64 = pytest.mark.usefixtures("x64")
@@ -48,15 +47,13 @@ def walk(e, *, prepare=lambda state: state, phases=lambda phase: phase):
   `prepare` may rewrite the state before every call, `phases` may change a phase. A state's memory
   is used again by the next call.
   """
-  state = e.initialiser()()
+  stepper = Stepper(e)
+  state = stepper.init()
   yield None, state
-  tables, totals, programs = feeding.tables(e), schedule.totals(e.visits), {}
   for visit in e.visits:
     visit = visit._replace(phase=phases(visit.phase))
-    step = programs.setdefault(visit.number, program.jitted(e, visit.phase))
     for i in range(visit.n):
-      inputs = feeding.inputs(e, visit, i, 1, totals[visit.number])
-      state, _ = step(prepare(state), *inputs, tables)
+      state, _ = stepper.run(prepare(state), Dispatch(visit, i, 1))
       yield visit.phase, state
 
 
@@ -124,7 +121,7 @@ def test_public_statistics_move_after_private_ones():
   """By hand: a tenth towards the private batch's moments, then a tenth towards the public one's."""
   e = one_step("mhd pool", algo_public_statistics=True)
   first = [params for params, _ in ensembles.by_client(e, e.initialiser()())]
-  batch, *_ = feeding.inputs(e, e.visits[0], 0, 1, 1)
+  batch, *_ = Stepper(e).inputs(Dispatch(e.visits[0], 0, 1))
   pixels = e.data.source.train.array.reshape(-1, 36) / 127.5 - 1
   for k, (params, said) in enumerate(zip(first, statistics(e), strict=True)):
     mean, var = np.zeros(8), np.ones(8)

@@ -12,8 +12,8 @@ from helpers import make_mesh
 
 from kdjax import layout
 from kdjax.core.costs import nbytes
-from kdjax.training import inputs as feeding
-from kdjax.training import schedule
+from kdjax.training import program
+from kdjax.training.stepper import Dispatch
 
 TWELVE = ((4, *ensembles.MLP), (8, *ensembles.WIDE))  # on no mesh here as many as devices
 ALIKE = ((12, *ensembles.MLP),)
@@ -58,8 +58,8 @@ def trained(c, mesh, local_map, monkeypatch=None):
 def test_every_mesh_and_map_gives_what_one_device_gives(method, monkeypatch, pytestconfig):
   """And what the compiled programs of eight devices hold: see `check_compiled`."""
   _, reference, _ = trained(setting(method), (1, 1), "vmap")
-  e, eight, programs = trained(setting(method), (4, 2), "scan")
-  check_compiled(e, programs)
+  e, eight, stepper = trained(setting(method), (4, 2), "scan")
+  check_compiled(e, stepper)
   others = {MESHES[method]} if method in MESHES else set()
   if pytestconfig.getoption("thorough"):
     others = set(MESHES.values())
@@ -68,16 +68,16 @@ def test_every_mesh_and_map_gives_what_one_device_gives(method, monkeypatch, pyt
     chex.assert_trees_all_close(weights, reference, rtol=1e-10, atol=1e-12)
 
 
-def check_compiled(e, programs):
+def check_compiled(e, stepper):
   """The compiler adds no communication, the state is donated, and nothing calls the host.
 
   What a phase leaves as it is goes past its program; all else of the state is written in place.
   """
-  state, totals = e.template(), schedule.totals(e.visits)
+  state = e.template()
   for visit in {v.number: v for v in e.visits}.values():
-    inputs = feeding.inputs(e, visit, 0, 1, totals[visit.number])
-    lowered = programs[visit.phase.name].lower(state, *inputs, feeding.tables(e))
-    compiled = lowered.compile()  # training has compiled it already
+    arguments = (*stepper.inputs(Dispatch(visit, 0, 1)), stepper.tables)
+    lowered = program.jitted(e, visit.phase).lower(state, *arguments)
+    compiled = stepper.programs[visit.number]
     text = compiled.as_text()
     written = Counter(re.findall(rf"stablehlo\.({COLLECTIVES})\b", lowered.as_text()))
     kept = re.findall(rf" ({COLLECTIVES})(?:-start)?\(", text)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from kdjax.core.env import sharded
-from kdjax.training import program
+from kdjax.training import program, schedule
 
 TWO = ((2, *ensembles.MLP), (2, *ensembles.WIDE))
 ONE = ((4, *ensembles.MLP),)
@@ -38,13 +38,12 @@ def test_structure_is_kept_all_is_finite_and_nothing_is_traced_twice(method, cli
   first = e.initialiser()()
   shapes = jax.tree.map(lambda x: (x.shape, x.dtype), first)
   calls = e.visits[-1].start + e.visits[-1].n
-  half, programs = ensembles.train(e, first, calls=calls // 2)
-  assert {name: p._cache_size() for name, p in programs.items()} == dict.fromkeys(programs, 1)
+  half, stepper = ensembles.train(e, first, calls=calls // 2)
   restored = jax.device_put(jax.device_get(half), e.state_sharding(half))
-  state, programs = ensembles.train(e, restored, programs=programs)
+  state, stepper = ensembles.train(e, restored, stepper=stepper)
   assert jax.tree.map(lambda x: (x.shape, x.dtype), state) == shapes
   chex.assert_tree_all_finite((state.clients, state.local, state.server))
-  assert len(traced) == len(programs)
+  assert len(traced) == len(stepper.programs)
 
 
 @pytest.mark.parametrize("model", [ensembles.MLP, ensembles.CNN], ids=["mlp", "cnn"])
@@ -192,14 +191,14 @@ def test_fewer_messages_than_teachers_are_counted_by_the_graph():
   """Fresh exchange on a chain of 4: three clients hear one teacher a step."""
   graph = dict(kind="chain", every=0, island=2, degree=2, edges=(), seed=0)
   e = ensembles.build(ensembles.config("mhd fresh", graph=graph, dtype="float32"))
-  sent = ensembles.schedule.bytes_sent(e.algorithm, e.visits, 8)
+  sent = schedule.bytes_sent(e.algorithm, e.visits, 8)
   U, m, C, F = 8, 2, ensembles.CLASSES, 8
   assert sent == {"predictions": 8 * 3 * U * m * C * 4, "embeddings": 8 * 3 * U * F * 4}
 
 
 def test_top_k_messages_hold_probabilities_and_indices():
   e = ensembles.build(ensembles.config("mhd top-k", dtype="float32", algo_nu_emb=0.0))
-  sent = ensembles.schedule.bytes_sent(e.algorithm, e.visits, 8)
+  sent = schedule.bytes_sent(e.algorithm, e.visits, 8)
   U, m, k, D = 8, 2, 2, 2
   assert sent == {"predictions": 8 * 4 * D * U * m * k * (4 + 4)}
 
@@ -208,19 +207,19 @@ def test_pool_counts_snapshots_and_fedavg_weights():
   e = ensembles.build(ensembles.config("mhd pool", dtype="float32"))
   pixels, hidden, heads, C = 36, 8, 3, ensembles.CLASSES
   snapshot = 4 * (pixels * hidden + hidden + heads * (hidden * C + C))
-  sent = ensembles.schedule.bytes_sent(e.algorithm, e.visits, 12)
+  sent = schedule.bytes_sent(e.algorithm, e.visits, 12)
   # Three distinct teachers at the start; four refreshes in eight batches, one snapshot a client.
   assert sent == {"checkpoints": (4 * 3 + 4 * 4) * snapshot}
 
   e = ensembles.build(ensembles.config("fedavg", dtype="float32", steps=6))
   model = 4 * (pixels * hidden + hidden + hidden * C + C)
   # The server's broadcast, then two averages: every client sends its model and receives one.
-  sent = ensembles.schedule.bytes_sent(e.algorithm, e.visits, 8)
+  sent = schedule.bytes_sent(e.algorithm, e.visits, 8)
   assert sent == {"weights": 4 * model + 2 * 2 * 4 * model}
 
 
 def test_fedmd_counts_logits_to_and_from_the_server():
   e = ensembles.build(ensembles.config("fedmd", dtype="float32"))
   last = e.visits[-1]
-  sent = ensembles.schedule.bytes_sent(e.algorithm, e.visits, last.start + last.n)
+  sent = schedule.bytes_sent(e.algorithm, e.visits, last.start + last.n)
   assert sent == {"logits": 2 * 2 * 4 * 12 * ensembles.CLASSES * 4}  # 2 rounds, up and down

@@ -4,8 +4,8 @@ import ensembles
 import jax
 import numpy as np
 
-from kdjax.training import inputs as feeding
-from kdjax.training import program, schedule
+from kdjax.training import schedule
+from kdjax.training.stepper import Stepper
 
 STEPS, U, M = 8, 8, 2  # batches, public examples of each, auxiliary heads
 SMALL = dict(dtype="float32", algo_teachers=1, algo_pool_size=1, algo_refresh_every=2)
@@ -19,19 +19,15 @@ def build(method, kind):
 
 
 def trained(e):
-  """(losses of each training step, pools after each refresh); nothing may be traced twice."""
-  state, tables, totals = e.initialiser()(), feeding.tables(e), schedule.totals(e.visits)
-  programs, losses, pools = {}, [], []
-  for visit in e.visits:
-    step = programs.setdefault(visit.number, program.jitted(e, visit.phase))
-    for i in range(visit.n):
-      inputs = feeding.inputs(e, visit, i, 1, totals[visit.number])
-      state, (aux,) = step(state, *inputs, tables)
-      if visit.phase.feed:
-        losses.append(jax.device_get(aux))
-      else:
-        pools.append(jax.device_get(state.local[0]))
-  assert [p._cache_size() for p in programs.values()] == [1] * len(programs)
+  """(losses of each training step, pools after each refresh)."""
+  stepper, losses, pools = Stepper(e), [], []
+  state = stepper.init()
+  for one in stepper.dispatches(0):
+    state, (aux,) = stepper.run(state, one)  # compiled once, for the shapes of the first call
+    if one.visit.phase.feed:
+      losses.append(jax.device_get(aux))
+    else:
+      pools.append(jax.device_get(state.local[0]))
   return losses, pools
 
 

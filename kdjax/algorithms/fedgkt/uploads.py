@@ -128,7 +128,7 @@ def slots(env, keyed, g, half, now):
     env: Env.
     keyed: True: by the example's row. False: by its place in the pass, whichever example that is.
     g: int.
-    half: Half with leaves [K_g, B, ...].
+    half: Examples with leaves [K_g, B, ...].
     now: Now of a phase that goes through epochs.
   """
   place = half.row

@@ -21,7 +21,7 @@ from kdjax.core.env import Env
 from kdjax.core.gradients import forward, recall
 from kdjax.core.passes import eval_mode, train_mode
 from kdjax.core.random import host_rng
-from kdjax.types import Half, Phase
+from kdjax.types import Examples, Phase
 
 
 class Heard(NamedTuple):
@@ -175,7 +175,7 @@ def _sent(env, speak, teachers, top_k):
   @functools.cache
   def message_bytes():
     images = jax.ShapeDtypeStruct((env.training.public_batch, *env.task.image), env.dtype)
-    half = Half(images, *[None] * 4)
+    half = Examples(images, *[None] * 4)
     one = lambda client, half: _evaluate(speak, top_k)(env.cohorts[0], client, half)
     message, xi = jax.eval_shape(one, env.cohorts[0].template, half)
     return {"predictions": costs.nbytes(message), "embeddings": costs.nbytes(xi)}

@@ -5,14 +5,14 @@ from typing import Any, NamedTuple
 
 import jax
 
-from kdjax.types import Batch, ClientState, Half, ModelOut, Now, Phase, Pos, PyTree, TrainState
+from kdjax.types import Batch, ClientState, Examples, ModelOut, Now, Phase, Pos, PyTree, TrainState
 
 # What a client says of a batch: ModelOut -> (p f32[U, m, C], xi f32[U, F]).
 Speak = Callable[[ModelOut], tuple[jax.Array, jax.Array]]
 
 
 def own_pass(
-  apply: Callable, params: PyTree, statistics: PyTree, asked: PyTree, half: Half
+  apply: Callable, params: PyTree, statistics: PyTree, asked: PyTree, half: Examples
 ) -> tuple[ModelOut, PyTree]:
   """The student's own pass over its public examples: (ModelOut, model_state)."""
   return apply(params, half, statistics)

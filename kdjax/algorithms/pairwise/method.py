@@ -48,8 +48,8 @@ from kdjax.types import (
   Algorithm,
   ClientState,
   ConfigError,
+  Examples,
   Feed,
-  Half,
   Method,
   Now,
   Phase,
@@ -264,7 +264,7 @@ def transfer_step(env: Env, objective: Objective, *, every_batch: bool) -> Step:
 
 
 def map_gradients(
-  env: Env, objective: Objective, model: nn.Module, client: ClientState, own: Local, half: Half
+  env: Env, objective: Objective, model: nn.Module, client: ClientState, own: Local, half: Examples
 ):
   """One client's gradients of its weights and its maps: ((params, maps), (aux, statistics))."""
   flat, peer = own.sources

@@ -19,8 +19,8 @@ from kdjax.algorithms.async_edge import corruption
 from kdjax.algorithms.async_edge import method as async_edge
 from kdjax.core import losses, snapshots
 from kdjax.data import partition
-from kdjax.training import inputs as feeding
 from kdjax.training import program, schedule
+from kdjax.training.stepper import Dispatch, Stepper
 from kdjax.types import ConfigError, Now, TrainState
 
 SIZES, BATCH, T, MOMENTUM = (10, 8, 6), 4, 2.0, 0.9
@@ -45,14 +45,13 @@ def build(rounds, *, data=None, replicas=1, **algo):
 
 def walk(e, state=None):
   """(phase, round, state, aux of the last call) after every visit, on the host."""
-  state = e.initialiser()() if state is None else state
-  programs, tables, totals = {}, feeding.tables(e), schedule.totals(e.visits)
-  for v in e.visits:
-    aux = None
-    for i in range(max(0, int(state.step) - v.start), v.n):
-      step = programs.setdefault(v.number, program.jitted(e, v.phase))
-      state, aux = step(state, *feeding.inputs(e, v, i, 1, totals[v.number]), tables)
-    yield v.phase.name, v.round, jax.device_get(state), jax.device_get(aux)
+  stepper = Stepper(e)
+  state = stepper.init() if state is None else state
+  for one in stepper.dispatches(int(state.step)):
+    state, aux = stepper.run(state, one)
+    if one.ends_visit:
+      visit = one.visit
+      yield visit.phase.name, visit.round, jax.device_get(state), jax.device_get(aux)
 
 
 def weights(state, g):
@@ -432,8 +431,8 @@ def test_edges_may_differ_from_the_core_where_nothing_is_cloned():
   e = ensembles.build(c)
   assert [(c.name, len(c.ids)) for c in e.env.cohorts] == [("mlp", 1), ("mlp", 1), ("mlp", 2)]
   assert [c.model.hidden for c in e.env.cohorts] == [(8,), (10, 8), (10, 8)]
-  totals, before = schedule.totals(e.visits), e.template()
+  stepper, before = Stepper(e), e.template()
   for v in plan.first_visits(e):
-    inputs = feeding.inputs(e, v, 0, 1, totals[v.number])
-    after, _ = jax.eval_shape(program.jitted(e, v.phase), before, *inputs, feeding.tables(e))
+    arguments = (*stepper.inputs(Dispatch(v, 0, 1)), stepper.tables)
+    after, _ = jax.eval_shape(program.jitted(e, v.phase), before, *arguments)
     chex.assert_trees_all_equal_shapes_and_dtypes(after, before)

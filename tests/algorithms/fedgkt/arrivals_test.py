@@ -5,18 +5,18 @@ from collections import Counter
 import numpy as np
 from helpers import make_env, with_task
 
-from kdjax.algorithms.fedgkt import arrivals
+from kdjax.algorithms.fedgkt import Hyper, arrivals
 
 SIZES = (5, 3, 8, 4)
 ALL = [(k, row) for k, n in enumerate(SIZES) for row in range(n)]
 
 
-def agenda(seeds=(0,), sizes=SIZES, identity=None, **changes):
+def plan_of(seeds=(0,), sizes=SIZES, identity=None, **changes):
   cohorts = (tuple(range(len(sizes))),)
   env = make_env(cohorts=cohorts, seeds=seeds, identity=identity)
   env = with_task(env, private_sizes=np.array(sizes))
-  values = dict(size=4, arrivals=4, present=1.0, order="shuffled", epochs=2) | changes
-  return arrivals.plan_rounds(env, **values)
+  values = dict(server_batch=4, arrivals=4, order="shuffled", server_epochs=2) | changes
+  return arrivals.plan_rounds(env, Hyper(server=("mlp", {}), **values))
 
 
 def names(plan, round, call, r=0):
@@ -28,7 +28,7 @@ def names(plan, round, call, r=0):
 
 
 def test_together_all_are_worked_through_in_every_epoch_then_answered_once():
-  plan = agenda()
+  plan = plan_of()
   assert plan.groups(0) == [[[0, 1, 2, 3]]]
   learn = [arrivals.Call(True, 0, epoch, b) for epoch in range(2) for b in range(5)]  # ceil(20 / 4)
   assert list(plan.calls(0)) == learn + [arrivals.Call(False, 0, 0, b) for b in range(5)]
@@ -39,7 +39,7 @@ def test_together_all_are_worked_through_in_every_epoch_then_answered_once():
 
 
 def test_client_after_client_no_batch_mixes_them_and_epochs_repeat():
-  plan = agenda(order="client")
+  plan = plan_of(order="client")
   epoch = [names(plan, 0, c) for c in plan.calls(0) if c.train and c.epoch == 0]
   assert [[k for k, _ in batch] for batch in epoch] == [
     [0] * 4, [0], [1] * 3, [2] * 4, [2] * 4, [3] * 4,
@@ -51,7 +51,7 @@ def test_client_after_client_no_batch_mixes_them_and_epochs_repeat():
 
 
 def test_groups_are_answered_before_the_next_is_seen():
-  plan = agenda(arrivals=3, seeds=(1,))
+  plan = plan_of(arrivals=3, seeds=(1,))
   (groups,) = plan.groups(0)
   assert [len(g) for g in groups] == [3, 1] and sorted(sum(groups, [])) == [0, 1, 2, 3]
   for j, group in enumerate(groups):
@@ -66,29 +66,29 @@ def test_groups_are_answered_before_the_next_is_seen():
 
 
 def test_every_order_of_arrival_comes_up_equally_often():
-  plan = agenda(arrivals=1)
+  plan = plan_of(arrivals=1)
   first = Counter(plan.groups(t)[0][0][0] for t in range(2000))
   assert all(abs(first[k] / 2000 - 1 / 4) < 4 * np.sqrt(3 / 16 / 2000) for k in range(4))
 
 
 def test_clients_arrive_with_the_given_probability():
-  plan = agenda(present=0.3)
+  plan = plan_of(present=0.3)
   came = Counter(k for t in range(2000) for group in plan.groups(t)[0] for k in group)
   assert all(abs(came[k] / 2000 - 0.3) < 4 * np.sqrt(0.21 / 2000) for k in range(4))
 
 
 def test_where_nobody_arrives_one_call_does_nothing():
-  plan = agenda(present=0.05)
+  plan = plan_of(present=0.05)
   t = next(t for t in range(100) if plan.groups(t) == [[]])
   (call,) = plan.calls(t)
   assert not call.train and not names(plan, t, call)
 
 
 def test_clients_draw_under_their_names():
-  plain = agenda(arrivals=2, present=0.7)
+  plain = plan_of(arrivals=2, present=0.7)
   order = (2, 0, 3, 1)  # client i is called order[i]
   sizes = [SIZES[i] for i in order]
-  moved = agenda(arrivals=2, present=0.7, sizes=sizes, identity=order)
+  moved = plan_of(arrivals=2, present=0.7, sizes=sizes, identity=order)
   for t in range(20):
     renamed = [[order[k] for k in group] for group in moved.groups(t)[0]]
     assert renamed == plain.groups(t)[0]
@@ -99,7 +99,7 @@ def test_clients_draw_under_their_names():
 
 def test_replicas_wait_for_each_other():
   """The second holds less: it rests while the first goes on, and both are answered together."""
-  plan = agenda(seeds=(0, 1), sizes=(9, 7, 2, 1), arrivals=2)
+  plan = plan_of(seeds=(0, 1), sizes=(9, 7, 2, 1), arrivals=2)
   calls = plan.calls(0)
   assert [c.train for c in calls] == [True] * 8 + [False] * 4  # ceil(16 / 4), two epochs
   for i, c in enumerate(calls):

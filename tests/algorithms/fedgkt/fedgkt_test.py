@@ -13,8 +13,8 @@ from jax.sharding import PartitionSpec as P
 
 import kdjax
 from kdjax.core.env import STATE, sharded
-from kdjax.training import inputs as feeding
-from kdjax.training import loop, program, schedule
+from kdjax.training import loop, schedule
+from kdjax.training.stepper import Dispatch, Stepper
 from kdjax.types import ConfigError
 
 MLP = ((4, *ensembles.MLP),)
@@ -48,15 +48,12 @@ def visit(e, name, round):
 
 def walk(e, state=None):
   """The states after all visits, on the host: {(phase, round): TrainState}."""
-  state = e.initialiser()() if state is None else state
-  programs, tables, totals, out = {}, feeding.tables(e), schedule.totals(e.visits), {}
-  for v in e.visits:
-    run = programs.setdefault(v.number, program.jitted(e, v.phase))
-    size = program.dispatch_size(e, v.phase)
-    for i in range(max(0, int(state.step) - v.start), v.n, size):
-      inputs = feeding.inputs(e, v, i, min(size, v.n - i), totals[v.number])
-      state, _ = run(state, *inputs, tables)
-    out[v.phase.name, v.round] = jax.device_get(state)
+  stepper, out = Stepper(e), {}
+  state = stepper.init() if state is None else state
+  for one in stepper.dispatches(int(state.step)):
+    state, _ = stepper.run(state, one)
+    if one.ends_visit:
+      out[one.visit.phase.name, one.visit.round] = jax.device_get(state)
   return out
 
 
@@ -295,14 +292,14 @@ def test_the_order_of_clients_in_a_full_batch_changes_nothing():
   e = build(algo_server_batch=sum(SIZES))
   v = visit(e, "server", 0)
   assert v.n == 2  # one step, one batch of answers
-  run, totals = program.jitted(e, v.phase), schedule.totals(e.visits)
-  batches, nows, _ = feeding.inputs(e, v, 0, 1, totals[v.number])
+  stepper = Stepper(e)
+  batches, nows, count = stepper.inputs(Dispatch(v, 0, 1))
   order = np.random.default_rng(0).permutation(sum(SIZES))
   moved = batches._replace(server=jax.tree.map(lambda x: x[..., order], batches.server))
   ends = []
   for b in (batches, moved):
-    state, _ = ensembles.train(e, calls=v.start)
-    state, _ = run(state, b, nows, np.int32(1), feeding.tables(e))
+    state, _ = ensembles.train(e, calls=v.start, stepper=stepper)
+    state, _ = stepper.run(state, Dispatch(v, 0, 1), (b, nows, count))
     ends.append(jax.device_get(state.server.network.params))
   chex.assert_trees_all_close(*ends, rtol=1e-12, atol=1e-14)
 

@@ -9,10 +9,11 @@ import pytest
 from jax.sharding import PartitionSpec as P
 
 from kdjax import plan
-from kdjax.algorithms.mhd import broadcast
+from kdjax.algorithms.mhd import Hyper, broadcast
 from kdjax.algorithms.mhd import method as mhd
 from kdjax.core.passes import eval_mode, train_mode
-from kdjax.types import Batch, Half, Now
+from kdjax.training import schedule
+from kdjax.types import Batch, Examples, Now
 
 float64 = pytest.mark.usefixtures("x64")
 U = 8
@@ -30,9 +31,9 @@ def trained(method, **changes):
 
 
 def public_batch():
-  """One public batch, the same for four clients: a Half with leaves [4, U, ...]."""
+  """One public batch, the same for four clients: Examples with leaves [4, U, ...]."""
   images = np.random.default_rng(0).normal(size=(U, *ensembles.IMAGE))
-  half = Half(images, *[np.zeros(U, np.int32)] * 3, np.ones(U), jax.random.key(0))
+  half = Examples(images, *[np.zeros(U, np.int32)] * 3, np.ones(U), jax.random.key(0))
   return jax.tree.map(lambda x: jnp.stack([x] * 4), half)
 
 
@@ -52,7 +53,8 @@ def test_a_student_hears_each_teachers_training_pass_or_evaluation(one_pass, loc
   e = ensembles.build(ensembles.config("mhd fresh", norm="batch"), local_map=local_map)
   model, state, half = e.env.cohorts[0].model, e.initialiser()(), public_batch()
   speak = lambda out: (probabilities(out), out.embedding)
-  ex = broadcast.fresh(e.env, speak, teachers=3, top_k=0, one_pass=one_pass)
+  hyper = Hyper(aux_heads=2, nu_emb=0.5, pool_size=0, refresh_every=0, teachers=3)
+  ex = broadcast.fresh(e.env, speak, hyper, one_pass=one_pass)
   now = Now(0, 0, 0, 0, 0.1, ~jnp.eye(4, dtype=bool))
 
   def first_student(clients):
@@ -61,8 +63,8 @@ def test_a_student_hears_each_teachers_training_pass_or_evaluation(one_pass, loc
 
   def alone(client):
     if one_pass:
-      mine = jax.tree.map(lambda x: x[0], half)
-      return probabilities(train_mode(model, client.model_state, client.params, mine)[0])
+      own = jax.tree.map(lambda x: x[0], half)
+      return probabilities(train_mode(model, client.model_state, client.params, own)[0])
     return probabilities(eval_mode(model, client, half.image[0]))
 
   p, _, valid = whole(e, first_student)(state.clients)
@@ -121,7 +123,7 @@ def test_a_refresh_replaces_one_snapshot_of_each_client():
 
 def test_only_predictions_are_sent():
   e = ensembles.build(ensembles.config("mhd published", dtype="float32", algo_nu_emb=0.0))
-  sent = ensembles.schedule.bytes_sent(e.algorithm, e.visits, e.visits[-1].start)
+  sent = schedule.bytes_sent(e.algorithm, e.visits, e.visits[-1].start)
   m, C, D = 2, ensembles.CLASSES, 2
   assert sent == {"predictions": 8 * 4 * D * U * m * C * 4}  # eight batches, four students
 

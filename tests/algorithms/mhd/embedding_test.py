@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kdjax.algorithms.mhd import method as mhd
+from kdjax.algorithms.mhd import losses as mhd
 
 embedding_loss = jax.jit(mhd.embedding_loss, static_argnames="rho")
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from helpers import make_env, near
 
-from kdjax.algorithms.mhd import messages, pooled
+from kdjax.algorithms.mhd import Hyper, messages
 from kdjax.algorithms.mhd import pool as pools
 from kdjax.core import costs, losses, snapshots
 from kdjax.types import Pos
@@ -100,8 +100,8 @@ def test_pool_in_the_long_run():
   teachers = [{1, 2, 3}, {0, 2}, {3}, set()]
   adjacency = np.array([[j in t for j in range(K)] for t in teachers])
   env = make_env(cohorts=(range(K),), adjacency=adjacency)
-  size = dict(teachers=1, pool_size=P, refresh_every=every)
-  ex = pooled.exchange(env, lambda out: out, **size, publish=0)
+  hyper = Hyper(aux_heads=1, nu_emb=0.0, pool_size=P, refresh_every=every)
+  ex = pools.exchange(env, lambda out: out, hyper)
   first = np.array([[1, 2, 3], [0, 2, 0], [3, 3, 3], [-1, -1, -1]], np.int32)
   flat = np.stack([first, np.zeros_like(first)], axis=-1).astype(np.float32)
   replace = jax.jit(pools.replace)
