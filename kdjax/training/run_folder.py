@@ -10,6 +10,8 @@ from kdjax.core import files
 from kdjax.core.machine import cores
 from kdjax.types import ConfigError
 
+SAMPLED = 2048  # resident training examples whose values are looked at
+
 # What may differ between a run and its resumption: nothing that changes a number of the run.
 FREE_ON_RESUME = (
   "mesh",
@@ -85,6 +87,22 @@ def provenance(experiment):
       half: [len(x) for x in getattr(experiment.data.shards, half)]
       for half in ("private", "public")
     },
+    "values": _values(experiment.data.source.train),
+  }
+
+
+def _values(images):
+  """What the training examples look like, of some thousand of them, evenly spaced."""
+  at = np.unique(
+    np.linspace(0, len(images.labels) - 1, SAMPLED if images.array is not None else 64)
+  )
+  some = np.asarray(images.fetch(at.astype(np.int64)))
+  return {
+    "dtype": str(some.dtype),
+    "min": float(some.min()),
+    "max": float(some.max()),
+    "mean": float(some.mean()),
+    "std": float(some.std()),
   }
 
 
