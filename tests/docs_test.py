@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from configs import common
-from kdjax import plugins
+import kdjax
+from configs import common, mhd_digits
+from kdjax import experiment, plugins
+from kdjax.types import ConfigError
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -98,3 +100,16 @@ def test_the_drawing_of_the_rooms_has_every_file():
   }
   private = {f for f in files if f.startswith("_")}
   assert not (files - inside - private | folders - {"__pycache__"}) - words
+
+
+def test_the_citation_is_of_this_version():
+  assert f"\nversion: {kdjax.__version__}\n" in (ROOT / "CITATION.cff").read_text()
+
+
+def test_what_averages_refuses_mixed_clients_as_its_page_quotes():
+  c = common.with_method(mhd_digits.get_config(), "fedavg")
+  mlp = ("mlp", dict(hidden=(8,), activation="relu"))
+  c.clients = ((2, *mlp), (3, "cnn", dict(widths=(4,))))
+  with pytest.raises(ConfigError) as refusal:
+    experiment.build(c)
+  assert f"kdjax: {refusal.value}\n" in (DOCS / "heterogeneous.md").read_text()
