@@ -5,8 +5,6 @@ import math
 
 import jax
 import jax.numpy as jnp
-from rich.console import Console
-from rich.table import Table
 
 from kdjax import experiment
 from kdjax.config import plain, replica_seeds, validate
@@ -93,6 +91,9 @@ def _shape(x):
 
 def render(planned, costs, flops):
   """The plan's tables as text."""
+  from rich.console import Console
+  from rich.table import Table
+
   env, config = planned.env, planned.config
   template = planned.template()
   console = Console(file=io.StringIO(), width=88)
@@ -102,8 +103,8 @@ def render(planned, costs, flops):
   mesh = env.mesh.shape
   kind = jax.devices()[0].platform
   add("clients", f"{env.K} a replica, {env.R} replica(s)")
-  for g, cohort in enumerate(env.cohorts):
-    size = sum(x.size for x in jax.tree.leaves(env.cohorts[g].template.params))
+  for cohort in env.cohorts:
+    size = sum(x.size for x in jax.tree.leaves(cohort.template.params))
     add(f"parameters, {cohort.name}", f"{size:,} a client, {len(cohort.ids)} client(s)")
   add("mesh", f"client {mesh['client']} x data {mesh['data']} ({kind}), map {env.local_map}")
   add("training batches", f"{planned.batches:,}")
@@ -149,6 +150,8 @@ def stored(planned):
 
 def phase_table(planned, costs, flops):
   """A row a phase: FLOPs, temporaries, and what the input must deliver."""
+  from rich.table import Table
+
   rate = planned.config["mesh"]["device_tflops"] * 1e12
   caption = (
     f"time and images/s at {rate / 1e12:g} TFLOP/s sustained per device (mesh.device_tflops)"
