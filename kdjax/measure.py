@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import jax
 
 from kdjax import experiment, layout
+from kdjax.config import plain
 from kdjax.core import machine
 from kdjax.core.mapping import MAPS
 from kdjax.layout import Form, Load, Measurement
@@ -57,7 +58,7 @@ def measure(config: Any, *, runs: int, say=lambda text: None) -> list[Timing]:
     runs: blocks of every form.
     say: called with a line of text now and then.
   """
-  config = config.plain(config)
+  config = plain(config)
   first = experiment.build(config, devices=jax.devices()[:1])
   sizes = [len(c.ids) for c in first.env.cohorts]
   load = layout.load(config, first.env.cohorts, first.env.task.image, first.env.dtype)
