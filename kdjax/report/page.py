@@ -171,7 +171,7 @@ def _unbroken(text):
 def _done(run):
   """How a finished run was made: sentences."""
   count, replicas = table.clients(run)
-  edges = table.runs(run.summary)[0].get("edges", [])
+  edges = table.results(run)[0].get("edges", [])
   who = f"{count} clients, each with private data of its own," if count > 1 else "One client"
   how = ""
   if edges:
@@ -249,8 +249,6 @@ def _pictures(group, paths):
   if len(group) > 1:
     remarks["shared"] = remarks["private"] = " Dashed: baselines."
     remarks["traffic"] += " Grey: baselines."
-  single = table.one_model(group)
-  remarks["shared"] += f" {single}." if single else ""
   cards = []
   for name, path in paths.items():
     title, text = FIGURES[name]

@@ -1,71 +1,56 @@
-"""What a run says seed by seed: the tables of docs/results.md, from a run folder with replicas.
-
-  python -m kdjax.report.seeds WORKDIR
+"""All that a run says over its seeds: the tables of docs/results.md; `kdjax compare RUN --full`.
 
 Every number is one seed's mean over its clients; mean, standard deviation and extremes are over
 seeds. With baselines in WORKDIR/NAME, the difference to each is paired seed by seed.
 """
 
-import sys
+from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
 from kdjax.report import table
+from kdjax.report.formats import markdown
+from kdjax.report.table import RunRecord
 from kdjax.types import ConfigError
 
 
-def over_clients(run, key):
-  """{head: f64[R]}: the mean over clients of an accuracy, for every seed."""
-  results = table.runs(run.summary)
-  return {
-    head: np.array([np.mean(np.array(r[key][head], float)) for r in results])
-    for head in results[0].get(key, {})
-  }
+def spread(values: np.ndarray) -> str:
+  """'mean ± sd (lowest .. highest)' in percent, f64[R] over seeds; '-' where one has no number."""
+  if np.isnan(values).any():
+    return "-"
+  low, high = 100 * values.min(), 100 * values.max()
+  return f"{table.percent(*table.mean_and_spread(values))} ({low:.1f} .. {high:.1f})"
 
 
-def by_distance(run):
+def by_distance(run: RunRecord) -> dict[tuple[str, str], np.ndarray]:
   """{(head, distance): f64[R]}: accuracy on the labels of clients at a graph distance."""
-  results = table.runs(run.summary)
-  found = results[0].get("accuracy_by_distance", {})
+  results = table.results(run)
   return {
     (head, d): np.array([r["accuracy_by_distance"][head][d] for r in results], float)
-    for head, at in found.items()
+    for head, at in results[0].get("accuracy_by_distance", {}).items()
     for d in at
   }
 
 
-def spread(values):
-  """'mean ± sd (lowest .. highest)' over seeds, in percent; '-' where one has no number."""
-  if np.isnan(values).any():
-    return "-"
-  v = 100 * values
-  sd = f" ± {v.std(ddof=1):.1f}" if len(v) > 1 else ""
-  return f"{v.mean():.1f}{sd} ({v.min():.1f} .. {v.max():.1f})"
-
-
-def markdown(header, rows):
-  """A markdown table."""
-  line = lambda cells: "| " + " | ".join(cells) + " |"
-  return "\n".join([line(header), line(["---"] * len(header)), *map(line, rows)])
-
-
-def accuracy_table(group):
+def accuracy_table(group: Sequence[RunRecord]) -> str:
   """Private and shared accuracy of every head of every run, over seeds."""
   rows = []
   for run in group:
-    private, shared = (over_clients(run, f"{k}_accuracy") for k in ("private", "shared"))
-    own = lambda h: spread(private[h]) if h in private else "-"  # noqa: B023, used at once
-    rows += [[run.name, h, own(h), spread(shared[h])] for h in shared]
+    results = table.results(run)
+    private, shared = (table.over_clients(results, f"{k}_accuracy") for k in ("private", "shared"))
+    own = {head: spread(values) for head, values in private.items()}
+    rows += [[run.name, h, own.get(h, "-"), spread(values)] for h, values in shared.items()]
   return markdown(["method", "head", "private %", "shared %"], rows) if rows else ""
 
 
-def difference_table(group):
+def difference_table(group: Sequence[RunRecord]) -> str:
   """Shared accuracy of the run's heads less that of each baseline, paired by seed."""
   own, *others = group
-  shared = over_clients(own, "shared_accuracy")
+  shared = table.over_clients(table.results(own), "shared_accuracy")
   rows = []
   for other in others:
-    base = over_clients(other, "shared_accuracy")
+    base = table.over_clients(table.results(other), "shared_accuracy")
     if not base:
       continue
     base = base.get("main", next(iter(base.values())))
@@ -73,7 +58,7 @@ def difference_table(group):
   return markdown(["shared accuracy", "points"], rows) if rows else ""
 
 
-def distance_table(run):
+def distance_table(run: RunRecord) -> str:
   """Accuracy by head and graph distance, over seeds."""
   found = by_distance(run)
   distances = list(dict.fromkeys(d for _, d in found))
@@ -81,40 +66,37 @@ def distance_table(run):
     [head, *(spread(found[head, d]) for d in distances)]
     for head in dict.fromkeys(h for h, _ in found)
   ]
-  if not found:
-    return ""
-  return markdown(["head", *(f"distance {d}" for d in distances)], rows)
+  return markdown(["head", *(f"distance {d}" for d in distances)], rows) if rows else ""
 
 
-def cost_table(group):
+def cost_table(group: Sequence[RunRecord]) -> str:
   """What every run sent, and how many private examples went through a model, a client."""
   rows = []
   for run in group:
-    results = table.runs(run.summary)
-    sent = sum(run.summary["bytes_sent"].values()) / len(results)
+    results = table.results(run)
+    sent = sum((run.summary or {})["bytes_sent"].values()) / len(results)
     examples = np.mean([r["private_examples"] for r in results])
     rows.append([run.name, f"{sent / 1e6:.2f}", f"{examples:,.0f}"])
   return markdown(["method", "MB sent a seed", "private examples a client"], rows)
 
 
-def client_table(group):
+def client_table(group: Sequence[RunRecord]) -> str:
   """Local, remote and combined accuracy of every client of every run, over seeds."""
   kinds, rows = ("local", "remote", "combined"), []
   for run in group:
-    results = table.runs(run.summary)
-    for k in range(len(results[0]["label_counts"])):
-      found = [
-        np.array([r[f"{kind}_accuracy"]["main"][k] for r in results], float)
-        if f"{kind}_accuracy" in results[0]
-        else None
-        for kind in kinds
-      ]
-      if found[-1] is not None:
-        rows.append([run.name, str(k), *("-" if v is None else spread(v) for v in found)])
+    results = table.results(run)
+    found = {
+      kind: np.array([r[f"{kind}_accuracy"]["main"] for r in results], float)  # [R, K]
+      for kind in kinds
+      if f"{kind}_accuracy" in results[0]
+    }
+    for k in range(len(results[0]["label_counts"]) if "combined" in found else 0):
+      cells = (spread(found[kind][:, k]) if kind in found else "-" for kind in kinds)
+      rows.append([run.name, str(k), *cells])
   return markdown(["method", "client", *(f"{kind} %" for kind in kinds)], rows) if rows else ""
 
 
-def round_table(run):
+def round_table(run: RunRecord) -> str:
   """Round by round, means over seeds: the core, its teacher, their consensus, and the watch.
 
   What was not measured has no column.
@@ -127,12 +109,12 @@ def round_table(run):
     "training accuracy": "train_accuracy",
     "flagged": "flag",
   }
-  steps = {}
+  steps: dict[int, dict] = {}
   for line in run.metrics:
     steps.setdefault(line["step"], {}).update(line)
   rounds = [found for found in steps.values() if "flag" in found]  # the watch ends each
   names = {name: key for name, key in names.items() if any(key in found for found in rounds)}
-  cell = lambda value: "-" if value is None else f"{100 * value:.1f}"
+  cell = lambda value: "-" if value is None else table.percent(value)
   rows = [
     [str(turn), *(cell(found.get(key)) for key in names.values())]
     for turn, found in enumerate(rounds, 1)
@@ -140,7 +122,7 @@ def round_table(run):
   return markdown(["round", *names], rows) if rows else ""
 
 
-def report(workdir):
+def report(workdir: str | Path) -> str:
   """All tables of a run folder, as markdown.
 
   Raises:
@@ -149,21 +131,12 @@ def report(workdir):
   group = table.read_runs(workdir)
   if group[0].summary is None or not group[0].record:
     hint = "holds no finished run: it needs summary.json and config.json"
-    raise ConfigError("workdir", str(workdir), hint)
+    raise ConfigError("RUN", str(workdir), hint)
   parts = [accuracy_table(group), difference_table(group), distance_table(group[0])]
   parts += [client_table(group), round_table(group[0]), cost_table(group)]
-  seconds = {run.name: round(run.summary["wall_seconds"]) for run in group}
-  seeds = [r.get("seed") for r in table.runs(group[0].summary)]
+  seconds = {run.name: round(run.summary["wall_seconds"]) for run in group if run.summary}
+  seeds = [r.get("seed") for r in table.results(group[0])]
   record = group[0].record
-  versions = record["versions"]
-  facts = f"seeds {seeds}; seconds {seconds}; commit {record['git']}; jax {versions['jax']}"
-  return "\n\n".join([*filter(None, parts), f"{facts}; {record['device']}"])
-
-
-if __name__ == "__main__":
-  if len(sys.argv) != 2:
-    sys.exit("usage: python -m kdjax.report.seeds WORKDIR")
-  try:
-    print(report(sys.argv[1]))
-  except ConfigError as error:
-    sys.exit(f"kdjax: {error}")
+  facts = f"seeds {seeds}; seconds {seconds}; commit {record['git']}; jax "
+  facts += f"{record['versions']['jax']}; {record['device']}"
+  return "\n\n".join([*filter(None, parts), facts])

@@ -1,12 +1,10 @@
 """The tables over seeds, by hand."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 
-from kdjax.report import seeds, table
+from kdjax.report import details, table
 from kdjax.types import ConfigError
 
 
@@ -34,7 +32,7 @@ def folder(path, shared, private, distances=None):
 def test_means_are_over_clients_and_spreads_over_seeds(tmp_path):
   folder(tmp_path / "mhd", [[0.5, 0.7], [0.8, 0.8]], [[1.0, 1.0], [0.9, 1.0]])
   folder(tmp_path / "mhd" / "separate", [[0.4, 0.4], [0.5, 0.7]], [[1.0, 1.0], [1.0, 1.0]])
-  text = seeds.report(tmp_path / "mhd")
+  text = details.report(tmp_path / "mhd")
   # Seeds: .6 and .8; mean .7, sample standard deviation .1 sqrt(2).
   assert "| mhd | main | 97.5 ± 3.5 (95.0 .. 100.0) | 70.0 ± 14.1 (60.0 .. 80.0) |" in text
   # Paired with separate's .4 and .6: both differences are .2.
@@ -67,7 +65,7 @@ def test_entries_without_a_private_side_and_rounds_of_a_core(tmp_path):
   ]
   text = "".join(json.dumps({"step": 8, **line}) + "\n" for line in lines)
   (tmp_path / "run" / "metrics.jsonl").write_text(text)
-  text = seeds.report(tmp_path / "run")
+  text = details.report(tmp_path / "run")
   assert "| run | core/main | - | 60.0 ± 0.0 (60.0 .. 60.0) |" in text
   assert "| run | 1 | 70.0 ± 0.0 (70.0 .. 70.0) | - | 50.0 ± 0.0 (50.0 .. 50.0) |" in text
   assert "| 1 | 25.0 | 25.0 | 25.0 | 30.0 | 90.0 | 50.0 |" in text
@@ -81,7 +79,7 @@ def test_without_the_overlap_evaluator_rounds_have_only_the_watch(tmp_path):
     {"step": 8, "phase": "watch", "train_accuracy": None, "jump": 0.1, "flag": 0.0},
   ]
   (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-  text = seeds.report(tmp_path)
+  text = details.report(tmp_path)
   assert "| round | training accuracy | flagged |\n| --- | --- | --- |\n" in text
   assert "| 1 | 90.0 | 50.0 |\n| 2 | - | 0.0 |" in text
 
@@ -94,7 +92,7 @@ def test_an_evaluation_within_a_round_is_no_round(tmp_path):
     {"step": 6, "phase": "eval", "overlap_test/consensus": 0.75},
   ]
   (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-  table_of = seeds.round_table(table.read_runs(tmp_path)[0])
+  table_of = details.round_table(table.read_runs(tmp_path)[0])
   assert table_of.splitlines()[2:] == ["| 1 | 25.0 | 90.0 | 50.0 |"]
 
 
@@ -105,7 +103,7 @@ def test_a_number_that_is_not_there_is_a_dash(tmp_path):
   first = summary["runs"][0]
   first["private_accuracy"]["main"][1] = first["accuracy_by_distance"]["main"]["0"] = None
   (tmp_path / "summary.json").write_text(json.dumps(summary))
-  text = seeds.report(tmp_path)
+  text = details.report(tmp_path)
   assert "| main | - | 50.0 ± 0.0 (50.0 .. 50.0) |" in text  # private, shared
   assert "| main | - | 25.0 ± 0.0 (25.0 .. 25.0) |" in text  # distance 0, distance 1
 
@@ -118,7 +116,7 @@ def test_without_the_accuracy_evaluator_its_tables_are_left_out(tmp_path):
       for key in ("private_accuracy", "shared_accuracy", "accuracy_by_distance"):
         del one[key]
     (place / "summary.json").write_text(json.dumps(summary))
-  text = seeds.report(tmp_path)
+  text = details.report(tmp_path)
   assert text.startswith("| method | MB sent a seed |") and "shared" not in text
 
 
@@ -127,19 +125,5 @@ def test_a_run_that_has_not_finished_is_refused_whatever_its_baselines(tmp_path)
   folder(tmp_path / "separate", [[0.5, 0.5]] * 2, [[0.5, 0.5]] * 2)
   (tmp_path / "summary.json").unlink()
   for place in (tmp_path, tmp_path / "nowhere"):
-    with pytest.raises(ConfigError, match="workdir = .* holds no finished run"):
-      seeds.report(place)
-
-
-@pytest.mark.parametrize(
-  "arguments, said",
-  [
-    ([], "usage: python -m kdjax.report.seeds WORKDIR\n"),
-    (["/nowhere"], "kdjax: workdir = '/nowhere'"),
-  ],
-)
-def test_the_command_line_says_what_is_wrong_in_one_line(arguments, said):
-  command = [sys.executable, "-m", "kdjax.report.seeds", *arguments]
-  ended = subprocess.run(command, capture_output=True, text=True)
-  assert ended.returncode == 1 and ended.stderr.startswith(said)
-  assert ended.stderr.count("\n") == 1
+    with pytest.raises(ConfigError, match="RUN = .* holds no finished run"):
+      details.report(place)
