@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 import kdjax
-from configs import common, mhd_digits
 from kdjax import experiment, plugins
+from kdjax.configs import common, mhd_digits
 from kdjax.types import ConfigError
 
 ROOT = Path(__file__).parent.parent
@@ -107,7 +107,7 @@ def test_the_citation_is_of_this_version():
 
 
 def test_what_averages_refuses_mixed_clients_as_its_page_quotes():
-  c = common.with_method(mhd_digits.get_config(), "fedavg")
+  c = mhd_digits.get_config("fedavg")
   mlp = ("mlp", dict(hidden=(8,), activation="relu"))
   c.clients = ((2, *mlp), (3, "cnn", dict(widths=(4,))))
   with pytest.raises(ConfigError) as refusal:
