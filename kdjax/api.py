@@ -124,6 +124,7 @@ def experiments(
   devices: list[jax.Device] | None = None,
 ) -> dict[str, Experiment]:
   """The config's experiment under '', then those that it is compared with, on the same split."""
+  validate(plain(config))
   others = variants(config)  # whatever is wrong with any of them is said before work
   first = experiment.build(config, data=data, devices=devices)
   found = {"": first}

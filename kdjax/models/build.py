@@ -7,7 +7,7 @@ from kdjax.models.layers import DTYPES, NORMS
 from kdjax.plugins import find
 from kdjax.types import ConfigError
 
-SHARED = ("norm", "dtype", "project")  # of config.model, for all models
+COMMON = ("norm", "dtype", "project")  # of config.model, for all models
 LEAST = {"classes": 2, "heads": 1, "project": 0}
 
 
@@ -35,7 +35,7 @@ def build_model(name, *, classes, heads, **arguments):
   for key in arguments:
     if key not in fields:
       hint = f"no argument of {name}; {accepted}"
-      if key in SHARED:
+      if key in COMMON:
         hint += "; where no model takes it, set model = {}"
       raise ConfigError("clients", key, hint)
   for key, field in fields.items():
