@@ -82,6 +82,14 @@ def read_config(name: str) -> ConfigDict:
     raise ConfigError("--config", name, str(error)) from None
 
 
+def configs_cli(argv: list[str]) -> int:
+  """`kdjax configs`: the names of the packaged experiments and what they are."""
+  for name, path in packaged().items():
+    first = path.read_text().split('"""')[1].strip().splitlines()[0]
+    print(f"{name:26} {first}")
+  return 0
+
+
 @functools.cache
 def schema() -> dict[str, Any]:
   """All keys with their neutral values, as nested dicts."""

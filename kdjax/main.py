@@ -14,7 +14,7 @@ from absl import app, flags
 from ml_collections import config_flags
 
 import kdjax
-from kdjax.config import find_config, packaged
+from kdjax.config import find_config
 from kdjax.core.machine import configure_jax, cores
 from kdjax.plugins import find_yours, look_in
 from kdjax.types import ConfigError, TrainingError
@@ -32,7 +32,7 @@ NAME is one of those, or a file; NAME:BASELINE runs one of its baselines (mhd_di
 kdjax --helpfull lists all flags."""
 COMMANDS = {  # name: what runs it, (arguments) -> exit code
   "compare": "kdjax.report.compare:compare_cli",
-  "configs": "kdjax.main:configs_cli",
+  "configs": "kdjax.config:configs_cli",
   "measure": "kdjax.measure:measure_cli",
   "report": "kdjax.report.page:report_cli",
   "sweep": "kdjax.sweep:sweep_cli",
@@ -196,14 +196,6 @@ def _tuple_hint(argv):
       names = tuple(value.split(","))
       return f"; write {key}={shlex.quote(repr(names))}"
   return ""
-
-
-def configs_cli(argv: list[str]) -> int:
-  """`kdjax configs`: the names of the packaged experiments and what they are."""
-  for name, path in packaged().items():
-    first = path.read_text().split('"""')[1].strip().splitlines()[0]
-    print(f"{name:26} {first}")
-  return 0
 
 
 def cli() -> None:
