@@ -2,6 +2,9 @@
 
 import inspect
 import numbers
+from typing import Any
+
+from flax import linen as nn
 
 from kdjax.models.layers import DTYPES, NORMS
 from kdjax.plugins import find
@@ -11,7 +14,7 @@ COMMON = ("norm", "dtype", "project")  # of config.model, for all models
 LEAST = {"classes": 2, "heads": 1, "project": 0}
 
 
-def build_model(name, *, classes, heads, **arguments):
+def build_model(name: str, *, classes: int, heads: int, **arguments: Any) -> nn.Module:
   """A model that maps (images f32[B, h, w, c], train, mask) to `kdjax.types.ModelOut`.
 
   Args:
