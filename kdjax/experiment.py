@@ -19,7 +19,7 @@ from kdjax.core import clients, graph
 from kdjax.core.env import STATE, Env, Population, Task, Training
 from kdjax.core.passes import eval_mode
 from kdjax.data import augment, dataset
-from kdjax.data.sources import ImageSet
+from kdjax.data.sources import ExampleSet
 from kdjax.data.streams import Streams
 from kdjax.models.build import build_model
 from kdjax.plugins import call, find_method, find_module
@@ -45,8 +45,8 @@ class Experiment:
   evaluators: dict[str, tuple[int, Evaluator]] = dataclasses.field(default_factory=dict)
 
   @property
-  def sets(self) -> dict[str, ImageSet]:
-    """{half: ImageSet}."""
+  def sets(self) -> dict[str, ExampleSet]:
+    """{half: ExampleSet}."""
     return {"private": self.data.source.train, "public": self.data.public}
 
   @property

@@ -6,7 +6,7 @@ import numpy as np
 from configs import common
 from kdjax import experiment
 from kdjax.data import dataset
-from kdjax.data.sources import ImageSet, Source
+from kdjax.data.sources import ExampleSet, Source
 from kdjax.training.stepper import Stepper
 from kdjax.types import Shards
 
@@ -144,7 +144,7 @@ def images(n, seed):
   label = rng.integers(CLASSES, size=n)
   pattern = np.random.default_rng(0).integers(200, size=(CLASSES, *IMAGE))
   noisy = pattern[label] + rng.integers(56, size=(n, *IMAGE))
-  return ImageSet(label, label, IMAGE, noisy.astype(np.uint8), None)
+  return ExampleSet(label, label, IMAGE, noisy.astype(np.uint8), None)
 
 
 def data(K=4, sizes=(20, 24, 30, 26), public=24, R=1, seed=0):

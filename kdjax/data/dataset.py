@@ -15,7 +15,7 @@ class Data(NamedTuple):
   """What the clients of all replicas learn from."""
 
   source: sources.Source
-  public: sources.ImageSet  # the source's own training set, or another source's
+  public: sources.ExampleSet  # the source's own training set, or another source's
   shards: Shards
 
 
@@ -67,7 +67,7 @@ def _describe(name, info, holdout):
 
 
 def _sources(config, read):
-  """(the private Source, the public ImageSet, how many classes of its own come first)."""
+  """(the private Source, the public ExampleSet, how many classes of its own come first)."""
   source = read(config["source"], config["source_info"], config["holdout"])
   source = source._replace(train=_limited(source.train, config["limit"]))
   if not config["public_source"]:
@@ -97,7 +97,7 @@ def _after(n, data):
 
 
 def _limited(images, n):
-  """n examples of an ImageSet, drawn by a fixed seed; all of them where n is 0."""
+  """n examples of an ExampleSet, drawn by a fixed seed; all of them where n is 0."""
   if not n:
     return images
   if n > len(images.labels):

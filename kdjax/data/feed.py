@@ -41,7 +41,7 @@ def with_images(halves, sets, needed, read):
 
   Args:
     halves: {'private': Drawn, 'public': Drawn}, leaves [R*K, size].
-    sets: {half: ImageSet}.
+    sets: {half: ExampleSet}.
     needed: size -> bool[R*K, size], which examples to read; the others' images are blank.
     read: (half's name, indices i64[n], ascending) -> their images, u8[.., h, w, c] in parts.
   """

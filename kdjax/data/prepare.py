@@ -51,7 +51,7 @@ class Job:
 
 @functools.lru_cache(maxsize=1)
 def open_source(job):
-  """{split: ImageSet} and the number of classes; once a process."""
+  """{split: ExampleSet} and the number of classes; once a process."""
   info = {"image": (job.size, job.size, job.channels), "decoder": job.decoder}
   info["resize"] = sources.is_encoded(job.source)
   source = sources.opened(job.source, info=info, test="test" in job.splits)

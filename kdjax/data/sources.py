@@ -34,7 +34,7 @@ CHUNK = 256  # images a thread decodes at a time
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class ImageSet:
+class ExampleSet:
   """N labelled images, in memory or read where they are needed."""
 
   labels: np.ndarray  # i64[N]
@@ -56,8 +56,8 @@ class Source(NamedTuple):
   """Training and test images of one task."""
 
   name: str
-  train: ImageSet
-  test: ImageSet
+  train: ExampleSet
+  test: ExampleSet
   classes: int  # C
 
 
@@ -134,7 +134,7 @@ def describe(name, *, info):
 
   def stand_in(n):
     place = np.arange(n)
-    return ImageSet(place % classes, place % strata, tuple(info["image"]), None, None)
+    return ExampleSet(place % classes, place % strata, tuple(info["image"]), None, None)
 
   return Source(name, stand_in(info["train"]), stand_in(info["test"]), classes)
 
@@ -167,7 +167,7 @@ def _image_set(split):
     array, read, shape = split.images, None, split.images.shape[1:]
   else:
     array, read, shape = None, split.images, split.images.shape
-  return ImageSet(np.asarray(split.labels), np.asarray(split.strata), tuple(shape), array, read)
+  return ExampleSet(np.asarray(split.labels), np.asarray(split.strata), tuple(shape), array, read)
 
 
 def _is_path(name):
@@ -221,10 +221,10 @@ def _check(source, name, info):
 
 
 def subset(images, index):
-  """The ImageSet of the examples `index` i64[n] of another."""
+  """The ExampleSet of the examples `index` i64[n] of another."""
   array = None if images.array is None else images.array[index]
   read = None if images.read is None else _Subset(images.read, index)
-  return ImageSet(images.labels[index], images.strata[index], images.shape, array, read)
+  return ExampleSet(images.labels[index], images.strata[index], images.shape, array, read)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

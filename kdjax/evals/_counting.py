@@ -24,7 +24,7 @@ def over(experiment, name, batch, count):
       device's share of a batch; equal on all devices of the `client` axis.
 
   Returns:
-    (state, images: ImageSet, places: i64[n] among them) -> the pytree of sums, i64.
+    (state, images: ExampleSet, places: i64[n] among them) -> the pytree of sums, i64.
 
   Raises:
     ConfigError: for a batch that cannot be.

@@ -102,7 +102,7 @@ def test_nothing_flows_against_the_graph(method):
     pixels = source.train.array.copy()
     for k in changed:
       pixels[shards.private[k]] = 255 - pixels[shards.private[k]]
-    train = ensembles.ImageSet(
+    train = ensembles.ExampleSet(
       source.train.labels, source.train.strata, ensembles.IMAGE, pixels, None
     )
     e = ensembles.build(
