@@ -18,7 +18,9 @@ def base():
   # Data
   # digits, tfds:NAME, idx:DIR, cifar:DIR, folder:DIR, npz:FILE, records:DIR, or your.module
   c.source = ""
-  info = dict(train=0, test=0, image=(0, 0, 0), classes=0, resize=False, decoder="pillow")
+  info = dict(
+    train=0, test=0, image=(0, 0, 0), classes=0, resize=False, grey=False, decoder="pillow"
+  )
   c.source_info = dict(info)
   c.source_resident_bytes = 8 * 2**30  # larger sets are read as they are needed
   c.limit = 0  # > 0: use only so many training images, drawn by a fixed seed

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding
 
@@ -18,10 +17,11 @@ from kdjax.config import validate
 from kdjax.core import clients, graph
 from kdjax.core.env import STATE, Env, Population, Task, Training
 from kdjax.core.passes import eval_mode
-from kdjax.data import augment, dataset
-from kdjax.data.sources import ExampleSet
+from kdjax.data import dataset, facts
+from kdjax.data.example_set import ExampleSet, Source
 from kdjax.data.streams import Streams
-from kdjax.models.build import build_model
+from kdjax.data.views import views
+from kdjax.models.build import build_model, check_reads
 from kdjax.plugins import call, find_method, find_module
 from kdjax.training import schedule, start
 from kdjax.training.run_folder import FREE_ON_RESUME
@@ -37,9 +37,9 @@ class Experiment:
   algorithm: Algorithm
   streams: Streams
   data: dataset.Data
-  augment: Callable[[jax.Array, jax.Array], jax.Array]  # (key, u8[h, w, c]) -> image
-  preprocess: Callable[[jax.Array], jax.Array]  # image -> f32
-  view: Callable[[jax.Array], jax.Array]  # u8[h, w, c] -> f32: what a model sees at test time
+  augment: Callable[[jax.Array, jax.Array], jax.Array]  # see data.views.Views
+  preprocess: Callable[[jax.Array], jax.Array]
+  view: Callable[[jax.Array], jax.Array]
   visits: tuple[schedule.Visit, ...]
   steps_per_dispatch: int
   evaluators: dict[str, tuple[int, Evaluator]] = dataclasses.field(default_factory=dict)
@@ -92,7 +92,7 @@ class Experiment:
 def build(
   config,
   *,
-  data: dataset.Data | None = None,
+  data: dataset.Data | Source | None = None,
   devices: list[jax.Device] | None = None,
   identity: tuple[int, ...] | None = None,
 ) -> Experiment:
@@ -100,7 +100,7 @@ def build(
 
   Args:
     config: the resolved config, a ConfigDict or nested dict.
-    data: what to learn from; None: what the config names.
+    data: what to learn from, of `arrays` say; None: what the config names.
     devices: jax devices to use; None: all, but of a CPU's host devices as many as pay.
     identity: the K names under which clients draw; None: their numbers.
 
@@ -109,10 +109,11 @@ def build(
   """
   config = plain(config)
   validate(config)
-  data = dataset.open_data(config, replica_seeds(config)) if data is None else data
+  data = dataset.as_data(config, data, replica_seeds(config))
+  config = facts.resolved(config, data)
   method, hyper = chosen_method(config)
   config["algo"] = plain(dataclasses.asdict(hyper))
-  augmentation, preprocess, view, image = _images(config, data.source.train.shape)
+  augmentation, preprocess, view, image = views(config, data.source.train.shape)
   tx, lr = optim.make(**config["optim"])
   cohorts = _cohorts(config, method, hyper, data.source.classes, tx, image)
   placed = layout.lay_out(config, cohorts, image, _dtype(config), devices)
@@ -177,20 +178,6 @@ def _holders(config):
   return sum(n for n, *_ in config["clients"])
 
 
-def _images(config, shape):
-  """(augmentation, preprocess, view at test time, the image shape that models see)."""
-  normalise = {k: tuple(v) for k, v in config["normalise"].items()}
-  preprocess = functools.partial(augment.preprocess, **normalise)
-  augmentation = augment.make(**config["augment"])
-  image = jax.ShapeDtypeStruct(shape, jnp.uint8)
-  seen = jax.eval_shape(lambda x: augmentation(jax.random.key(0), x), image).shape
-  view = preprocess
-  if seen != shape:
-    centre = augment.centre(seen[0])
-    view = lambda x: preprocess(centre(x))
-  return augmentation, preprocess, view, tuple(seen)
-
-
 def _cohorts(config, method, hyper, classes, tx, image):
   """The clients by architecture, all replicas, with the shapes of one and its width F."""
   stack = method.stack(config["clients"], hyper)
@@ -202,6 +189,7 @@ def _cohorts(config, method, hyper, classes, tx, image):
   for n, name, arguments in stack:
     arguments = config["model"] | arguments
     model = build_model(name, classes=classes, heads=len(heads), **arguments)
+    check_reads(name, model, image)
     ids = tuple(r * K + i for r in range(config["replicas"]) for i in range(first, first + n))
     template, width = _shapes(model, tx, image, _dtype(config))
     cohorts.append(Cohort(name, model, tx, ids, template, width))

@@ -57,14 +57,14 @@ def over(experiment, name, batch, count):
 
 def entries(experiment):
   """The names of what the method predicts, without running it."""
-  env, shape = experiment.env, experiment.data.source.test.shape
+  env, test = experiment.env, experiment.data.source.test
   said = []
 
   def names(state, image):
     said.extend(_predict(experiment, state, image))
     return ()
 
-  image = jax.ShapeDtypeStruct((env.mesh.shape["data"], *shape), np.uint8)
+  image = jax.ShapeDtypeStruct((env.mesh.shape["data"], *test.shape), test.dtype)
   program = sharded(env, names, (STATE, SPECS[0]), P())
   jax.eval_shape(program, experiment.template(), image)
   return set(said)

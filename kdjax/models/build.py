@@ -4,6 +4,8 @@ import inspect
 import numbers
 import pkgutil
 
+from flax import linen as nn
+
 import kdjax.models
 from kdjax.models.layers import DTYPES, NORMS
 from kdjax.plugins import load_module
@@ -48,6 +50,23 @@ def build_model(name, *, classes, heads, **arguments):
     if hint:
       raise ConfigError("clients", {key: value}, f"{key} is {hint}; {accepted}")
   return model(**values)
+
+
+def check_reads(name: str, model: nn.Module, shape: tuple[int, ...]) -> None:
+  """Refuses to show a table's rows to a network of images; a user's own may read what it likes.
+
+  Args:
+    name: as the config spells the model.
+    model: what `build_model` returned.
+    shape: of an example, (h, w, c) or (F,).
+
+  Raises:
+    ConfigError: for a model of kdjax without `tables`, where an example is a row of features.
+  """
+  kdjaxs_own = type(model).__module__.startswith(f"{kdjax.models.__name__}.")
+  if len(shape) == 1 and kdjaxs_own and not getattr(model, "tables", False):
+    hint = f"mlp, or your own: {name} reads images, not rows of {shape[0]} features"
+    raise ConfigError("clients", name, hint)
 
 
 def _find(name):

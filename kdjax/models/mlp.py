@@ -23,11 +23,12 @@ class Model(nn.Module):
   activation: str
   axes: tuple = ("data",)
 
+  tables = True  # reads rows of features, too
   choices = {"activation": ("tanh", "relu")}
 
   @nn.compact
   def __call__(self, images, train, mask=None):
-    """images f32[B, h, w, c], mask f32[B] or None -> ModelOut."""
+    """images f32[B, h, w, c] or rows f32[B, features], mask f32[B] or None -> ModelOut."""
     activation, gain = {"tanh": (nn.tanh, 1.0), "relu": (nn.relu, 2.0)}[self.activation]
     dense = dict(
       use_bias=self.norm == "none",

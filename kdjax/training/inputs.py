@@ -14,7 +14,7 @@ from kdjax.types import Batch, Now
 
 
 def tables(experiment):
-  """The sets that are resident in memory, on every device: {half: u8[N, h, w, c]}.
+  """The sets that are resident in memory, on every device: {half: [N, *shape]}.
 
   With several processes, images that none of a process's clients holds are blank there.
   """
