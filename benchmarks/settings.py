@@ -2,6 +2,9 @@
 
 import numpy as np
 
+from kdjax.algorithms import mhd
+from kdjax.config import plain
+from kdjax.configs import common
 from kdjax.data import dataset
 from kdjax.data.sources import ExampleSet, Source
 from kdjax.types import Shards
@@ -51,88 +54,39 @@ def config(spec):
   name, arguments, norm, image, classes = MODELS[spec["model"]]
   n = spec["clients"] * spec.get("examples", 4 * spec["batch"])
   info = dict(train=n + spec["batch"], test=1, image=image, classes=classes, resize=False)
-  info |= dict(decoder="pillow")
   rounds = spec["algorithm"] == "fedavg"
-  return dict(
-    seed=0,
-    replicas=1,
-    clients=((spec["clients"], name, arguments),),
-    model=dict(norm=norm, dtype=spec.get("dtype", "float32"), project=0),
-    steps=0 if rounds else ENDLESS,
-    rounds=ENDLESS // 100 if rounds else 0,
-    batch=spec["batch"],
-    public_batch=spec["batch"],
-    source="synthetic",
-    source_info=info,
-    source_resident_bytes=2**40,
-    limit=0,
-    holdout=0,
-    public_source="",
-    public_source_info=dict(info, train=0, test=0),
-    public_share=spec["batch"] / info["train"],
-    public_reuse=False,
-    public_labels=False,
-    partition="equal",
-    skew=0.0,
-    primary="random",
-    primary_labels=(),
-    labels=0,
-    alpha=0.0,
-    counts=(),
-    overlay=dict(share=0.0, clients=()),
-    augment=dict(kind="none"),
-    normalise=dict(mean=(0.5,), std=(0.25,)),
-    start=dict(common=False, workdir="", client=0, part=""),
-    graph=dict(kind="complete", every=0, island=2, degree=2, edges=(), seed=0),
-    algorithm=spec["algorithm"],
-    algo=ALGORITHMS[spec["algorithm"]],
-    compare=(),
-    compare_rounds={},
-    compare_algo={},
-    optim=FEDERATED if rounds else MOMENTUM,
-    log_every=0,
-    save_every=0,
-    evals={},
-    input=dict(workers=0, ahead=2),
-    mesh=dict(
-      map=spec.get("map", "auto"),
-      conv=spec.get("conv", "auto"),
-      steps_per_dispatch=spec.get("steps_per_dispatch", 0),
-      device_tflops=100.0,
-    ),
-  )
+  c = common.base()
+  c.clients = ((spec["clients"], name, arguments),)
+  c.model = dict(norm=norm, dtype=spec.get("dtype", "float32"), project=0)
+  c.steps, c.rounds = (0, ENDLESS // 100) if rounds else (ENDLESS, 0)
+  c.batch = c.public_batch = spec["batch"]
+  c.source, c.source_resident_bytes = "synthetic", 2**40
+  c.source_info.update(info)
+  c.public_share = spec["batch"] / info["train"]
+  c.partition = "equal"
+  c.normalise = dict(mean=(0.5,), std=(0.25,))
+  c.algorithm, c.algo = spec["algorithm"], ALGORITHMS[spec["algorithm"]]
+  c.optim = FEDERATED if rounds else MOMENTUM
+  c.log_every = c.save_every = 0
+  c.evals = dict()
+  c.mesh.update({k: spec[k] for k in ("map", "conv", "steps_per_dispatch") if k in spec})
+  return plain(c)
 
 
-MHD = dict(
+MHD = mhd.Hyper(
   aux_heads=AUX_HEADS,
   nu_emb=1.0,
-  nu_aux=3.0,
-  exchange="pool",
   teachers=TEACHERS,
   pool_size=2,
   refresh_every=ENDLESS,  # a refresh is a phase of its own; the step is what is timed
-  publish=0,
-  top_k=0,
-  one_pass="auto",
-  target="confident",
-  include_self=True,
-  confidence="max",
-  skip_confident=False,
-  rho="square",
-  public_statistics=False,
 )
-ALGORITHMS = {"separate": {}, "mhd": MHD, "fedavg": dict(local_steps=5, momentum="reset")}
-MOMENTUM = dict(
-  name="sgd",
-  lr=0.01,
-  schedule="constant",
-  warmup=0,
-  momentum=0.9,
-  nesterov=False,
-  weight_decay=1e-4,
-  clip=0.0,
-)
-FEDERATED = dict(MOMENTUM, lr=0.1, momentum=0.0, weight_decay=0.0)
+ALGORITHMS = {
+  "separate": {},
+  "mhd": common.algo(MHD),
+  "fedavg": dict(local_steps=5, momentum="reset"),
+}
+MOMENTUM = common.sgd(lr=0.01, clip=0.0, schedule="constant")
+FEDERATED = MOMENTUM | dict(lr=0.1, momentum=0.0, weight_decay=0.0)
 
 
 def data(spec):

@@ -12,25 +12,40 @@ cores.
 Asynchronous edge learning has one model to show, the core's: client 0 is the core.
 """
 
-from configs import common, fedmd_digits, mhd_digits
+from kdjax.algorithms import async_edge, fedgkt, pairwise
+from kdjax.configs import common, fedmd_digits, mhd_digits
 
 
-def get_config():
+def get_config(words=""):
   """The quickstart's experiment beside all other methods."""
   c = mhd_digits.get_config()
   c.replicas = 3
   c.start.common = True
   c.optim.schedule = "constant"
   c.compare = ("separate", "fedavg", "fedmd", "fedgkt", "async_edge", "pairwise", "kd", "gossip")
-  c.compare_rounds = dict(fedmd=77, fedgkt=64, async_edge=8, pairwise=159, kd=159, gossip=318)
   server = ("mlp", dict(c.model, hidden=(128, 64), activation="tanh"))
-  c.compare_algo.fedmd = fedmd_digits.get_config().algo
-  c.compare_algo.fedgkt = common.fedgkt(server, server_epochs=4, server_batch=32)
-  c.compare_algo.fedgkt.update(cut="layer1", order="shuffled", edge_epochs=4)
-  c.compare_algo.async_edge = dict(
-    common.async_edge(epochs=35), core_epochs=38, ensemble=1, edge_epochs=159
+  methods = dict(
+    fedgkt=fedgkt.Hyper(
+      server=server,
+      cut="layer1",
+      edge_epochs=4,
+      server_epochs=4,
+      server_batch=32,
+      order="shuffled",
+    ),
+    async_edge=async_edge.Hyper(ensemble=1, core_epochs=38, edge_epochs=159, distil_epochs=35),
+    pairwise=pairwise.Hyper(
+      layers=("Dense_1",),
+      alpha=0.1,
+      beta=0.9,
+      transfer_optim=common.adam(lr=5e-5, eps=1e-8),
+    ),
   )
-  c.compare_algo.pairwise = common.pairwise("Dense_1", alpha=0.1, map_lr=5e-5)
-  c.compare_algo.kd = dict(alpha=0.5, beta=0.5, local_epochs=1, distil_epochs=1)
+  c.baselines.fedmd = dict(algorithm="fedmd", algo=fedmd_digits.get_config().algo)
+  for name, hyper in methods.items():
+    c.baselines[name] = dict(algorithm=name, algo=common.algo(hyper))
+  rounds = dict(fedmd=77, fedgkt=64, async_edge=8, pairwise=159, kd=159, gossip=318)
+  for name, number in rounds.items():
+    c.baselines[name].update(steps=0, rounds=number)
   c.evals.accuracy.every = 1_000
-  return c
+  return common.crossed(c, words)

@@ -8,13 +8,11 @@ Needs the data: `tfds build cifar10 --file_format=array_record`, or --config.sou
 the official binary version. Not run by us: it is meant for an accelerator.
 """
 
-from configs import async_edge_cifar100
+from kdjax.configs import async_edge_cifar100, common, data
 
 
-def get_config():
+def get_config(words=""):
   """The experiment of async_edge_cifar100.py on other images."""
   c = async_edge_cifar100.get_config()
-  c.source = "tfds:cifar10"
-  c.source_info.classes = 10
-  c.normalise = dict(mean=(0.4914, 0.4822, 0.4465), std=(0.2470, 0.2435, 0.2616))
-  return c
+  data.cifar10(c)
+  return common.crossed(c, words)

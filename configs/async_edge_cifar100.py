@@ -31,10 +31,11 @@ Fig. 7, a core and two edges of sizes that are not printed (a third of the image
 Fig. 8, corrupted labels at the fourth and the seventh edge: --config.algo.noisy='(4, 7)'.
 """
 
-from configs import common
+from kdjax.algorithms import async_edge
+from kdjax.configs import common, data
 
 
-def get_config():
+def get_config(words=""):
   """The experiment."""
   c = common.base()
   c.clients = ((10, "cifar_resnet", dict(depth=32)),)  # the core, then its edges
@@ -42,16 +43,15 @@ def get_config():
   c.rounds = 9
   c.batch = 128
 
-  c.source = "tfds:cifar100"
-  c.source_info = dict(train=50_000, test=10_000, image=(32, 32, 3), classes=100, resize=False)
+  data.cifar100(c)
   c.public_share = 0.0
   c.partition = "equal"
-  c.normalise = dict(mean=(0.5071, 0.4865, 0.4409), std=(0.2673, 0.2564, 0.2762))
   c.augment = dict(kind="crop_flip", padding=4, flip=True)
 
   c.graph.kind = "star"  # around the core
   c.algorithm = "async_edge"
-  c.algo = common.async_edge(epochs=164)
+  hyper = async_edge.Hyper(core_epochs=164, edge_epochs=164, distil_epochs=164)
+  c.algo = common.algo(hyper)
   milestones = dict(milestones=(0.5, 0.75), factor=0.1)
   c.optim = common.sgd(lr=0.1, clip=0.0, schedule="multistep") | milestones
 
@@ -59,4 +59,4 @@ def get_config():
   c.save_every = 6_560
   c.evals.accuracy = dict(every=0, batch=500)
   c.evals.overlap = dict(every=0, batch=500)
-  return c
+  return common.crossed(c, words)

@@ -22,10 +22,11 @@ that comes a round late (Fig. 7): --config.rounds=2 --config.algo.arrivals='((1,
 Corrupted edges (Fig. 8): --config.algo.noisy='(4, 7)'.
 """
 
-from configs import common
+from kdjax.algorithms import async_edge
+from kdjax.configs import common, data
 
 
-def get_config():
+def get_config(words=""):
   """The experiment."""
   c = common.base()
   c.replicas = 3
@@ -33,18 +34,18 @@ def get_config():
   c.rounds = 9
   c.batch = 10
 
-  c.source = "digits"
-  c.source_info = dict(train=1_437, test=360, image=(8, 8, 1), classes=10, resize=False)
+  data.digits(c)
   c.limit = 200
   c.public_share = 0.0
   c.partition = "equal"
 
   c.graph.kind = "star"  # around the core
   c.algorithm = "async_edge"
-  c.algo = common.async_edge(epochs=30)
+  hyper = async_edge.Hyper(core_epochs=30, edge_epochs=30, distil_epochs=30)
+  c.algo = common.algo(hyper)
   c.optim = common.sgd(lr=0.05, clip=1.0)
 
   c.log_every = 100
   c.evals.accuracy = dict(every=0, batch=360)
   c.evals.overlap = dict(every=0, batch=360)
-  return c
+  return common.crossed(c, words)

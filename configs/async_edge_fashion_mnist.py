@@ -11,17 +11,16 @@ or the four official files with --config.source=idx:DIR, or --config.source=npz:
 other settings: async_edge_digits.py.
 """
 
-from configs import async_edge_digits
+from kdjax.configs import async_edge_digits, common, data
 
 
-def get_config():
+def get_config(words=""):
   """The digits' core and edges on larger images."""
   c = async_edge_digits.get_config()
   c.clients = ((10, "mlp", dict(hidden=(128, 64), activation="relu")),)
   c.batch = 30
-  c.source = "tfds:fashion_mnist"
-  c.source_info = dict(train=60_000, test=10_000, image=(28, 28, 1), classes=10, resize=False)
+  data.fashion_mnist(c)
   c.limit = 3_000
   c.evals.accuracy = dict(every=0, batch=2_000)
   c.evals.overlap = dict(every=0, batch=2_000)
-  return c
+  return common.crossed(c, words)

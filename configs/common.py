@@ -1,6 +1,8 @@
 """What every experiment has: all top-level keys, each with a comment. Not an experiment itself."""
 
-from ml_collections import ConfigDict
+import dataclasses
+
+from ml_collections import ConfigDict, config_dict
 
 
 def base():
@@ -16,11 +18,11 @@ def base():
   c.public_batch = 32  # public examples per client and step
 
   # Data
-  # digits, tfds:NAME, idx:DIR, cifar:DIR, folder:DIR, npz:FILE, records:DIR, or your.module
+  # digits, tfds:NAME, idx:DIR, cifar:DIR, folder:DIR, npz:FILE, csv:FILE, hf:NAME, records:DIR, or
+  # your own package.module:function.
   c.source = ""
-  info = dict(
-    train=0, test=0, image=(0, 0, 0), classes=0, resize=False, grey=False, decoder="pillow"
-  )
+  info = dict(train=0, test=0, image=(0, 0, 0), classes=0)  # zeros: as the source is found to be
+  info |= dict(resize=False, grey=False, decoder="pillow")  # of encoded images
   c.source_info = dict(info)
   c.source_resident_bytes = 8 * 2**30  # larger sets are read as they are needed
   c.limit = 0  # > 0: use only so many training images, drawn by a fixed seed
@@ -39,7 +41,7 @@ def base():
   c.counts = ()  # for partition='table': examples per client and class
   c.overlay = dict(share=0.0, clients=())  # a random share of all data that only these clients hold
   c.augment = dict(kind="none")
-  c.normalise = dict(mean=(0.5,), std=(0.5,))  # of pixels in 0..1
+  c.normalise = dict(mean=(0.5,), std=(0.5,))  # of pixels in 0..1 or features; ("data",): measured
 
   # Where training starts: everyone alike, or at the weights (or one module's) of a finished run
   c.start = dict(common=False, workdir="", client=0, part="")
@@ -48,15 +50,19 @@ def base():
   c.graph = dict(kind="complete", every=0, island=2, degree=2, edges=(), seed=0)
 
   # Method
-  c.algorithm = "separate"
+  c.algorithm = "separate"  # or 'package.module:METHOD'
   c.algo = dict()  # its hyper-parameters
-  c.compare = ()  # methods to run afterwards on the same split, under WORKDIR/NAME/
-  c.compare_rounds = dict()  # rounds of those among them that do not count in steps
-  c.compare_algo = dict(
-    separate=dict(),
-    fedavg=dict(local_steps=20, momentum="keep"),
-    kd=dict(alpha=0.5, beta=0.5, local_epochs=1, distil_epochs=1),
-    gossip=dict(variant="average", local_epochs=1, rho=0.1, mu=1.0),  # or admm
+  # Runs afterwards on the same split, under WORKDIR/NAME/: names of `baselines`, or variants,
+  # {name: {key: value}}: what differs, `algo` in part where the method stays the same.
+  c.compare = anything(())
+  # By name, what differs; --config=FILE.py:NAME runs one in place of the config's own method.
+  c.baselines = dict(
+    separate=dict(algorithm="separate", algo=dict()),
+    fedavg=dict(algorithm="fedavg", algo=dict(local_steps=20, momentum="keep")),
+    kd=dict(algorithm="kd", algo=dict(alpha=0.5, beta=0.5, local_epochs=1, distil_epochs=1)),
+    gossip=dict(  # or variant='admm'
+      algorithm="gossip", algo=dict(variant="average", local_epochs=1, rho=0.1, mu=1.0)
+    ),
   )
   c.optim = sgd(lr=0.1, clip=0.0)
 
@@ -101,104 +107,65 @@ def adam(lr, eps=1e-7, weight_decay=0.0, amsgrad=False):
   )
 
 
-def mhd(aux_heads, nu_emb, pool_size, refresh_every):
-  """Hyper-parameters of MHD; what is not an argument is as in the paper."""
-  return dict(
-    aux_heads=aux_heads,
-    nu_emb=nu_emb,
-    nu_aux=3.0,
-    exchange="pool",  # or fresh, published
-    teachers=1,
-    pool_size=pool_size,
-    refresh_every=refresh_every,
-    publish=0,  # snapshots a client to keep under pool/
-    top_k=0,  # where predictions are sent: so many class probabilities, 0: all
-    one_pass="auto",  # in the fresh exchange; or always, never
-    target="confident",  # or random, or all (no gate)
-    include_self=True,
-    confidence="max",  # or entropy, margin
-    skip_confident=False,
-    rho="square",  # or pseudo_huber
-    public_statistics=False,
-  )
+def anything(value):
+  """A field that takes values of any type, also from the command line, as Python literals."""
+  field = config_dict.placeholder(object)
+  field.set(value)
+  return field
 
 
-def fedgkt(server, server_epochs, server_batch):
-  """Hyper-parameters of FedGKT; what is not an argument is as in the paper and its code.
+def algo(hyper):
+  """A method's hyper-parameters, a dataclass, as a config holds them."""
+  return dataclasses.asdict(hyper)
 
-  `server` is (model, all of its arguments).
+
+def network(c, chosen):
+  """The `clients` of a config with one network (model, arguments) for all of them."""
+  return ((sum(n for n, *_ in c.clients), *chosen),)
+
+
+def pooled(c, chosen=None):
+  """What differs where one client holds all private data and trains alone.
+
+  Its network is that of the first clients, or `chosen`, (model, arguments).
   """
-  return dict(
-    server=server,
-    cut="extractor",
-    edge_epochs=1,
-    server_epochs=server_epochs,
-    server_batch=server_batch,
-    order="client",  # or shuffled
-    temperature=3.0,
-    alpha=1.0,
-    edge_distils=True,  # S -> E
-    server_distils=True,  # E -> S
-    plateau=dict(factor=0.1, patience=10),
-    arrivals=0,  # clients that the server waits for: all; fewer: asynchronous
-    present=1.0,
-    keyed=True,  # False: the code's mistake
-  )
+  (_, *first), *_ = c.clients
+  changes = dict(algorithm="separate", algo=dict(), partition="equal")
+  return changes | dict(clients=((1, *(chosen or first)),))
 
 
-def async_edge(epochs):
-  """Hyper-parameters of asynchronous edge learning: CEM of the paper, `epochs` passes a phase."""
-  return dict(
-    init="clone",  # or independent, scratch
-    ensemble=3,  # models at an edge; 1: plain
-    memory=3,  # rounds that teach; 1: plain
-    memory_reduce="sum",  # or mean
-    temperature=4.0,
-    literal=False,  # True: the student is not tempered, as printed
-    core_epochs=epochs,
-    edge_epochs=epochs,
-    distil_epochs=epochs,
-    arrivals=(),  # (edge, lag) a round; (): every edge in turn
-    noisy=(),  # edges whose labels are corrupted
-    noise=1.0,  # in so large a share of their batches
-    flag_above=0.02,  # rise of the core's training accuracy that flags a round
-  )
+def crossed(c, words, networks=None):
+  """A config with what follows its file's name, FILE.py:WORDS, put into it.
+
+  Args:
+    c: the config.
+    words: a baseline's name, then `name=value`, separated by commas: `network`, an entry of
+      `networks`; `graph`, a kind.
+    networks: {name: (model, arguments)}.
+
+  Raises:
+    ValueError: for a word that means nothing here; says what does.
+  """
+  for word in filter(None, words.split(",")):
+    name, equals, value = word.partition("=")
+    if not equals:
+      _become(c, name)
+    elif name == "network" and value in (networks or {}):
+      c.clients = network(c, networks[value])
+    elif name == "graph":
+      c.graph.kind = value
+    else:
+      known = "".join(f", network={n}" for n in networks or {})
+      methods = ", ".join((*c.baselines, "supervised"))
+      raise ValueError(f"{word!r} in {words!r}: one of {methods}; then graph=KIND{known}")
+  return c
 
 
-def pairwise(layer, alpha, map_lr):
-  """Hyper-parameters of pairwise transfer; the paper leaves open what is not an argument."""
-  return dict(
-    layers=(layer,),
-    alpha=alpha,
-    beta=1 - alpha,
-    variant="eq5",  # or algorithm1, as_coded
-    noise=0.001,
-    write="epoch",  # or batch
-    transfer_optim=adam(lr=map_lr, eps=1e-8),
-    local_epochs=1,
-    transfer_epochs=1,
-    sources=0,  # all teachers in the graph; n: the best n by what they advertise
-    new_class_below=20,  # for `sources`: of a class of its own a client has seen more
-  )
-
-
-def with_method(c, name):
-  """The same experiment with another method, by the hyper-parameters in `compare_algo`."""
-  c.algorithm = name
-  c.algo = c.compare_algo[name]
+def _become(c, name):
+  """The experiment of a baseline in place of the config's own."""
+  known = {"supervised": pooled(c), **c.baselines}
+  if name not in known:
+    raise ValueError(f"{name!r} is none of the baselines {', '.join(known)}")
+  for key, value in known[name].items():
+    c[key] = value
   c.compare = ()
-  return c
-
-
-def with_network(c, network):
-  """The same experiment with one network (model, arguments) for all clients."""
-  c.clients = ((sum(n for n, *_ in c.clients), *network),)
-  return c
-
-
-def pooled(c):
-  """The same experiment with one client that holds all private data, trained alone."""
-  (_, model, arguments), *_ = c.clients
-  c.clients = ((1, model, arguments),)
-  c.partition = "equal"
-  return with_method(c, "separate")

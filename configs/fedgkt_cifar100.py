@@ -12,19 +12,16 @@ Non-IID: --config.partition=dirichlet --config.alpha=0.5, SGD and 40 server epoc
 fedgkt_cifar10.py, where it is also said how the published extractors start.
 """
 
-from configs import common, fedgkt_cifar10
+from kdjax.configs import common, data, fedgkt_cifar10
 
 
-def get_config():
+def get_config(words=""):
   """The experiment of fedgkt_cifar10.py with 100 classes and the IID settings."""
   c = fedgkt_cifar10.get_config()
-  c.source = "tfds:cifar100"
-  c.source_info.classes = 100
+  data.cifar100(c)
   c.partition, c.counts = "equal", ()
-  mean = (0.5071, 0.4865, 0.4409)
-  c.normalise = dict(mean=mean, std=(0.2673, 0.2564, 0.2762))
-  c.augment.fill = mean
+  c.augment.fill = data.CIFAR100_MEAN
   c.algo.server_epochs = 20
   c.algo.server_distils = True  # 'Both' of Table 2, its best on this set
   c.optim = common.adam(lr=1e-3, eps=1e-8, weight_decay=1e-4, amsgrad=True)
-  return c
+  return common.crossed(c, words)

@@ -8,11 +8,11 @@ two cores. Needs the data:
 
 or the four official files with --config.source=idx:DIR, or --config.source=npz:FILE.
 
-Shared accuracy of one seed, percent: 64; the edges alone 32 (separate_fedgkt_fashion_mnist.py),
-FedAvg with the full network 70 (fedavg_...), the full network on all data 85 (supervised_...).
+Shared accuracy of one seed, percent: 64; the edges alone 32 (:separate),
+FedAvg with the full network 70 (:fedavg), the full network on all data 85 (:supervised).
 """
 
-from configs import fedgkt_digits
+from kdjax.configs import common, data, fedgkt_digits
 
 NETWORKS = {
   "edge": ("split_cnn:Edge", dict(width=8, widths=(8,))),
@@ -20,15 +20,14 @@ NETWORKS = {
 }
 
 
-def get_config():
+def get_config(words=""):
   """The digits' experiment on larger images, with another server."""
   c = fedgkt_digits.get_config()
   c.replicas = 1
   c.rounds = 10
-  c.source = "tfds:fashion_mnist"
-  c.source_info = dict(train=60_000, test=10_000, image=(28, 28, 1), classes=10, resize=False)
+  data.fashion_mnist(c)
   c.limit = 10_000
   c.algo.server = ("split_cnn:Server", dict(c.model, widths=(16, 32, 64)))
-  c.compare_algo.fedavg.local_steps = 78  # about a pass
   c.evals.accuracy.batch = 2_000
-  return c
+  fedgkt_digits.baselines(c, NETWORKS, local_steps=78, supervised_steps=3_000)
+  return common.crossed(c, words, NETWORKS)

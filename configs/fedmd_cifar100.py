@@ -12,7 +12,8 @@ its l2 penalty on the classifiers is left out.
       --config.source='cifar:CIFAR100_DIR?label=coarse' --config.public_source=cifar:CIFAR10_DIR
 """
 
-from configs import common
+from kdjax.algorithms import fedmd
+from kdjax.configs import common, data
 from kdjax.models.fedmd import ARCHITECTURES
 
 # The superclass of each of CIFAR-100's fine classes, in the order of the official files.
@@ -33,7 +34,7 @@ def counts(clients, per_class):
   )
 
 
-def get_config():
+def get_config(words=""):
   """The experiment."""
   c = common.base()
   c.clients = tuple((1, "fedmd", dict(filters=f, dropout=d)) for f, d in ARCHITECTURES)
@@ -42,12 +43,11 @@ def get_config():
   c.batch = 10
   c.public_batch = 128
 
+  data.cifar100(c)
   c.source = "cifar:cifar-100-binary?label=coarse"
-  c.source_info = dict(train=50_000, test=10_000, image=(32, 32, 3), classes=20, resize=False)
+  c.source_info.classes = 20  # the superclasses
   c.public_source = "cifar:cifar-10-batches-bin"
-  c.public_source_info = dict(
-    train=50_000, test=10_000, image=(32, 32, 3), classes=10, resize=False
-  )
+  c.public_source_info.update(c.source_info, classes=10)
   c.public_share = 1.0
   c.public_labels = True
   c.partition = "table"
@@ -55,7 +55,7 @@ def get_config():
   c.normalise = dict(mean=(0.491, 0.482, 0.447), std=(1.0,))
 
   c.algorithm = "fedmd"
-  c.algo = dict(
+  hyper = fedmd.Hyper(
     public_epochs=20,
     private_epochs=25,
     private_batch=32,
@@ -64,6 +64,7 @@ def get_config():
     digest_batch=128,
     revisit_epochs=10,
   )
+  c.algo = common.algo(hyper)
   c.optim = common.adam(lr=1e-3)
   c.evals.accuracy = dict(every=1_000, batch=500)
-  return c
+  return common.crossed(c, words)

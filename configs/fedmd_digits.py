@@ -5,16 +5,17 @@ Li and Wang, 2019. No public label is used, so there is no pre-training on the p
   python -m kdjax.main --config=configs/fedmd_digits.py --workdir=runs/fedmd_digits
 """
 
-from configs import mhd_digits
+from kdjax.algorithms import fedmd
+from kdjax.configs import common, mhd_digits
 
 
-def get_config():
+def get_config(words=""):
   """The experiment of mhd_digits.py with another method; rounds in place of steps."""
   c = mhd_digits.get_config()
   c.steps, c.rounds = 0, 20
   c.compare = ()
   c.algorithm = "fedmd"
-  c.algo = dict(
+  hyper = fedmd.Hyper(
     public_epochs=0,
     private_epochs=10,
     private_batch=32,
@@ -23,5 +24,6 @@ def get_config():
     digest_batch=32,
     revisit_epochs=4,
   )
+  c.algo = common.algo(hyper)
   c.optim.schedule = "constant"
-  return c
+  return common.crossed(c, words)

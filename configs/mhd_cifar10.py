@@ -9,10 +9,11 @@ official binary version, or --config.source=npz:FILE.
 Meant for an accelerator; on two CPU cores a step takes seconds.
 """
 
-from configs import common
+from kdjax.algorithms import mhd
+from kdjax.configs import common, data
 
 
-def get_config():
+def get_config(words=""):
   """The experiment."""
   c = common.base()
   c.clients = ((5, "cifar_resnet", dict(depth=20)),)
@@ -21,8 +22,7 @@ def get_config():
   c.batch = 64
   c.public_batch = 64
 
-  c.source = "tfds:cifar10"
-  c.source_info = dict(train=50_000, test=10_000, image=(32, 32, 3), classes=10, resize=False)
+  data.cifar10(c)
   c.public_share = 0.2
   c.skew = 100.0
   c.primary = "even"
@@ -31,10 +31,10 @@ def get_config():
   c.normalise = dict(mean=(0.491, 0.482, 0.447), std=(0.247, 0.243, 0.262))
 
   c.algorithm = "mhd"
-  c.algo = common.mhd(aux_heads=3, nu_emb=1.0, pool_size=5, refresh_every=100)
-  c.compare_algo.fedavg.local_steps = 100
+  c.algo = common.algo(mhd.Hyper(aux_heads=3, nu_emb=1.0, pool_size=5, refresh_every=100))
+  c.baselines.fedavg.algo.local_steps = 100
   c.optim = common.sgd(lr=0.1, clip=1.0)
 
   c.save_every = 1_000
   c.evals.accuracy = dict(every=1_000, batch=500)
-  return c
+  return common.crossed(c, words)

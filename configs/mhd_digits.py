@@ -6,10 +6,11 @@ Table 1 and Fig. 4 at small scale.
   python -m kdjax.main --config=configs/mhd_digits.py --workdir=runs/digits
 """
 
-from configs import common
+from kdjax.algorithms import mhd
+from kdjax.configs import common, data
 
 
-def get_config():
+def get_config(words=""):
   """The experiment."""
   c = common.base()
   c.replicas = 3
@@ -18,18 +19,17 @@ def get_config():
   c.batch = 32
   c.public_batch = 32
 
-  c.source = "digits"
-  c.source_info = dict(train=1_437, test=360, image=(8, 8, 1), classes=10, resize=False)
+  data.digits(c)
   c.public_share = 0.3
   c.skew = 100.0
   c.primary = "even"
   c.labels = 2
 
   c.algorithm = "mhd"
-  c.algo = common.mhd(aux_heads=3, nu_emb=0.0, pool_size=5, refresh_every=20)
+  c.algo = common.algo(mhd.Hyper(aux_heads=3, nu_emb=0.0, pool_size=5, refresh_every=20))
   c.compare = ("separate", "fedavg")
   c.optim = common.sgd(lr=0.02, clip=1.0)
 
   c.log_every = 100
   c.evals.accuracy = dict(every=200, batch=360)
-  return c
+  return common.crossed(c, words)

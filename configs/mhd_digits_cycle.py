@@ -7,12 +7,12 @@ the client at distance k, and no earlier head does. About 20 s on two cores for 
   ... --config.graph.kind=islands    the control: nothing crosses between islands
 """
 
-from configs import mhd_digits
+from kdjax.configs import common, mhd_digits
 
 CLASSES = ((0, 1, 2), (3, 4), (5, 6, 7), (8, 9))
 
 
-def get_config():
+def get_config(words=""):
   """The quickstart with another split and graph."""
   c = mhd_digits.get_config()
   c.replicas = 5
@@ -24,4 +24,4 @@ def get_config():
   c.graph.kind = "cycle"
   c.algo.pool_size = 4
   c.compare = ()
-  return c
+  return common.crossed(c, words)

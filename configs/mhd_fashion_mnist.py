@@ -9,16 +9,15 @@ or the four official files with --config.source=idx:DIR, or --config.source=npz:
 it reached, with seeds and time: docs/results.md.
 """
 
-from configs import mhd_digits
+from kdjax.configs import common, data, mhd_digits
 
 
-def get_config():
+def get_config(words=""):
   """The quickstart's clients on larger images."""
   c = mhd_digits.get_config()
   c.clients = ((5, "mlp", dict(hidden=(128, 128, 64), activation="tanh")),)
   c.steps = 6_000  # with the quickstart's 2,000 the last head only draws level with `separate`
-  c.source = "tfds:fashion_mnist"
-  c.source_info = dict(train=60_000, test=10_000, image=(28, 28, 1), classes=10, resize=False)
+  data.fashion_mnist(c)
   c.limit = 10_000
   c.evals.accuracy = dict(every=500, batch=2_000)
-  return c
+  return common.crossed(c, words)

@@ -3,10 +3,10 @@
 python -m kdjax.main --config=configs/mhd_fashion_mnist_cycle.py --workdir=runs/fashion_cycle
 """
 
-from configs import mhd_digits_cycle, mhd_fashion_mnist
+from kdjax.configs import common, mhd_digits_cycle, mhd_fashion_mnist
 
 
-def get_config():
+def get_config(words=""):
   """The cycle's split and graph on Fashion-MNIST."""
   c, cycle = mhd_fashion_mnist.get_config(), mhd_digits_cycle.get_config()
   ((_, model, arguments),) = c.clients
@@ -17,4 +17,4 @@ def get_config():
   c.graph.kind = "cycle"
   c.algo.pool_size = 4
   c.compare = ()
-  return c
+  return common.crossed(c, words)

@@ -7,10 +7,10 @@ the graph is a cycle, islands of two, or complete. The text gives no number. Not
       --config.graph.kind=islands
 """
 
-from configs import mhd_imagenet
+from kdjax.configs import common, mhd_imagenet
 
 
-def get_config():
+def get_config(words=""):
   """The main ImageNet experiment with half the clients and another graph."""
   c = mhd_imagenet.get_config()
   ((_, model, arguments),) = c.clients
@@ -19,4 +19,4 @@ def get_config():
   c.graph.kind = "cycle"
   c.algo.aux_heads = 3
   c.algo.pool_size = 4
-  return c
+  return common.crossed(c, words)

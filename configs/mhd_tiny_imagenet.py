@@ -9,10 +9,11 @@ numbers are for ImageNet. Needs the data as --config.source=npz:FILE or folder:D
 Meant for an accelerator.
 """
 
-from configs import common
+from kdjax.algorithms import mhd
+from kdjax.configs import common, data
 
 
-def get_config():
+def get_config(words=""):
   """The experiment."""
   c = common.base()
   small = dict(stem="small", remat=False)
@@ -22,19 +23,17 @@ def get_config():
   c.batch = 128
   c.public_batch = 128
 
-  c.source = "npz:tiny_imagenet.npz"
-  c.source_info = dict(train=100_000, test=10_000, image=(64, 64, 3), classes=200, resize=False)
+  data.tiny_imagenet(c)
   c.public_share = 0.1
   c.skew = 100.0
   c.primary = "random"
   c.labels = 100
   c.augment = dict(kind="crop_flip", padding=8, flip=True)
-  c.normalise = dict(mean=(0.480, 0.448, 0.398), std=(0.277, 0.269, 0.282))
 
   c.algorithm = "mhd"
-  c.algo = common.mhd(aux_heads=3, nu_emb=1.0, pool_size=4, refresh_every=200)
+  c.algo = common.algo(mhd.Hyper(aux_heads=3, nu_emb=1.0, pool_size=4, refresh_every=200))
   c.optim = common.sgd(lr=0.1, clip=1.0)
 
   c.save_every = 2_000
   c.evals.accuracy = dict(every=2_000, batch=500)
-  return c
+  return common.crossed(c, words)

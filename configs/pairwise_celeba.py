@@ -12,19 +12,17 @@ also holds 5 % of all images, which nobody else does. All parts are alike, so wh
 local and remote here is not said; `accuracy` tells each client's on the whole test set.
 """
 
-from configs import pairwise_cifar10
+from kdjax.configs import common, pairwise_cifar10
 
 
-def get_config():
+def get_config(words=""):
   """The networks and the mesh of pairwise_cifar10.py on faces."""
   c = pairwise_cifar10.get_config()
   c.source = "folder:celeba"
-  c.source_info = dict(
-    train=162_770, test=19_962, image=(64, 64, 3), classes=2, resize=True, decoder="pillow"
-  )
+  c.source_info.update(train=162_770, test=19_962, image=(64, 64, 3), classes=2, resize=True)
   c.partition = "equal"
   c.primary, c.primary_labels = "random", ()
   c.augment = dict(kind="crop_flip", padding=4, flip=True)
   c.normalise = dict(mean=(0.5,), std=(0.5,))
   c.evals = dict(accuracy=dict(every=0, batch=500))
-  return c
+  return common.crossed(c, words)

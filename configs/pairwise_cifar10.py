@@ -18,10 +18,10 @@ momentum at 0.01, batches of 128. Not the same:
 Full mesh and transitive: see pairwise_digits.py.
 """
 
-from configs import pairwise_digits
+from kdjax.configs import common, data, pairwise_digits
 
 
-def get_config():
+def get_config(words=""):
   """The clients and the mesh of pairwise_digits.py with the paper's data and the code's network."""
   c = pairwise_digits.get_config()
   c.replicas = 1
@@ -32,8 +32,7 @@ def get_config():
   c.compare = ()
   c.batch = 128
 
-  c.source = "tfds:cifar10"
-  c.source_info = dict(train=50_000, test=10_000, image=(32, 32, 3), classes=10, resize=False)
+  data.cifar10(c)
   c.augment = dict(kind="crop_flip", padding=4, flip=True)
   c.normalise = dict(mean=(0.4914, 0.4822, 0.4465), std=(0.2023, 0.1994, 0.2010))
 
@@ -44,4 +43,5 @@ def get_config():
   c.save_every = 1_000
   c.evals.accuracy = dict(every=0, batch=500)
   c.evals.confusion = dict(every=0, batch=500)
-  return c
+  c.baselines.gossip.rounds = 50  # of one epoch each, where a round of pairwise transfer has two
+  return common.crossed(c, words)

@@ -18,10 +18,11 @@ Other meshes of the paper, by override:
   transitive  --config.graph.edges='((1, 0), (2, 1))'
 """
 
-from configs import common
+from kdjax.algorithms import pairwise
+from kdjax.configs import common, data
 
 
-def get_config():
+def get_config(words=""):
   """The experiment."""
   c = common.base()
   c.replicas = 3
@@ -29,8 +30,7 @@ def get_config():
   c.steps = 1_200
   c.batch = 32
 
-  c.source = "digits"
-  c.source_info = dict(train=1_437, test=360, image=(8, 8, 1), classes=10, resize=False)
+  data.digits(c)
   c.public_share = 0.0
   c.skew = float("inf")
   c.primary = "explicit"
@@ -41,12 +41,15 @@ def get_config():
   c.graph.kind = "edges"
   c.graph.edges = ((2, 0), (2, 1))  # (target, source)
   c.algorithm = "pairwise"
-  c.algo = common.pairwise("Dense_2", alpha=0.1, map_lr=5e-5)
+  maps = common.adam(lr=5e-5, eps=1e-8)
+  c.algo = common.algo(
+    pairwise.Hyper(layers=("Dense_2",), alpha=0.1, beta=0.9, transfer_optim=maps)
+  )
   c.compare = ("separate", "kd", "fedavg")
-  c.compare_algo.kd = dict(alpha=0.5, beta=0.5, local_epochs=1, distil_epochs=1)
+  c.baselines.gossip.graph = dict(c.graph, kind="complete")  # any two may meet
   c.optim = common.sgd(lr=0.02, clip=1.0, schedule="constant")
 
   c.log_every = 100
   c.evals.accuracy = dict(every=200, batch=360)
   c.evals.confusion = dict(every=200, batch=360)
-  return c
+  return common.crossed(c, words)

@@ -11,19 +11,18 @@ images), so that every evaluation comes right after a transfer; about a minute o
 each method that it is compared with. Numbers: docs/results.md.
 """
 
-from configs import pairwise_digits
+from kdjax.configs import common, data, pairwise_digits
 
 
-def get_config():
+def get_config(words=""):
   """The clients and the mesh of pairwise_digits.py on larger images."""
   c = pairwise_digits.get_config()
   c.clients = ((3, "mlp", dict(hidden=(128, 64, 64), activation="relu")),)
   c.steps = 6_700
-  c.source = "tfds:fashion_mnist"
-  c.source_info = dict(train=60_000, test=10_000, image=(28, 28, 1), classes=10, resize=False)
+  data.fashion_mnist(c)
   c.limit = 10_000
   c.algo.transfer_optim.lr = 1e-5  # seven times as many batches an epoch as there
-  c.compare_algo.fedavg.local_steps = 134
+  c.baselines.fedavg.algo.local_steps = 134
   c.evals.accuracy = dict(every=1_340, batch=2_000)
   c.evals.confusion = dict(every=1_340, batch=2_000)
-  return c
+  return common.crossed(c, words)

@@ -1,10 +1,41 @@
-"""kdjax: agents with private data teach each other by distillation, all in one jitted step."""
+"""kdjax: agents with private data teach each other by distillation, all in one jitted step.
 
-__version__ = "0.1.0"
+>>> import kdjax
+>>> config = kdjax.get_config("mhd_digits", steps=40, replicas=1)
+>>> stepper = kdjax.Stepper(kdjax.build(config))
+>>> state = stepper.init()
+>>> state, losses = stepper.step(state)
+>>> sorted(losses)
+['aux1', 'aux2', 'aux3', 'cross_entropy', 'loss']
+"""
+
+import importlib
+
+__version__ = "0.2.0"
+
+_HOMES = {  # loaded when they are asked for, so that `import kdjax` starts nothing
+  "ConfigError": "types",
+  "Method": "types",
+  "Run": "run",
+  "Stepper": "training.stepper",
+  "Trained": "use",
+  "TrainingError": "types",
+  "arrays": "data.arrays",
+  "build": "api",
+  "frame": "run",
+  "get_config": "api",
+  "load": "use",
+  "train": "api",
+}
+__all__ = ["__version__", *_HOMES]
 
 
-def load(workdir, *, client, step=None):
-  """A trained client's prediction function; see `kdjax.use.load`."""
-  from kdjax import use  # imported here so that `import kdjax` starts nothing
+def __getattr__(name: str):
+  """A name of the public API, from the module that defines it."""
+  if name not in _HOMES:
+    raise AttributeError(f"module 'kdjax' has no attribute {name!r}")
+  return getattr(importlib.import_module(f"kdjax.{_HOMES[name]}"), name)
 
-  return use.load(workdir, client=client, step=step)
+
+def __dir__() -> list[str]:
+  return sorted(__all__)

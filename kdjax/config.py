@@ -1,7 +1,36 @@
-"""Values that no experiment can have, whatever its method: refused before any work is done."""
+"""Configs: where one is found, what no config can hold, and the variants that it compares.
+
+`configs/common.py: base` is the schema: every key, its type, its group. A key that it does not have
+is refused, wherever it was set.
+"""
+
+import copy
+import difflib
+import functools
+import importlib.resources
+import importlib.util
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
 
 from kdjax.types import ConfigError
 
+# What may differ between a run and its resumption: nothing that changes a number of the run.
+FREE_ON_RESUME = (
+  *("mesh", "input", "log_every", "save_every", "evals"),
+  *("compare", "baselines"),
+)
+# Groups whose keys are not the schema's, but those of what they are handed to.
+OPEN = ("model", "augment", "algo", "optim", "evals", "compare", "baselines")
+# What says who holds what: the same for all that are compared.
+SPLIT = (
+  *("seed", "replicas", "source", "source_info", "limit", "holdout", "partition", "skew"),
+  *("primary", "primary_labels", "labels", "alpha", "counts", "overlay"),
+  *("public_source", "public_source_info", "public_share", "public_reuse", "public_labels"),
+)
 NOT_NEGATIVE = (
   "seed", "steps", "rounds", "public_batch", "log_every", "save_every", "holdout", "limit",
   "graph.seed", "mesh.steps_per_dispatch",
@@ -9,12 +38,208 @@ NOT_NEGATIVE = (
 ENTRY = "each entry is (how many, model, model arguments)"
 
 
-def validate(config):
-  """Raises ConfigError for the first value of a config, a nested dict, that cannot be."""
+def packaged() -> dict[str, Path]:
+  """The configs that come with kdjax, by name."""
+  folder = Path(str(importlib.resources.files("kdjax"))) / "configs"
+  apart = ("__init__", "common", "data")
+  return {p.stem: p for p in sorted(folder.glob("*.py")) if p.stem not in apart}
+
+
+def find_config(name: str) -> tuple[Path, str]:
+  """The file that `--config` names, and the words after it: 'mhd_digits:fedavg', 'DIR/my.py'.
+
+  Raises:
+    ConfigError: where there is none.
+  """
+  place, _, words = str(name).partition(":")
+  if Path(place).suffix == ".py" and Path(place).is_file():
+    return Path(place), words
+  known = packaged()
+  if place in known:
+    return known[place], words
+  near = difflib.get_close_matches(Path(place).stem, known, n=1)
+  said = f"did you mean {near[0]}? " if near else ""
+  hint = f"{said}a file that is there, or one of kdjax's own: {', '.join(known)}"
+  raise ConfigError("--config", name, hint)
+
+
+def read_config(name: str) -> ConfigDict:
+  """The config of a file, found as `find_config` finds it; modules beside it can be named in it.
+
+  Raises:
+    ConfigError: for a name or words that mean nothing.
+  """
+  from kdjax.plugins import look_in
+
+  path, words = find_config(name)
+  look_in(path.resolve().parent)
+  spec = importlib.util.spec_from_file_location(f"kdjax_config_{path.stem}", path)
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  try:
+    return module.get_config(words) if words else module.get_config()
+  except ValueError as error:
+    raise ConfigError("--config", name, str(error)) from None
+
+
+def configs_cli(argv: list[str]) -> int:
+  """`kdjax configs`: the names of the packaged experiments and what they are."""
+  for name, path in packaged().items():
+    first = path.read_text().split('"""')[1].strip().splitlines()[0]
+    print(f"{name:26} {first}")
+  return 0
+
+
+@functools.cache
+def schema() -> dict[str, Any]:
+  """All keys with their neutral values, as nested dicts."""
+  from kdjax.configs import common
+
+  return plain(common.base())
+
+
+def plain(config: Any) -> Any:
+  """A config as nested dicts, lists and scalars, as it stands in `config.json`."""
+  config = config.to_dict() if hasattr(config, "to_dict") else config
+  if isinstance(config, dict):
+    return {key: plain(value) for key, value in config.items()}
+  if isinstance(config, list | tuple):
+    return [plain(value) for value in config]
+  return str(config) if config in (math.inf, -math.inf) else config  # JSON knows no infinity
+
+
+def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+  """A nested dict as {dotted key: value}."""
+  out = {}
+  for key, value in tree.items():
+    name = f"{prefix}{key}"
+    out |= flat(value, name + ".") if isinstance(value, dict) else {name: value}
+  return out
+
+
+def replica_seeds(config: dict[str, Any]) -> tuple[int, ...]:
+  """The seeds of the R replicas."""
+  return tuple(config["seed"] + r for r in range(config["replicas"]))
+
+
+def variants(config: ConfigDict) -> dict[str, ConfigDict]:
+  """The experiments that a config is compared with, by name: `config.compare`.
+
+  Raises:
+    ConfigError: for a name without a meaning, a key that does not exist, or a change of the split.
+  """
+  compare = config.compare.to_dict() if hasattr(config.compare, "to_dict") else config.compare
+  if isinstance(compare, str):
+    hint = f'a tuple: "{tuple(compare.split(","))!r}"'
+    raise ConfigError("compare", compare, hint)
+  if not isinstance(compare, dict | list | tuple):
+    raise ConfigError("compare", compare, "a tuple of names, or {name: what differs}")
+  changes = compare if isinstance(compare, dict) else {name: {} for name in compare}
+  return {name: variant(config, name, found) for name, found in changes.items()}
+
+
+def variant(config: ConfigDict, name: str, changes: dict[str, Any]) -> ConfigDict:
+  """The same experiment with what differs; `changes` over those of the baseline of that name.
+
+  Raises:
+    ConfigError: see `variants`.
+  """
+  key = f"compare.{name}"
+  _check_name(key, name, config, changes)
+  known = config.baselines.to_dict()
+  algorithm = changes.get("algorithm", name if name in known else config.algorithm)
+  base = known.get(name, known.get(algorithm, {}) if algorithm != config.algorithm else {})
+  same = algorithm == config.algorithm and name not in known
+  algo = config.algo.to_dict() if same else dict(base.get("algo", {}))
+  whole = base | changes | {"algorithm": algorithm, "algo": algo | changes.get("algo", {})}
+  other = copy.deepcopy(config)
+  with other.unlocked(), other.ignore_type():
+    for field, value in whole.items():
+      if field not in schema():
+        raise ConfigError(f"{key}.{field}", value, _no_key(field, schema()))
+      other[field] = _over(field, config[field], value)
+    other.compare = ()
+  _same_split(config, other, key)
+  return other
+
+
+def _over(field, old, value):
+  """A variant's value; a part of a group goes over the config's, unless it names another kind."""
+  if not isinstance(value, dict) or field == "algo":
+    return value
+  other_kind = field in OPEN and {"name", "kind"} & set(value)
+  return value if other_kind else {**old.to_dict(), **value}
+
+
+def _check_name(key, name, config, changes):
+  """Names become folders; one that is no baseline must say what differs."""
+  if not isinstance(changes, dict):
+    raise ConfigError(key, changes, "a dict of what differs")
+  if not isinstance(name, str) or not re.fullmatch(r"\w[\w ,=.+-]*", name):
+    raise ConfigError("compare", name, "names become folders: letters, digits, spaces, ,=.+-_")
+  if not changes and name not in config.baselines:
+    own = ", ".join(config.baselines)
+    raise ConfigError("compare", name, f"no baseline: one of {own}, or {{name: what differs}}")
+
+
+def _same_split(config, other, key):
+  """Refuses a variant whose clients would hold something else."""
+  count = lambda c: sum(n for n, *_ in c.clients)
+  if count(config) != count(other):
+    hint = f"clients = {count(other)} changes who holds what: the config has {count(config)}"
+    raise ConfigError(key, [list(e) for e in other.clients], hint)
+  for field in SPLIT:
+    if plain(config[field]) != plain(other[field]):
+      hint = f"{field} would change who holds what: all that are compared share one split"
+      raise ConfigError(f"{key}.{field}", plain(other[field]), hint)
+
+
+def validate(config: dict[str, Any]) -> None:
+  """Raises ConfigError for the first key or value of a config, a nested dict, that cannot be."""
+  _keys(config)
   _numbers(config)
   _images(config)
   _clients(config["clients"])
-  _names(config)
+  _evals(config)
+
+
+def _keys(config):
+  """Every key is the schema's, of its type; those of closed groups too."""
+  known = schema()
+  for key in config:
+    if key not in known:
+      raise ConfigError(key, config[key], _no_key(key, known))
+  for key, usual in known.items():
+    if key not in config:
+      raise ConfigError(key, None, "missing: start from kdjax.configs.common.base()")
+    _type(key, config[key], usual)
+    if isinstance(usual, dict) and key not in OPEN:
+      for name, value in config[key].items():
+        if name not in usual:
+          raise ConfigError(f"{key}.{name}", value, _no_key(name, usual))
+        _type(f"{key}.{name}", value, usual[name])
+
+
+def _no_key(key, known):
+  near = difflib.get_close_matches(str(key), known, n=1)
+  return f"no such key; did you mean {near[0]}?" if near else f"no such key: {', '.join(known)}"
+
+
+def _type(key, value, usual):
+  """Refuses a value of another type than the schema's; whole numbers are numbers."""
+  number = isinstance(value, int | float) and not isinstance(value, bool)
+  infinite = value in ("inf", "-inf")  # as `plain` writes it
+  right = {
+    bool: (isinstance(value, bool), "True or False"),
+    int: (number and isinstance(value, int), "a whole number"),
+    float: (number or infinite, "a number"),
+    str: (isinstance(value, str), "text"),
+    list: (isinstance(value, list | tuple), "a tuple"),
+    dict: (isinstance(value, dict), "a group of keys"),
+  }
+  fits, words = right[type(usual)]
+  if not fits and key != "compare":
+    raise ConfigError(key, value, f"must be {words}, such as {usual!r}")
 
 
 def _numbers(config):
@@ -28,7 +253,7 @@ def _numbers(config):
       raise ConfigError(key, config[key], "must be at least 1")
   if config["seed"] + config["replicas"] > 2**31:
     raise ConfigError("seed", config["seed"], "must be below 2**31, that of every replica too")
-  if not config["mesh"]["device_tflops"] > 0:
+  if not config["mesh"].get("device_tflops", 1) > 0:
     raise ConfigError("mesh.device_tflops", config["mesh"]["device_tflops"], "must be above 0")
 
 
@@ -40,9 +265,8 @@ def _images(config):
       hint = "(height, width, channels) in pixels, or (features,) of a table"
       raise ConfigError(f"{key}.image", shape, hint)
   for key, value in config["normalise"].items():  # `data.facts` counts them
-    numbers = isinstance(value, list) and all(isinstance(x, int | float) for x in value)
-    if value != "data" and (not numbers or not value):
-      hint = "one number, or one for each channel or feature; or 'data'"
+    if value != ["data"] and not (value and all(isinstance(x, int | float) for x in value)):
+      hint = "one number, or one for each channel or feature; or ('data',)"
       raise ConfigError(f"normalise.{key}", value, hint)
 
 
@@ -59,11 +283,7 @@ def _clients(clients):
         raise ConfigError("clients", entry, hint)
 
 
-def _names(config):
-  for name in config["compare"]:
-    if name not in config["compare_algo"]:
-      hint = f"has no hyper-parameters: compare_algo knows {', '.join(config['compare_algo'])}"
-      raise ConfigError("compare", name, hint)
+def _evals(config):
   for name, arguments in config["evals"].items():
     every = arguments.get("every") if isinstance(arguments, dict) else None
     if not (isinstance(every, int) and every >= 0):

@@ -4,7 +4,6 @@ import dataclasses
 import functools
 import hashlib
 import json
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -13,18 +12,17 @@ import numpy as np
 from jax.sharding import NamedSharding
 
 from kdjax import layout, optim
-from kdjax.config import validate
+from kdjax.config import FREE_ON_RESUME, plain, replica_seeds, validate
 from kdjax.core import clients, graph
 from kdjax.core.env import STATE, Env, Population, Task, Training
 from kdjax.core.passes import eval_mode
 from kdjax.data import dataset, facts
-from kdjax.data.example_set import ExampleSet, Source
+from kdjax.data.example_set import ExampleSet
 from kdjax.data.streams import Streams
 from kdjax.data.views import views
 from kdjax.models.build import build_model, check_reads
-from kdjax.plugins import call, find_method, find_module
+from kdjax.plugins import call, find, find_method
 from kdjax.training import schedule, start
-from kdjax.training.run_folder import FREE_ON_RESUME
 from kdjax.types import Algorithm, Cohort, ConfigError, Evaluator, Method, TrainState
 
 
@@ -92,7 +90,7 @@ class Experiment:
 def build(
   config,
   *,
-  data: dataset.Data | Source | None = None,
+  data: dataset.Data | None = None,
   devices: list[jax.Device] | None = None,
   identity: tuple[int, ...] | None = None,
 ) -> Experiment:
@@ -100,7 +98,7 @@ def build(
 
   Args:
     config: the resolved config, a ConfigDict or nested dict.
-    data: what to learn from, of `arrays` say; None: what the config names.
+    data: what to learn from; None: what the config names.
     devices: jax devices to use; None: all, but of a CPU's host devices as many as pay.
     identity: the K names under which clients draw; None: their numbers.
 
@@ -109,7 +107,7 @@ def build(
   """
   config = plain(config)
   validate(config)
-  data = dataset.as_data(config, data, replica_seeds(config))
+  data = dataset.open_data(config, replica_seeds(config)) if data is None else data
   config = facts.resolved(config, data)
   method, hyper = chosen_method(config)
   config["algo"] = plain(dataclasses.asdict(hyper))
@@ -153,21 +151,6 @@ def chosen_method(config: dict[str, Any]) -> tuple[Method, Any]:
   """
   method = find_method(config["algorithm"])
   return method, call(method.hyper, key="algo", arguments=config["algo"])
-
-
-def plain(config) -> Any:
-  """A config as nested dicts, lists and scalars, as it stands in `config.json`."""
-  config = config.to_dict() if hasattr(config, "to_dict") else config
-  if isinstance(config, dict):
-    return {key: plain(value) for key, value in config.items()}
-  if isinstance(config, list | tuple):
-    return [plain(value) for value in config]
-  return str(config) if config in (math.inf, -math.inf) else config  # JSON knows no infinity
-
-
-def replica_seeds(config: dict[str, Any]) -> tuple[int, ...]:
-  """The seeds of the R replicas."""
-  return tuple(config["seed"] + r for r in range(config["replicas"]))
 
 
 def _dtype(config):
@@ -241,8 +224,8 @@ def _evaluators(experiment):
   """
   out = {}
   for name, arguments in experiment.config["evals"].items():
-    module = find_module("kdjax.evals", name, key="evals")
+    make = find(name, package="kdjax.evals", key="evals", default="make")
     rest = {k: v for k, v in arguments.items() if k != "every"}
-    evaluate = call(module.make, experiment, key=f"evals.{name}", arguments=rest)
+    evaluate = call(make, experiment, key=f"evals.{name}", arguments=rest)
     out[name] = (arguments["every"], evaluate)
   return out

@@ -9,14 +9,16 @@ import csv
 import dataclasses
 import functools
 import importlib.resources
+import io
 import math
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 from jax.sharding import AxisType, Mesh
 
-from kdjax.core import machine
+from kdjax.core import files, machine
 from kdjax.core.mapping import MAPS
 from kdjax.core.passes import eval_mode
 from kdjax.models.conv import LOWERINGS
@@ -49,6 +51,11 @@ class Measurement(NamedTuple):
   milliseconds: float  # a step of all clients
 
 
+# Of a table; `measured.csv` names network and commit too.
+COLUMNS = (
+  *("backend", "device", "work", "convolves", "clients"),
+  *("map", "conv", "spread", "milliseconds"),
+)
 TIE = 0.1  # closer than that is equal: then what compiles sooner and needs less memory for any K
 SOONER = ("scan", "vmap", "unroll")
 MOST = 20  # steps of a dispatch
@@ -58,8 +65,13 @@ UNMEASURED = {True: Form("scan", "direct", False), False: Form("vmap", "direct",
 
 @functools.cache
 def measured() -> tuple[Measurement, ...]:
-  """All rows of `measured.csv`."""
-  text = importlib.resources.files("kdjax").joinpath("measured.csv").read_text()
+  """All rows of `measured.csv`, and those that `kdjax measure --record` has kept."""
+  shipped = importlib.resources.files("kdjax").joinpath("measured.csv").read_text()
+  return (*rows(shipped), *recorded(own_table()))
+
+
+def rows(text: str) -> tuple[Measurement, ...]:
+  """The measurements in the text of a table."""
   return tuple(
     Measurement(
       row["backend"],
@@ -70,6 +82,29 @@ def measured() -> tuple[Measurement, ...]:
     )
     for row in csv.DictReader(text.splitlines())
   )
+
+
+def own_table() -> Path:
+  """The user's own measurements."""
+  return machine.cache() / "measured.csv"
+
+
+def recorded(path: Path) -> tuple[Measurement, ...]:
+  """The measurements of a file; none where there is no file."""
+  return rows(path.read_text()) if path.exists() else ()
+
+
+def keep(new: Iterable[Measurement], path: Path) -> None:
+  """Adds measurements to a file; they replace those of the same setting and form."""
+  setting, new = lambda m: m[:4], tuple(new)
+  kept = [m for m in recorded(path) if setting(m) not in set(map(setting, new))]
+  text = io.StringIO()
+  table = csv.writer(text, lineterminator="\n")
+  table.writerow(COLUMNS)
+  table.writerows((m.backend, m.device, *m.load, *m.form, f"{m.milliseconds:.4g}") for m in kept)
+  table.writerows((m.backend, m.device, *m.load, *m.form, f"{m.milliseconds:.4g}") for m in new)
+  path.parent.mkdir(parents=True, exist_ok=True)
+  files.replace(path, text.getvalue().encode())
 
 
 def choose(
@@ -188,18 +223,25 @@ def lay_out(
     ConfigError: for a form that does not exist, or a batch that the `data` axis does not divide.
   """
   sizes = [len(c.ids) for c in cohorts]
-  load = Load(
-    work=max(forward_work(c, image, config["batch"], dtype) for c in cohorts),
-    convolves=any(x.ndim == 4 for c in cohorts for x in jax.tree.leaves(c.template.params)),
-    clients=sum(sizes),
-  )
-  chosen = form(config["mesh"], load, sizes=sizes, devices=devices)
+  to_do = load(config, cohorts, image, dtype)
+  chosen = form(config["mesh"], to_do, sizes=sizes, devices=devices)
   offered = all(map(_offers, cohorts))
   return Placed(
     tuple(_lowered(c, chosen.conv) for c in cohorts),
     chosen,
     mesh(config, sizes, default_devices(sizes, chosen) if devices is None else devices),
-    config["mesh"]["steps_per_dispatch"] or steps_per_dispatch(chosen, load, offered=offered),
+    config["mesh"]["steps_per_dispatch"] or steps_per_dispatch(chosen, to_do, offered=offered),
+  )
+
+
+def load(
+  config: dict[str, Any], cohorts: tuple[Cohort, ...], image: tuple[int, ...], dtype: str
+) -> Load:
+  """What a run's clients have to compute in a step; arguments as in `lay_out`."""
+  return Load(
+    work=max(forward_work(c, image, config["batch"], dtype) for c in cohorts),
+    convolves=any(x.ndim == 4 for c in cohorts for x in jax.tree.leaves(c.template.params)),
+    clients=sum(len(c.ids) for c in cohorts),
   )
 
 

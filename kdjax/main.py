@@ -1,22 +1,42 @@
-"""The command line: `python -m kdjax.main --config=FILE --workdir=FOLDER`.
+"""The command line: `kdjax --config=NAME --workdir=FOLDER`, or `python -m kdjax.main`.
 
 Exit codes: 0 done; 42 stopped by a signal, the same command resumes; 2 bad input; 1 a fault.
 """
 
-import copy
-import os
 import shlex
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from absl import app, flags, logging
+from absl import app, flags
 from ml_collections import config_flags
 
 import kdjax
-from kdjax.core.machine import cores
+from kdjax.config import find_config
+from kdjax.core.machine import configure_jax, cores
+from kdjax.plugins import find_yours, look_in
 from kdjax.types import ConfigError, TrainingError
 
+HELP = """\
+kdjax --config=NAME --workdir=FOLDER [--config.KEY=VALUE ...]   train; the same command resumes
+kdjax --config=NAME --plan [--devices=N]                        what a run would cost
+kdjax compare RUN...         tables of runs, over seeds, with paired differences
+kdjax sweep --config=NAME --grid KEY=VALUES --workdir=FOLDER    many runs, resumable
+kdjax report RUN             make a run's page again
+kdjax measure --config=NAME  time the forms of a step on this machine
+kdjax configs                the experiments that come with kdjax
+
+NAME is one of those, or a file; NAME:BASELINE runs one of its baselines (mhd_digits:fedavg).
+kdjax --helpfull lists all flags."""
+COMMANDS = {  # name: what runs it, (arguments) -> exit code
+  "compare": "kdjax.report.compare:compare_cli",
+  "configs": "kdjax.config:configs_cli",
+  "measure": "kdjax.measure:measure_cli",
+  "report": "kdjax.report.page:report_cli",
+  "sweep": "kdjax.sweep:sweep_cli",
+}
 FAULT, BAD_INPUT = 1, 2
 FLAGS = flags.FLAGS
 _CONFIG = config_flags.DEFINE_config_file(
@@ -34,7 +54,7 @@ flags.DEFINE_integer("process", None, "Which one this is, from 0, where nothing 
 flags.DEFINE_bool("version", False, "Print the version, and stop.")
 
 
-def main(argv):
+def main(argv: list[str]) -> int:
   """Runs what the flags ask for; returns the exit code."""
   if FLAGS.version:
     print(f"kdjax {kdjax.__version__}")
@@ -42,7 +62,7 @@ def main(argv):
   if len(argv) > 1:
     raise ConfigError("arguments", argv[1:], "flags begin with --")
   if FLAGS.config is None:
-    raise ConfigError("--config", None, "name an experiment, such as configs/mhd_digits.py")
+    raise ConfigError("--config", None, "name an experiment, such as mhd_digits")
   if FLAGS.workdir is None and not FLAGS.plan:
     raise ConfigError("--workdir", None, "name the run's folder, or use --plan")
   several = FLAGS.distributed or FLAGS.coordinator
@@ -62,20 +82,7 @@ def main(argv):
   return train(FLAGS.config, Path(FLAGS.workdir), devices=devices)
 
 
-def configure_jax(devices, *, x64):
-  """Settings that must precede JAX's first use of a device."""
-  import jax
-
-  logging.set_verbosity(logging.WARNING)  # Orbax reports every step of every save as information
-
-  jax.config.update("jax_enable_x64", x64)
-  jax.config.update("jax_num_cpu_devices", devices)
-  cache = os.environ.get("JAX_COMPILATION_CACHE_DIR") or Path.home() / ".cache" / "kdjax" / "jit"
-  jax.config.update("jax_compilation_cache_dir", str(cache))
-  jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
-
-
-def join():
+def join() -> None:
   """Makes this process one of several; must precede JAX's first use of a device.
 
   Raises:
@@ -93,50 +100,30 @@ def join():
     raise ConfigError("--distributed", True, hint) from None
 
 
-def train(config, workdir, *, devices):
+def train(config: Any, workdir: Path, *, devices: list | None) -> int:
   """Trains the config's method, then those that it is compared with; prints what came out.
 
   `devices` None: as many as pay.
   """
-  from kdjax import experiment
+  from kdjax import api
   from kdjax.core import hosts
   from kdjax.report import page, table
-  from kdjax.training import loop, run_folder
 
   stop = stop_on_signals()
-  first = experiment.build(config, devices=devices)
-  experiments = {"": first}
-  for name in config.compare:
-    experiments[name] = experiment.build(rival(config, name), data=first.data, devices=devices)
-  for name, one in experiments.items():  # whatever is wrong with any of them is said before work
-    run_folder.check_config(workdir / name, one.config)
-  for name, one in experiments.items():
-    code = loop.run(one, workdir / name, command=command(), stop=stop)
-    if code != loop.DONE:
-      if hosts.first():
-        print(f"Stopped; this resumes it:\n  {command()}", file=sys.stderr)
-      return code
+  experiments = api.experiments(config, devices=devices)
+  code = api.run(experiments, workdir, command=command(), stop=stop)
   if not hosts.first():
-    return loop.DONE
-  page = page.write_report(workdir)
+    return code
+  if code:
+    print(f"Stopped; this resumes it:\n  {command()}", file=sys.stderr)
+    return code
+  written = page.write_report(workdir)
   print(table.closing_table(workdir))
-  print(f"Report   {page}\nPlots    {workdir / 'plots'}\nAgain    {command()}")
-  return loop.DONE
+  print(f"Report   {written}\nPlots    {workdir / 'plots'}\nAgain    {command()}")
+  return code
 
 
-def rival(config, name):
-  """The same experiment with another method."""
-  other = copy.deepcopy(config)
-  with other.unlocked():
-    other.algorithm = name
-    other.algo = config.compare_algo[name]
-    if name in config.compare_rounds:
-      other.steps, other.rounds = 0, config.compare_rounds[name]
-    other.compare = ()
-  return other
-
-
-def stop_on_signals():
+def stop_on_signals() -> Callable[[], bool]:
   """A function that says whether SIGTERM or SIGINT has come; a second one ends at once."""
   seen = []
 
@@ -150,8 +137,10 @@ def stop_on_signals():
   return lambda: bool(seen)
 
 
-def command():
+def command() -> str:
   """The command that resumes or repeats this run, on as many processes as you like."""
+  script = Path(sys.argv[0])
+  program = [str(script)] if script.stem == "kdjax" else [sys.executable, "-m", "kdjax.main"]
   own = ("coordinator", "processes", "process")  # only this launch's
   kept, words = [], iter(sys.argv[1:])
   for word in words:
@@ -160,13 +149,13 @@ def command():
       kept.append(word)
     elif not equals:
       next(words, None)  # its value is a word of its own
-  return "python -m kdjax.main " + shlex.join(kept)
+  return shlex.join([*program, *kept])
 
 
-def parse_flags(argv):
+def parse_flags(argv: list[str]) -> list[str]:
   """Parses flags, turning what ml_collections raises for a bad config into a ConfigError."""
   try:
-    rest = flags.FLAGS(argv)
+    rest = flags.FLAGS(with_files(argv))
     if FLAGS.config is not None:
       FLAGS.config.to_dict()  # a file that could not be loaded says so only when it is used
     return rest
@@ -175,14 +164,53 @@ def parse_flags(argv):
   except (AttributeError, KeyError) as error:
     hint = f"no such key: {error.args[0]}"  # a KeyError's own text would be quoted once more
     raise ConfigError("--config", " ".join(argv[1:]), hint) from None
-  except (flags.Error, TypeError, ValueError, ImportError, OSError) as error:
-    raise ConfigError("--config", " ".join(argv[1:]), str(error)) from None
+  except (flags.Error, TypeError, ValueError, SyntaxError, ImportError, OSError) as error:
+    hint = f"{error}{_tuple_hint(argv)}"
+    raise ConfigError("--config", " ".join(argv[1:]), hint) from None
 
 
-def cli():
-  """Runs `main`; bad input ends with one message and exit code 2, never a traceback."""
+def with_files(argv: list[str]) -> list[str]:
+  """The command line with a config's name replaced by its file.
+
+  Raises:
+    ConfigError: where there is no such config.
+  """
+  out = list(argv)
+  for i, word in enumerate(argv):
+    flag, equals, value = word.partition("=")
+    if flag.lstrip("-") == "config" and flag.startswith("-"):
+      at = i if equals else i + 1
+      name = value if equals else argv[at] if at < len(argv) else ""
+      path, words = find_config(name)
+      look_in(path.resolve().parent)
+      whole = f"{path}:{words}" if words else str(path)
+      out[at] = f"{flag}={whole}" if equals else whole
+  return out
+
+
+def _tuple_hint(argv):
+  """How to write what is no literal: `--config.compare=separate,fedavg`."""
+  for word in argv:
+    key, _, value = word.partition("=")
+    if key.lstrip("-") == "config.compare":
+      names = tuple(value.split(","))
+      return f"; write {key}={shlex.quote(repr(names))}"
+  return ""
+
+
+def cli() -> None:
+  """Runs `main` or a subcommand; bad input ends with one message and code 2, never a traceback."""
+  words = sys.argv[1:]
   try:
-    app.run(main, flags_parser=parse_flags)
+    if words[:1] in (["--help"], ["-h"], ["help"]):
+      print(HELP)
+    elif words and words[0] in COMMANDS:
+      hint = "one of " + ", ".join(COMMANDS)
+      sys.exit(find_yours(COMMANDS[words[0]], key="command", hint=hint)(words[1:]))
+    elif words and not words[0].startswith("-"):
+      raise ConfigError("command", words[0], "one of " + ", ".join(COMMANDS) + ", or flags")
+    else:
+      app.run(main, flags_parser=parse_flags)
   except ConfigError as error:
     print(f"kdjax: {error}", file=sys.stderr)
     sys.exit(BAD_INPUT)

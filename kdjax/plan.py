@@ -4,11 +4,9 @@ import io
 import math
 
 import jax
-from rich.console import Console
-from rich.table import Table
 
 from kdjax import experiment
-from kdjax.config import validate
+from kdjax.config import plain, replica_seeds, validate
 from kdjax.core.costs import nbytes
 from kdjax.data import dataset, sources
 from kdjax.training import inputs, program, schedule
@@ -30,7 +28,7 @@ def describe(config, *, devices=None):
   Raises:
     ConfigError: for whatever in the config cannot work.
   """
-  config = experiment.plain(config)
+  config = plain(config)
   validate(config)
   planned = experiment.build(config, data=described(config), devices=devices)
   return render(planned, costs(planned), counted_flops(config, devices=devices))
@@ -38,7 +36,7 @@ def describe(config, *, devices=None):
 
 def described(config):
   """The config's data without the data."""
-  return dataset.describe(config, experiment.replica_seeds(config))
+  return dataset.describe(config, replica_seeds(config))
 
 
 def counted_flops(config, *, devices=None):
@@ -93,6 +91,9 @@ def _shape(x):
 
 def render(planned, costs, flops):
   """The plan's tables as text."""
+  from rich.console import Console
+  from rich.table import Table
+
   env, config = planned.env, planned.config
   template = planned.template()
   console = Console(file=io.StringIO(), width=88)
@@ -102,8 +103,8 @@ def render(planned, costs, flops):
   mesh = env.mesh.shape
   kind = jax.devices()[0].platform
   add("clients", f"{env.K} a replica, {env.R} replica(s)")
-  for g, cohort in enumerate(env.cohorts):
-    size = sum(x.size for x in jax.tree.leaves(env.cohorts[g].template.params))
+  for cohort in env.cohorts:
+    size = sum(x.size for x in jax.tree.leaves(cohort.template.params))
     add(f"parameters, {cohort.name}", f"{size:,} a client, {len(cohort.ids)} client(s)")
   add("mesh", f"client {mesh['client']} x data {mesh['data']} ({kind}), map {env.local_map}")
   add("training batches", f"{planned.batches:,}")
@@ -151,6 +152,8 @@ def stored(planned):
 
 def phase_table(planned, costs, flops):
   """A row a phase: FLOPs, temporaries, and what the input must deliver."""
+  from rich.table import Table
+
   rate = planned.config["mesh"]["device_tflops"] * 1e12
   caption = (
     f"time and images/s at {rate / 1e12:g} TFLOP/s sustained per device (mesh.device_tflops)"

@@ -1,74 +1,136 @@
-"""What a config names: modules, by file or dotted path, and the arguments of their functions."""
+"""What a config names: methods, models, sources, evaluators, and the arguments of their functions.
 
+A name has one of two forms. 'mlp' or 'split_cnn:Edge': one of kdjax's own, a file of a folder of
+the package, with something in it where the file holds several. 'package.module:name': yours; the
+module is looked for on Python's path, then in the working directory and beside the config.
+"""
+
+import difflib
 import importlib
 import inspect
 import pkgutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
-from kdjax.types import ConfigError
+from kdjax.types import ConfigError, Method
 
 
-def find_module(package, name, *, key):
-  """The module `package.name`, or that of the dotted path `name`.
+def find(name: str, *, package: str, key: str, default: str) -> Any:
+  """What a config names.
 
   Args:
-    package: a package of kdjax, such as 'kdjax.evals'.
-    name: what the config says.
-    key: where it says so.
+    name: see above.
+    package: where kdjax's own live, such as 'kdjax.evals'.
+    key: the config key that says so.
+    default: what a file of the package holds, where the name does not say.
 
   Raises:
-    ConfigError: where there is no such module; lists those of the package.
+    ConfigError: where there is no such thing; says what was looked for, and what there is.
   """
-  path = name if "." in name else f"{package}.{name}"
-  found = sorted(m.name for m in pkgutil.iter_modules(importlib.import_module(package).__path__))
-  hint = f"no module {path}: one of {', '.join(found)}, or the dotted path of your own"
-  return load_module(path, key=key, value=name, hint=hint)
+  module_name, colon, attribute = str(name).partition(":")
+  own = built_in(package)
+  hint = f"one of {', '.join(own)}, or your own 'package.module:name'"
+  if module_name in own:
+    module = importlib.import_module(f"{package}.{module_name}")
+    return _attribute(module, attribute or default, key=key, name=name)
+  if not colon and "." in module_name:
+    raise ConfigError(key, name, f"write '{module_name}:{default}', or what it is called there")
+  if not colon:
+    near = difflib.get_close_matches(module_name, own, n=1)
+    raise ConfigError(key, name, (f"did you mean {near[0]!r}? " if near else "") + hint)
+  return find_yours(name, key=key, hint=hint)
 
 
-def find_method(name):
-  """The Method that `config.algorithm` names: METHOD of a module of `kdjax.algorithms`, or yours.
+def find_yours(name: str, *, key: str, hint: str) -> Any:
+  """What 'package.module:name' names; what goes wrong inside the module is not caught.
+
+  Raises:
+    ConfigError: where there is no such module or nothing of that name in it; `hint` says what else
+      could stand there.
+  """
+  module_name, _, attribute = str(name).partition(":")
+  if not all(part.isidentifier() for part in (*module_name.split("."), attribute)):
+    raise ConfigError(key, name, hint)
+  look_in(Path.cwd())
+  try:
+    module = importlib.import_module(module_name)
+  except ModuleNotFoundError as error:
+    if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
+      raise  # a module that it needs
+    places = [p or str(Path.cwd()) for p in sys.path if not p.endswith((".zip", "-packages"))]
+    where = ", ".join(dict.fromkeys(places))
+    looked = f"no module {module_name!r} among the installed ones nor in {where}"
+    raise ConfigError(key, name, f"{looked}; {hint}") from None
+  return _attribute(module, attribute, key=key, name=name)
+
+
+def _attribute(module, attribute, *, key, name):
+  if not hasattr(module, attribute):
+    place = f"{module.__name__} ({getattr(module, '__file__', None)})"
+    raise ConfigError(key, name, f"{place} defines no {attribute!r}")
+  return getattr(module, attribute)
+
+
+def built_in(package: str) -> list[str]:
+  """The names of kdjax's own in one of its packages, but for the files that they share."""
+  module = importlib.import_module(package)
+  shared = getattr(module, "SHARED", ())
+  return sorted(m.name for m in pkgutil.iter_modules(module.__path__) if m.name not in shared)
+
+
+def look_in(folder: str | Path) -> None:
+  """From now on modules are looked for in this folder too, after all others."""
+  if str(folder) not in sys.path:
+    sys.path.append(str(folder))
+
+
+def find_method(name: str) -> Method:
+  """The Method that `config.algorithm` names: METHOD in kdjax.algorithms, or your own.
 
   Raises:
     ConfigError: where there is none.
   """
-  module = find_module("kdjax.algorithms", name, key="algorithm")
-  if not hasattr(module, "METHOD"):
-    raise ConfigError("algorithm", name, f"{module.__name__} has no METHOD, a kdjax.types.Method")
-  return module.METHOD
+  found = find(name, package="kdjax.algorithms", key="algorithm", default="METHOD")
+  if not isinstance(found, Method):
+    raise ConfigError("algorithm", name, f"must be a kdjax.types.Method, not {found!r}")
+  return found
 
 
-def load_module(path, *, key, value, hint):
-  """The module at a dotted path.
-
-  Raises:
-    ConfigError: (key, value, right) where it does not exist. What goes wrong inside it is not
-      caught: a module of it that is missing, say.
-  """
-  try:
-    return importlib.import_module(path)
-  except ModuleNotFoundError as error:
-    if error.name is None or not f"{path}.".startswith(f"{error.name}."):
-      raise
-    raise ConfigError(key, value, hint) from None
-
-
-def call(fn, *positional, key, arguments):
+def call(fn: Callable, *positional: Any, key: str, arguments: dict[str, Any]) -> Any:
   """`fn(*positional, **arguments)`, once `accept` has found nothing wrong with them."""
   accept(fn, key=key, arguments=arguments)
   return fn(*positional, **arguments)
 
 
-def accept(fn, *, key, arguments):
+def accept(fn: Callable, *, key: str, arguments: dict[str, Any]) -> None:
   """Checks arguments against a keyword-only signature, which is their schema.
 
   Raises:
-    ConfigError: for an argument that is unknown or missing.
+    ConfigError: for an argument that is unknown or missing, or no number where one is due.
   """
-  signature_of = inspect.signature(fn).parameters
-  names = [p.name for p in signature_of.values() if p.kind is p.KEYWORD_ONLY]
-  hint = "takes " + (", ".join(names) or "no arguments")
-  for name in arguments:
-    if name not in names:
-      raise ConfigError(f"{key}.{name}", arguments[name], f"unknown: {fn.__module__} {hint}")
-  for name in names:
-    if name not in arguments and signature_of[name].default is inspect.Parameter.empty:
-      raise ConfigError(f"{key}.{name}", None, f"missing: {fn.__module__} {hint}")
+  signature = inspect.signature(fn).parameters
+  known = {p.name: p for p in signature.values() if p.kind is p.KEYWORD_ONLY}
+  takes = "takes " + (", ".join(known) or "no arguments")
+  for name, value in arguments.items():
+    if name not in known:
+      raise ConfigError(f"{key}.{name}", value, f"unknown: {fn.__module__} {takes}")
+    hint = wrong_type(value, known[name].annotation)
+    if hint:
+      raise ConfigError(f"{key}.{name}", value, hint)
+  for name, parameter in known.items():
+    if name not in arguments and parameter.default is inspect.Parameter.empty:
+      raise ConfigError(f"{key}.{name}", None, f"missing: {fn.__module__} {takes}")
+
+
+def wrong_type(value: Any, kind: Any) -> str | None:
+  """What a value of a plain type must be, where it is not; None for other annotations."""
+  if kind in (bool, str) and not isinstance(value, kind):
+    return f"must be {'True or False' if kind is bool else 'text'}"
+  number = isinstance(value, int | float) and not isinstance(value, bool)
+  if kind is int and not (number and isinstance(value, int)):
+    return "must be a whole number"
+  if kind is float and not number:
+    return "must be a number"
+  return None

@@ -1,8 +1,11 @@
-"""Using what was trained: a client's prediction function out of a run folder."""
+"""Using what was trained: a client out of a run folder, its predictions, its weights."""
 
 import dataclasses
+import io
+import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,19 +15,107 @@ from kdjax import experiment
 from kdjax.core import files
 from kdjax.core.passes import eval_mode
 from kdjax.data import dataset
-from kdjax.training.checkpoint import Checkpoints, saved_steps
-from kdjax.types import ClientState, ConfigError
+from kdjax.types import ClientState, ConfigError, ModelOut, PyTree
+
+FAR = 4.0  # a batch whose mean or spread is off by so many times the training data's is warned of
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Trained:
   """One trained client."""
 
   heads: tuple[str, ...]
-  predict: Callable  # u8[N, h, w, c] -> {head: f32[N, C]} probabilities; pure, jitted
+  params: PyTree  # the weights, nested dicts of arrays
+  model_state: PyTree  # BatchNorm statistics by collection; {} where there are none
+  shape: tuple[int, ...]  # of one example, as the source has it
+  dtype: np.dtype  # of its values
+  values: dict[str, float]  # of the training examples: min, max, mean, std; {} where unknown
+  forward: Callable[[jax.Array], ModelOut]  # jitted, from examples as they are; checks nothing
+
+  def predict(self, images) -> dict[str, jax.Array]:
+    """Probabilities {head: f32[N, C]} of examples [N, ...] as they are in the source.
+
+    Raises:
+      ConfigError: for examples that it cannot have been trained on: another shape or dtype.
+    """
+    return {head: jax.nn.softmax(z) for head, z in self.logits(images).items()}
+
+  def logits(self, images) -> dict[str, jax.Array]:
+    """Logits {head: f32[N, C]}; images and errors as in `predict`."""
+    z = self.forward(self._checked(images)).logits
+    return {head: z[:, h] for h, head in enumerate(self.heads)}
+
+  def embed(self, images) -> jax.Array:
+    """Embeddings f32[N, F], the input of the heads; images and errors as in `predict`."""
+    return self.forward(self._checked(images)).embedding
+
+  def export(self, path: str | Path) -> Path:
+    """Writes the weights to PATH.npz or PATH.safetensors; returns the path.
+
+    Keys are paths such as 'params/Dense_0/kernel' and 'batch_stats/norm1/mean'.
+
+    Raises:
+      ConfigError: for another ending, or where safetensors is not installed.
+    """
+    path = Path(path)
+    tree = {"params": self.params, **self.model_state}
+    files.replace(path, _encoded(path, _flat(tree), {"heads": ",".join(self.heads)}))
+    return path
+
+  def _checked(self, images):
+    images = np.asarray(images)
+    if images.ndim != 1 + len(self.shape) or images.shape[1:] != self.shape:
+      expected = ", ".join(map(str, ("N", *self.shape)))
+      hint = f"this client was trained on examples of shape [{expected}]"
+      raise ConfigError("images.shape", images.shape, hint)
+    if images.dtype != self.dtype:
+      hint = f"this client was trained on {self.dtype}, {_range(self.values)}"
+      raise ConfigError("images.dtype", str(images.dtype), hint)
+    _warn_of_other_values(images, self.values)
+    return images
 
 
-def load(workdir, *, client, step=None):
+def _range(values):
+  return "{min:g} to {max:g}".format_map(values) if values else "as its source has them"
+
+
+def _warn_of_other_values(images, values):
+  """Digits in 0..16 look like any u8 image, but not like digits in 0..255."""
+  if not values or not images.size:
+    return
+  mean, std = float(images.mean()), float(images.std())
+  spread = max(values["std"], 1e-9)
+  if abs(mean - values["mean"]) > FAR * spread or not spread / FAR <= std <= FAR * spread:
+    known = "{min:g} to {max:g}, mean {mean:.3g}, standard deviation {std:.3g}".format_map(values)
+    found = f"{images.min():g} to {images.max():g}, mean {mean:.3g}, standard deviation {std:.3g}"
+    warnings.warn(f"values of {found}: the training data's were {known}", stacklevel=4)
+
+
+def _flat(tree, prefix=""):
+  """A nested dict as {path: array}."""
+  out = {}
+  for key, value in tree.items():
+    path = f"{prefix}{key}"
+    out |= _flat(value, f"{path}/") if isinstance(value, dict) else {path: np.asarray(value)}
+  return out
+
+
+def _encoded(path, arrays, metadata):
+  """The bytes of a file of arrays, by its ending."""
+  if path.suffix == ".npz":
+    file = io.BytesIO()
+    np.savez(file, **arrays)
+    return file.getvalue()
+  if path.suffix != ".safetensors":
+    raise ConfigError("path", str(path), "must end in .npz or .safetensors")
+  try:
+    from safetensors.numpy import save
+  except ModuleNotFoundError:
+    raise ConfigError("path", str(path), "needs pip install safetensors, or use .npz") from None
+  return save(arrays, metadata)
+
+
+def load(workdir: str | Path, *, client: int, step: int | None = None) -> Trained:
   """A client of a finished or interrupted run, without the run's data.
 
   Args:
@@ -32,13 +123,37 @@ def load(workdir, *, client, step=None):
     client: its number, 0 .. R*K - 1, replica by replica.
     step: the checkpoint to use, a training batch; None: the newest.
 
-  Returns:
-    Trained: `predict` takes images u8[N, h, w, c] as they are in the source, and applies the
-    preprocessing of the run's evaluation.
-
   Raises:
     ConfigError: for a folder without that checkpoint or a client that does not exist.
   """
+  from kdjax.training.checkpoint import Checkpoints
+
+  record, step = _record(workdir, step)
+  planned = _planned(record)
+  env = planned.env
+  if not 0 <= client < env.clients:
+    raise ConfigError("client", client, f"must lie in 0..{env.clients - 1}")
+  checkpoints = Checkpoints(workdir)
+  try:
+    g, weights, server = _weights(checkpoints, planned, step, client)
+  finally:
+    checkpoints.close()
+  source = planned.data.source.train
+  return Trained(
+    heads=env.heads,
+    params=weights.params,
+    model_state=weights.model_state,
+    shape=tuple(source.shape),
+    dtype=np.dtype(record.get("values", {}).get("dtype", "uint8")),
+    values={k: v for k, v in record.get("values", {}).items() if k != "dtype"},
+    forward=_forward(planned, g, weights, server),
+  )
+
+
+def _record(workdir, step) -> tuple[dict[str, Any], int]:
+  """(config.json, the checkpoint's step)."""
+  from kdjax.training.checkpoint import saved_steps
+
   path = Path(workdir) / "config.json"
   if not path.exists():
     raise ConfigError("workdir", str(workdir), "holds no config.json: not a run's folder")
@@ -48,31 +163,39 @@ def load(workdir, *, client, step=None):
   step = steps[-1] if step is None else step
   if step not in steps:
     raise ConfigError("step", step, f"there are checkpoints of {', '.join(map(str, steps))}")
-  record = files.read_json(path)
-  config, data = record["config"], dataset.stand_in(record["config"], record["examples"])
-  planned = experiment.build(config, data=data, devices=jax.devices()[:1])
-  env = planned.env
-  if not 0 <= client < env.clients:
-    raise ConfigError("client", client, f"must lie in 0..{env.clients - 1}")
-  checkpoints = Checkpoints(workdir)
-  (g, cohort) = next((g, c) for g, c in enumerate(env.cohorts) if client in c.ids)
+  return files.read_json(path), step
+
+
+def _planned(record):
+  """The run's experiment on one device, its data by shape alone."""
+  data = dataset.stand_in(record["config"], record["examples"])
+  return experiment.build(record["config"], data=data, devices=jax.devices()[:1])
+
+
+def _weights(checkpoints, planned, step, client):
+  """(the client's cohort, its ClientState without an optimiser, its replica's server or None)."""
+  env, template = planned.env, planned.template()
+  g, cohort = next((g, c) for g, c in enumerate(env.cohorts) if client in c.ids)
   one = lambda tree, place: jax.tree.map(lambda x: np.asarray(x[place]), tree)
-  template, server, alone = planned.template(), None, planned.algorithm.alone
-  if alone is None:
-    alone = lambda g, weights, server, images: eval_mode(cohort.model, weights, images).logits
+  server = None
+  if planned.algorithm.alone is None:
     shapes = tuple({"params": c.params, "model_state": c.model_state} for c in template.clients)
     saved = checkpoints.restore_model(step, shapes)[g]
   else:
     state = checkpoints.restore(step, template)
     saved = {"params": state.clients[g].params, "model_state": state.clients[g].model_state}
     server = one(state.server, client // env.K)
-  checkpoints.close()
-  weights = ClientState(**one(saved, cohort.ids.index(client)), opt_state=())
+  return g, ClientState(**one(saved, cohort.ids.index(client)), opt_state=()), server
+
+
+def _forward(planned, g, weights, server):
+  """The client's jitted pass; where the method tests it behind a server, the logits are those."""
+  env, alone = planned.env, planned.algorithm.alone
 
   @jax.jit
-  def predict(images):
+  def forward(images):
     seen = jax.vmap(planned.view)(jnp.asarray(images)).astype(env.dtype)
-    p = jax.nn.softmax(alone(g, weights, server, seen))
-    return {head: p[:, h] for h, head in enumerate(env.heads)}
+    out = eval_mode(env.cohorts[g].model, weights, seen)
+    return out if alone is None else out._replace(logits=alone(g, weights, server, seen))
 
-  return Trained(env.heads, predict)
+  return forward

@@ -15,7 +15,10 @@ LAYERS = [
   {"training", "evals", "report", "layout", "algorithms"},
   {"experiment"},
   {"plan", "use"},
+  {"run"},
+  {"api", "measure", "sweep", "testing"},
   {"main"},
+  {"__main__"},
 ]
 FILES = sorted((ROOT / "kdjax").rglob("*.py"))
 

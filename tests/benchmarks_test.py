@@ -14,8 +14,9 @@ from benchmarks import contest, count, options, settings, tables
 from benchmarks.contestants import plain, reading
 from benchmarks.suites import accelerator, maps
 from benchmarks.suites import input as images
-from configs import common
 from kdjax import layout
+from kdjax.algorithms import mhd
+from kdjax.configs import common
 from kdjax.models.build import build_model
 
 QUIET = lambda text: None
@@ -185,8 +186,8 @@ def test_without_a_gpu_no_row_of_the_accelerator_is_run():
 def test_training_equivalent_images():
   spec = dict(clients=8, batch=6, algorithm="separate")
   assert accelerator.equivalent_images(spec) == 48
-  mhd = accelerator.equivalent_images(spec | {"algorithm": "mhd"})
-  np.testing.assert_allclose(mhd, 8 * (6 + 6 + 6 / 3))
+  taught = accelerator.equivalent_images(spec | {"algorithm": "mhd"})
+  np.testing.assert_allclose(taught, 8 * (6 + 6 + 6 / 3))
 
 
 @pytest.mark.parametrize("algorithm", ["separate", "mhd", "fedavg"])
@@ -197,8 +198,8 @@ def test_configs_have_every_key_that_experiments_have(algorithm):
   for key in ("source_info", "overlay", "start", "graph", "optim", "input", "mesh"):
     assert ours[key].keys() == base[key].keys(), key
   if algorithm == "mhd":
-    theirs = common.mhd(aux_heads=1, nu_emb=1.0, pool_size=1, refresh_every=1)
-    assert ours["algo"].keys() == theirs.keys()
+    theirs = mhd.Hyper(aux_heads=1, nu_emb=1.0, pool_size=1, refresh_every=1)
+    assert ours["algo"].keys() == common.algo(theirs).keys()
 
 
 def test_multiply_adds_of_every_network():

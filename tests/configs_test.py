@@ -1,33 +1,37 @@
 """Every config is an experiment that can be built and traced, without its data."""
 
-import importlib.util
-from pathlib import Path
+import importlib
 
 import jax
 import numpy as np
 import pytest
 
-from kdjax import experiment, plan
+from kdjax import config, experiment, plan
 from kdjax.training import program, schedule
 
-FILES = sorted(p for p in (Path(__file__).parent.parent / "configs").glob("*.py"))
-NAMES = [p.stem for p in FILES if p.stem not in ("common", "__init__")]
+NAMES = list(config.packaged())
+CROSSED = [  # what were files of their own
+  *(f"mhd_{d}:{m}" for d in ("digits", "fashion_mnist") for m in ("separate", "fedavg")),
+  *(f"mhd_{d}:supervised" for d in ("digits", "cifar10", "imagenet", "tiny_imagenet")),
+  *(f"mhd_{d}:fedavg" for d in ("cifar10", "imagenet")),
+  *(f"pairwise_{d}:{m}" for d in ("digits", "cifar10") for m in ("kd", "gossip")),
+  *(f"fedgkt_digits:{m}" for m in ("separate", "fedavg", "supervised")),
+  *(f"fedgkt_{d}:supervised,network=edge" for d in ("digits", "fashion_mnist", "cifar10")),
+  "fedgkt_cifar10:fedavg",
+  "mhd_imagenet_topologies:graph=islands",
+]
 
 
 def load(name):
-  (path,) = [p for p in FILES if p.stem == name]
-  spec = importlib.util.spec_from_file_location(name, path)
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  return module
+  return importlib.import_module(f"kdjax.configs.{name}")
 
 
 def described(name):
-  config = experiment.plain(load(name).get_config())
-  return experiment.build(config, data=plan.described(config), devices=jax.devices()[:1])
+  c = config.plain(config.read_config(name))
+  return experiment.build(c, data=plan.described(c), devices=jax.devices()[:1])
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", NAMES + CROSSED)
 def test_every_config_builds_and_traces(name):
   e = described(name)
   totals = schedule.totals(e.visits)
@@ -76,10 +80,10 @@ def test_fedgkts_split_is_the_papers_table():
 
 
 def test_supervised_training_of_either_of_fedgkts_networks():
-  c = load("supervised_fedgkt_cifar10").get_config("edge")
+  c = load("fedgkt_cifar10").get_config("supervised,network=edge")
   assert c.steps == 58_594 and c.optim.lr == 3e-3  # 300 passes in batches of 256
   assert c.clients == ((1, "gkt_resnet:Edge", {"depth": 8}),)
-  c = load("supervised_fedgkt_digits").get_config("full")
+  c = load("fedgkt_digits").get_config("supervised")
   assert c.clients == ((1, "split_cnn", {"width": 8, "widths": (32, 64)}),)
 
 
@@ -133,7 +137,7 @@ def test_a_plan_says_where_loading_keeps_the_data(changes, expected):
   c.update(changes)
   if c.public_source:
     c.public_source_info = c.source_info
-  c = experiment.plain(c)
+  c = config.plain(c)
   e = experiment.build(c, data=plan.described(c), devices=jax.devices()[:1])
   found = plan.stored(e)
   size = plan.human(64 * (c["limit"] or 1437 - c["holdout"]))

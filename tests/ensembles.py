@@ -3,8 +3,9 @@
 import jax
 import numpy as np
 
-from configs import common
 from kdjax import experiment
+from kdjax.algorithms import mhd
+from kdjax.configs import common
 from kdjax.data import dataset
 from kdjax.data.sources import ExampleSet, Source
 from kdjax.training.stepper import Stepper
@@ -119,7 +120,8 @@ def config(
   c.clients = clients
   c.model = dict(norm=norm, dtype=dtype, project=0)
   if algorithm == "mhd":
-    algo = common.mhd(aux_heads=2, nu_emb=0.5, pool_size=3, refresh_every=2) | algo
+    algo = dict(aux_heads=2, nu_emb=0.5, pool_size=3, refresh_every=2) | algo
+    algo = common.algo(mhd.Hyper(**algo))
   if algorithm == "fedgkt":
     name, arguments = algo["server"]
     algo = algo | dict(server=(name, dict(norm=norm, dtype=dtype, project=0) | arguments))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -79,7 +80,11 @@ def test_a_signal_saves_and_the_same_command_goes_on(tmp_path):
 )
 def test_the_command_that_resumes_leaves_out_who_takes_part(own, monkeypatch):
   monkeypatch.setattr(sys, "argv", ["main.py", *own[:2], "--config", "c.py", *own[2:], "--plan"])
-  assert main.command() == "python -m kdjax.main --config c.py --plan"
+  assert main.command() == shlex.join(
+    [sys.executable, "-m", "kdjax.main", "--config", "c.py", "--plan"]
+  )
+  monkeypatch.setattr(sys, "argv", ["bin/kdjax", "--config", "c.py", "--plan"])
+  assert main.command() == "bin/kdjax --config c.py --plan"
 
 
 def test_version():
@@ -96,7 +101,11 @@ BAD_FLAGS = [
   ([DIGITS, "--config.algo.nu_auxx=1"], ["nu_auxx", "nu_aux"]),
   ([DIGITS, "--config.steps=many"], ["steps", "many"]),
   (["--config=configs/no_such.py"], ["configs/no_such.py"]),
-  ([], ["--config", "configs/mhd_digits.py"]),
+  ([], ["--config", "mhd_digits"]),
+  (["--config=mhd_digit"], ["did you mean mhd_digits"]),
+  (["comparee"], ["comparee", "compare, configs, measure, report, sweep"]),
+  ([DIGITS, "--config.compare=separate,fedavg"], ["compare", "('separate', 'fedavg')"]),
+  ([DIGITS, "--config.compare={'x': {'skew': 0.0}}"], ["compare.x.skew", "one split"]),
   ([DIGITS, "--config.labels=11"], ["labels", "11", "10"]),
   ([DIGITS, "--config.clients=(5,'mlp',{})"], ["clients", "how many"]),
   (["--config=configs/mhd_imagenet.py"], ["tfds:imagenet2012", "tfds build", "mhd_digits.py"]),

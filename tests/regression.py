@@ -5,7 +5,7 @@ import jax
 import numpy as np
 from flax import linen as nn
 
-from configs import common
+from kdjax.configs import common
 from kdjax.models.heads import Heads
 from kdjax.types import ModelOut
 

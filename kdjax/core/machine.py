@@ -5,14 +5,34 @@ import platform
 from pathlib import Path
 
 
-def cores():
+def cores() -> int:
   """CPU cores that this process may use."""
   return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def processor():
+def processor() -> str:
   """The processor's name."""
   info = Path("/proc/cpuinfo")
   lines = info.read_text().splitlines() if info.exists() else []
   names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
   return names[0] if names else platform.processor() or platform.machine()
+
+
+def cache() -> Path:
+  """Where kdjax keeps what it may make again: compiled programs, measurements."""
+  home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+  return Path(home) / "kdjax"
+
+
+def configure_jax(devices: int, *, x64: bool) -> None:
+  """Settings that must precede JAX's first use of a device."""
+  import jax
+  from absl import logging
+
+  logging.set_verbosity(logging.WARNING)  # Orbax reports every step of every save as information
+
+  jax.config.update("jax_enable_x64", x64)
+  jax.config.update("jax_num_cpu_devices", devices)
+  compiled = os.environ.get("JAX_COMPILATION_CACHE_DIR") or cache() / "jit"
+  jax.config.update("jax_compilation_cache_dir", str(compiled))
+  jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)

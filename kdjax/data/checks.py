@@ -67,7 +67,8 @@ def _check_labels(split, examples, classes, name):
     raise ConfigError("source", name, f"holds no {split} {what[:-1]}")
   for labels in (examples.labels, examples.strata):
     if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
-      hint = f"{split} labels must be whole numbers, one for each of the {what}, not"
+      one = "a row" if is_table(examples.shape) else "an image"
+      hint = f"{split} labels must be whole numbers, one {one}, not"
       raise ConfigError("source", name, f"{hint} {labels.dtype}{list(labels.shape)}")
   if len(examples.strata) != n:
     raise ConfigError("source", name, f"has {n} {split} labels but {len(examples.strata)} strata")

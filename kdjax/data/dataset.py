@@ -22,28 +22,6 @@ class Data(NamedTuple):
   facts: dict[str, Any] = MappingProxyType({})  # {a config's key: what it was found to be}
 
 
-def as_data(config: dict[str, Any], data: Data | Source | None, seeds: tuple[int, ...]) -> Data:
-  """The data of an experiment.
-
-  Args:
-    config: nested dict.
-    data: None: what the config names; a Source, of `arrays` say: in place of the config's, of
-      which `source` and `source_info` then say nothing; Data: as it is.
-    seeds: of the R replicas.
-
-  Raises:
-    ConfigError: see `sources.open_source` and `partition.partition`.
-  """
-  if isinstance(data, Data):
-    return data
-  if data is None:
-    return open_data(config, seeds)
-  if data.test is data.train and not config["holdout"]:
-    hint = f"above 0: the data {data.name!r} have no test set"
-    raise ConfigError("holdout", config["holdout"], hint)
-  return _data(config, functools.partial(_open, config), seeds, data)
-
-
 def open_data(config: dict[str, Any], seeds: tuple[int, ...]) -> Data:
   """Opens the sources of a config and hands them out.
 
@@ -55,6 +33,17 @@ def open_data(config: dict[str, Any], seeds: tuple[int, ...]) -> Data:
     ConfigError: see `sources.open_source` and `partition.partition`.
   """
   return _data(config, functools.partial(_open, config), seeds)
+
+
+def hand_out(config: dict[str, Any], source: Source, seeds: tuple[int, ...]) -> Data:
+  """The same for a Source in memory, in place of the one that `source` and `source_info` name.
+
+  Raises:
+    ConfigError: without test examples, of `holdout`; see `partition.partition`.
+  """
+  if source.test is source.train and not config["holdout"]:
+    raise ConfigError("holdout", config["holdout"], f"above 0: {source.name!r} has no test set")
+  return _data(config, functools.partial(_open, config), seeds, source)
 
 
 def describe(config: dict[str, Any], seeds: tuple[int, ...]) -> Data:

@@ -8,7 +8,7 @@ from kdjax.data.dataset import Data
 from kdjax.data.example_set import ExampleSet, is_table
 from kdjax.types import ConfigError
 
-DATA = "data"  # for `normalise`: the mean, or the standard deviation, of the training data
+DATA = ["data"]  # for `normalise`: the mean, or the standard deviation, of the training data
 
 
 def resolved(config: dict[str, Any], data: Data) -> dict[str, Any]:
@@ -34,7 +34,7 @@ def _numbers(key, value, train: ExampleSet):
   value = _fitted(key, train) if value == DATA else list(value)
   if len(value) not in (1, width) or (key == "std" and min(value) <= 0):
     what = "features" if is_table(train.shape) else "channels"
-    hint = f"one number, or one for each of {width} {what}; std above 0; or 'data'"
+    hint = f"one number, or one for each of {width} {what}; std above 0; or ('data',)"
     raise ConfigError(f"normalise.{key}", value, hint)
   return value
 

@@ -12,7 +12,7 @@ from kdjax.data.hub import hf
 from kdjax.data.records import records
 from kdjax.data.table import table
 from kdjax.data.tfds import tfds
-from kdjax.plugins import load_module
+from kdjax.plugins import find_yours
 from kdjax.types import ConfigError
 
 READERS = {
@@ -95,7 +95,7 @@ def opened(name: str, *, info: dict[str, Any], test: bool) -> Source:
   kind = name.partition(":")[0]
   if kind in READERS:
     return _read(name, READERS[kind], check_info(info), test)
-  if any(mark in name for mark in ".:") and _is_path(name):
+  if all(part.isidentifier() for part in name.replace(":", ".").split(".")) and ":" in name:
     return _users(name)
   raise ConfigError("source", name, f"write {KINDS}")
 
@@ -142,21 +142,11 @@ def _example_set(split):
   return ExampleSet(labels, strata, tuple(shape), array, read)
 
 
-def _is_path(name):
-  """Whether a name reads 'package.module' or 'package.module:function'."""
-  path, colon, function = name.partition(":")
-  words = [*path.split("."), *([function] if colon else [])]
-  return all(word.isidentifier() for word in words)
-
-
 def _users(name):
   """The Source that a user's own function returns."""
-  path, _, function = name.partition(":")
-  missing = f"there is no module {path!r} on the Python path; write {KINDS}"
-  module = load_module(path, key="source", value=name, hint=missing)
-  make = getattr(module, function or "load", None)
+  make = find_yours(name, key="source", hint=f"write {KINDS}")
   if not callable(make):
-    raise ConfigError("source", name, f"{path} has no function {function or 'load'!r}")
+    raise ConfigError("source", name, f"must be a function, not {make!r}")
   source = make()
   if not isinstance(source, Source):
     hint = f"must return a kdjax.data.sources.Source, not {type(source).__name__}"

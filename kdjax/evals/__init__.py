@@ -1,1 +1,3 @@
-"""The measurements: a file each."""
+"""The measurements, one file each."""
+
+SHARED = ("_counting",)  # files that hold none

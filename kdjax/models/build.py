@@ -2,16 +2,14 @@
 
 import inspect
 import numbers
-import pkgutil
 
 from flax import linen as nn
 
-import kdjax.models
 from kdjax.models.layers import DTYPES, NORMS
-from kdjax.plugins import load_module
+from kdjax.plugins import find
 from kdjax.types import ConfigError
 
-SHARED = ("build", "conv", "heads", "layers")  # files of this folder that hold no model
+COMMON = ("norm", "dtype", "project")  # of config.model, for all models
 LEAST = {"classes": 2, "heads": 1, "project": 0}
 
 
@@ -19,8 +17,8 @@ def build_model(name, *, classes, heads, **arguments):
   """A model that maps (images f32[B, h, w, c], train, mask) to `kdjax.types.ModelOut`.
 
   Args:
-    name: a file of kdjax/models ('mlp', 'resnet', ...) or a dotted path to a user's own,
-      'package.module'. It means the `Model` there; 'mlp:Net' or 'package.module:Net' another class.
+    name: a file of kdjax/models ('mlp', 'resnet', ...), which means the `Model` there, or another
+      class of it ('split_cnn:Edge'); or your own, 'package.module:Net'.
     classes: C, at least 2.
     heads: H, at least 1.
     **arguments: the model's other fields, all that have no default. A field annotated with a type
@@ -30,7 +28,7 @@ def build_model(name, *, classes, heads, **arguments):
   Raises:
     ConfigError: no such model, or an unknown, missing or wrong argument.
   """
-  model = _find(name)
+  model = find(name, package="kdjax.models", key="clients", default="Model")
   arguments = {"classes": classes, "heads": heads} | arguments
   fields = dict(inspect.signature(model).parameters)
   for own in ("parent", "name"):  # Flax's, not the model's
@@ -38,7 +36,10 @@ def build_model(name, *, classes, heads, **arguments):
   accepted = f"{name} takes " + ", ".join(str(field) for field in fields.values())
   for key in arguments:
     if key not in fields:
-      raise ConfigError("clients", key, f"no argument of {name}; {accepted}")
+      hint = f"no argument of {name}; {accepted}"
+      if key in COMMON:
+        hint += "; where no model takes it, set model = {}"
+      raise ConfigError("clients", key, hint)
   for key, field in fields.items():
     if key not in arguments and field.default is field.empty:
       raise ConfigError("clients", sorted(arguments), f"{key} is missing; {accepted}")
@@ -63,27 +64,10 @@ def check_reads(name: str, model: nn.Module, shape: tuple[int, ...]) -> None:
   Raises:
     ConfigError: for a model of kdjax without `tables`, where an example is a row of features.
   """
-  kdjaxs_own = type(model).__module__.startswith(f"{kdjax.models.__name__}.")
+  kdjaxs_own = type(model).__module__.startswith("kdjax.models.")
   if len(shape) == 1 and kdjaxs_own and not getattr(model, "tables", False):
     hint = f"mlp, or your own: {name} reads images, not rows of {shape[0]} features"
     raise ConfigError("clients", name, hint)
-
-
-def _find(name):
-  """The class or function that a name stands for; imports nothing else."""
-  path, _, attribute = str(name).partition(":")
-  files = sorted({m.name for m in pkgutil.iter_modules(kdjax.models.__path__)} - set(SHARED))
-  module_name = f"kdjax.models.{path}" if path in files else path
-  known = path in files or "." in path or attribute
-  hint = f"one of {', '.join(files)}, or your own 'package.module' or 'package.module:Net'"
-  if not all(part.isidentifier() for part in path.split(".")) or not known:
-    raise ConfigError("clients", name, hint)
-  missing = f"no module {module_name!r} was found: {hint}"
-  module = load_module(module_name, key="clients", value=name, hint=missing)
-  model = getattr(module, attribute or "Model", None)
-  if model is None:
-    raise ConfigError("clients", name, f"{module_name} defines no {attribute or 'Model'!r}")
-  return model
 
 
 def _wrong(key, value, kind, choices):

@@ -69,7 +69,7 @@ def private(group):
 
 
 def _accuracy(group, key, label):
-  found = table.curves(group[0].metrics, key)
+  found = table.curves(group[0], key)
   if not found:
     return None
   figure = style.figure(style.NARROW, style.HEIGHT)
@@ -80,7 +80,7 @@ def _accuracy(group, key, label):
     axes.plot(step, mean, color=colours[head], label=head, marker=marker, ms=3.5)
     axes.fill_between(step, mean - spread, mean + spread, color=colours[head], alpha=0.13, lw=0)
   for i, run in enumerate(group[1:]):
-    beside = table.curves(run.metrics, key)
+    beside = table.curves(run, key)
     if beside:
       head = "main" if "main" in beside else next(iter(beside))
       step, mean, _ = beside[head].T

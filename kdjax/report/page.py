@@ -3,13 +3,13 @@
 import base64
 import json
 import shlex
-import sys
 from datetime import timedelta
 from html import escape
 from operator import itemgetter
 from pathlib import Path
 
 from kdjax.report import figures, table
+from kdjax.types import ConfigError
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #24292f; --quiet: #656d76; --line: #d8dee4; --card: #fff;
@@ -171,7 +171,7 @@ def _unbroken(text):
 def _done(run):
   """How a finished run was made: sentences."""
   count, replicas = table.clients(run)
-  edges = table.runs(run.summary)[0].get("edges", [])
+  edges = table.results(run)[0].get("edges", [])
   who = f"{count} clients, each with private data of its own," if count > 1 else "One client"
   how = ""
   if edges:
@@ -249,8 +249,6 @@ def _pictures(group, paths):
   if len(group) > 1:
     remarks["shared"] = remarks["private"] = " Dashed: baselines."
     remarks["traffic"] += " Grey: baselines."
-  single = table.one_model(group)
-  remarks["shared"] += f" {single}." if single else ""
   cards = []
   for name, path in paths.items():
     title, text = FIGURES[name]
@@ -292,15 +290,16 @@ def _commands(workdir, record):
   lines = (
     *resume,
     "# make this report again",
-    f"python -m kdjax.report {place}",
+    f"kdjax report {place}",
     "# look at its curves",
     f"tensorboard --logdir {shlex.quote(str(Path(workdir) / 'tensorboard'))}",
   )
   return f"<h2>Commands</h2>\n<pre>{escape(chr(10).join(lines))}</pre>"
 
 
-def cli():
-  """`python -m kdjax.report WORKDIR`."""
-  if len(sys.argv) != 2:
-    sys.exit("usage: python -m kdjax.report WORKDIR")
-  print(write_report(sys.argv[1]))
+def report_cli(argv: list[str]) -> int:
+  """`kdjax report RUN`; returns the exit code."""
+  if len(argv) != 1:
+    raise ConfigError("RUN", argv, "one run's folder: kdjax report RUN")
+  print(write_report(argv[0]))
+  return 0

@@ -39,7 +39,7 @@ def colours(run):
 
 def results(run):
   """The summary's results of each replica; none where the run has not finished."""
-  return table.runs(run.summary) if run.summary else []
+  return table.results(run)
 
 
 def drawn(axes):

@@ -1,32 +1,32 @@
-"""The closing table: what a run and the baselines in its folder reached, side by side."""
+"""What runs say of themselves, read back; and the closing table: a run beside its baselines."""
 
-import io
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-from rich import box, filesize
-from rich.console import Console
-from rich.table import Table
 
 from kdjax.core import files
+from kdjax.report import formats
 from kdjax.training import writer
 
 WIDTH = 80  # columns of text, whatever the terminal
 COLUMNS = ("run", "head", "private %", "shared %", "ensemble %", "bytes sent")
+Spread = tuple[float, float | None]  # a mean, and a standard deviation where there is one
 
 
 class RunRecord(NamedTuple):
   """A run folder as read back."""
 
-  name: str  # the algorithm, or the folder's name for a baseline
-  record: dict  # config.json
-  metrics: list[dict]  # metrics.jsonl
-  summary: dict | None  # summary.json; None: the run has not finished
+  name: str  # the method, or the folder's name for a baseline
+  folder: Path
+  record: dict[str, Any]  # config.json
+  metrics: list[dict[str, Any]]  # metrics.jsonl
+  summary: dict[str, Any] | None  # summary.json; None: the run has not finished
 
 
 class TableRow(NamedTuple):
-  """One line of the table, as text."""
+  """One line of the closing table, as text."""
 
   run: str
   head: str
@@ -36,129 +36,171 @@ class TableRow(NamedTuple):
   sent: str
 
 
-def read_runs(workdir):
+def read_runs(workdir: str | Path) -> list[RunRecord]:
   """The run in WORKDIR, then every baseline WORKDIR/NAME that has a summary.json, by name."""
   own = _read_run(Path(workdir))
-  algorithm = (own.summary or own.record.get("config", {})).get("algorithm", own.name)
   beside = sorted(path.parent for path in Path(workdir).glob("*/summary.json"))
-  return [own._replace(name=algorithm), *map(_read_run, beside)]
+  if not (own.folder.parent / "config.json").exists():  # else it is itself somebody's baseline
+    own = own._replace(name=_method(own) or own.name)
+  return [own, *map(_read_run, beside)]
 
 
-def _read_run(folder):
+def _method(run: RunRecord) -> str:
+  """The method's short name: 'fedprox' of 'my_package.fedprox:METHOD'."""
+  method = (run.summary or run.record.get("config", {})).get("algorithm", "")
+  return method.partition(":")[0].rpartition(".")[2]
+
+
+def _read_run(folder: Path) -> RunRecord:
   record, summary = (
     files.read_json(folder / name) if (folder / name).exists() else None
     for name in ("config.json", "summary.json")
   )
-  return RunRecord(folder.resolve().name, record or {}, writer.read_metrics(folder), summary)
+  folder = folder.resolve()
+  return RunRecord(folder.name, folder, record or {}, writer.read_metrics(folder), summary)
 
 
-def runs(summary):
-  """The results of each replica: `summary['runs']`, or the summary itself where there is one."""
-  return summary.get("runs", [summary])
+def results(run: RunRecord) -> list[dict[str, Any]]:
+  """The summary's results of each replica; none where the run has not finished.
 
-
-def accuracies(run, key):
-  """Mean accuracy per head and its spread over clients.
-
-  Args:
-    run: a `Run`.
-    key: 'private_accuracy', 'shared_accuracy' or 'ensemble_accuracy'.
-
-  Returns:
-    {head: (mean, spread)}, fractions. Over all clients of all replicas in the summary, the spread
-    their standard deviation (None where there is one number alone); of an unfinished run, what the
-    last evaluation in metrics.jsonl says.
+  Heads that nobody ever taught are left out.
   """
   if run.summary is None:
-    last = {head: points[-1, 1:] for head, points in curves(run.metrics, key).items()}
-    return {h: (mean, None if np.isnan(spread) else spread) for h, (mean, spread) in last.items()}
-  found = {}
-  for result in runs(run.summary):
-    for head, numbers in result.get(key, {}).items():
-      found.setdefault(head, []).extend(np.array(numbers, float).ravel())
+    return []
+  idle, found = untaught(run), run.summary.get("runs", [run.summary])
+  kept = lambda value: {name: v for name, v in value.items() if name not in idle}
+  return [{k: kept(v) if isinstance(v, dict) else v for k, v in r.items()} for r in found]
+
+
+def untaught(run: RunRecord) -> set[str]:
+  """The auxiliary heads of a run whose graph has no edge: they were never trained."""
+  summary = run.summary or {}
+  edges = [r.get("edges") for r in summary.get("runs", [summary])]
+  return set(summary["heads"][1:]) if all(found == [] for found in edges) else set()
+
+
+def over_clients(found: Sequence[dict[str, Any]], key: str) -> dict[str, np.ndarray]:
+  """The mean over clients of an accuracy, for every seed.
+
+  Args:
+    found: R results, one a seed.
+    key: such as 'shared_accuracy'.
+
+  Returns:
+    {head: f64[R]} of the heads that all of them have; NaN where a client has no number.
+  """
   return {
-    head: (np.mean(numbers), np.std(numbers) if len(numbers) > 1 else None)
-    for head, numbers in found.items()
+    head: np.array([np.mean(np.array(r[key][head], float)) for r in found])
+    for head in (found[0].get(key, {}) if found else {})
+    if all(head in r.get(key, {}) for r in found)
   }
 
 
-def curves(metrics, key):
+def mean_and_spread(values: np.ndarray) -> Spread:
+  """Mean and sample standard deviation f64[R] over seeds; None for the latter with one seed."""
+  return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else None
+
+
+def accuracies(run: RunRecord, key: str) -> dict[str, Spread]:
+  """Mean accuracy per head and its spread: over seeds, or over the clients of the only seed.
+
+  Args:
+    run: a `RunRecord`.
+    key: 'private_accuracy', 'shared_accuracy' or 'ensemble_accuracy'.
+
+  Returns:
+    {head: (mean, spread)}, fractions. With several seeds the spread is the standard deviation of
+    their means over clients. Of an unfinished run, what the last evaluation in metrics.jsonl says.
+  """
+  found = results(run)
+  if not found:
+    last = {head: points[-1, 1:] for head, points in curves(run, key).items()}
+    return {h: (mean, None if np.isnan(spread) else spread) for h, (mean, spread) in last.items()}
+  if len(found) > 1:
+    return {head: mean_and_spread(values) for head, values in over_clients(found, key).items()}
+  single = {head: np.atleast_1d(np.array(v, float)) for head, v in found[0].get(key, {}).items()}
+  return {h: (np.mean(v), np.std(v) if len(v) > 1 else None) for h, v in single.items()}
+
+
+def curves(run: RunRecord, key: str) -> dict[str, np.ndarray]:
   """{head: f64[points, 3] of (step, mean, spread)} of one accuracy over all evaluations.
 
-  The spread is NaN where there is none.
+  The spread is over all clients of all seeds; NaN where there is none.
   """
-  found = {}
-  for line in metrics:
+  found, idle = {}, untaught(run)
+  for line in run.metrics:
     for name, value in line.items():
       head = name.removeprefix(f"{key}/")
       if line["phase"] == "eval" and head != name and not head.endswith("/std"):
         point = line["step"], value, line.get(f"{name}/std", np.nan)
         found.setdefault(head, []).append(point)
-  return {head: np.array(points, float) for head, points in found.items()}
+  return {head: np.array(points, float) for head, points in found.items() if head not in idle}
 
 
-def heads(run):
+def heads(run: RunRecord) -> list[str]:
   """Names of all heads and entries of a run: the summary's `heads`, then what was measured."""
   keys = ("private_accuracy", "shared_accuracy", "ensemble_accuracy")
-  measured = [head for key in keys for head in (*accuracies(run, key), *curves(run.metrics, key))]
+  measured = [head for key in keys for head in (*accuracies(run, key), *curves(run, key))]
   own = [head for head in (run.summary or {}).get("heads", []) if head in measured]
   return list(dict.fromkeys([*own, *measured]))
 
 
-def percent(mean, spread=None):
-  """A fraction in percent with one decimal: '91.2', or '91.2 ± 0.4' with a spread."""
+def percent(mean: float, spread: float | None = None) -> str:
+  """A fraction in percent with one decimal: '91.2', '91.2 ± 0.4' with a spread; '-' for NaN."""
+  if np.isnan(mean):
+    return "-"
   return f"{100 * mean:.1f}" + ("" if spread is None else f" ± {100 * spread:.1f}")
 
 
-def clients(run):
+def clients(run: RunRecord) -> tuple[int, int]:
   """(clients K of one replica, replicas R) of a finished run."""
-  results = runs(run.summary)
-  return len(results[0]["label_counts"]), len(results)
+  found = results(run)
+  return len(found[0]["label_counts"]), len(found)
 
 
-def one_model(group):
-  """What the ± of entries means that are one model a seed, not one a client; '' without any."""
-  names, replicas = [], 1
-  for run in group:
-    if run.summary is not None:
-      count, replicas = clients(run)
-      shared = runs(run.summary)[0].get("shared_accuracy", {})
-      names += [head for head, numbers in shared.items() if np.size(numbers) < count]
-  over = f" a seed, over {replicas} seeds" if replicas > 1 else ""
-  return f"{', '.join(dict.fromkeys(names))}: one model{over}" if names else ""
+def spread_over(group: Sequence[RunRecord]) -> str:
+  """What every ± of a group of runs is over, in words: '3 seeds', 'the 5 clients of one seed'."""
+  own = next(run for run in group if run.summary is not None)
+  count, replicas = clients(own)
+  if replicas > 1:
+    return f"{replicas} seeds, each the mean of its {count} clients"
+  return f"the {count} clients of one seed" if count > 1 else "nothing: one client, one seed"
 
 
-def rows(group):
-  """The table's rows for the finished ones of `read_runs`: a row a head, the run's own first."""
+def rows(group: Sequence[RunRecord]) -> list[TableRow]:
+  """The closing table's rows for the finished runs: a row a head, the run's own first."""
   lines = []
   for run in group:
     if run.summary is None:
       continue
     private, shared = accuracies(run, "private_accuracy"), accuracies(run, "shared_accuracy")
     ensemble = accuracies(run, "ensemble_accuracy")
-    sent = filesize.decimal(sum(run.summary.get("bytes_sent", {}).values()))
+    sent = size(sum(run.summary.get("bytes_sent", {}).values()))
     for i, head in enumerate(heads(run)):
-      texts = (percent(*table[head]) if head in table else "" for table in (private, shared))
-      mean = percent(ensemble[head][0]) if head in ensemble else ""
-      lines.append(TableRow(run.name if i == 0 else "", head, *texts, mean, sent if i == 0 else ""))
+      cells = (percent(*c[head]) if head in c else "" for c in (private, shared, ensemble))
+      lines.append(TableRow(run.name if i == 0 else "", head, *cells, sent if i == 0 else ""))
   return lines
 
 
-def caption(group):
+def size(count: float) -> str:
+  """Bytes as people read them: '16.9 MB'."""
+  from rich import filesize
+
+  return filesize.decimal(int(count))
+
+
+def caption(group: Sequence[RunRecord]) -> str:
   """What the columns and the ± of the table mean, in words."""
-  own = next(run for run in group if run.summary is not None)
-  count, replicas = clients(own)
-  who = f"{count} clients" + (f" of each of {replicas} seeds, pooled" if replicas > 1 else "")
+  replicas = clients(next(run for run in group if run.summary is not None))[1]
   total = ", all seeds together" if replicas > 1 else ""
-  single = one_model(group)
   return (
-    f"Test accuracy, mean ± standard deviation over the {who}{single and f' ({single})'}. private: "
-    "on the client's own label distribution; shared: every class alike; ensemble: the clients' "
-    f"averaged predictions. bytes sent: over the whole run, every receiver counted{total}."
+    f"Test accuracy, mean ± standard deviation over {spread_over(group)}. private: on the client's "
+    "own label distribution; shared: every class alike; ensemble: the clients' averaged "
+    f"predictions. bytes sent: over the whole run, every receiver counted{total}."
   )
 
 
-def closing_table(workdir):
+def closing_table(workdir: str | Path) -> str:
   """The closing table of a run folder as plain text, at most 80 columns wide.
 
   Args:
@@ -169,13 +211,4 @@ def closing_table(workdir):
   """
   group = read_runs(workdir)
   lines = rows(group)
-  if not lines:
-    return ""
-  table = Table(box=box.SIMPLE_HEAD, caption=caption(group), caption_justify="left")
-  for name in COLUMNS:
-    table.add_column(name, justify="left" if name in ("run", "head") else "right", overflow="fold")
-  for i, line in enumerate(lines):
-    table.add_row(*line, end_section=i + 1 < len(lines) and lines[i + 1].run != "")
-  console = Console(file=io.StringIO(), width=WIDTH, markup=False, color_system=None)
-  console.print(table)
-  return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines()) + "\n"
+  return formats.text(COLUMNS, lines, words=2, width=WIDTH, caption=caption(group)) if lines else ""

@@ -6,21 +6,12 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from kdjax.config import FREE_ON_RESUME, flat
 from kdjax.core import files
 from kdjax.core.machine import cores
 from kdjax.types import ConfigError
 
-# What may differ between a run and its resumption: nothing that changes a number of the run.
-FREE_ON_RESUME = (
-  "mesh",
-  "input",
-  "log_every",
-  "save_every",
-  "evals",
-  "compare",
-  "compare_algo",
-  "compare_rounds",
-)
+SAMPLED = 2048  # resident training examples whose values are looked at
 
 
 def check_config(workdir, config):
@@ -46,15 +37,6 @@ def claim(workdir, experiment, command):
   if not path.exists():
     path.parent.mkdir(parents=True, exist_ok=True)
     files.write_json(path, provenance(experiment) | {"command": command})
-
-
-def flat(tree, prefix=""):
-  """A nested dict as {dotted key: value}."""
-  out = {}
-  for key, value in tree.items():
-    name = f"{prefix}{key}"
-    out |= flat(value, name + ".") if isinstance(value, dict) else {name: value}
-  return out
 
 
 def provenance(experiment):
@@ -85,6 +67,22 @@ def provenance(experiment):
       half: [len(x) for x in getattr(experiment.data.shards, half)]
       for half in ("private", "public")
     },
+    "values": _values(experiment.data.source.train),
+  }
+
+
+def _values(images):
+  """What the training examples look like, of some thousand of them, evenly spaced."""
+  at = np.unique(
+    np.linspace(0, len(images.labels) - 1, SAMPLED if images.array is not None else 64)
+  )
+  some = np.asarray(images.fetch(at.astype(np.int64)))
+  return {
+    "dtype": str(some.dtype),
+    "min": float(some.min()),
+    "max": float(some.max()),
+    "mean": float(some.mean()),
+    "std": float(some.std()),
   }
 
 

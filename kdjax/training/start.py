@@ -5,7 +5,6 @@ import jax.numpy as jnp
 
 from kdjax.core.clients import client
 from kdjax.core.env import STATE, sharded
-from kdjax.training import checkpoint
 from kdjax.types import ConfigError, TrainState
 
 
@@ -51,6 +50,8 @@ def given_weights(*, workdir, client, part):
   """
   if not workdir:
     return {}
+  from kdjax.training import checkpoint  # Orbax, where it is needed
+
   weights = checkpoint.weights(workdir, client, key="start")
   if not part:
     return weights

@@ -91,27 +91,38 @@ def my_package(tmp_path, monkeypatch):
 def test_a_source_of_ones_own(my_package):
   my_package.load = toy
   my_package.lazy = lambda: toy(array=None, read=lambda i: np.full((len(i), 2, 2, 1), 7, np.uint8))
-  source = load("kdjax_test_package.toys", (2, 2, 1), 2, holdout=1)
+  source = load("kdjax_test_package.toys:load", (2, 2, 1), 2, holdout=1)
   assert len(source.train.labels) == 2 and source.train.labels.dtype == np.int64
   lazy = functools.partial(load, "kdjax_test_package.toys:lazy", (2, 2, 1), 2)
   assert lazy().train.array.tolist() == np.full((3, 2, 2, 1), 7).tolist()
   assert lazy(resident_bytes=1).train.array is None
 
 
+LOAD = "kdjax_test_package.toys:load"
+
+
 @pytest.mark.parametrize(
   "name, make, match",
   [
-    ("kdjax_test_package.toys:lod", toy, "has no function 'lod'"),
-    ("kdjax_test_package.nothing", toy, "no module 'kdjax_test_package.nothing' on the Python"),
-    ("no_such_package.toys", toy, "no module 'no_such_package.toys' on the Python path"),
-    ("kdjax_test_package.toys", lambda: 3, "must return a kdjax.data.sources.Source, not int"),
-    ("kdjax_test_package.toys", lambda: toy((0, 1, 5)), "train labels must be 0 to 1, not 0 to 5"),
+    ("kdjax_test_package.toys:lod", toy, "defines no 'lod'"),
+    ("kdjax_test_package.nothing:f", toy, "no module 'kdjax_test_package.nothing' among"),
+    ("no_such_package.toys:f", toy, "no module 'no_such_package.toys' among"),
+    ("kdjax_test_package.toys:load", lambda: 3, "must return a kdjax.data.sources.Source, not int"),
     (
-      "kdjax_test_package.toys",
+      "kdjax_test_package.toys:load",
+      lambda: toy((0, 1, 5)),
+      "train labels must be 0 to 1, not 0 to 5",
+    ),
+    (
+      "kdjax_test_package.toys:load",
       lambda: toy(strata=np.zeros(2, int)),
       "3 train labels but 2 strata",
     ),
-    ("kdjax_test_package.toys", lambda: toy(shape=(3, 3, 1)), r"source_info.image = \(2, 2, 1\)"),
+    (
+      "kdjax_test_package.toys:load",
+      lambda: toy(shape=(3, 3, 1)),
+      r"source_info.image = \(2, 2, 1\)",
+    ),
   ],
 )
 def test_broken_sources_of_ones_own_are_refused(my_package, name, make, match):

@@ -11,7 +11,7 @@ from models_test import COMMON, SMALL, abstract, trainer
 
 import kdjax.models
 from kdjax import plan
-from kdjax.models.build import SHARED, build_model
+from kdjax.models.build import build_model
 
 SERVER = ("gkt_resnet:Server", (dict(depth=55), (6, 6, 16)))
 MODELS = dict([*((name, spec[:2]) for name, spec in SMALL.items()), SERVER])
@@ -31,7 +31,7 @@ def products(jaxpr, path=""):
 
 
 def test_every_file_of_models_is_in_the_table():
-  files = {m.name for m in pkgutil.iter_modules(kdjax.models.__path__)} - set(SHARED)
+  files = {m.name for m in pkgutil.iter_modules(kdjax.models.__path__)} - set(kdjax.models.SHARED)
   assert files == {name.partition(":")[0] for name in MODELS}
 
 

@@ -15,15 +15,15 @@ MLP = SHARED | dict(hidden=(8,), activation="tanh")
 @pytest.mark.parametrize(
   "name, changes, right",
   [
-    ("mpl", {}, "one of cifar_resnet, cnn, fedmd, gkt_resnet, mlp, resnet"),
+    ("mpl", {}, "did you mean 'mlp'. one of cifar_resnet, cnn, fedmd, gkt_resnet, mlp, resnet"),
     ("layers", {}, "one of cifar_resnet"),
     ("layers:Conv", {}, "no module 'layers'"),
-    ("mlp:Net", {}, "kdjax.models.mlp defines no 'Net'"),
-    ("no_such.package", {}, "no module 'no_such.package'"),
-    ("kdjax.no_such", {}, "no module 'kdjax.no_such'"),
+    ("mlp:Net", {}, r"kdjax.models.mlp \(.*\) defines no 'Net'"),
+    ("no_such.package:Net", {}, "no module 'no_such.package' among the installed ones nor in"),
+    ("kdjax.no_such", {}, "write 'kdjax.no_such:Model'"),
     ("kdjax.types:Net", {}, "defines no 'Net'"),
-    ("..", {}, "package.module:Net"),
-    (6, {}, "package.module:Net"),
+    ("..:Net", {}, "package.module:name"),
+    (6, {}, "package.module:name"),
     ("mlp", {"width": 8}, "no argument of mlp; mlp takes classes: int, .*hidden"),
     ("mlp", {"activation": None}, "of type str"),
     ("mlp", {"activation": "gelu"}, r"activation is one of \('tanh', 'relu'\)"),
@@ -77,10 +77,10 @@ def test_a_users_own_model(tmp_path, monkeypatch):
   )
   (tmp_path / "mine" / "broken.py").write_text("import a_package_that_is_not_there\n")
   monkeypatch.syspath_prepend(tmp_path)
-  assert build_model("mine.nets", classes=3, heads=2, **MLP).heads == 2
+  assert build_model("mine.nets:Model", classes=3, heads=2, **MLP).heads == 2
   assert build_model("mine.nets:wide", classes=3, heads=2, factor=1.5) == (3, 2, 1.5)
   with pytest.raises(ModuleNotFoundError, match="a_package_that_is_not_there"):
-    build_model("mine.broken", classes=3, heads=2)
+    build_model("mine.broken:Net", classes=3, heads=2)
 
 
 def test_importing_the_package_loads_nothing():

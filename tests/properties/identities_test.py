@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from configs import common
 from kdjax.algorithms.mhd.pool import Pool
+from kdjax.configs import common
 from kdjax.models.heads import Heads
 from kdjax.training.stepper import Dispatch, Stepper
 from kdjax.types import ModelOut, Shards

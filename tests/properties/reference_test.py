@@ -13,8 +13,8 @@ import numpy as np
 import numpy_reference as reference
 import pytest
 
-from configs import common
 from kdjax.algorithms.mhd import pool as pools
+from kdjax.configs import common
 from kdjax.core.random import client_key
 from kdjax.training import schedule
 

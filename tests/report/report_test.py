@@ -106,18 +106,18 @@ def test_rows_by_hand(workdir):
   ]
 
 
-def test_replicas_are_pooled(tmp_path):
+def test_with_several_seeds_spreads_are_over_seeds(tmp_path):
   second = two_clients(1)
   second["private_accuracy"] = {"main": [0.7, 0.6], "aux1": [0.7, 0.7]}
   second["ensemble_accuracy"] = {"main": 0.25, "aux1": 0.75}
   whole = summary([two_clients(), second], algorithm="mhd", bytes_sent={"weights": 2048})
   write_run(tmp_path, finished=whole)
   row = table.rows(table.read_runs(tmp_path))[0]
-  # 90 80 70 60: mean 75, squared deviations 225 25 25 225, variance 125
-  assert row == ("mhd", "main", "75.0 ± 11.2", "40.0 ± 10.0", "50.0", "2.0 kB")
-  assert len(table.runs(whole)) == 2
+  # Private, the seeds' means: 85 and 65, sample standard deviation 10 sqrt(2); ensemble: 75, 25.
+  assert row == ("mhd", "main", "75.0 ± 14.1", "40.0 ± 0.0", "50.0 ± 35.4", "2.0 kB")
   assert table.clients(table.read_runs(tmp_path)[0]) == (2, 2)
-  assert "2 clients of each of 2 seeds, pooled" in " ".join(table.closing_table(tmp_path).split())
+  said = " ".join(table.closing_table(tmp_path).split())
+  assert "over 2 seeds, each the mean of its 2 clients. private:" in said
   page = write_report(tmp_path).read_text()
   assert "2 seeds ran side by side." in page and "Mean over the seeds." in page
 
@@ -129,15 +129,13 @@ def test_one_number_has_no_spread_and_entries_have_rows(tmp_path):
   assert table.rows(table.read_runs(tmp_path))[2] == ("", "server/main", "", "66.0", "", "")
 
 
-def test_the_caption_says_of_what_is_one_model_that_its_spread_is_over_seeds(tmp_path):
+def test_one_model_a_seed_has_a_spread_over_seeds_like_everyone(tmp_path):
   results = [two_clients(seed) for seed in range(3)]
   for i, one in enumerate(results):
     one["shared_accuracy"]["core/main"] = [0.5 + 0.1 * i]
   write_run(tmp_path, finished=summary(results, algorithm="async_edge", bytes_sent={}))
-  text = " ".join(table.closing_table(tmp_path).split())
-  assert "of 3 seeds, pooled (core/main: one model a seed, over 3 seeds). private:" in text
-  page = write_report(tmp_path).read_text()
-  assert "one standard deviation. core/main: one model a seed, over 3 seeds." in page
+  core = table.rows(table.read_runs(tmp_path))[2]
+  assert core[1:4] == ("core/main", "", "60.0 ± 10.0")
 
 
 def test_the_last_evaluation_of_an_unfinished_run_has_a_spread_only_where_one_was_written(tmp_path):
@@ -175,7 +173,7 @@ def test_closing_table_of_an_unfinished_run_is_empty(tmp_path):
 
 def test_curves_take_evaluations_alone(tmp_path):
   write_run(tmp_path)
-  found = table.curves(writer.read_metrics(tmp_path), "shared_accuracy")
+  found = table.curves(table.read_runs(tmp_path)[0], "shared_accuracy")
   assert list(found) == ["main", "aux1"]
   np.testing.assert_allclose(found["main"], [[100, 0.2, 0.01], [200, 0.4, 0.01], [300, 0.6, 0.01]])
 

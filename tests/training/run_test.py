@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import kdjax
-from kdjax import experiment
+from kdjax import config, experiment
 from kdjax.core import files
 from kdjax.training import checkpoint, loss_log, writer
 from kdjax.training import loop as loops
@@ -350,7 +350,7 @@ def test_config_json_holds_what_is_needed_to_run_it_again(tmp_path):
   record = files.read_json(tmp_path / "config.json")
   assert record["config"] == e.config and record["hash"] == e.hash
   assert record["versions"]["jax"] == jax.__version__
-  assert experiment.plain(record["config"]) == e.config
+  assert config.plain(record["config"]) == e.config
 
 
 def test_the_times_of_a_resumed_run_are_the_whole_runs(tmp_path, monkeypatch):

@@ -13,10 +13,10 @@ import regression
 from helpers import make_mesh, near
 from jax.sharding import PartitionSpec as P
 
-from configs import common
 from kdjax import plan
 from kdjax.algorithms.async_edge import corruption
 from kdjax.algorithms.async_edge import method as async_edge
+from kdjax.configs import common
 from kdjax.core import losses, snapshots
 from kdjax.data import partition
 from kdjax.training import program, schedule

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import common
 from kdjax.algorithms.pairwise import transfer
+from kdjax.configs import common
 from kdjax.core import snapshots
 from kdjax.training import schedule
 from kdjax.types import ConfigError

@@ -1,0 +1,152 @@
+"""The library's front door: a config from a name, an experiment from a config, a run from both."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+
+from kdjax import experiment
+from kdjax.config import plain, read_config, replica_seeds, validate, variants
+from kdjax.data import dataset
+from kdjax.data.sources import Source
+from kdjax.experiment import Experiment
+from kdjax.run import Run
+from kdjax.types import ConfigError
+
+Config = str | Path | dict[str, Any] | ConfigDict
+
+
+def get_config(config: Config, **changes: Any) -> ConfigDict:
+  """A config, with changes.
+
+  Args:
+    config: the name of a packaged one ('mhd_digits', 'mhd_digits:fedavg'), a file, a ConfigDict, or
+      a dict of what differs from `kdjax.configs.common.base()`.
+    **changes: new values by key; keys of groups with a dot, as in **{'algo.teachers': 2}.
+
+  Raises:
+    ConfigError: for a config or a key that is not there.
+  """
+  if isinstance(config, str | Path):
+    config = read_config(str(config))
+  elif isinstance(config, ConfigDict):
+    config = config.copy_and_resolve_references()
+  else:
+    config = _from_dict(config)
+  with config.unlocked(), config.ignore_type():
+    for key, value in changes.items():
+      _set(config, key, value)
+  return config.lock()
+
+
+def _from_dict(given):
+  from kdjax.configs import common
+
+  config = common.base()
+  with config.ignore_type():
+    for key, value in given.items():
+      _set(config, key, value)
+  return config
+
+
+def _set(config, key, value):
+  """Sets a dotted key; groups take what they are given, closed ones over what is there."""
+  *groups, name = key.split(".")
+  place = config
+  for group in groups:
+    if group not in place or not isinstance(place[group], ConfigDict):
+      raise ConfigError(key, value, f"there is no group {group!r}")
+    place = place[group]
+  if groups and groups[0] != "algo" and name not in place:
+    raise ConfigError(key, value, "no such key: " + ", ".join(place))
+  if not groups and name not in place:
+    raise ConfigError(key, value, "no such key: " + ", ".join(place))
+  place[name] = value
+
+
+def build(
+  config: Config, *, data: Source | None = None, devices: list[jax.Device] | None = None
+) -> Experiment:
+  """The experiment that a config describes.
+
+  Args:
+    config: what `get_config` takes.
+    data: examples in memory, see `kdjax.arrays`; None: what the config names.
+    devices: jax devices to use; None: all, but of a CPU's host devices as many as pay.
+
+  Raises:
+    ConfigError: for whatever in the config cannot work.
+  """
+  config = get_config(config)
+  return experiment.build(config, data=_handed_out(config, data), devices=devices)
+
+
+def _handed_out(config, data):
+  """In-memory examples, handed out to the clients as the config says; None stays None."""
+  if data is None:
+    return None
+  whole = plain(config)
+  validate(whole)
+  return dataset.hand_out(whole, data, replica_seeds(whole))
+
+
+def train(
+  config: Config,
+  workdir: str | Path,
+  *,
+  data: Source | None = None,
+  devices: list[jax.Device] | None = None,
+  stop: Callable[[], bool] = lambda: False,
+) -> Run:
+  """Trains a config's method, then those that it is compared with; the same call resumes.
+
+  Args:
+    config, data, devices: as in `build`.
+    workdir: the run's folder.
+    stop: asked between dispatches; when true, the run saves and returns.
+
+  Raises:
+    ConfigError: for whatever cannot work, before any work is done.
+    TrainingError: where a loss is no longer finite.
+  """
+  config = get_config(config)
+  everything = experiments(config, data=_handed_out(config, data), devices=devices)
+  run(everything, Path(workdir), command=f"kdjax.train(..., {str(workdir)!r})", stop=stop)
+  return Run(workdir)
+
+
+def experiments(
+  config: ConfigDict,
+  *,
+  data: dataset.Data | None = None,
+  devices: list[jax.Device] | None = None,
+) -> dict[str, Experiment]:
+  """The config's experiment under '', then those that it is compared with, on the same split."""
+  validate(plain(config))
+  others = variants(config)  # whatever is wrong with any of them is said before work
+  first = experiment.build(config, data=data, devices=devices)
+  found = {"": first}
+  for name, other in others.items():
+    found[name] = experiment.build(other, data=first.data, devices=devices)
+  return found
+
+
+def run(
+  experiments: dict[str, Experiment],
+  workdir: Path,
+  *,
+  command: str,
+  stop: Callable[[], bool] = lambda: False,
+) -> int:
+  """Trains one experiment after the other, in WORKDIR and WORKDIR/NAME; see `loop.run`."""
+  from kdjax.training import loop, run_folder
+
+  for name, one in experiments.items():
+    run_folder.check_config(workdir / name, one.config)
+  for name, one in experiments.items():
+    code = loop.run(one, workdir / name, command=command, stop=stop)
+    if code != loop.DONE:
+      return code
+  return loop.DONE

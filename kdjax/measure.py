@@ -1,0 +1,143 @@
+"""`kdjax measure`: the forms in which this machine can run a config, timed, for `auto` to take.
+
+The forms (local map, how convolutions are written, whether clients are spread over host devices)
+change no result beyond rounding. They are timed in turn, a block of steps each, so that a slower
+minute of the machine hits all alike; what counts is the median.
+"""
+
+import argparse
+import itertools
+import statistics
+import sys
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+
+from kdjax import experiment, layout
+from kdjax.config import plain
+from kdjax.core import machine
+from kdjax.core.mapping import MAPS
+from kdjax.layout import Form, Load, Measurement
+from kdjax.models.conv import LOWERINGS
+from kdjax.training.stepper import Stepper
+from kdjax.types import ConfigError
+
+BLOCK = 0.3  # seconds of a block, about
+
+
+class Timing(NamedTuple):
+  """How one form did."""
+
+  form: Form
+  seconds: tuple[float, ...]  # a training step, one number a block
+  compiling: float  # seconds until its first step was done
+  load: Load
+
+  @property
+  def median(self) -> float:
+    """Seconds of a training step."""
+    return statistics.median(self.seconds)
+
+
+def forms(config: dict[str, Any], convolves: bool, sizes: list[int]) -> list[Form]:
+  """What can be tried: every map and lowering, on one host device and on as many as pay."""
+  spread = layout.host_devices(sizes, len(jax.devices())) if jax.default_backend() == "cpu" else 1
+  lowerings = LOWERINGS if convolves else LOWERINGS[:1]
+  tried = itertools.product(MAPS, lowerings, sorted({False, spread > 1}))
+  # In a loop or a copy a client, `split` is `direct`.
+  return [Form(*f) for f in tried if f[1] != "split" or f[0] == "vmap"]
+
+
+def measure(config: Any, *, runs: int, say=lambda text: None) -> list[Timing]:
+  """Times every form of a config's first training phase, the fastest first.
+
+  Args:
+    config: as `experiment.build` takes it; its data are read.
+    runs: blocks of every form.
+    say: called with a line of text now and then.
+  """
+  config = plain(config)
+  first = experiment.build(config, devices=jax.devices()[:1])
+  sizes = [len(c.ids) for c in first.env.cohorts]
+  load = layout.load(config, first.env.cohorts, first.env.task.image, first.env.dtype)
+  ready = []
+  for form in forms(config, load.convolves, sizes):
+    say(f"{_words(form)}: compiling")
+    began = time.perf_counter()
+    block = _block(config, form, first.data, sizes)
+    ready.append((form, block, time.perf_counter() - began))
+  found = {form: [] for form, *_ in ready}
+  for turn in range(runs):
+    say(f"round {turn + 1} of {runs}")
+    for form, block, _ in ready[turn % len(ready) :] + ready[: turn % len(ready)]:
+      found[form].append(block())
+  timings = [Timing(form, tuple(found[form]), seconds, load) for form, _, seconds in ready]
+  return sorted(timings, key=lambda t: t.median)
+
+
+def _block(config, form, data, sizes):
+  """A function that takes some training steps and returns the seconds of one; compiled already."""
+  mesh = config["mesh"] | {"map": form.local_map, "conv": form.conv}
+  devices = layout.default_devices(sizes, form) if form.spread else jax.devices()[:1]
+  stepper = Stepper(experiment.build(config | {"mesh": mesh}, data=data, devices=devices))
+  first = next(d for d in stepper.dispatches(0) if d.visit.phase.feed)
+  arguments, state = stepper.inputs(first), stepper.init()
+  state, _ = jax.block_until_ready(stepper.run(state, first, arguments))
+  began = time.perf_counter()
+  state, _ = jax.block_until_ready(stepper.run(state, first, arguments))
+  repeats = max(1, int(BLOCK / (time.perf_counter() - began)))
+
+  def block():
+    nonlocal state
+    began = time.perf_counter()
+    for _ in range(repeats):  # two dispatches at most are under way, as in a run
+      before = state
+      state, _ = stepper.run(before, first, arguments)
+      jax.block_until_ready(state.step)
+    jax.block_until_ready(state)
+    return (time.perf_counter() - began) / (repeats * first.count)
+
+  return block
+
+
+def record(timings: list[Timing], path: Path) -> None:
+  """Keeps measurements in the user's own table, which `auto` reads."""
+  here = jax.default_backend(), layout.device()
+  layout.keep((Measurement(*here, t.load, t.form, 1e3 * t.median) for t in timings), path)
+
+
+def table(timings: list[Timing]) -> str:
+  """The timings as plain text."""
+  best = timings[0].median
+  lines = [f"{'form':28} {'ms a step':>12} {'of best':>8} {'compile s':>10}"]
+  for t in timings:
+    spread = f"{1e3 * t.median:.3g} ± {1e3 * (max(t.seconds) - min(t.seconds)) / 2:.2g}"
+    lines.append(f"{_words(t.form):28} {spread:>12} {t.median / best:8.2f} {t.compiling:10.1f}")
+  return "\n".join(lines)
+
+
+def _words(form):
+  return f"{form.local_map}, {form.conv}" + (", spread" if form.spread else "")
+
+
+def measure_cli(argv: list[str]) -> int:
+  """`kdjax measure --config=NAME`; returns the exit code."""
+  from kdjax import api
+
+  parser = argparse.ArgumentParser("kdjax measure", description=__doc__.partition("\n")[0])
+  parser.add_argument("--config", required=True, help="a config's name or file")
+  parser.add_argument("--runs", type=int, default=5, help="blocks of every form")
+  parser.add_argument("--record", action="store_true", help="keep them for map='auto'")
+  arguments = parser.parse_args(argv)
+  if arguments.runs < 1:
+    raise ConfigError("--runs", arguments.runs, "must be at least 1")
+  config = api.get_config(arguments.config)
+  machine.configure_jax(machine.cores(), x64=config.model.get("dtype") == "float64")
+  timings = measure(config, runs=arguments.runs, say=lambda text: print(text, file=sys.stderr))
+  print(table(timings))
+  if arguments.record:
+    record(timings, layout.own_table())
+    print(f"kept in {layout.own_table()}")
+  return 0

@@ -1,0 +1,108 @@
+"""Runs as a comparison takes them: those that differ in their seeds alone are one entry."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from kdjax.report import table
+from kdjax.report.table import RunRecord
+from kdjax.types import ConfigError
+
+SEEDS = ("seed", "replicas")  # config keys that say which seeds a run has, and nothing else
+WORDS = 40  # characters of a config's value in an entry's name
+
+
+class Entry(NamedTuple):
+  """Runs that differ in nothing but their seeds."""
+
+  name: str
+  results: tuple[dict[str, Any], ...]  # one a seed, ascending; `bytes` with them
+
+  @property
+  def seeds(self) -> list[int]:
+    """The seeds of its results."""
+    return [result["seed"] for result in self.results]
+
+
+class _Group(NamedTuple):
+  """An entry on its way."""
+
+  name: str
+  config: dict[str, Any]  # flat, without what does not make another experiment
+  folder: Path  # of the first run
+  results: list[dict[str, Any]]
+
+
+def read(places: Iterable[str | Path]) -> list[RunRecord]:
+  """All runs of run folders, their baselines with them, and of folders of run folders; each once.
+
+  Raises:
+    ConfigError: for a place without a finished run.
+  """
+  found = {}
+  for place in map(Path, places):
+    inside = sorted(path.parent for path in place.glob("*/config.json"))
+    folders = [place] if (place / "config.json").exists() else inside
+    group = [run for folder in folders for run in table.read_runs(folder)]
+    if not any(run.summary and run.record for run in group):
+      hint = "holds no finished run: it needs summary.json and config.json"
+      raise ConfigError("RUN", str(place), hint)
+    for run in group:
+      found.setdefault(run.folder, run)
+  return list(found.values())
+
+
+def entries(runs: Sequence[RunRecord]) -> list[Entry]:
+  """The finished runs, those that differ in their seeds alone together, each under its own name."""
+  groups: list[_Group] = []
+  for run in runs:
+    found = _results(run)
+    if not found:
+      continue
+    fresh = _Group(run.name, _config(run), run.folder, found)
+    home = next((group for group in groups if _belongs(fresh, group)), None)
+    if home:
+      home.results.extend(found)
+    else:
+      groups.append(fresh)
+  return [
+    Entry(name, tuple(sorted(group.results, key=lambda result: result["seed"])))
+    for name, group in zip(_names(groups), groups, strict=True)
+  ]
+
+
+def _belongs(one: _Group, other: _Group) -> bool:
+  """Whether two differ in their seeds, and in nothing else; a run made twice is two entries."""
+  seeds = [{result["seed"] for result in group.results} for group in (one, other)]
+  return (one.name, one.config) == (other.name, other.config) and not seeds[0] & seeds[1]
+
+
+def _results(run: RunRecord) -> list[dict[str, Any]]:
+  """The results of every replica, each with its share of the bytes sent."""
+  found = table.results(run)
+  sent = sum((run.summary or {}).get("bytes_sent", {}).values())
+  return [result | {"bytes": sent / len(found)} for result in found]
+
+
+def _config(run: RunRecord) -> dict[str, Any]:
+  """What makes a run another experiment: its flat config without seeds, speed and comparisons."""
+  from kdjax.config import FREE_ON_RESUME, flat
+
+  free = (*SEEDS, *FREE_ON_RESUME)
+  config = flat(run.record.get("config", {}))
+  return {key: value for key, value in config.items() if key.split(".")[0] not in free}
+
+
+def _names(groups: Sequence[_Group]) -> list[str]:
+  """The method's name; where several share it, with what differs, or with the folder."""
+  names = []
+  for group in groups:
+    same = [other.config for other in groups if other.name == group.name]
+    keys = sorted({key for config in same for key in config})
+    differ = [key for key in keys if any(c.get(key) != same[0].get(key) for c in same)]
+    words = [f"{key}={str(group.config.get(key))[:WORDS]}" for key in differ]
+    names.append(" ".join([group.name, *words]))
+  return [
+    f"{name} ({group.folder})" if names.count(name) > 1 else name
+    for name, group in zip(names, groups, strict=True)
+  ]

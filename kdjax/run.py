@@ -1,0 +1,100 @@
+"""A run's folder as a user reads it: config, metrics, results, trained clients."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from kdjax import use
+from kdjax.core import files
+from kdjax.training import writer
+from kdjax.types import ConfigError
+
+if TYPE_CHECKING:
+  import pandas as pd
+
+Row = dict[str, Any]
+
+
+class Run:
+  """A run, finished or not; everything is read when it is asked for."""
+
+  def __init__(self, workdir: str | Path):
+    """Opens the folder.
+
+    Raises:
+      ConfigError: where it holds no run.
+    """
+    self.workdir = Path(workdir)
+    if not (self.workdir / "config.json").exists():
+      raise ConfigError("workdir", str(workdir), "holds no config.json: not a run's folder")
+
+  def __repr__(self) -> str:
+    return f"Run({str(self.workdir)!r})"
+
+  @property
+  def config(self) -> dict[str, Any]:
+    """The resolved config, as nested dicts."""
+    return self.record["config"]
+
+  @property
+  def record(self) -> dict[str, Any]:
+    """config.json: the config, versions, device, layout, commit, sizes of the shards."""
+    return files.read_json(self.workdir / "config.json")
+
+  @property
+  def summary(self) -> dict[str, Any] | None:
+    """summary.json; None until the run has finished."""
+    path = self.workdir / "summary.json"
+    return files.read_json(path) if path.exists() else None
+
+  @property
+  def baselines(self) -> dict[str, "Run"]:
+    """The runs that it is compared with, by name."""
+    beside = sorted(path.parent for path in self.workdir.glob("*/config.json"))
+    return {folder.name: Run(folder) for folder in beside}
+
+  def metrics(self) -> list[Row]:
+    """The lines of metrics.jsonl: `step`, `phase` and numbers."""
+    return writer.read_metrics(self.workdir)
+
+  def results(self) -> list[Row]:
+    """What the finished run reached: a row for every seed, client and head.
+
+    Columns: run, seed, client (-1: one model a seed), head, and every accuracy that was measured.
+
+    Raises:
+      ConfigError: where it has not finished.
+    """
+    summary = self.summary
+    if summary is None:
+      raise ConfigError("workdir", str(self.workdir), "has not finished: it has no summary.json")
+    rows = {}
+    for result in summary.get("runs", [summary]):
+      K = len(result["label_counts"])
+      for key in [k for k in result if k.endswith("_accuracy")]:
+        for head, numbers in result[key].items():
+          values = np.atleast_1d(np.array(numbers, float))
+          clients = range(K) if values.shape == (K,) else [-1] if values.shape == (1,) else []
+          for k, value in zip(clients, values, strict=False):
+            place = (result["seed"], k, head)
+            base = dict(zip(("seed", "client", "head"), place, strict=True))
+            rows.setdefault(place, {"run": summary["algorithm"], **base})[key] = float(value)
+    return list(rows.values())
+
+  def client(self, client: int, *, step: int | None = None) -> use.Trained:
+    """A trained client by its number, 0 .. R*K - 1; see `kdjax.load`."""
+    return use.load(self.workdir, client=client, step=step)
+
+
+def frame(rows: list[Row]) -> "pd.DataFrame":
+  """Rows of `Run.metrics` or `Run.results` as a DataFrame.
+
+  Raises:
+    ConfigError: where pandas is not installed.
+  """
+  try:
+    import pandas as pd
+  except ModuleNotFoundError:
+    raise ConfigError("pandas", None, "pip install pandas, or use the rows as they are") from None
+  return pd.DataFrame(rows)

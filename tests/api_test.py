@@ -1,0 +1,154 @@
+"""The library: a config from a name, one's own loop, one call, and what is left behind."""
+
+import json
+import subprocess
+import sys
+import warnings
+
+import ensembles
+import jax
+import numpy as np
+import pytest
+
+import kdjax
+from kdjax.types import ConfigError
+
+SMALL = {"steps": 6, "replicas": 1, "log_every": 2, "evals.accuracy.every": 6, "compare": ()}
+
+
+def test_importing_loads_nothing_and_building_neither_plots_nor_checkpoints():
+  """Flax loads rich, scikit-learn pandas."""
+  code = (
+    "import sys, kdjax; assert 'jax' not in sys.modules\n"
+    "kdjax.build(kdjax.get_config('mhd_digits', steps=2)); kdjax.Stepper; kdjax.load; kdjax.train\n"
+    "print([m for m in ('matplotlib', 'orbax', 'tensorboardX') if m in sys.modules])"
+  )
+  out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+  assert out.stdout == "[]\n", out.stderr
+
+
+def test_a_config_takes_changes_by_dotted_keys_and_refuses_others():
+  c = kdjax.get_config("mhd_digits", steps=7, **{"algo.teachers": 2, "graph.kind": "cycle"})
+  assert (c.steps, c.algo.teachers, c.graph.kind) == (7, 2, "cycle")
+  assert kdjax.get_config(c).to_dict() == c.to_dict()
+  own = kdjax.get_config({"steps": 3, "graph.kind": "chain", "clients": ((1, "mlp", {}),)})
+  assert (own.steps, own.graph.kind, own.batch) == (3, "chain", 32)
+  for key in ("stps", "graph.knd", "no.such"):
+    with pytest.raises(ConfigError, match=key):
+      kdjax.get_config("mhd_digits", **{key: 1})
+
+
+def test_ones_own_loop_takes_the_steps_of_a_run(tmp_path):
+  """Three ways to the same weights: batch by batch, dispatch by dispatch, in one call."""
+  config = kdjax.get_config("mhd_digits", **SMALL, **{"algo.refresh_every": 2})
+  experiment = kdjax.build(config, devices=jax.devices()[:1])
+  stepper = kdjax.Stepper(experiment)
+  state, losses = stepper.init(), []
+  while not stepper.done(state):
+    state, found = stepper.step(state)
+    losses.append(found)
+  assert len(losses) == 6 and int(state.step) == 6 + 3  # three refreshes
+  assert set(losses[0]) == {"loss", "cross_entropy", "aux1", "aux2", "aux3"}
+  whole, _ = ensembles.train(experiment)
+  run = kdjax.train(config, tmp_path, devices=jax.devices()[:1])
+  logged = [line["loss"] for line in run.metrics() if line["phase"] == "train"]
+  np.testing.assert_allclose(logged, [found["loss"] for found in losses[1::2]], rtol=1e-6)
+  for k, (params, _) in enumerate(ensembles.by_client(experiment, state)):
+    jax.tree.map(
+      np.testing.assert_array_equal, params, ensembles.by_client(experiment, whole)[k][0]
+    )
+    jax.tree.map(np.testing.assert_array_equal, params, run.client(k).params)
+  assert stepper.evaluate(state)[0]["shared_accuracy"] == run.summary["shared_accuracy"]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+  """A short run of five clients with a baseline, two seeds."""
+  changes = SMALL | {"replicas": 2, "compare": ("separate",)}
+  return kdjax.train(kdjax.get_config("mhd_digits", **changes), tmp_path_factory.mktemp("run"))
+
+
+def test_results_are_plain_rows(run):
+  rows = run.results()
+  assert len([r for r in rows if r["client"] >= 0]) == 2 * 5 * 4  # seeds, clients, heads
+  ensembles = [r for r in rows if r["client"] < 0]
+  assert len(ensembles) == 2 * 4 and all("ensemble_accuracy" in r for r in ensembles)
+  rows = [r for r in rows if r["client"] >= 0]
+  keys = {"run", "seed", "client", "head", "private_accuracy", "shared_accuracy"}
+  assert all(keys <= set(row) for row in rows)
+  (one,) = [r for r in rows if (r["seed"], r["client"], r["head"]) == (1, 3, "aux2")]
+  assert one["shared_accuracy"] == run.summary["runs"][1]["shared_accuracy"]["aux2"][3]
+  assert list(run.baselines) == ["separate"]
+  assert len(run.baselines["separate"].results()) == 2 * 5 + 2
+  assert {line["step"] for line in run.metrics()} == {2, 4, 6}
+  frame = kdjax.frame(rows)
+  assert len(frame) == len(rows) and frame["head"].nunique() == 4
+
+
+def images(n=4):
+  from sklearn.datasets import load_digits
+
+  return (load_digits().images[:n, ..., None] * 255 / 16).astype(np.uint8)
+
+
+def test_a_trained_client_predicts_embeds_and_exports(run, tmp_path):
+  client = kdjax.load(run.workdir, client=7)
+  x = images()
+  p, z = client.predict(x), client.logits(x)
+  for head in client.heads:
+    np.testing.assert_allclose(p[head], jax.nn.softmax(z[head]), rtol=1e-6)
+  hidden = np.tanh
+  layers = [client.params[f"Dense_{i}"] for i in range(3)]
+  h = x.reshape(4, -1) / 127.5 - 1
+  for layer in layers:
+    h = hidden(h @ layer["kernel"] + layer["bias"])
+  np.testing.assert_allclose(client.embed(x), h, rtol=1e-4, atol=1e-5)
+  main = client.params["heads"]["main"]
+  np.testing.assert_allclose(z["main"], h @ main["kernel"] + main["bias"], rtol=1e-4, atol=1e-5)
+  for ending in ("npz", "safetensors"):
+    path = client.export(tmp_path / f"client.{ending}")
+    if ending == "npz":
+      arrays = dict(np.load(path, allow_pickle=False))
+    else:
+      from safetensors.numpy import load_file
+
+      arrays = load_file(path)
+    np.testing.assert_array_equal(arrays["params/Dense_0/kernel"], layers[0]["kernel"])
+    sizes = [x.size for x in jax.tree.leaves(client.params)]
+    assert sum(a.size for a in arrays.values()) == sum(sizes)
+  with pytest.raises(ConfigError, match="npz or .safetensors"):
+    client.export(tmp_path / "client.pt")
+
+
+@pytest.mark.parametrize(
+  "change, match",
+  [
+    (lambda x: x[..., 0], r"images.shape = \(4, 8, 8\): .* \[N, 8, 8, 1\]"),
+    (lambda x: np.repeat(x, 3, -1), r"\(4, 8, 8, 3\)"),
+    (lambda x: x[:, :7], r"\(4, 7, 8, 1\)"),
+    (lambda x: x / np.float32(255), "images.dtype = 'float32': .* uint8, 0 to 255"),
+    (lambda x: x.astype(np.int64), "images.dtype = 'int64'"),
+  ],
+)
+def test_what_it_cannot_have_been_trained_on_is_refused(run, change, match):
+  with pytest.raises(ConfigError, match=match):
+    run.client(0).predict(change(images()))
+
+
+def test_values_far_from_the_training_datas_are_warned_of(run):
+  client = run.client(0)
+  with warnings.catch_warnings():
+    warnings.simplefilter("error")
+    client.predict(images(64))
+  with pytest.warns(UserWarning, match="values of 0 to 1.*training data's were 0 to 255"):
+    client.predict(images(64) // 16)  # digits in 0..16
+
+
+def test_a_folder_that_is_no_run_is_refused_and_an_unfinished_one_has_no_results(tmp_path):
+  with pytest.raises(ConfigError, match="not a run's folder"):
+    kdjax.Run(tmp_path)
+  (tmp_path / "config.json").write_text(json.dumps({"config": {}}))
+  unfinished = kdjax.Run(tmp_path)
+  assert unfinished.summary is None and unfinished.metrics() == []
+  with pytest.raises(ConfigError, match="has not finished"):
+    unfinished.results()

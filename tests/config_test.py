@@ -1,0 +1,122 @@
+"""Configs: found by name, crossed by words, strict in their keys, compared by variants."""
+
+import re
+
+import pytest
+
+from kdjax import api, config
+from kdjax.configs import common, mhd_digits
+from kdjax.types import ConfigError
+
+
+def digits(**changes):
+  return api.get_config("mhd_digits", **changes)
+
+
+def test_a_config_is_found_by_name_by_path_and_with_words(tmp_path):
+  assert config.plain(config.read_config("mhd_digits")) == config.plain(mhd_digits.get_config())
+  (tmp_path / "mine.py").write_text(
+    "from kdjax.configs import common, mhd_digits\n"
+    "def get_config(words=''):\n"
+    "  c = mhd_digits.get_config()\n"
+    "  c.seed = 7\n"
+    "  return common.crossed(c, words)\n"
+  )
+  found = config.read_config(f"{tmp_path / 'mine.py'}:fedavg,graph=cycle")
+  assert (found.seed, found.algorithm, found.graph.kind) == (7, "fedavg", "cycle")
+
+
+@pytest.mark.parametrize(
+  "name, hint",
+  [
+    ("mhd_digit", "did you mean mhd_digits"),
+    ("no/such.py", "a file that is there"),
+    ("mhd_digits:fedavgg", "none of the baselines supervised, fedavg, gossip, kd, separate"),
+    ("mhd_digits:network=edge", "graph=KIND"),
+    ("fedgkt_digits:supervised,network=small", "network=edge, network=full"),
+  ],
+)
+def test_a_name_that_means_nothing_is_refused_with_what_there_is(name, hint):
+  with pytest.raises(ConfigError, match=f"^--config = .*{hint}"):
+    config.read_config(name)
+
+
+def test_a_baseline_in_place_of_the_method():
+  c = config.read_config("mhd_digits:supervised")
+  assert (c.algorithm, c.partition, c.compare) == ("separate", "equal", ())
+  assert [n for n, *_ in c.clients] == [1]
+  c = config.read_config("fedgkt_digits:supervised,network=edge")
+  assert c.clients == ((1, "split_cnn:Edge", {"width": 8, "widths": (8,)}),)
+
+
+WRONG = [
+  (dict(skw=0.0), "skw", "did you mean skew"),
+  (dict(mesh=dict(mpa=3)), "mesh.mpa", "did you mean map"),
+  (dict(graph=dict(kind="cycle", islands=2)), "graph.islands", "did you mean island"),
+  (dict(steps=2.5), "steps", "a whole number"),
+  (dict(batch=True), "batch", "a whole number"),
+  (dict(skew="large"), "skew", "a number"),
+  (dict(source=3), "source", "text"),
+  (dict(counts=40), "counts", "a tuple"),
+  (dict(optim=3), "optim", "a group"),
+  (dict(public_reuse=1), "public_reuse", "True or False"),
+]
+
+
+@pytest.mark.parametrize("changes, key, hint", WRONG, ids=[k for _, k, _ in WRONG])
+def test_a_key_or_type_that_the_schema_lacks_is_refused_wherever_it_was_set(changes, key, hint):
+  c = common.base()
+  with c.ignore_type():
+    for name, value in changes.items():
+      c[name] = value  # as a config file may
+  with pytest.raises(ConfigError, match=f"^{re.escape(key)} = .*{hint}"):
+    config.validate(config.plain(c))
+
+
+def test_whole_numbers_are_numbers_and_infinity_is_one():
+  c = common.base()
+  c.clients, c.steps = ((1, "mlp", {}),), 1
+  c.source_info.image = (1, 1, 1)
+  for value in (3, 2.5, float("inf")):
+    c.skew = float(value)
+    config.validate(config.plain(c) | {"skew": value if value == 3 else config.plain(c)["skew"]})
+
+
+def test_bare_names_and_named_variants():
+  c = digits(compare=("separate", "fedavg"))
+  found = config.variants(c)
+  assert [v.algorithm for v in found.values()] == ["separate", "fedavg"]
+  assert found["fedavg"].algo.to_dict() == {"local_steps": 20, "momentum": "keep"}
+  assert all(v.compare == () for v in found.values())
+  compare = {
+    "two teachers": dict(algo=dict(teachers=2)),
+    "separate": {},
+    "u = 5": dict(algorithm="fedavg", algo=dict(local_steps=5), optim=dict(lr=0.5)),
+    "on a cycle": dict(graph=dict(kind="cycle"), steps=100),
+  }
+  two, alone, often, cycle = config.variants(digits(compare=compare)).values()
+  assert (two.algorithm, two.algo.teachers, two.algo.aux_heads) == ("mhd", 2, 3)
+  assert (alone.algorithm, alone.algo.to_dict()) == ("separate", {})
+  assert often.algo.to_dict() == {"local_steps": 5, "momentum": "keep"}
+  assert (often.optim.lr, often.optim.clip) == (0.5, 1.0)  # a part goes over the config's
+  assert (cycle.graph.kind, cycle.graph.island, cycle.steps) == ("cycle", 2, 100)
+  assert c.algo.teachers == 1  # the config itself stays as it is
+
+
+REFUSED = [
+  ("separate,fedavg", "compare", re.escape("('separate', 'fedavg')")),
+  (("rumour",), "compare", "no baseline: one of fedavg, gossip, kd, separate"),
+  (3, "compare", "a tuple of names"),
+  ({"../up": dict(steps=1)}, "compare", "names become folders"),
+  ({"other split": dict(skew=0.0)}, "compare.other split.skew", "one split"),
+  ({"seed": dict(seed=1)}, "compare.seed.seed", "one split"),
+  ({"supervised": dict(clients=((1, "mlp", {}),))}, "compare.supervised", "who holds what"),
+  ({"x": dict(stepz=1)}, "compare.x.stepz", "did you mean steps"),
+  ({"x": 3}, "compare.x", "a dict"),
+]
+
+
+@pytest.mark.parametrize("compare, key, hint", REFUSED, ids=[str(c) for c, _, _ in REFUSED])
+def test_what_cannot_be_compared_is_refused(compare, key, hint):
+  with pytest.raises(ConfigError, match=f"^{re.escape(key)} = .*{hint}"):
+    config.variants(digits(compare=compare))

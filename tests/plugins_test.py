@@ -1,0 +1,68 @@
+"""What a config names, in the one form there is: built-in, or 'package.module:name'."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from kdjax import plugins
+from kdjax.types import ConfigError, Method
+
+
+def test_every_built_in_method_is_a_method():
+  for name in plugins.built_in("kdjax.algorithms"):
+    assert isinstance(plugins.find_method(name), Method), name
+
+
+def test_shared_files_are_no_models_or_evaluators():
+  assert not {"build", "conv", "heads", "layers"} & set(plugins.built_in("kdjax.models"))
+  assert plugins.built_in("kdjax.evals") == ["accuracy", "confusion", "overlap"]
+
+
+@pytest.mark.parametrize(
+  "name, hint",
+  [
+    ("mdh", "did you mean 'mhd'"),
+    ("my.module", "write 'my.module:METHOD'"),
+    ("no_such:METHOD", "no module 'no_such' among the installed ones nor in .*; one of async_edge"),
+    ("kdjax.algorithms.mhd:method", "must be a kdjax.types.Method"),
+    ("kdjax.types:METHOD", r"kdjax.types \(.*types.py\) defines no 'METHOD'"),
+    ("a b:c", "package.module:name"),
+  ],
+)
+def test_a_name_without_a_meaning_says_what_was_looked_for(name, hint):
+  with pytest.raises(ConfigError, match=f"^algorithm = .*{hint}"):
+    plugins.find_method(name)
+
+
+def test_a_file_beside_the_script_works_from_anywhere(tmp_path):
+  """The console script does not put the working directory on the path; `find_yours` looks there."""
+  (tmp_path / "beside.py").write_text("answer = 42\n")
+  code = (
+    "import sys; sys.path = [p for p in sys.path if p not in ('', sys.argv[1])]\n"
+    "from kdjax import plugins; print(plugins.find_yours('beside:answer', key='k', hint=''))"
+  )
+  environment = os.environ | {"PYTHONPATH": os.getcwd()}
+  command = [sys.executable, "-c", code, str(tmp_path)]
+  out = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+  assert out.stdout == "42\n", out.stderr
+
+
+def takes(*, a: int, b: float = 1.0, c: str = "x"):
+  return a, b, c
+
+
+def test_a_signature_is_a_schema():
+  assert plugins.call(takes, key="k", arguments=dict(a=2)) == (2, 1.0, "x")
+  assert plugins.call(takes, key="k", arguments=dict(a=2, b=3)) == (2, 3, "x")
+  for arguments, match in (
+    ({}, "k.a = None: missing: .* takes a, b, c"),
+    (dict(a=1, d=2), "k.d = 2: unknown: .* takes a, b, c"),
+    (dict(a=1.5), "k.a = 1.5: must be a whole number"),
+    (dict(a=True), "k.a = True: must be a whole number"),
+    (dict(a=1, b="1"), "k.b = '1': must be a number"),
+    (dict(a=1, c=2), "k.c = 2: must be text"),
+  ):
+    with pytest.raises(ConfigError, match=match):
+      plugins.call(takes, key="k", arguments=arguments)

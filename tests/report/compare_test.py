@@ -1,0 +1,104 @@
+"""`kdjax compare`: means and spreads over seeds, paired differences, the forms to paste."""
+
+import csv
+import io
+import json
+
+import numpy as np
+import pytest
+
+from kdjax.report import compare, entries, formats
+from kdjax.types import ConfigError
+
+
+def folder(path, algorithm, shared, first_seed=0, **config):
+  """A finished run; `shared` is a list over seeds of a list over clients."""
+  path.mkdir(parents=True)
+  runs = [
+    {
+      "seed": first_seed + r,
+      "label_counts": [[1]] * len(values),
+      "private_examples": [100] * len(values),
+      "shared_accuracy": {"main": values, "aux1": [v + 0.1 for v in values]},
+    }
+    for r, values in enumerate(shared)
+  ]
+  whole = {"algorithm": algorithm, "heads": ["main", "aux1"], "runs": runs}
+  (path / "summary.json").write_text(json.dumps(whole | {"bytes_sent": {"weights": 3000}}))
+  record = {"config": {"algorithm": algorithm, "seed": first_seed, **config}}
+  (path / "config.json").write_text(json.dumps(record))
+  return path
+
+
+@pytest.fixture
+def places(tmp_path):
+  """MHD on seeds 0 and 1, and alone on seed 2; its baseline on seeds 0 and 1."""
+  mhd = folder(tmp_path / "mhd", "mhd", [[0.5, 0.7], [0.8, 0.8]], algo={"teachers": 1})
+  folder(mhd / "separate", "separate", [[0.4, 0.4], [0.5, 0.7]])
+  more = folder(tmp_path / "more", "mhd", [[0.9, 0.9]], first_seed=2, algo={"teachers": 1})
+  return [mhd, more]
+
+
+def test_means_are_over_clients_spreads_over_seeds_and_runs_of_other_seeds_are_one(places):
+  main, aux, *_ = compare.rows(entries.read(places))
+  assert (main["method"], main["head"], main["seeds"], main["clients"]) == ("mhd", "main", 3, 2)
+  means = np.array([0.6, 0.8, 0.9])
+  assert main["shared_accuracy"] == pytest.approx(means.mean())
+  assert main["shared_accuracy_spread"] == pytest.approx(means.std(ddof=1))
+  assert aux["shared_accuracy"] == pytest.approx(means.mean() + 0.1)
+  assert main["bytes_sent"] == pytest.approx((1500 + 1500 + 3000) / 3)
+  assert main["private_examples"] == 100
+
+
+def test_differences_are_paired_by_seed_and_who_has_no_partner_is_named(places):
+  runs = entries.read(places)
+  main, _, base, _ = compare.rows(runs, baseline="separate")
+  assert main["shared_accuracy_difference"] == pytest.approx(0.2)  # .6 - .4 and .8 - .6
+  assert main["shared_accuracy_difference_spread"] == pytest.approx(0.0, abs=1e-12)
+  assert main["pairs"] == 2 and base["pairs"] is None
+  assert compare.unpaired(runs, "separate") == ["mhd - separate: left out, with mhd alone: seeds 2"]
+
+
+def test_other_hyper_parameters_are_another_row(places, tmp_path):
+  two = folder(tmp_path / "two", "mhd", [[0.5, 0.5]], algo={"teachers": 2})
+  names = {row["method"] for row in compare.rows(entries.read([*places, two]))}
+  assert names == {"mhd algo.teachers=1", "mhd algo.teachers=2", "separate"}
+
+
+def test_one_seed_has_no_spread(tmp_path):
+  (main, _) = compare.rows(entries.read([folder(tmp_path / "one", "mhd", [[0.5, 0.7]])]))
+  assert main["shared_accuracy_spread"] is None
+  assert "60.0 " in compare.text([main]) and "±" not in compare.text([main]).splitlines()[3]
+
+
+def test_the_forms(places):
+  found = compare.rows(entries.read(places))
+  back = list(csv.DictReader(io.StringIO(formats.csv(found))))
+  assert float(back[0]["shared_accuracy"]) == found[0]["shared_accuracy"]
+  cells = compare.cells(found)
+  markdown = formats.markdown(*cells).splitlines()
+  assert markdown[0] == "| method | head | seeds | shared % | sent a seed | examples |"
+  assert markdown[2] == "| mhd | main | 3 | 76.7 ± 15.3 | 2.0 kB | 100 |"
+  latex = formats.latex(*cells, words=2)
+  assert latex.startswith(r"\begin{tabular}{llrrrr}") and r"shared \%" in latex
+  assert r"mhd & main & 3 & 76.7 $\pm$ 15.3 & 2.0 kB & 100 \\" in latex
+
+
+def test_the_command_line(places, capsys):
+  names = [str(place) for place in places]
+  assert compare.compare_cli([*names, "--baseline=separate", "--markdown"]) == 0
+  out, err = capsys.readouterr()
+  assert "| mhd | main | 3 | 76.7 ± 15.3 | 20.0 ± 0.0 | 2 |" in out and "seeds 2" in err
+  assert compare.compare_cli([names[0], "--metric=shared_accuracy", "--csv"]) == 0
+  assert capsys.readouterr().out.startswith("method,head,seeds,clients,shared_accuracy,")
+
+
+@pytest.mark.parametrize(
+  "arguments, key",
+  [(["/nowhere"], "RUN"), (["--baseline=fedavg"], "--baseline"), (["--metric=loss"], "--metric")],
+)
+def test_what_cannot_be_compared_is_refused(arguments, key, places):
+  places = [] if arguments == ["/nowhere"] else list(map(str, places))
+  with pytest.raises(ConfigError) as error:
+    compare.compare_cli([*places, *arguments])
+  assert error.value.key == key
