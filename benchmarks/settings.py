@@ -6,7 +6,7 @@ from kdjax.algorithms import mhd
 from kdjax.config import plain
 from kdjax.configs import common
 from kdjax.data import dataset
-from kdjax.data.sources import ImageSet, Source
+from kdjax.data.sources import ExampleSet, Source
 from kdjax.types import Shards
 
 MODELS = {  # name: (model, its arguments, norm, image, classes)
@@ -97,7 +97,7 @@ def data(spec):
   rng = np.random.default_rng(0)
   labels = rng.integers(classes, size=n)
   pixels = rng.integers(256, size=(n, *image), dtype=np.uint8)
-  train = ImageSet(labels, labels, image, pixels, None)
+  train = ExampleSet(labels, labels, image, pixels, None)
   *private, public = np.split(np.arange(n), each * np.arange(1, K + 1))
   counts = np.stack([np.bincount(labels[x], minlength=classes) for x in private])
   shards = Shards(tuple(private), (public,), ((),) * K, counts)

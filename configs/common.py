@@ -21,7 +21,8 @@ def base():
   # digits, tfds:NAME, idx:DIR, cifar:DIR, folder:DIR, npz:FILE, csv:FILE, hf:NAME, records:DIR, or
   # your own package.module:function.
   c.source = ""
-  info = dict(train=0, test=0, image=(0, 0, 0), classes=0, resize=False, decoder="pillow")
+  info = dict(train=0, test=0, image=(0, 0, 0), classes=0)  # zeros: as the source is found to be
+  info |= dict(resize=False, grey=False, decoder="pillow")  # of encoded images
   c.source_info = dict(info)
   c.source_resident_bytes = 8 * 2**30  # larger sets are read as they are needed
   c.limit = 0  # > 0: use only so many training images, drawn by a fixed seed
@@ -40,7 +41,7 @@ def base():
   c.counts = ()  # for partition='table': examples per client and class
   c.overlay = dict(share=0.0, clients=())  # a random share of all data that only these clients hold
   c.augment = dict(kind="none")
-  c.normalise = dict(mean=(0.5,), std=(0.5,))  # of pixels in 0..1
+  c.normalise = dict(mean=(0.5,), std=(0.5,))  # of pixels in 0..1 or features; ("data",): measured
 
   # Where training starts: everyone alike, or at the weights (or one module's) of a finished run
   c.start = dict(common=False, workdir="", client=0, part="")

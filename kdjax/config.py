@@ -260,13 +260,13 @@ def _numbers(config):
 def _images(config):
   for key in ("source_info", "public_source_info"):
     shape = config[key]["image"]
-    sizes = shape if isinstance(shape, list) else ()  # zeros where there is no such source
-    if not (len(sizes) == 3 and all(isinstance(n, int) and n >= 0 for n in sizes)):
-      raise ConfigError(f"{key}.image", shape, "(height, width, channels) in pixels")
-  channels = config["source_info"]["image"][-1]
-  for key, value in config["normalise"].items():
-    if len(value) not in (1, channels) or (key == "std" and min(value) <= 0):
-      hint = f"one number, or one for each of {channels} channels; std above 0"
+    sizes = shape if isinstance(shape, list) else ()  # zeros where nothing is given
+    if len(sizes) not in (1, 3) or not all(isinstance(n, int) and n >= 0 for n in sizes):
+      hint = "(height, width, channels) in pixels, or (features,) of a table"
+      raise ConfigError(f"{key}.image", shape, hint)
+  for key, value in config["normalise"].items():  # `data.facts` counts them
+    if value != ["data"] and not (value and all(isinstance(x, int | float) for x in value)):
+      hint = "one number, or one for each channel or feature; or ('data',)"
       raise ConfigError(f"normalise.{key}", value, hint)
 
 

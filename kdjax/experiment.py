@@ -8,7 +8,6 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding
 
@@ -17,10 +16,11 @@ from kdjax.config import FREE_ON_RESUME, plain, replica_seeds, validate
 from kdjax.core import clients, graph
 from kdjax.core.env import STATE, Env, Population, Task, Training
 from kdjax.core.passes import eval_mode
-from kdjax.data import augment, dataset
-from kdjax.data.sources import ImageSet
+from kdjax.data import dataset, facts
+from kdjax.data.example_set import ExampleSet
 from kdjax.data.streams import Streams
-from kdjax.models.build import build_model
+from kdjax.data.views import views
+from kdjax.models.build import build_model, check_reads
 from kdjax.plugins import call, find, find_method
 from kdjax.training import schedule, start
 from kdjax.types import Algorithm, Cohort, ConfigError, Evaluator, Method, TrainState
@@ -35,16 +35,16 @@ class Experiment:
   algorithm: Algorithm
   streams: Streams
   data: dataset.Data
-  augment: Callable[[jax.Array, jax.Array], jax.Array]  # (key, u8[h, w, c]) -> image
-  preprocess: Callable[[jax.Array], jax.Array]  # image -> f32
-  view: Callable[[jax.Array], jax.Array]  # u8[h, w, c] -> f32: what a model sees at test time
+  augment: Callable[[jax.Array, jax.Array], jax.Array]  # see data.views.Views
+  preprocess: Callable[[jax.Array], jax.Array]
+  view: Callable[[jax.Array], jax.Array]
   visits: tuple[schedule.Visit, ...]
   steps_per_dispatch: int
   evaluators: dict[str, tuple[int, Evaluator]] = dataclasses.field(default_factory=dict)
 
   @property
-  def sets(self) -> dict[str, ImageSet]:
-    """{half: ImageSet}."""
+  def sets(self) -> dict[str, ExampleSet]:
+    """{half: ExampleSet}."""
     return {"private": self.data.source.train, "public": self.data.public}
 
   @property
@@ -108,9 +108,10 @@ def build(
   config = plain(config)
   validate(config)
   data = dataset.open_data(config, replica_seeds(config)) if data is None else data
+  config = facts.resolved(config, data)
   method, hyper = chosen_method(config)
   config["algo"] = plain(dataclasses.asdict(hyper))
-  augmentation, preprocess, view, image = _images(config, data.source.train.shape)
+  augmentation, preprocess, view, image = views(config, data.source.train.shape)
   tx, lr = optim.make(**config["optim"])
   cohorts = _cohorts(config, method, hyper, data.source.classes, tx, image)
   placed = layout.lay_out(config, cohorts, image, _dtype(config), devices)
@@ -160,20 +161,6 @@ def _holders(config):
   return sum(n for n, *_ in config["clients"])
 
 
-def _images(config, shape):
-  """(augmentation, preprocess, view at test time, the image shape that models see)."""
-  normalise = {k: tuple(v) for k, v in config["normalise"].items()}
-  preprocess = functools.partial(augment.preprocess, **normalise)
-  augmentation = augment.make(**config["augment"])
-  image = jax.ShapeDtypeStruct(shape, jnp.uint8)
-  seen = jax.eval_shape(lambda x: augmentation(jax.random.key(0), x), image).shape
-  view = preprocess
-  if seen != shape:
-    centre = augment.centre(seen[0])
-    view = lambda x: preprocess(centre(x))
-  return augmentation, preprocess, view, tuple(seen)
-
-
 def _cohorts(config, method, hyper, classes, tx, image):
   """The clients by architecture, all replicas, with the shapes of one and its width F."""
   stack = method.stack(config["clients"], hyper)
@@ -185,6 +172,7 @@ def _cohorts(config, method, hyper, classes, tx, image):
   for n, name, arguments in stack:
     arguments = config["model"] | arguments
     model = build_model(name, classes=classes, heads=len(heads), **arguments)
+    check_reads(name, model, image)
     ids = tuple(r * K + i for r in range(config["replicas"]) for i in range(first, first + n))
     template, width = _shapes(model, tx, image, _dtype(config))
     cohorts.append(Cohort(name, model, tx, ids, template, width))

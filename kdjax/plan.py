@@ -5,7 +5,6 @@ import math
 from typing import TYPE_CHECKING, Any
 
 import jax
-import jax.numpy as jnp
 
 from kdjax import experiment
 from kdjax.config import plain, replica_seeds, validate
@@ -85,9 +84,10 @@ def lower(planned: Experiment, visit: Visit) -> jax.stages.Lowered:
 
 def abstract_inputs(planned: Experiment, visit: Visit, total: int) -> tuple:
   """`program.inputs` of a data set that is not there: indices from it, images by shape alone."""
+  train = planned.data.source.train
   batches, nows, count = inputs.inputs(planned, visit, 0, 1, total, images=False)
   image = lambda half: half._replace(
-    image=jax.ShapeDtypeStruct((*half.index.shape, *planned.data.source.train.shape), jnp.uint8)
+    image=jax.ShapeDtypeStruct((*half.index.shape, *train.shape), train.dtype)
   )
   side = lambda halves: halves and tuple(half and image(half) for half in halves)
   whole = batches._replace(private=side(batches.private), public=side(batches.public))
@@ -148,13 +148,15 @@ def stored(planned: Experiment) -> dict[str, str]:
   for half, key, holdout in (("private", "source", "holdout"), ("public", "public_source", None)):
     if not config[key]:
       continue  # the public set is a share of the private one
-    info, images = config[f"{key}_info"], planned.sets[half]
-    image = math.prod(images.shape)
-    whole = image * (info["train"] - (config[holdout] if holdout else 0))
+    info, examples = config[f"{key}_info"], planned.sets[half]
+    size = math.prod(examples.shape) * examples.dtype.itemsize
+    whole = size * (info["train"] - (config[holdout] if holdout else 0))
     fits = sources.is_resident(config[key], whole, config["source_resident_bytes"])
+    if examples.read is not None or examples.array is not None:  # `source_info` left it open
+      fits = examples.array is not None
     where = "resident on every device" if fits else "read as needed"
     name = f"{half} data" if config["public_source"] else "data"
-    rows[f"{name} as uint8"] = f"{human(image * len(images.labels))}, {where}"
+    rows[f"{name} as {examples.dtype}"] = f"{human(size * len(examples.labels))}, {where}"
   return rows
 
 

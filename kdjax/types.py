@@ -100,13 +100,13 @@ class Drawn(NamedTuple):
   label: Any  # i32[K_g, B]; -1 where there is none
   row: Any  # i32[K_g, B], the example's place in the client's own list
   mask: Any  # f32[K_g, B], 0 where the example is padding
-  image: Any = None  # u8[K_g, B, h, w, c] of a set that is not resident on the devices
+  image: Any = None  # [K_g, B, ..] of a set not on the devices: u8 images or f32 features
 
 
 class Examples(NamedTuple):
   """The same half as a step sees it, on the device: a cohort's clients, or one of them."""
 
-  image: Any  # f32[K_g, B, h, w, c], augmented and normalised
+  image: Any  # f32[K_g, B, h, w, c] or f32[K_g, B, features], augmented and normalised
   label: Any  # i32[K_g, B]; -1 where there is none
   index: Any  # i32[K_g, B], the example's place in the source
   row: Any  # i32[K_g, B], the example's place in the client's own list

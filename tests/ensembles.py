@@ -2,7 +2,7 @@
 
 from kdjax.algorithms import async_edge, fedgkt, mhd, pairwise
 from kdjax.configs import common
-from kdjax.data.sources import ImageSet, Source  # noqa: F401, for the tests
+from kdjax.data.sources import ExampleSet, Source  # noqa: F401, for the tests
 from kdjax.plugins import find_method
 from kdjax.testing import Case, small
 from kdjax.testing.small import (  # noqa: F401, for the tests

@@ -2,24 +2,27 @@
 
 import dataclasses
 import functools
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from kdjax.core.random import host_rng
 from kdjax.data import partition, sources
+from kdjax.data.example_set import ExampleSet, Source, subset
 from kdjax.types import ConfigError, Shards
 
 
 class Data(NamedTuple):
   """What the clients of all replicas learn from."""
 
-  source: sources.Source
-  public: sources.ImageSet  # the source's own training set, or another source's
+  source: Source
+  public: ExampleSet  # the source's own training set, or another source's
   shards: Shards
+  facts: dict[str, Any] = MappingProxyType({})  # {a config's key: what it was found to be}
 
 
-def open_data(config, seeds):
+def open_data(config: dict[str, Any], seeds: tuple[int, ...]) -> Data:
   """Opens the sources of a config and hands them out.
 
   Args:
@@ -27,37 +30,45 @@ def open_data(config, seeds):
     seeds: of the R replicas.
 
   Raises:
-    ConfigError: see `sources.load` and `partition.partition`.
+    ConfigError: see `sources.open_source` and `partition.partition`.
   """
   return _data(config, functools.partial(_open, config), seeds)
 
 
-def hand_out(config, source, seeds):
-  """The same for a Source in memory, whatever source the config names."""
-  return _data(config, lambda name, info, holdout: source, seeds)
+def hand_out(config: dict[str, Any], source: Source, seeds: tuple[int, ...]) -> Data:
+  """The same for a Source in memory, in place of the one that `source` and `source_info` name.
+
+  Raises:
+    ConfigError: without test examples, of `holdout`; see `partition.partition`.
+  """
+  if source.test is source.train and not config["holdout"]:
+    raise ConfigError("holdout", config["holdout"], f"above 0: {source.name!r} has no test set")
+  return _data(config, functools.partial(_open, config), seeds, source)
 
 
-def describe(config, seeds):
-  """The same for planning, without the data: `source_info` at its word."""
-  return _data(config, _describe, seeds)
+def describe(config: dict[str, Any], seeds: tuple[int, ...]) -> Data:
+  """The same for planning: `source_info` at its word; a source of which it says less is opened."""
+  return _data(config, functools.partial(_describe, config), seeds)
 
 
-def stand_in(config, examples):
+def stand_in(config: dict[str, Any], examples: dict[str, list[int]]) -> Data:
   """Shapes alone, for clients that are already trained: as many examples as the run had.
 
   Args:
-    config: nested dict.
+    config: nested dict, from `config.json`.
     examples: {'private': one number a client, 'public': one a replica}, from `config.json`.
   """
-  source, public, first = _sources(config | {"limit": 0, "holdout": 0}, _describe)
+  shapes = lambda name, info, holdout: sources.describe(name, info=info)
+  source, public, first, _ = _sources(config | {"limit": 0, "holdout": 0}, shapes)
   private, shared = (tuple(map(np.arange, examples[half])) for half in ("private", "public"))
   counts = np.zeros((len(private), source.classes), np.int64)
   return _after(first, Data(source, public, Shards(private, shared, ((),) * len(private), counts)))
 
 
-def _data(config, read, seeds):
-  source, public, first = _sources(config, read)
-  return _after(first, Data(source, public, _partition(config, source, public, seeds)))
+def _data(config, read, seeds, given=None):
+  source, public, first, facts = _sources(config, read, given)
+  shards = _partition(config, source, public, seeds)
+  return _after(first, Data(source, public, shards, facts))
 
 
 def _open(config, name, info, holdout):
@@ -65,23 +76,59 @@ def _open(config, name, info, holdout):
   return sources.open_source(name, info=info, holdout=holdout, resident_bytes=resident)
 
 
-def _describe(name, info, holdout):
+def _describe(config, name, info, holdout):
+  missing = [key for key in ("train", "image", "classes") if not np.any(info.get(key, 0))]
+  if missing:
+    try:
+      return _open(config, name, info, holdout)
+    except ConfigError as error:
+      hint = f"{error.hint}\nFor a plan without the data, source_info must say {missing} too"
+      raise ConfigError(error.key, error.value, hint) from None
   if holdout:
     info = info | {"train": info["train"] - holdout, "test": holdout}
   return sources.describe(name, info=info)
 
 
-def _sources(config, read):
-  """(the private Source, the public ImageSet, how many classes of its own come first)."""
-  source = read(config["source"], config["source_info"], config["holdout"])
+def _sources(config, read, given=None):
+  """(the private Source, the public ExampleSet, how many classes of its own come first, facts).
+
+  `given`: a Source in place of the config's.
+  """
+  holdout, facts = config["holdout"], {}
+  if given is None:
+    source = read(config["source"], config["source_info"], holdout)
+    facts |= {"source_info": _facts(source)}
+  else:
+    resident = config["source_resident_bytes"]
+    source = sources.finished(given, holdout=holdout, resident_bytes=resident)
+    facts |= {"source": given.name, "source_info": _facts(given) | _counts(given)}
   source = source._replace(train=_limited(source.train, config["limit"]))
   if not config["public_source"]:
-    return source, source.train, 0
-  public = read(config["public_source"], config["public_source_info"], 0)
+    return source, source.train, 0, facts
+  public = _public(config, read)
   if public.train.shape != source.train.shape:
-    hint = f"its images are {public.train.shape}, the private ones {source.train.shape}"
+    hint = f"its examples are {public.train.shape}, the private ones {source.train.shape}"
     raise ConfigError("public_source", config["public_source"], hint)
-  return source, public.train, public.classes if config["public_labels"] else 0
+  facts |= {"public_source_info": _facts(public)}
+  return source, public.train, public.classes if config["public_labels"] else 0, facts
+
+
+def _public(config, read):
+  """The public Source; errors name its keys, not the private one's."""
+  try:
+    return read(config["public_source"], config["public_source_info"], 0)
+  except ConfigError as error:
+    if not error.key.startswith("source"):
+      raise
+    raise ConfigError(f"public_{error.key}", error.value, error.hint) from None
+
+
+def _facts(source):
+  return {"image": list(source.train.shape), "classes": source.classes}
+
+
+def _counts(source):
+  return {"train": len(source.train.labels), "test": len(source.test.labels)}
 
 
 def _after(n, data):
@@ -101,14 +148,14 @@ def _after(n, data):
   return data._replace(source=source, shards=shards)
 
 
-def _limited(images, n):
-  """n examples of an ImageSet, drawn by a fixed seed; all of them where n is 0."""
+def _limited(examples, n):
+  """n examples of an ExampleSet, drawn by a fixed seed; all of them where n is 0."""
   if not n:
-    return images
-  if n > len(images.labels):
-    raise ConfigError("limit", n, f"there are only {len(images.labels)} training images")
-  index = np.sort(host_rng(0, "limit").choice(len(images.labels), n, replace=False))
-  return sources.subset(images, index)
+    return examples
+  if n > len(examples.labels):
+    raise ConfigError("limit", n, f"there are only {len(examples.labels)} training examples")
+  index = np.sort(host_rng(0, "limit").choice(len(examples.labels), n, replace=False))
+  return subset(examples, index)
 
 
 def _partition(config, source, public, seeds):

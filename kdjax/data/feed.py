@@ -41,9 +41,9 @@ def with_images(halves, sets, needed, read):
 
   Args:
     halves: {'private': Drawn, 'public': Drawn}, leaves [R*K, size].
-    sets: {half: ImageSet}.
+    sets: {half: ExampleSet}.
     needed: size -> bool[R*K, size], which examples to read; the others' images are blank.
-    read: (half's name, indices i64[n], ascending) -> their images, u8[.., h, w, c] in parts.
+    read: (half's name, indices i64[n], ascending) -> their examples, [.., *shape] in parts.
   """
   out = {}
   for name, half in halves.items():
@@ -52,7 +52,7 @@ def with_images(halves, sets, needed, read):
       unique, first, which = np.unique(
         half.index.reshape(-1)[own], return_index=True, return_inverse=True
       )
-      image = np.zeros((half.index.size, *sets[name].shape), np.uint8)
+      image = np.zeros((half.index.size, *sets[name].shape), sets[name].dtype)
       done = 0
       for part in read(name, unique):
         image[own[first[done : done + len(part)]]] = part
@@ -73,11 +73,11 @@ def materialise(env, phase, tables, batch, now, augment, preprocess):
   Args:
     env: Env.
     phase: Phase.
-    tables: {'private': u8[N, h, w, c], 'public': ...} of resident sets.
+    tables: {'private': u8[N, h, w, c] or f32[N, features], 'public': ...} of resident sets.
     batch: Batch of Drawn, with images where a set is not resident.
     now: Now.
-    augment: (key, u8[h, w, c]) -> image.
-    preprocess: image -> f32[h, w, c].
+    augment: (key, u8[h, w, c] or f32[features]) -> the same.
+    preprocess: what comes out of it -> f32.
 
   Returns:
     Batch of Examples.

@@ -27,6 +27,7 @@ from rich.console import Console
 
 from kdjax.core.machine import cores
 from kdjax.data import images, records, sources, worker
+from kdjax.data.example_set import is_table
 from kdjax.types import ConfigError
 
 DONE, BAD_INPUT, STOPPED = 0, 2, 42
@@ -51,10 +52,13 @@ class Job:
 
 @functools.lru_cache(maxsize=1)
 def open_source(job):
-  """{split: ImageSet} and the number of classes; once a process."""
-  info = {"image": (job.size, job.size, job.channels), "decoder": job.decoder}
-  info["resize"] = sources.is_encoded(job.source)
+  """{split: ExampleSet} and the number of classes; once a process."""
+  encoded = sources.is_encoded(job.source)
+  facts = {"resize": encoded, "grey": encoded and job.channels == 1, "decoder": job.decoder}
+  info = {"image": (job.size, job.size, job.channels), **facts}
   source = sources.opened(job.source, info=info, test="test" in job.splits)
+  if is_table(source.train.shape):
+    raise ConfigError("SOURCE", job.source, "is a table: there are no images to copy")
   return {split: getattr(source, split) for split in job.splits}, source.classes
 
 

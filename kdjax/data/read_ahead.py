@@ -68,7 +68,7 @@ def plan(streams, sets, phases, needed, steps):
 
   Args:
     streams: Streams.
-    sets: {half: ImageSet}; those in memory are left out.
+    sets: {half: ExampleSet}; those in memory are left out.
     phases: every phase of the method, by its number.
     needed: size -> bool[R*K, size], which examples to read.
     steps: [(phase's number, Pos)].

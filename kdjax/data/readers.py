@@ -1,8 +1,8 @@
 """Reads one split of a data set that fits in memory: digits, IDX, CIFAR binary and npz files.
 
 Every reader is `(name, split, info) -> Split`: `name` is the source as the config spells it,
-`split` 'train' or 'test', `info` the config's `source_info`. Every reader raises ConfigError for
-files that are missing or are not what they should be.
+`split` 'train' or 'test', `info` what `checks.check_info` returned, zeros where nothing is given.
+Every reader raises ConfigError for files that are missing or are not what they should be.
 """
 
 import gzip
@@ -14,19 +14,20 @@ from urllib.parse import parse_qsl
 import numpy as np
 
 from kdjax.core.random import host_rng
+from kdjax.data.arrays import as_examples
 from kdjax.types import ConfigError
 
 
 class Split(NamedTuple):
   """What a reader returns for one split."""
 
-  images: Any  # u8[N, h, w, c], or indices i64[n] -> u8[n, h, w, c] with `shape` (h, w, c)
+  examples: Any  # u8[N, h, w, c], f32[N, F], or indices i64[n] -> u8[n, h, w, c] with a `shape`
   labels: np.ndarray  # [N], integers
   strata: np.ndarray  # [N], the labels that partitions count by
   classes: int | None  # C; None where the format does not tell
 
 
-def split_name(name):
+def split_name(name: str) -> tuple[str, dict[str, str]]:
   """(place, {option: value}) of a source 'kind:place?option=value'; the only option is `label`."""
   place, _, query = name.partition(":")[2].partition("?")
   options = dict(parse_qsl(query, keep_blank_values=True))
@@ -35,7 +36,7 @@ def split_name(name):
   return place, options
 
 
-def directory(name, place):
+def directory(name: str, place: str) -> Path:
   """The Path of a folder that must be there."""
   path = Path(place).expanduser()
   if not place or not path.is_dir():
@@ -43,7 +44,15 @@ def directory(name, place):
   return path
 
 
-def digits(name, split, info):
+def file(name: str, place: str) -> Path:
+  """The Path of a file that must be there."""
+  path = Path(place).expanduser()
+  if not path.is_file():
+    raise ConfigError("source", name, f"there is no file {place!r} (from {Path.cwd()})")
+  return path
+
+
+def digits(name: str, split: str, info: dict[str, Any]) -> Split:
   """Scikit-learn's 1,797 digits 8x8: u8 = round(v * 255 / 16), 36 test images a class, fixed."""
   del info
   if name != "digits":
@@ -60,7 +69,7 @@ def digits(name, split, info):
   return Split(images[keep], labels[keep], labels[keep], 10)
 
 
-def idx(name, split, info):
+def idx(name: str, split: str, info: dict[str, Any]) -> Split:
   """MNIST and its family: `train-images-idx3-ubyte` and the other three files, plain or .gz."""
   del info
   folder = directory(name, name.partition(":")[2])
@@ -90,7 +99,7 @@ def _idx_file(name, path, rank):
   return np.frombuffer(raw, np.uint8, offset=start).reshape(shape)
 
 
-def cifar(name, split, info):
+def cifar(name: str, split: str, info: dict[str, Any]) -> Split:
   """CIFAR-10 or CIFAR-100, binary version; '?label=coarse' takes CIFAR-100's 20 coarse labels."""
   del info
   place, options = split_name(name)
@@ -133,24 +142,27 @@ def _planes(rows):
   return np.ascontiguousarray(rows.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
 
 
-def npz(name, split, info):
-  """`SPLIT_images` u8[N, h, w(, c)] and `SPLIT_labels` of one npz file; nothing is unpickled."""
+def npz(name: str, split: str, info: dict[str, Any]) -> Split:
+  """Arrays of one npz file; nothing is unpickled.
+
+  `SPLIT_images` u8[N, h, w(, c)] or `SPLIT_features`, real numbers [N, F]; and `SPLIT_labels`.
+  """
   del info
-  path = Path(name.partition(":")[2]).expanduser()
-  if not path.is_file():
-    raise ConfigError("source", name, f"there is no file {str(path)!r} (from {Path.cwd()})")
-  keys = [f"{split}_images", f"{split}_labels"]
+  path = file(name, name.partition(":")[2])
   try:
     if not zipfile.is_zipfile(path):
       raise ValueError("no zip archive")
-    with np.load(path, allow_pickle=False) as file:
-      missing = [k for k in keys if k not in file]
-      images, labels = (None, None) if missing else (file[k] for k in keys)
-      found = sorted(file)
+    with np.load(path, allow_pickle=False) as stored:
+      found = sorted(stored)
+      kind = "features" if f"{split}_features" in found else "images"
+      keys = [f"{split}_{kind}", f"{split}_labels"]
+      missing = [k for k in keys if k not in found]
+      examples, labels = (None, None) if missing else (stored[k] for k in keys)
   except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
     raise ConfigError("source", name, f"is no readable npz file of plain arrays: {error}") from None
   if missing:
     raise ConfigError("source", name, f"lacks the arrays {missing}; it holds {found}")
-  if images.ndim == 3:
-    images = images[..., None]
-  return Split(images, labels, labels, None)
+  if (examples.ndim == 2) != (kind == "features"):
+    hint = f"{keys[0]} must be [N, F] of features, [N, h, w] or [N, h, w, c] of images, not"
+    raise ConfigError("source", name, f"{hint} {list(examples.shape)}")
+  return Split(as_examples(examples), labels, labels, None)

@@ -5,10 +5,13 @@ import hashlib
 import io
 import json
 import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 
-from kdjax.data.images import encoded
+from kdjax.data.encoded import encoded
 from kdjax.data.readers import Split, directory
 from kdjax.types import ConfigError
 
@@ -16,7 +19,7 @@ INDEX, VERSION = "index.json", 1
 AGAIN = "run the command that prepares it again: it goes on where it was stopped"
 
 
-def records(name, split, info):
+def records(name: str, split: str, info: dict[str, Any]) -> Split:
   """One split of 'records:DIR', random access without TensorFlow and TFDS; see readers.py."""
   root = directory(name, name.partition(":")[2])
   index = read_index(name, root)
@@ -44,7 +47,7 @@ def _images(name, root, index, split, info):
   source, shape = ArrayRecordDataSource(paths), tuple(index["image"])
   if index["format"] == "raw":
     return Raw(source, shape)
-  info = {**info, "resize": False}
+  info = {**info, "image": (0, 0, 0), "resize": False}
   return encoded(name, _Jpegs(source), len(source), channels=shape[2], info=info)
 
 
@@ -52,10 +55,10 @@ def _images(name, root, index, split, info):
 class Raw:
   """Reads pixels that are stored as they are; it pickles, for worker processes."""
 
-  source: object  # index -> bytes
+  source: Any  # index -> bytes
   shape: tuple[int, int, int]
 
-  def __call__(self, index):
+  def __call__(self, index: Sequence[int]) -> np.ndarray:
     """Indices i64[n] -> u8[n, h, w, c]."""
     out = np.empty((len(index), *self.shape), np.uint8)
     for i, place in enumerate(index):
@@ -65,15 +68,15 @@ class Raw:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Jpegs:
-  """The `files` of images.Encoded."""
+  """The `files` of encoded.Encoded."""
 
-  source: object  # index -> bytes
+  source: Any  # index -> bytes
 
-  def __call__(self, index):
+  def __call__(self, index: Sequence[int]) -> list[tuple[str, BinaryIO]]:
     return [(f"example {i}", io.BytesIO(self.source[int(i)])) for i in index]
 
 
-def read_index(name, root):
+def read_index(name: str, root: Path) -> dict[str, Any] | None:
   """The index of a copy, or None where there is none; ConfigError for one of another version."""
   path = root / INDEX
   if not path.is_file():
@@ -89,23 +92,25 @@ def read_index(name, root):
   return index
 
 
-def is_there(root, shard):
+def is_there(root: Path, shard: dict[str, Any]) -> bool:
   """Whether a shard was finished and its file is as long as it was then."""
   path = root / shard["file"]
   return shard["sha256"] is not None and path.is_file() and path.stat().st_size == shard["bytes"]
 
 
-def label_file(root, split):
+def label_file(root: Path, split: str) -> Path:
   """The npz file with a split's `labels` and `strata`, both i64[N]."""
   return root / f"{split}_labels.npz"
 
 
-def labels_sha256(labels, strata):
+def labels_sha256(labels: np.ndarray, strata: np.ndarray) -> Any:  # a hashlib object
   """The checksum of labels and strata, i64[N] each."""
   return hashlib.sha256(b"".join(np.asarray(x, "<i8").tobytes() for x in (labels, strata)))
 
 
-def read_labels(name, root, split, entry):
+def read_labels(
+  name: str, root: Path, split: str, entry: dict[str, Any]
+) -> tuple[np.ndarray, np.ndarray]:
   """(labels i64[N], strata i64[N]) of a split; ConfigError where they are not those of the copy."""
   path = label_file(root, split)
   try:
@@ -118,14 +123,14 @@ def read_labels(name, root, split, entry):
   return labels, strata
 
 
-def write_labels(root, split, labels, strata):
+def write_labels(root: Path, split: str, labels: np.ndarray, strata: np.ndarray) -> None:
   """Writes what `read_labels` reads."""
   file = io.BytesIO()
   np.savez(file, labels=np.asarray(labels, np.int64), strata=np.asarray(strata, np.int64))
   _whole(label_file(root, split), file.getvalue())
 
 
-def write_index(root, index):
+def write_index(root: Path, index: dict[str, Any]) -> None:
   """Replaces the index of a copy."""
   _whole(root / INDEX, json.dumps(index, indent=1).encode() + b"\n")
 

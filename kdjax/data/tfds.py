@@ -2,20 +2,24 @@
 
 import concurrent.futures
 import contextlib
+import dataclasses
+import io
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 
-from kdjax.data.images import Records, encoded
+from kdjax.data.encoded import encoded
 from kdjax.data.readers import Split, split_name
 from kdjax.types import ConfigError
 
 CHUNK = 256  # records a thread reads at a time
 
 
-def tfds(name, split, info):
+def tfds(name: str, split: str, info: dict[str, Any]) -> Split:
   """One split of 'tfds:NAME' from $TFDS_DATA_DIR or ~/tensorflow_datasets; see readers.py.
 
   NAME is TFDS's: 'mnist', 'imagenet2012:5.1.0', 'NAME/CONFIG'. '?label=KEY' takes another feature
@@ -48,10 +52,22 @@ def tfds(name, split, info):
   labels = strata
   if label_key != stratum_key:
     labels = _labels(source, label_key, folder / f"kdjax_{split}_{label_key}.npy")
-  channels = features[image_key].shape[-1] or info["image"][2]
+  channels = features[image_key].shape[-1] or 0  # 0: the files tell
   files = Records(source, image_key)
   images = encoded(name, files, len(source), channels=channels, info=info)
   return Split(images, labels, strata, getattr(features[label_key], "num_classes", None))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Records:
+  """The `files` of Encoded for a random-access source of {key: bytes, ...}; it pickles."""
+
+  source: object  # its `__getitems__` would start a thread a shard in every call
+  key: str
+
+  def __call__(self, index: Sequence[int]) -> list[tuple[str, BinaryIO]]:
+    """Indices -> [(name, binary stream)], one read after another."""
+    return [(f"example {i}", io.BytesIO(self.source[int(i)][self.key])) for i in index]
 
 
 def _prepared(name, place):

@@ -32,7 +32,7 @@ def over(
       device's share of a batch; equal on all devices of the `client` axis.
 
   Returns:
-    (state, images: ImageSet, places: i64[n] among them) -> the pytree of sums, i64.
+    (state, images: ExampleSet, places: i64[n] among them) -> the pytree of sums, i64.
 
   Raises:
     ConfigError: for a batch that cannot be.
@@ -65,14 +65,14 @@ def over(
 
 def entries(experiment: "Experiment") -> set[str]:
   """The names of what the method predicts, without running it."""
-  env, shape = experiment.env, experiment.data.source.test.shape
+  env, test = experiment.env, experiment.data.source.test
   said = []
 
   def names(state, image):
     said.extend(_predict(experiment, state, image))
     return ()
 
-  image = jax.ShapeDtypeStruct((env.mesh.shape["data"], *shape), np.uint8)
+  image = jax.ShapeDtypeStruct((env.mesh.shape["data"], *test.shape), test.dtype)
   program = sharded(env, names, (STATE, SPECS[0]), P())
   jax.eval_shape(program, experiment.template(), image)
   return set(said)

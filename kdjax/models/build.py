@@ -54,6 +54,23 @@ def build_model(name: str, *, classes: int, heads: int, **arguments: Any) -> nn.
   return model(**values)
 
 
+def check_reads(name: str, model: nn.Module, shape: tuple[int, ...]) -> None:
+  """Refuses to show a table's rows to a network of images; a user's own may read what it likes.
+
+  Args:
+    name: as the config spells the model.
+    model: what `build_model` returned.
+    shape: of an example, (h, w, c) or (F,).
+
+  Raises:
+    ConfigError: for a model of kdjax without `tables`, where an example is a row of features.
+  """
+  kdjaxs_own = type(model).__module__.startswith("kdjax.models.")
+  if len(shape) == 1 and kdjaxs_own and not getattr(model, "tables", False):
+    hint = f"mlp, or your own: {name} reads images, not rows of {shape[0]} features"
+    raise ConfigError("clients", name, hint)
+
+
 def _wrong(key, value, kind, choices):
   """What would be right, where the value is not; else None."""
   if kind == tuple[int, ...]:

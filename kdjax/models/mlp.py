@@ -32,7 +32,7 @@ class Model(nn.Module):
   def __call__(
     self, images: Float[Array, "B ..."], train: bool, mask: Float[Array, " B"] | None = None
   ) -> ModelOut:
-    """images f32[B, h, w, c], mask f32[B] or None -> ModelOut."""
+    """images f32[B, h, w, c] or rows f32[B, features], mask f32[B] or None -> ModelOut."""
     activation, gain = {"tanh": (nn.tanh, 1.0), "relu": (nn.relu, 2.0)}[self.activation]
     dense: dict[str, Any] = dict(
       use_bias=self.norm == "none",

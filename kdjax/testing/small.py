@@ -8,7 +8,7 @@ import numpy as np
 from kdjax import experiment
 from kdjax.configs import common
 from kdjax.data import dataset
-from kdjax.data.sources import ImageSet, Source
+from kdjax.data.sources import ExampleSet, Source
 from kdjax.experiment import Experiment
 from kdjax.plugins import find_method
 from kdjax.testing.case import Case
@@ -63,13 +63,13 @@ def mixed(case: Case, each: int = 2) -> Clients:
   return ((each, *MLP), (each, *WIDE))
 
 
-def images(n: int, seed: int) -> ImageSet:
+def images(n: int, seed: int) -> ExampleSet:
   """Labels i64[n] and images u8[n, h, w, c] whose brightness pattern depends on the label."""
   rng = np.random.default_rng(seed)
   label = rng.integers(CLASSES, size=n)
   pattern = np.random.default_rng(0).integers(200, size=(CLASSES, *IMAGE))
   noisy = pattern[label] + rng.integers(56, size=(n, *IMAGE))
-  return ImageSet(label, label, IMAGE, noisy.astype(np.uint8), None)
+  return ExampleSet(label, label, IMAGE, noisy.astype(np.uint8), None)
 
 
 def data(

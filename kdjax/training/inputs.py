@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def tables(experiment: "Experiment") -> dict[str, jax.Array]:
-  """The sets that are resident in memory, on every device: {half: u8[N, h, w, c]}.
+  """The sets that are resident in memory, on every device: {half: [N, *shape]}.
 
   With several processes, images that none of a process's clients holds are blank there.
   """

@@ -116,7 +116,7 @@ def test_a_target_looks_at_copies_and_never_at_its_sources_data():
   source, shards = ensembles.data(3, EIGHT)
   pixels = source.train.array.copy()
   pixels[shards.private[0]] = 255 - pixels[shards.private[0]]
-  train = ensembles.ImageSet(
+  train = ensembles.ExampleSet(
     source.train.labels, source.train.strata, ensembles.IMAGE, pixels, None
   )
   ends = []

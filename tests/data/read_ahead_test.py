@@ -92,7 +92,7 @@ def test_examples_are_read_once_and_only_where_they_are_needed():
   array = np.arange(20, dtype=np.uint8).reshape(10, 2, 1, 1)
   read = Counting(array)
   needed = np.array([[True] * 3, [True, True, False], [False] * 3])
-  sets = {"private": ensembles.ImageSet(np.arange(10), np.arange(10), (2, 1, 1), None, read)}
+  sets = {"private": ensembles.ExampleSet(np.arange(10), np.arange(10), (2, 1, 1), None, read)}
   (image,) = (
     h.image
     for h in feed.with_images(

@@ -71,7 +71,7 @@ def test_a_holdout_replaces_the_test_set():
 
 def toy(labels=(0, 1, 0), **changes):
   labels = np.array(labels, np.int32)
-  images = sources.ImageSet(
+  images = sources.ExampleSet(
     labels, labels, (2, 2, 1), np.zeros((len(labels), 2, 2, 1), np.uint8), None
   )
   images = dataclasses.replace(images, **changes)

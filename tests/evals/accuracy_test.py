@@ -16,7 +16,7 @@ def noise():
   source, shards = ensembles.data(K, R=R)
   pixels = np.random.default_rng(0).integers(256, size=(37, *ensembles.IMAGE), dtype=np.uint8)
   label = source.test.labels
-  test = ensembles.ImageSet(label, label, ensembles.IMAGE, pixels, None)
+  test = ensembles.ExampleSet(label, label, ensembles.IMAGE, pixels, None)
   return source._replace(test=test), shards
 
 

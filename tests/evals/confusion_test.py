@@ -29,7 +29,7 @@ def noise(primary):
   source, shards = ensembles.data(K, R=R)
   pixels = np.random.default_rng(0).integers(256, size=(37, *ensembles.IMAGE), dtype=np.uint8)
   label = source.test.labels
-  test = ensembles.ImageSet(label, label, ensembles.IMAGE, pixels, None)
+  test = ensembles.ExampleSet(label, label, ensembles.IMAGE, pixels, None)
   return source._replace(test=test), dataclasses.replace(shards, primary=primary)
 
 

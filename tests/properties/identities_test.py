@@ -76,7 +76,7 @@ def with_other_pixels(data, client):
   pixels = source.train.array.copy()
   pixels[shards.private[client]] = 255 - pixels[shards.private[client]]
   old = source.train
-  train = ensembles.ImageSet(old.labels, old.strata, ensembles.IMAGE, pixels, None)
+  train = ensembles.ExampleSet(old.labels, old.strata, ensembles.IMAGE, pixels, None)
   return source._replace(train=train), shards
 
 

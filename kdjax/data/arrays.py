@@ -1,0 +1,47 @@
+"""A source out of arrays in memory."""
+
+from typing import Any
+
+import numpy as np
+
+from kdjax.data.checks import NOTHING, check_source
+from kdjax.data.example_set import ExampleSet, Source
+from kdjax.types import ConfigError
+
+Pair = tuple[Any, Any]  # examples and labels
+
+
+def arrays(*, train: Pair, test: Pair | None = None, name: str = "arrays") -> Source:
+  """A source of one's own arrays, checked.
+
+  Args:
+    train: (examples, labels): images u8[N, h, w, c] or u8[N, h, w], or features [N, F], which
+      become float32; labels [N], whole numbers from 0.
+    test: likewise; None: `holdout` in the config takes the test set from the training one.
+    name: what runs, tables and reports call it.
+
+  Raises:
+    ConfigError: for arrays that are none of these, features that are not finite, or a test set of
+      another shape.
+  """
+  sets = [_examples(name, split) for split in (train, test or train)]
+  if test is None:
+    sets[1] = sets[0]
+  tops = [int(s.labels.max()) for s in sets if s.labels.size and s.labels.dtype.kind in "iu"]
+  source = Source(name, *sets, max(tops, default=0) + 1)
+  check_source(source, name, NOTHING)
+  return source
+
+
+def _examples(name, pair):
+  if not isinstance(pair, list | tuple) or len(pair) != 2:
+    raise ConfigError("source", name, "train and test are each a pair (examples, labels)")
+  array, labels = as_examples(np.asarray(pair[0])), np.asarray(pair[1])
+  return ExampleSet(labels, labels, array.shape[1:], array, None)
+
+
+def as_examples(array: np.ndarray) -> np.ndarray:
+  """Real numbers [N, F] as float32, images [N, h, w] as [N, h, w, 1]; others as they are."""
+  if array.ndim == 2 and array.dtype.kind in "fiub":
+    return array.astype(np.float32)
+  return array[..., None] if array.ndim == 3 else array

@@ -1,0 +1,102 @@
+"""Labelled examples, images or rows of a table, in memory or read where they are needed."""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+import numpy as np
+
+from kdjax.core.random import host_rng
+from kdjax.types import ConfigError
+
+CHUNK = 256  # examples a thread reads at a time
+
+
+def is_table(shape: tuple[int, ...]) -> bool:
+  """Whether examples of this shape are rows of features (F,), not images (h, w, c)."""
+  return len(shape) == 1
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ExampleSet:
+  """N labelled examples: images u8[N, h, w, c] or features f32[N, F]."""
+
+  labels: np.ndarray  # i64[N]
+  strata: np.ndarray  # i64[N], the labels that partitions count by (CIFAR-100: the fine ones)
+  shape: tuple[int, ...]  # (h, w, c) or (F,)
+  array: np.ndarray | None  # [N, *shape], where the set is in memory
+  read: Callable[[np.ndarray], np.ndarray] | None  # indices i64[n] -> [n, *shape], where it is not
+
+  @property
+  def dtype(self) -> np.dtype:
+    """float32 of features, uint8 of images."""
+    return np.dtype(np.float32 if is_table(self.shape) else np.uint8)
+
+  def fetch(self, index: np.ndarray) -> np.ndarray:
+    """Examples [n, *shape] of the indices i64[n]; raises ValueError for a stand-in."""
+    if self.array is not None:
+      return self.array[index]
+    if self.read is None:
+      raise ValueError("this set only stands in for its data, in a plan: it holds no examples")
+    return self.read(np.asarray(index))
+
+
+class Source(NamedTuple):
+  """Training and test examples of one task."""
+
+  name: str
+  train: ExampleSet
+  test: ExampleSet
+  classes: int  # C
+
+
+def subset(examples: ExampleSet, index: np.ndarray) -> ExampleSet:
+  """The ExampleSet of the examples `index` i64[n] of another."""
+  array = None if examples.array is None else examples.array[index]
+  read = None if examples.read is None else _Subset(examples.read, index)
+  return ExampleSet(examples.labels[index], examples.strata[index], examples.shape, array, read)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Subset:
+  """Reads some of another reader's examples; it pickles, for worker processes."""
+
+  read: Callable
+  index: np.ndarray
+
+  def __call__(self, index):
+    return self.read(self.index[index])
+
+
+def hold_out(source: Source, n: int) -> Source:
+  """The Source whose test set is n of its training examples, the same ones in every run.
+
+  Raises:
+    ConfigError: unless 0 < n < N.
+  """
+  total = len(source.train.labels)
+  if not 0 < n < total:
+    raise ConfigError("holdout", n, f"fewer than the {total} training examples, or 0")
+  test = np.sort(host_rng(0, "holdout").choice(total, n, replace=False))
+  train = np.setdiff1d(np.arange(total), test)
+  return source._replace(train=subset(source.train, train), test=subset(source.train, test))
+
+
+def resident(examples: ExampleSet, resident_bytes: float) -> ExampleSet:
+  """The set with i64 labels, and in memory where it fits into `resident_bytes`."""
+  labels, strata = (x.astype(np.int64) for x in (examples.labels, examples.strata))
+  examples = dataclasses.replace(examples, labels=labels, strata=strata)
+  n, size = len(labels), math.prod(examples.shape) * examples.dtype.itemsize
+  if examples.array is not None or n * size > resident_bytes:
+    return examples
+  array = np.empty((n, *examples.shape), examples.dtype)
+
+  def fill(start):
+    stop = min(start + CHUNK, n)
+    array[start:stop] = examples.read(np.arange(start, stop))
+
+  with ThreadPoolExecutor() as pool:
+    list(pool.map(fill, range(0, n, CHUNK)))
+  return dataclasses.replace(examples, array=array, read=None)

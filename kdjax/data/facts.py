@@ -1,0 +1,56 @@
+"""What a config leaves to its data: shapes, classes, and the statistics that normalise them."""
+
+from typing import Any
+
+import numpy as np
+
+from kdjax.data.dataset import Data
+from kdjax.data.example_set import ExampleSet, is_table
+from kdjax.types import ConfigError
+
+DATA = ["data"]  # for `normalise`: the mean, or the standard deviation, of the training data
+
+
+def resolved(config: dict[str, Any], data: Data) -> dict[str, Any]:
+  """The config with what its data are found to be, so that `config.json` stands for itself.
+
+  Args:
+    config: nested dict.
+    data: Data.
+
+  Raises:
+    ConfigError: for a `normalise` that does not fit the data.
+  """
+  found = {
+    key: config[key] | fact if isinstance(fact, dict) else fact for key, fact in data.facts.items()
+  }
+  normalise = {k: _numbers(k, v, data.source.train) for k, v in config["normalise"].items()}
+  return config | found | {"normalise": normalise}
+
+
+def _numbers(key, value, train: ExampleSet):
+  """One number, or one for each channel or feature."""
+  width = train.shape[-1]
+  value = _fitted(key, train) if value == DATA else list(value)
+  if len(value) not in (1, width) or (key == "std" and min(value) <= 0):
+    what = "features" if is_table(train.shape) else "channels"
+    hint = f"one number, or one for each of {width} {what}; std above 0; or ('data',)"
+    raise ConfigError(f"normalise.{key}", value, hint)
+  return value
+
+
+def _fitted(key, train):
+  """A statistic of the training data, by channel or feature; a std of 0 becomes 1.
+
+  Six digits: whoever computes it, on whatever machine, resumes the same run.
+  """
+  if train.array is None and train.read is None:
+    return [0.0 if key == "mean" else 1.0]  # a plan without data
+  if train.array is None:
+    hint = "only a set in memory is measured: raise source_resident_bytes, or write the numbers"
+    raise ConfigError(f"normalise.{key}", DATA, hint)
+  axes = tuple(range(train.array.ndim - 1))
+  value = getattr(np, key)(train.array, axis=axes, dtype=np.float64)
+  value = value if is_table(train.shape) else value / 255
+  value = np.where(value == 0, 1, value) if key == "std" else value
+  return [float(f"{x:.6g}") for x in value]
