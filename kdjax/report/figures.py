@@ -4,10 +4,17 @@ Every figure takes the runs as `table.read_runs` gives them, the run itself firs
 matplotlib Figure, or None where its numbers are missing.
 """
 
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
 import numpy as np
-from rich import filesize
 
 from kdjax.report import method_figures, style, table
+from kdjax.report.table import RunRecord
+
+if TYPE_CHECKING:
+  from matplotlib.figure import Figure
 
 NOT_LOSSES = (
   "step",
@@ -21,15 +28,22 @@ NOT_LOSSES = (
 )
 
 
-def draw(group, folder):
-  """Draws every figure whose numbers are there and saves it as a PNG, `canvas.PIXELS` wide.
+class Drawn(NamedTuple):
+  """One figure of a page."""
+
+  light: Path  # the PNG; an SVG and a PDF lie beside it
+  dark: bytes  # a PNG
+
+
+def draw(group: list[RunRecord], folder: Path) -> dict[str, Drawn]:
+  """Draws every figure whose numbers are there: PNG, SVG and PDF files, and a dark PNG.
 
   Args:
     group: what `table.read_runs` gives.
-    folder: the PNGs' folder; made where it is missing.
+    folder: the files' folder; made where it is missing.
 
   Returns:
-    {figure: path}, in the order of the report.
+    {figure: what was drawn}, in the order of the report.
   """
   from matplotlib import rc_context
 
@@ -44,63 +58,99 @@ def draw(group, folder):
     graph,
     traffic,
   )
-  paths = {}
+  out = {}
   folder.mkdir(exist_ok=True)
-  with rc_context(style.STYLE):
-    for make in figures:
-      path = folder / f"{make.__name__}.png"
+  for make in figures:
+    paths = [folder / f"{make.__name__}.{kind}" for kind in ("png", "svg", "pdf")]
+    with rc_context(style.theme(style.LIGHT)):
       figure = make(group)
       if figure is None:
-        path.unlink(missing_ok=True)  # an older report's
-      else:
-        figure.savefig(path, dpi=style.PIXELS / figure.get_figwidth())
-        paths[make.__name__] = path
-  return paths
+        for path in paths:
+          path.unlink(missing_ok=True)  # an older report's
+        continue
+      for path in paths:
+        figure.savefig(path, dpi=style.PIXELS / figure.get_figwidth(), metadata=PLAIN[path.suffix])
+    with rc_context(style.theme(style.DARK)):
+      dark, at_night = io.BytesIO(), make(group)
+      at_night.savefig(dark, dpi=style.PIXELS / at_night.get_figwidth())
+    out[make.__name__] = Drawn(paths[0], dark.getvalue())
+  return out
 
 
-def shared(group):
+PLAIN = {".png": {}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}  # same bytes again
+
+
+def shared(group: list[RunRecord]) -> "Figure | None":
   """Shared accuracy of every head over the run, and of each baseline's main head."""
   return _accuracy(group, "shared_accuracy", "shared accuracy")
 
 
-def private(group):
+def private(group: list[RunRecord]) -> "Figure | None":
   """Private accuracy of every head over the run, and of each baseline's main head."""
   return _accuracy(group, "private_accuracy", "private accuracy")
 
 
 def _accuracy(group, key, label):
-  found = table.curves(group[0], key)
-  if not found:
+  curves = [table.curves(run, key) for run in group]
+  if not curves[0]:
     return None
-  figure = style.figure(style.NARROW, style.HEIGHT)
-  axes, colours = figure.subplots(), style.colours(group[0])
-  for head, points in found.items():
-    step, mean, spread = points.T
-    marker = "o" if len(step) <= 25 else None  # a single point would not be seen without
-    axes.plot(step, mean, color=colours[head], label=head, marker=marker, ms=3.5)
-    axes.fill_between(step, mean - spread, mean + spread, color=colours[head], alpha=0.13, lw=0)
-  for i, run in enumerate(group[1:]):
-    beside = table.curves(run, key)
-    if beside:
-      head = "main" if "main" in beside else next(iter(beside))
-      step, mean, _ = beside[head].T
-      marker = "o" if len(step) == 1 else None
-      look = {
-        "color": style.INK,
-        "lw": 1.2,
-        "ls": style.DASHES[i % len(style.DASHES)],
-        "marker": marker,
-        "ms": 3.5,
-      }
-      axes.plot(step, mean, label=f"{run.name} ({head})", **look)
+  ends = [_last_step(found) for found in curves if found]
+  shares = max(ends) > 1.05 * min(ends)  # other rhythms: each over its own run
+  figure = style.figure(style.NARROW, style.HEIGHT + 0.11 * len(group))
+  axes = figure.subplots()
+  _own_heads(axes, curves[0], shares, alone=len(group) == 1, run=group[0])
+  for i, (run, found) in enumerate(zip(group[1:], curves[1:], strict=True)):
+    if found:
+      head = "main" if "main" in found else next(iter(found))
+      _baseline(axes, i, f"{run.name} ({head})", found[head], shares)
   axes.set_ylim(0, np.clip(1.1 * max(style.drawn(axes), default=1.0), 0.05, 1.02))
   axes.set_ylabel(label)
   axes.yaxis.set_major_formatter("{x:.0%}")
   style.over_steps(figure, axes)
+  if shares:
+    axes.set_xlabel("share of each one's own run")
+    axes.xaxis.set_major_formatter("{x:.0%}")
+    axes.locator_params(axis="x", nbins=5, integer=False)
   return figure
 
 
-def losses(group):
+def _last_step(found):
+  return max(points[-1, 0] for points in found.values())
+
+
+def _over(points, shares):
+  """(x, mean, spread) of a curve."""
+  step, mean, spread = points.T
+  return (step / step[-1] if shares else step), mean, spread
+
+
+def _own_heads(axes, found, shares, *, alone, run):
+  """The run's heads, with bands; beside baselines in shades of one colour, the last the darkest."""
+  colours = style.colours(run)
+  if not alone:
+    from matplotlib import colormaps
+
+    shades = np.linspace(0.45, 0.9, len(found)) if len(found) > 1 else [0.8]
+    colours = {h: colormaps["Blues"](s) for h, s in zip(found, shades, strict=True)}
+  for head, points in found.items():
+    x, mean, spread = _over(points, shares)
+    marker = "o" if len(x) <= 25 and alone else None  # a single point would not be seen without
+    marker = "o" if len(x) == 1 else marker
+    name = head if alone else f"{run.name} {head}"
+    axes.plot(x, mean, color=colours[head], label=name, marker=marker, ms=3.5, lw=2.0)
+    low, high = np.clip([mean - spread, mean + spread], 0, 1)  # no accuracy lies outside
+    axes.fill_between(x, low, high, color=colours[head], alpha=0.13, lw=0)
+
+
+def _baseline(axes, i, name, points, shares):
+  """A baseline: a colour, a dash and a marker of its own."""
+  x, mean, _ = _over(points, shares)
+  look = {"color": style.OTHERS[i % len(style.OTHERS)], "ls": style.DASHES[i % len(style.DASHES)]}
+  marker, every = style.MARKERS[i % len(style.MARKERS)], max(1, len(x) // 6)
+  axes.plot(x, mean, label=name, marker=marker, ms=4, markevery=every, lw=1.3, **look)
+
+
+def losses(group: list[RunRecord]) -> "Figure | None":
   """All numbers of the lines of metrics.jsonl that have a `loss`, but learning rate and speed."""
   found = {}
   for line in group[0].metrics:
@@ -116,7 +166,7 @@ def losses(group):
   for (phase, key), points in found.items():
     step, value = np.array(points, float).T
     total = key == "loss"
-    colour = style.INK if total and not several else colours.get(key) or next(rest)
+    colour = style.ink() if total and not several else colours.get(key) or next(rest)
     label = f"{phase}: {key}" if several else key
     axes.plot(step, value, color=colour, label=label, lw=2.2 if total else 1.3)
   low, high = min(style.drawn(axes), default=0.0), max(style.drawn(axes), default=1.0)
@@ -129,7 +179,7 @@ def losses(group):
   return figure
 
 
-def distances(group):
+def distances(group: list[RunRecord]) -> "Figure | None":
   """Accuracy per head on the labels of clients at graph distance 0 (its own), 1, 2, ..."""
   found = {}
   for result in style.results(group[0]):
@@ -156,7 +206,7 @@ def distances(group):
   return figure
 
 
-def owners(group):
+def owners(group: list[RunRecord]) -> "Figure | None":
   """A heat map a head: each client's accuracy on each client's label distribution."""
   found = {}
   for result in style.results(group[0]):
@@ -186,7 +236,7 @@ def owners(group):
   return figure
 
 
-def labels(group):
+def labels(group: list[RunRecord]) -> "Figure | None":
   """How many private examples of each class every client holds."""
   results = style.results(group[0])
   counts = np.array(results[0].get("label_counts", []) if results else [])
@@ -203,7 +253,7 @@ def labels(group):
   return figure
 
 
-def graph(group):
+def graph(group: list[RunRecord]) -> "Figure | None":
   """Who learns from whom: clients on a circle, an arrow from each student to its teachers."""
   results = style.results(group[0])
   edges = [edge for edge in results[0].get("edges", []) if edge[0] != edge[1]] if results else []
@@ -227,7 +277,7 @@ def graph(group):
     *start.T, *(stop - start).T, color=style.PALETTE[0], alpha=faint, headwidth=6, **scale
   )
   for client, place in enumerate(centre):
-    axes.add_patch(Circle(place, radius, facecolor="white", edgecolor=style.INK, lw=1.1))
+    axes.add_patch(Circle(place, radius, facecolor=style.paper(), edgecolor=style.ink(), lw=1.1))
     size = min(11.0, 80 * radius)
     axes.text(*place, str(client), ha="center", va="center_baseline", fontsize=size)
   axes.set(xlim=(-1.2, 1.2), ylim=(-1.2, 1.2), aspect="equal")
@@ -235,13 +285,13 @@ def graph(group):
   return figure
 
 
-def traffic(group):
+def traffic(group: list[RunRecord]) -> "Figure | None":
   """Bytes sent by kind, of the run and of its baselines."""
   found = [
     (
       kind if i == 0 else f"{run.name}: {kind}",
       count,
-      style.PALETTE[0] if i == 0 else style.QUIET,
+      style.PALETTE[0] if i == 0 else style.quiet(),
     )
     for i, run in enumerate(group)
     for kind, count in (run.summary or {}).get("bytes_sent", {}).items()
@@ -250,4 +300,4 @@ def traffic(group):
   if not found:
     return None
   names, counts, colours = zip(*found, strict=True)
-  return style.bars(names, counts, colours, filesize.decimal)
+  return style.bars(names, counts, colours, table.size)

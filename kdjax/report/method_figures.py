@@ -22,7 +22,7 @@ def overlap(group):
     areas = [[point[part] for point in points] for part in PARTS]
     axes.stackplot(x, areas, labels=PARTS.values(), colors=style.PALETTE, alpha=0.55, lw=0)
     consensus = [point["consensus"] for point in points]
-    axes.plot(x, consensus, color=style.INK, marker="o", ms=3.5, label="consensus")
+    axes.plot(x, consensus, color=style.ink(), marker="o", ms=3.5, label="consensus")
     axes.set(title=SETS[key], xlabel="evaluation", ylim=(0, 1.02))
     axes.locator_params(axis="x", integer=True)
   panels[0].set_ylabel("share of examples")
@@ -73,7 +73,7 @@ def communication(group):
   if not summary.get("communication"):
     return None
   rows = {"really sent": sum(summary["bytes_sent"].values())} | summary["communication"]
-  colours = [style.PALETTE[0]] + [style.QUIET] * len(summary["communication"])
+  colours = [style.PALETTE[0]] + [style.quiet()] * len(summary["communication"])
   return style.bars(
     [n.replace("_", " ") for n in rows], list(rows.values()), colours, filesize.decimal
   )

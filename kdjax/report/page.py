@@ -1,4 +1,4 @@
-"""report.html: one self-contained page about a run; `python -m kdjax.report WORKDIR` remakes it."""
+"""report.html: one self-contained page about a run; `kdjax report RUN` makes it again."""
 
 import base64
 import json
@@ -37,7 +37,7 @@ p { margin: 0 0 .7em; }
 figure { margin: 0; padding: 12px; min-width: 0; }
 figure.wide { grid-column: 1 / -1; }
 figure h3 { font-size: 1rem; margin: 0 0 8px; }
-.picture { overflow-x: auto; background: #fff; border-radius: 4px; }
+.picture { overflow-x: auto; border-radius: 4px; }
 img { display: block; width: 100%; max-width: 100%; height: auto; }
 figcaption { margin-top: 8px; }
 .scroll { overflow-x: auto; margin-bottom: 10px; }
@@ -58,7 +58,18 @@ summary { cursor: pointer; font-weight: 600; }
 pre { background: var(--card); border: 1px solid var(--line); border-radius: 8px; padding: 12px;
   overflow-x: auto; font: .84rem/1.6 ui-monospace, monospace; margin: 0 0 10px; }
 @media (max-width: 560px) { .wide img { width: 760px; max-width: none; }
-  th, td { padding: 5px 6px; } table { font-size: .8rem; } h1 { font-size: 1.45rem; } }
+  h1 { font-size: 1.45rem; } .results thead { display: none; }
+  .results tr { display: grid; grid-template-columns: 1fr 1fr; padding: 6px 12px; }
+  .results tr.first { border-top: 1px solid var(--line); } tr.first td { border-top: 0; }
+  .results td { display: flex; justify-content: space-between; gap: 8px; padding: 1px 0; }
+  .results td:empty { display: none; }
+  .results td:nth-child(-n+2)::before { content: none; }
+  .results td::before { content: attr(data-name); color: var(--quiet); font-size: .8rem; }
+  .results td:nth-child(n+3) { grid-column: 1 / -1; } }
+@media print { :root { --ink: #24292f; --quiet: #656d76; --line: #d8dee4; --card: #fff;
+  --back: #fff; --strong: #2f5d9b; } body { font-size: 11pt; }
+  figure, .facts div, tr { break-inside: avoid; }
+  h2, h3 { break-after: avoid; } .figures { display: block; } figure { margin-bottom: 12px; } }
 """
 
 FIGURES = {  # title, caption
@@ -105,8 +116,8 @@ FIGURES = {  # title, caption
 }
 
 
-def write_report(workdir):
-  """Draws WORKDIR/plots/*.png and writes WORKDIR/report.html, which embeds them.
+def write_report(workdir: str | Path) -> Path:
+  """Draws WORKDIR/plots/ and writes WORKDIR/report.html, which embeds them.
 
   Args:
     workdir: a run folder; what it lacks (evaluations, summary, baselines) the report leaves out.
@@ -143,7 +154,7 @@ def write_report(workdir):
   return path
 
 
-def lead(group):
+def lead(group: list[table.RunRecord]) -> str:
   """What was run and what came out of it, as plain sentences; `group` from `table.read_runs`."""
   run = group[0]
   said = _done(run) if run.summary else _begun(run)
@@ -229,7 +240,8 @@ def _results(group):
   for i, row in enumerate(rows):
     own = own and (i == 0 or row.run == "")
     kind = ("first " if row.run else "") + ("own" if own else "")
-    cells = "".join(f"<td>{escape(text)}</td>" for text in row)
+    named = zip(table.COLUMNS, row, strict=True)
+    cells = "".join(f'<td data-name="{name}">{escape(text)}</td>' for name, text in named)
     body.append(f'<tr class="{kind}">{cells}</tr>')
   return (
     f'<h2>Results</h2>\n<div class="scroll"><table class="results"><thead><tr>{head}</tr></thead>'
@@ -238,7 +250,17 @@ def _results(group):
   )
 
 
-def _pictures(group, paths):
+def _picture(title, drawn):
+  """A figure in light and dark; a printer gets the light one."""
+  light, dark = (base64.b64encode(x).decode() for x in (drawn.light.read_bytes(), drawn.dark))
+  night = "screen and (prefers-color-scheme: dark)"
+  return (
+    f'<picture><source media="{night}" srcset="data:image/png;base64,{dark}">'
+    f'<img alt="{title}" src="data:image/png;base64,{light}"></picture>'
+  )
+
+
+def _pictures(group, figures):
   """The figures, embedded."""
   remarks = dict.fromkeys(FIGURES, "")
   if group[0].summary and table.clients(group[0])[1] > 1:
@@ -247,17 +269,17 @@ def _pictures(group, paths):
     remarks["traffic"] = " All seeds together."
     remarks["confusion"] = " Mean over the seeds."
   if len(group) > 1:
-    remarks["shared"] = remarks["private"] = " Dashed: baselines."
+    other = " Dashed: baselines, where runs differ in length each over its own."
+    remarks["shared"] = remarks["private"] = other
     remarks["traffic"] += " Grey: baselines."
   cards = []
-  for name, path in paths.items():
+  for name, drawn in figures.items():
     title, text = FIGURES[name]
-    text += remarks[name]
-    data = base64.b64encode(path.read_bytes()).decode()
     kind = ' class="wide"' if name in ("owners", "labels", "overlap", "confusion") else ""
+    caption = escape(text + remarks[name])
     cards.append(
-      f'<figure{kind}><h3>{title}</h3><div class="picture"><img alt="{title}" '
-      f'src="data:image/png;base64,{data}"></div><figcaption>{escape(text)}</figcaption></figure>'
+      f'<figure{kind}><h3>{title}</h3><div class="picture">{_picture(title, drawn)}</div>'
+      f"<figcaption>{caption}</figcaption></figure>"
     )
   return f'<h2>Figures</h2>\n<div class="figures">{"".join(cards)}</div>' if cards else ""
 

@@ -190,7 +190,7 @@ def test_report_is_self_contained(workdir):
     assert outside not in page
   assert path == workdir / "report.html"
   assert "<title>mhd on digits</title>" in page
-  assert "<td>1.5 MB</td>" in page
+  assert '<td data-name="bytes sent">1.5 MB</td>' in page
 
 
 def test_lead_by_hand(workdir):
@@ -207,7 +207,7 @@ def test_report_escapes(workdir):
   (workdir / "separate").rename(workdir / "<i>&")
   page = write_report(workdir).read_text()
   assert "<td>algo.rho</td><td>&lt;b&gt;&amp;</td>" in page
-  assert "<td>&lt;i&gt;&amp;</td>" in page
+  assert '<td data-name="run">&lt;i&gt;&amp;</td>' in page
   assert "<b>" not in page and "<i>" not in page
 
 
