@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 from ml_collections import ConfigDict
@@ -15,7 +15,7 @@ from kdjax.experiment import Experiment
 from kdjax.run import Run
 from kdjax.types import ConfigError
 
-Config = str | Path | dict[str, Any] | ConfigDict
+Config: TypeAlias = str | Path | dict[str, Any] | ConfigDict
 
 
 def get_config(config: Config, **changes: Any) -> ConfigDict:
@@ -30,15 +30,15 @@ def get_config(config: Config, **changes: Any) -> ConfigDict:
     ConfigError: for a config or a key that is not there.
   """
   if isinstance(config, str | Path):
-    config = read_config(str(config))
+    found = read_config(str(config))
   elif isinstance(config, ConfigDict):
-    config = config.copy_and_resolve_references()
+    found = config.copy_and_resolve_references()
   else:
-    config = _from_dict(config)
-  with config.unlocked(), config.ignore_type():
+    found = _from_dict(config)
+  with found.unlocked(), found.ignore_type():
     for key, value in changes.items():
-      _set(config, key, value)
-  return config.lock()
+      _set(found, key, value)
+  return found.lock()
 
 
 def _from_dict(given):

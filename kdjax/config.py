@@ -8,9 +8,9 @@ import copy
 import difflib
 import functools
 import importlib.resources
-import importlib.util
 import math
 import re
+import runpy
 from pathlib import Path
 from typing import Any
 
@@ -73,11 +73,11 @@ def read_config(name: str) -> ConfigDict:
 
   path, words = find_config(name)
   look_in(path.resolve().parent)
-  spec = importlib.util.spec_from_file_location(f"kdjax_config_{path.stem}", path)
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
+  get_config = runpy.run_path(str(path)).get("get_config")
+  if get_config is None:
+    raise ConfigError("--config", name, f"{path} defines no get_config")
   try:
-    return module.get_config(words) if words else module.get_config()
+    return get_config(words) if words else get_config()
   except ValueError as error:
     raise ConfigError("--config", name, str(error)) from None
 
@@ -110,7 +110,7 @@ def plain(config: Any) -> Any:
 
 def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
   """A nested dict as {dotted key: value}."""
-  out = {}
+  out: dict[str, Any] = {}
   for key, value in tree.items():
     name = f"{prefix}{key}"
     out |= flat(value, name + ".") if isinstance(value, dict) else {name: value}

@@ -88,7 +88,7 @@ class Experiment:
 
 
 def build(
-  config,
+  config: Any,
   *,
   data: dataset.Data | None = None,
   devices: list[jax.Device] | None = None,

@@ -131,9 +131,9 @@ def choose(
   Raises:
     ConfigError: for a name that does not exist.
   """
-  for key, value, allowed in (("map", local_map, MAPS), ("conv", conv, LOWERINGS)):
-    if value not in ("auto", *allowed):
-      raise ConfigError(f"mesh.{key}", value, "must be auto, " + ", ".join(allowed))
+  for key, value, names in (("map", local_map, MAPS), ("conv", conv, LOWERINGS)):
+    if value not in ("auto", *names):
+      raise ConfigError(f"mesh.{key}", value, "must be auto, " + ", ".join(names))
 
   def allowed(form):
     return (
@@ -169,7 +169,7 @@ def choose(
   return min(best, key=lambda r: (SOONER.index(r.form.local_map), r.milliseconds)).form
 
 
-def work(jaxpr) -> int:
+def work(jaxpr: Any) -> int:
   """Multiply-adds of the matrix products and convolutions in a jaxpr; loops are not entered."""
   total = 0
   for equation in jaxpr.eqns:
@@ -276,7 +276,7 @@ def form(
   """
   backend = jax.default_backend()
   if backend != "cpu" or jax.process_count() > 1:
-    spreads = (False,)
+    spreads: tuple[bool, ...] = (False,)
   elif devices is None:
     spreads = (False, True) if host_devices(sizes, len(jax.devices())) > 1 else (False,)
   else:

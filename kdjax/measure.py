@@ -68,7 +68,7 @@ def measure(config: Any, *, runs: int, say=lambda text: None) -> list[Timing]:
     began = time.perf_counter()
     block = _block(config, form, first.data, sizes)
     ready.append((form, block, time.perf_counter() - began))
-  found = {form: [] for form, *_ in ready}
+  found: dict[Form, list[float]] = {form: [] for form, *_ in ready}
   for turn in range(runs):
     say(f"round {turn + 1} of {runs}")
     for form, block, _ in ready[turn % len(ready) :] + ready[: turn % len(ready)]:

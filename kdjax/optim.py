@@ -6,11 +6,15 @@ momentum or Adam; the loop multiplies by the learning rate of the position.
 
 import inspect
 import math
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import optax
 
 from kdjax.types import ConfigError
+
+Rate = Callable[[int, int], float]  # (count, total) -> the learning rate
 
 
 def _kernels(params):
@@ -23,29 +27,33 @@ def _before(clip, weight_decay):
   return steps + ([optax.add_decayed_weights(weight_decay, _kernels)] if weight_decay else [])
 
 
-def sgd(*, momentum, nesterov, weight_decay, clip):
+def sgd(
+  *, momentum: float, nesterov: bool, weight_decay: float, clip: float
+) -> optax.GradientTransformation:
   """SGD with momentum, which without any keeps no state; `clip` 0 clips nothing."""
   velocity = optax.trace(momentum, nesterov) if momentum else optax.identity()
   return optax.chain(*_before(clip, weight_decay), velocity)
 
 
-def adam(*, b1, b2, eps, amsgrad, weight_decay, clip):
+def adam(
+  *, b1: float, b2: float, eps: float, amsgrad: bool, weight_decay: float, clip: float
+) -> optax.GradientTransformation:
   """Adam; with `amsgrad` optax's variant, which maximises bias-corrected second moments."""
   scale = (optax.scale_by_amsgrad if amsgrad else optax.scale_by_adam)(b1, b2, eps)
   return optax.chain(*_before(clip, weight_decay), scale)
 
 
-OPTIMISERS = {"sgd": sgd, "adam": adam}
+OPTIMISERS: dict[str, Callable] = {"sgd": sgd, "adam": adam}
 NOT_NEGATIVE = ("lr", "warmup", "eps", "weight_decay", "clip")
 BELOW_1 = ("momentum", "b1", "b2")
 
 
-def constant(lr, warmup):
+def constant(lr: float, warmup: int) -> Rate:
   """`lr` throughout, after `warmup` batches of linear rise."""
   return lambda count, total: lr * _rise(count, warmup)
 
 
-def cosine(lr, warmup):
+def cosine(lr: float, warmup: int) -> Rate:
   """From `lr` to 0 along half a cosine over the run's batches, after `warmup` of linear rise."""
 
   def at(count, total):
@@ -56,7 +64,7 @@ def cosine(lr, warmup):
   return at
 
 
-def multistep(lr, warmup, *, milestones, factor):
+def multistep(lr: float, warmup: int, *, milestones: Sequence[float], factor: float) -> Rate:
   """`lr` times `factor` for every milestone that lies behind, after `warmup` of linear rise.
 
   Args:
@@ -84,10 +92,10 @@ def _rise(count, warmup):
   return min((count + 1) / warmup, 1.0) if warmup else 1.0
 
 
-SCHEDULES = {"constant": constant, "cosine": cosine, "multistep": multistep}
+SCHEDULES: dict[str, Callable] = {"constant": constant, "cosine": cosine, "multistep": multistep}
 
 
-def make(**arguments):
+def make(**arguments: Any) -> tuple[optax.GradientTransformation, Rate]:
   """The optimiser and schedule of `config.optim`.
 
   Args:

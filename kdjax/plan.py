@@ -2,6 +2,7 @@
 
 import io
 import math
+from typing import TYPE_CHECKING, Any
 
 import jax
 
@@ -9,7 +10,13 @@ from kdjax import experiment
 from kdjax.config import plain, replica_seeds, validate
 from kdjax.core.costs import nbytes
 from kdjax.data import dataset, sources
+from kdjax.data.dataset import Data
+from kdjax.experiment import Experiment
 from kdjax.training import inputs, program, schedule
+from kdjax.training.schedule import Visit
+
+if TYPE_CHECKING:
+  from rich.table import Table
 
 UNROLL = {
   "map": "unroll",
@@ -18,7 +25,7 @@ UNROLL = {
 }  # its FLOPs can be counted: it has no loop
 
 
-def describe(config, *, devices=None):
+def describe(config: Any, *, devices: list[jax.Device] | None = None) -> str:
   """The plan as text.
 
   Args:
@@ -34,46 +41,48 @@ def describe(config, *, devices=None):
   return render(planned, costs(planned), counted_flops(config, devices=devices))
 
 
-def described(config):
+def described(config: dict[str, Any]) -> Data:
   """The config's data without the data."""
   return dataset.describe(config, replica_seeds(config))
 
 
-def counted_flops(config, *, devices=None):
+def counted_flops(
+  config: dict[str, Any], *, devices: list[jax.Device] | None = None
+) -> dict[str, float]:
   """{phase: FLOPs of one call on all devices}, two a multiply-add, as XLA counts them."""
   mesh = {**config["mesh"], **UNROLL}
   unrolled = experiment.build({**config, "mesh": mesh}, data=described(config), devices=devices)
-  devices = unrolled.env.mesh.size
+  size = unrolled.env.mesh.size
   return {
-    visit.phase.name: devices * lower(unrolled, visit).cost_analysis().get("flops", 0.0)
+    visit.phase.name: size * lower(unrolled, visit).cost_analysis().get("flops", 0.0)  # type: ignore[union-attr]
     for visit in first_visits(unrolled)
   }
 
 
-def costs(planned):
+def costs(planned: Experiment) -> dict[str, tuple[int, int]]:
   """{phase: (bytes of temporaries per device, examples per call)}, from compiling each program."""
   out = {}
   for visit in first_visits(planned):
     feed = visit.phase.feed
     examples = program.examples(planned.env, feed) if feed else 0
     memory = lower(planned, visit).compile().memory_analysis()
-    out[visit.phase.name] = (memory.temp_size_in_bytes, examples)
+    out[visit.phase.name] = (memory.temp_size_in_bytes, examples)  # type: ignore[union-attr]
   return out
 
 
-def first_visits(planned):
+def first_visits(planned: Experiment) -> tuple[Visit, ...]:
   """The first visit of every phase."""
   return tuple({v.number: v for v in reversed(planned.visits)}.values())[::-1]
 
 
-def lower(planned, visit):
+def lower(planned: Experiment, visit: Visit) -> jax.stages.Lowered:
   """A phase's program, lowered for abstract arguments."""
   total = schedule.totals(planned.visits)[visit.number]
   arguments = jax.tree.map(_shape, abstract_inputs(planned, visit, total))
   return program.jitted(planned, visit.phase).lower(planned.template(), *arguments, {})
 
 
-def abstract_inputs(planned, visit, total):
+def abstract_inputs(planned: Experiment, visit: Visit, total: int) -> tuple:
   """`program.inputs` of a data set that is not there: indices from it, images by shape alone."""
   train = planned.data.source.train
   batches, nows, count = inputs.inputs(planned, visit, 0, 1, total, images=False)
@@ -89,14 +98,15 @@ def _shape(x):
   return jax.ShapeDtypeStruct(x.shape, x.dtype)
 
 
-def render(planned, costs, flops):
+def render(planned: Experiment, costs: dict[str, tuple[int, int]], flops: dict[str, float]) -> str:
   """The plan's tables as text."""
   from rich.console import Console
   from rich.table import Table
 
   env, config = planned.env, planned.config
   template = planned.template()
-  console = Console(file=io.StringIO(), width=88)
+  text = io.StringIO()
+  console = Console(file=text, width=88)
   title = f"Plan: {config['algorithm']} on {config['source']}"
   table = Table(title=title, show_header=False, title_justify="left")
   add = lambda name, value: table.add_row(name, value)
@@ -119,8 +129,8 @@ def render(planned, costs, flops):
   for name, tree in parts.items():
     add(f"{name}, per device", human(nbytes(tree) / mesh["client"]))
   add("server, per device", human(nbytes(template.server)))
-  for name, text in stored(planned).items():
-    add(name, text)
+  for name, size in stored(planned).items():
+    add(name, size)
   end = planned.visits[-1].start + planned.visits[-1].n
   sent = schedule.bytes_sent(planned.algorithm, planned.visits, end)
   for kind, total in sent.items():
@@ -129,10 +139,10 @@ def render(planned, costs, flops):
     )
   console.print(table)
   console.print(phase_table(planned, costs, flops))
-  return console.file.getvalue().rstrip()
+  return text.getvalue().rstrip()
 
 
-def stored(planned):
+def stored(planned: Experiment) -> dict[str, str]:
   """{row: text}: the bytes of each training set, and where loading keeps them."""
   config, rows = planned.config, {}
   for half, key, holdout in (("private", "source", "holdout"), ("public", "public_source", None)):
@@ -150,7 +160,9 @@ def stored(planned):
   return rows
 
 
-def phase_table(planned, costs, flops):
+def phase_table(
+  planned: Experiment, costs: dict[str, tuple[int, int]], flops: dict[str, float]
+) -> "Table":
   """A row a phase: FLOPs, temporaries, and what the input must deliver."""
   from rich.table import Table
 
@@ -178,7 +190,7 @@ def phase_table(planned, costs, flops):
   return table
 
 
-def human(n):
+def human(n: float) -> str:
   """Bytes in the largest unit that keeps the number above 1."""
   for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
     if n < 1024 or unit == "TiB":

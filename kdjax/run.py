@@ -69,7 +69,7 @@ class Run:
     summary = self.summary
     if summary is None:
       raise ConfigError("workdir", str(self.workdir), "has not finished: it has no summary.json")
-    rows = {}
+    rows: dict[tuple, Row] = {}
     for result in summary.get("runs", [summary]):
       K = len(result["label_counts"])
       for key in [k for k in result if k.endswith("_accuracy")]:

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -37,7 +37,7 @@ PyTree = Any
 class ConfigError(ValueError):
   """Input that cannot work: names the key, its value, and what would be right."""
 
-  def __init__(self, key: str, value: Any, hint: str):
+  def __init__(self, key: str, value: Any, hint: str) -> None:
     self.key, self.value, self.hint = key, value, hint
     super().__init__(f"{key} = {value!r}: {hint}")
 
@@ -45,7 +45,7 @@ class ConfigError(ValueError):
     return type(self), (self.key, self.value, self.hint)
 
 
-def at_least(least, **algo):
+def at_least(least: float, **algo: Any) -> None:
   """Raises ConfigError for the first of a method's hyper-parameters that is below `least`."""
   for key, value in algo.items():
     if value < least:
@@ -138,7 +138,7 @@ class Now(NamedTuple):
   """Where a step stands; traced, filled by the loop."""
 
   step: Any  # i32[], calls of all phases before this one
-  count: Any  # i32[], batches that this phase has taken before
+  count: Any  # type: ignore[assignment]  # i32[], batches that this phase has taken before
   round: Any  # i32[], turns of the cycle completed
   i: Any  # i32[], place within this visit of the phase
   lr: Any  # f32[]
@@ -149,7 +149,7 @@ class Pos(NamedTuple):
   """`Now` on the host: plain integers, a function of step, config and shard sizes."""
 
   step: int
-  count: int
+  count: int  # type: ignore[assignment]
   round: int
   i: int
   n: int  # steps of this visit
@@ -170,6 +170,7 @@ class Feed(NamedTuple):
   server: Callable[[Pos], Rows] | None = None  # what the servers work on
 
 
+@runtime_checkable
 class Step(Protocol):
   """A phase's pure function of one call; it says what it did, the losses of the clients, as aux."""
 
@@ -177,6 +178,7 @@ class Step(Protocol):
     """Aux is a dict of f32[K_g] for every cohort; one dict of f32[R] where a server trains."""
 
 
+@runtime_checkable
 class Apply(Protocol):
   """One client's forward pass in training mode, on one half of its batch."""
 
@@ -186,6 +188,7 @@ class Apply(Protocol):
     """The statistics are the client's current ones unless given; returns those after the pass."""
 
 
+@runtime_checkable
 class Objective(Protocol):
   """What one client minimises."""
 
@@ -195,6 +198,7 @@ class Objective(Protocol):
     """(this device's share of the loss f32[], (aux: shares by name, the statistics after))."""
 
 
+@runtime_checkable
 class Predict(Protocol):
   """What can be tested of a state."""
 
@@ -205,6 +209,7 @@ class Predict(Protocol):
     """
 
 
+@runtime_checkable
 class Evaluator(Protocol):
   """One measurement of a state."""
 
@@ -226,6 +231,7 @@ class Phase(NamedTuple):
   log: bool = False  # write the aux of every visit's last call, whatever `log_every` says
 
 
+@runtime_checkable
 class Init(Protocol):
   """A method's state at step 0."""
 

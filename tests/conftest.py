@@ -17,8 +17,13 @@ if importlib.metadata.version("jaxlib").startswith("0.10."):  # an unknown flag 
   os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false"
 
 import jax
+import jaxtyping
 import noise
 import pytest
+
+# Annotations are checked here, axis letters and all, where they say what arrays are.
+checked = [f"kdjax.{name}" for name in ("core", "models", "algorithms")]
+jaxtyping.install_import_hook(checked, "beartype.beartype")
 
 gc.set_threshold(200_000, 100, 1000)  # tracing makes many objects and few cycles: an eighth less
 jax.config.update("jax_num_cpu_devices", 8)

@@ -4,9 +4,7 @@ import pytest
 
 from kdjax import testing
 
-CASE = testing.Case(
-  method="fedprox:METHOD", algo=dict(mu=0.1, local_steps=3), one_architecture=True
-)
+CASE = testing.Case(method="fedprox:METHOD", algo=dict(mu=0.1, local_steps=3))
 
 
 @pytest.mark.parametrize("name", testing.PROPERTIES)

@@ -14,6 +14,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
 
 from kdjax.algorithms.separate import train_phase
 from kdjax.core.costs import nbytes
@@ -21,7 +22,7 @@ from kdjax.core.env import Env
 from kdjax.types import Algorithm, ConfigError, Feed, Method, Phase, PyTree, at_least
 
 
-def average(env: Env, tree: PyTree, weight: np.ndarray) -> PyTree:
+def average(env: Env, tree: PyTree, weight: Float[np.ndarray, " clients"]) -> PyTree:
   """Every client's weighted mean over its replica.
 
   Args:
@@ -32,7 +33,7 @@ def average(env: Env, tree: PyTree, weight: np.ndarray) -> PyTree:
   Returns:
     A pytree of the same shapes.
   """
-  replica, weight = env.ids(0) // env.K, env.local_rows(0, weight)
+  replica, own = env.ids(0) // env.K, env.local_rows(0, weight)
 
   def mean(x):
     def add(total, one):
@@ -41,7 +42,7 @@ def average(env: Env, tree: PyTree, weight: np.ndarray) -> PyTree:
 
     # One client after the other: a replica's sum has the same bits whatever runs beside it.
     zero = jnp.zeros((env.R, *x.shape[1:]), x.dtype)
-    total, _ = jax.lax.scan(add, zero, (replica, weight, x))
+    total, _ = jax.lax.scan(add, zero, (replica, own, x))
     return jax.lax.psum(total, "client")[replica]
 
   return jax.tree.map(mean, tree)

@@ -16,6 +16,7 @@ an augmentation, which the code does not have, would show the digest other crops
 
 import dataclasses
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -111,7 +112,7 @@ def cycle(env: Env, hyper: Hyper) -> tuple[Phase, ...]:
   )
 
 
-def passes(env: Env, name: str, step: Step, **feed) -> Phase:
+def passes(env: Env, name: str, step: Step, **feed: Any) -> Phase:
   """A phase of whole epochs; `feed` as `Feed`'s fields."""
   return Phase(name, step, Feed(kind="epoch", **feed), None, lr=env.rate)
 

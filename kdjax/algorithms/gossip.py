@@ -44,6 +44,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Bool, Float, Int
 
 from kdjax.core import losses, snapshots
 from kdjax.core.clients import has_data, share, update
@@ -51,7 +52,7 @@ from kdjax.core.costs import nbytes
 from kdjax.core.env import Env
 from kdjax.core.graph import Schedule
 from kdjax.core.random import host_rng
-from kdjax.types import Algorithm, ConfigError, Feed, Method, Phase, at_least
+from kdjax.types import Algorithm, Apply, ConfigError, Feed, Method, Phase, PyTree, at_least
 
 
 class Variant(NamedTuple):
@@ -124,7 +125,9 @@ def make(env: Env, hyper: Hyper) -> Algorithm:
 METHOD = Method(Hyper, make, one_architecture=True)
 
 
-def objective(apply, params, d):
+def objective(
+  apply: Apply, params: PyTree, d: dict[str, Any]
+) -> tuple[jax.Array, tuple[dict, PyTree]]:
   """Local steps' objective for `core.clients.update`; d: half, anchor f32[L], weight, strength."""
   out, model_state = apply(params, d["half"])
   loss = losses.cross_entropy(out.logits[:, 0], d["half"].label)
@@ -135,12 +138,14 @@ def objective(apply, params, d):
   return total, ({"loss": total, "cross_entropy": own}, model_state)
 
 
-def neighbours(schedule: Schedule) -> np.ndarray:
+def neighbours(schedule: Schedule) -> Bool[np.ndarray, "K K"]:
   """Who shares an edge, whatever its direction, in any graph of a schedule; bool[K, K]."""
   return schedule.union() | schedule.union().T
 
 
-def woken(graph: np.ndarray, *, seed: int, round: int, identity: np.ndarray) -> np.ndarray:
+def woken(
+  graph: Bool[np.ndarray, "K K"], *, seed: int, round: int, identity: Int[np.ndarray, " K"]
+) -> Int[np.ndarray, "2"]:
   """The edge that wakes after a round's local steps, uniform among all.
 
   Args:
@@ -157,7 +162,7 @@ def woken(graph: np.ndarray, *, seed: int, round: int, identity: np.ndarray) -> 
   return np.array(np.unravel_index(np.where(graph, noise, -1.0).argmax(), graph.shape))
 
 
-def partners(env: Env, graph: np.ndarray, round: int) -> np.ndarray:
+def partners(env: Env, graph: Bool[np.ndarray, "K K"], round: int) -> Int[np.ndarray, " clients"]:
   """With whom everyone agrees after a round's local steps, -1: nobody; i32[R*K]."""
   partner = np.full(env.clients, -1, np.int32)
   identity = np.asarray(env.population.identity)
@@ -189,7 +194,7 @@ def average(env: Env, *, rho: float) -> Variant:
   return Variant(init, meet, everyone, rho * everyone, 2 * nbytes(env.snapshots()[0]))
 
 
-def admm(env: Env, graph: np.ndarray, *, rho: float, mu: float) -> Variant:
+def admm(env: Env, graph: Bool[np.ndarray, "K K"], *, rho: float, mu: float) -> Variant:
   """Variant 'admm'; `graph` bool[K, K], `rho` and `mu` as in `make`."""
   for key, value in (("rho", rho), ("mu", mu)):
     if value <= 0:
@@ -224,7 +229,9 @@ def admm(env: Env, graph: np.ndarray, *, rho: float, mu: float) -> Variant:
   return Variant(init, meet, mu * degree * confidence, strength, sent)
 
 
-def anchor(z, dual, linked, *, rho):
+def anchor(
+  z: Float[Array, "K 2 L"], dual: Float[Array, "K 2 L"], linked: Bool[Array, " K"], *, rho: float
+) -> Float[Array, " L"]:
   """Where the local steps of 'admm' are drawn to.
 
   Args:
@@ -240,7 +247,9 @@ def anchor(z, dual, linked, *, rho):
   return pull / (linked.sum() * rho * (2 + rho) / (1 + rho))
 
 
-def tell(theta, z, dual, *, rho):
+def tell(
+  theta: Float[Array, " L"], z: Float[Array, "2 L"], dual: Float[Array, "2 L"], *, rho: float
+) -> Float[Array, "2 L"]:
   """What one end of a woken edge says of both models, `theta_i^k + lambda_i^k / rho`.
 
   Args:
@@ -255,7 +264,9 @@ def tell(theta, z, dual, *, rho):
   return jnp.stack([theta, copy]) + dual / rho
 
 
-def agree(said, heard, *, rho):
+def agree(
+  said: Float[Array, "*K 2 L"], heard: Float[Array, "*K 2 L"], *, rho: float
+) -> tuple[Float[Array, "*K 2 L"], Float[Array, "*K 2 L"]]:
   """(z, dual) of a woken edge, f32[..., 2, L]; `said` and `heard` from `tell`, each own first.
 
   The dual is `lambda + rho (theta - z)`, which is `rho (said - z)`.

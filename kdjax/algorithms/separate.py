@@ -30,7 +30,7 @@ def cross_entropy(apply: Apply, params: PyTree, half: Examples) -> tuple[jax.Arr
   return share(each, half.mask, half.total), model_state
 
 
-def objective(apply: Apply, params: PyTree, d: Examples):
+def objective(apply: Apply, params: PyTree, d: Examples) -> tuple[jax.Array, tuple[dict, PyTree]]:
   """The objective of supervised training for `core.clients.update`; d is a Examples with labels."""
   loss, model_state = cross_entropy(apply, params, d)
   return loss, ({"loss": loss, "cross_entropy": loss}, model_state)

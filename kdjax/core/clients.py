@@ -6,15 +6,23 @@ are mapped over clients first and summed over `data` once for all of them. `chec
 chosen once, in `sharded`: with it a gradient holds only this device's addend until that sum.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
+import optax
+from flax import linen as nn
+from jaxtyping import Array, Bool, Float
 
 from kdjax.core import gradients, mapping
+from kdjax.core.env import Env
 from kdjax.core.passes import train_mode
-from kdjax.types import ClientState, ConfigError
+from kdjax.types import ClientState, ConfigError, Examples, Objective, PyTree
 
 
-def share(value, mask, total):
+def share(
+  value: Float[Array, " B"], mask: Float[Array, " B"], total: Float[Array, ""]
+) -> Float[Array, ""]:
   """This device's share of a mean: `sum(v * mask) / total`; value, mask f32[B] -> f32[].
 
   With `total` f32[], the unmasked examples of all devices that split the batch (`Examples.total`),
@@ -24,12 +32,19 @@ def share(value, mask, total):
   return jnp.sum(value * mask) / jnp.maximum(total, 1.0)
 
 
-def has_data(half):
+def has_data(half: Examples) -> Bool[Array, "..."]:
   """bool[K_g]: whether each client has any unmasked example on any shard of the batch."""
   return half.total > 0
 
 
-def update(env, clients, objective, data, lr, active=None):
+def update(
+  env: Env,
+  clients: tuple[ClientState, ...],
+  objective: Objective,
+  data: tuple[PyTree, ...],
+  lr: Float[Array, ""],
+  active: tuple[Bool[Array, "..."] | None, ...] | None = None,
+) -> tuple[tuple[ClientState, ...], tuple[dict[str, jax.Array], ...]]:
   """One optimiser step of every client.
 
   Args:
@@ -48,7 +63,8 @@ def update(env, clients, objective, data, lr, active=None):
     (clients, aux): the new states, and a tuple over cohorts of dicts of f32[K_g]; where `active` is
     given, its part stands there as 'live': who rests has no losses.
   """
-  new, auxes = [], []
+  new: list[ClientState] = []
+  auxes: list[dict[str, jax.Array]] = []
   for g, (cohort, client, d) in enumerate(zip(env.cohorts, clients, data, strict=True)):
     if d is None:
       new.append(client)
@@ -91,7 +107,14 @@ def _where(active, new, old):
   return jax.tree.map(pick, new, old)
 
 
-def client(model, tx, key, image, dtype, given):
+def client(
+  model: nn.Module,
+  tx: optax.GradientTransformation,
+  key: jax.Array,
+  image: tuple[int, ...],
+  dtype: str,
+  given: dict[str, Any],
+) -> ClientState:
   """One client's ClientState: fresh, but for the weights that are given."""
   variables = dict(model.init(key, jnp.zeros((1, *image), dtype), train=False))
   params = _with(variables.pop("params"), given.get("params", {}))

@@ -1,11 +1,15 @@
 """What models cost: to run, to fetch, and to learn from."""
 
 import jax
+from flax import linen as nn
 
 from kdjax.core.passes import eval_mode
+from kdjax.types import ClientState, PyTree
 
 
-def forward_flops(model, template, shape, dtype):
+def forward_flops(
+  model: nn.Module, template: ClientState, shape: tuple[int, ...], dtype: str
+) -> float:
   """FLOPs of one example's forward pass, as XLA counts them before it optimises.
 
   Args:
@@ -15,9 +19,9 @@ def forward_flops(model, template, shape, dtype):
   """
   images = jax.ShapeDtypeStruct((1, *shape), dtype)
   forward = jax.jit(lambda client, x: eval_mode(model, client, x).logits)
-  return float(forward.lower(template, images).cost_analysis()["flops"])
+  return float(forward.lower(template, images).cost_analysis()["flops"])  # type: ignore[index]
 
 
-def nbytes(tree):
+def nbytes(tree: PyTree) -> int:
   """Bytes of a pytree of arrays or shapes, from their shapes and dtypes."""
   return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(tree))

@@ -13,12 +13,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
+from jaxtyping import Array, Float, Int, Key, Shaped
 
 from kdjax.core import mapping
 from kdjax.core.graph import Schedule
 from kdjax.core.passes import eval_mode
 from kdjax.core.random import EVERYONE, client_key
-from kdjax.types import Cohort, TrainState
+from kdjax.types import Cohort, Pos, PyTree, TrainState
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,39 +83,41 @@ class Env:
     """All clients, R * K."""
     return self.R * self.K
 
-  def rate(self, pos):
+  def rate(self, pos: Pos) -> float:
     """The learning rate of a phase whose batches the schedule counts over the whole run."""
     return self.training.lr(pos.count, pos.total)
 
-  def snapshots(self):
+  def snapshots(self) -> tuple[tuple[PyTree, PyTree], ...]:
     """Over cohorts: the shapes of what one client is to others, (params, model_state)."""
     return tuple((c.template.params, c.template.model_state) for c in self.cohorts)
 
-  def ids(self, g):
+  def ids(self, g: int) -> Int[Array, " K_g"]:
     """Global numbers i32[K_g] of the clients of cohort g on this device."""
     ids = jnp.asarray(self.cohorts[g].ids, jnp.int32)
     return ids.reshape(self.mesh.shape["client"], -1)[jax.lax.axis_index("client")]
 
-  def local_rows(self, g, x):
+  def local_rows(
+    self, g: int, x: Shaped[Array | np.ndarray, "clients ..."]
+  ) -> Shaped[Array, "K_g ..."]:
     """This device's rows [K_g, ...] of x [R*K, ...]."""
     return jnp.asarray(x)[self.ids(g)]
 
-  def keys(self, g, purpose, step):
+  def keys(self, g: int, purpose: str, step: jax.Array | int) -> Key[Array, " K_g"]:
     """key[K_g]: each client's own key for a purpose at a step."""
     seed = jnp.repeat(jnp.asarray(self.population.seeds), self.K)[self.ids(g)]
     name = jnp.tile(jnp.asarray(self.population.identity), self.R)[self.ids(g)]
     return jax.vmap(lambda s, c: client_key(s, purpose, step, c))(seed, name)
 
-  def common_keys(self, g, purpose, step):
+  def common_keys(self, g: int, purpose: str, step: jax.Array | int) -> Key[Array, " K_g"]:
     """key[K_g]: one key for all clients of a replica, of a name that no client has."""
     seed = jnp.repeat(jnp.asarray(self.population.seeds), self.K)[self.ids(g)]
     return jax.vmap(lambda s: client_key(s, purpose, step, EVERYONE))(seed)
 
-  def map_clients(self, fn, *args):
+  def map_clients(self, fn: Callable, *args: PyTree) -> PyTree:
     """Applies `fn` to every client of this device by the local map."""
     return mapping.map_clients(self.local_map, fn, *args)
 
-  def gather(self, xs):
+  def gather(self, xs: tuple[PyTree, ...] | list[PyTree]) -> PyTree:
     """All clients' values in client order, on every device.
 
     Args:
@@ -131,7 +134,9 @@ class Env:
 
     return jax.tree.map(join, *xs)
 
-  def fetch(self, xs, wanted):
+  def fetch(
+    self, xs: tuple[jax.Array, ...], wanted: tuple[jax.Array, ...]
+  ) -> tuple[jax.Array, ...]:
     """Each client's copies of other clients' values, by one ring over the `client` axis.
 
     Holds two devices' values at a time, where gathering would hold all.
@@ -159,7 +164,9 @@ class Env:
           x, ids = jax.lax.ppermute((x, ids), "client", ring)
     return out
 
-  def predict(self, state, images):
+  def predict(
+    self, state: TrainState, images: Float[Array, "N ..."]
+  ) -> dict[str, tuple[jax.Array, ...]]:
     """Every client's logits: {'': tuple over cohorts of f32[K_g, N, H, C]}; images f32[N, ...]."""
 
     def one(cohort, client):
@@ -168,12 +175,12 @@ class Env:
     return {"": tuple(map(one, self.cohorts, state.clients))}
 
 
-STATE = TrainState(step=P(), clients=P("client"), local=P("client"), server=P())
+STATE = TrainState(step=P(), clients=P("client"), local=P("client"), server=P())  # type: ignore[arg-type]
 
 
 DRAWN = P("client", "data")  # every leaf of a Drawn is [K_g, B, ...]
 
 
-def sharded(env, fn, in_specs, out_specs):
+def sharded(env: Env, fn: Callable, in_specs: PyTree, out_specs: PyTree) -> Callable:
   """`fn` over the mesh, fully manual; specs are prefixes of the arguments' pytrees."""
   return jax.shard_map(fn, mesh=env.mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False)

@@ -4,11 +4,12 @@ import json
 import math
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 
-def write_json(path, value):
+def write_json(path: str | Path, value: Any) -> None:
   """Writes a tree of dicts, sequences, NumPy arrays and scalars as JSON, all at once or not at all.
 
   Raises:
@@ -18,12 +19,12 @@ def write_json(path, value):
   replace(Path(path), text.encode())
 
 
-def read_json(path):
+def read_json(path: str | Path) -> Any:
   """What `write_json` wrote; what was not finite comes back as None."""
   return json.loads(Path(path).read_bytes())
 
 
-def plain(value):
+def plain(value: Any) -> Any:
   """The same tree in JSON's own types: arrays become lists, numbers that are not finite None."""
   if isinstance(value, dict):
     return {str(key): plain(item) for key, item in value.items()}
@@ -34,7 +35,7 @@ def plain(value):
   return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def replace(path, data):
+def replace(path: Path, data: bytes) -> None:
   """Puts `data` in place of a file; whoever reads sees the old file or the new one, never half."""
   part = path.with_name(path.name + ".tmp")
   with open(part, "wb") as file:

@@ -1,11 +1,16 @@
 """The only place where a gradient is taken."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import optax
+from jaxtyping import Array, Float
+
+from kdjax.types import PyTree
 
 
-def of(loss, params):
+def of(loss: Callable[[PyTree], tuple[jax.Array, PyTree]], params: PyTree) -> tuple[PyTree, PyTree]:
   """Gradients of one device's share of a loss.
 
   Args:
@@ -29,13 +34,13 @@ class Pass(NamedTuple):
   aux: Any
 
 
-def forward(fn, params):
+def forward(fn: Callable[[PyTree], tuple[PyTree, PyTree]], params: PyTree) -> Pass:
   """Runs `fn(params) -> (out, aux)` now, for `recall` to take its gradient later."""
   out, pull, aux = jax.vjp(fn, params, has_aux=True)
   return Pass(out, pull, aux)
 
 
-def recall(done, params):
+def recall(done: Pass, params: PyTree) -> PyTree:
   """A pass's `out` as a function of the parameters that it was made with, without running it."""
 
   @jax.custom_vjp
@@ -46,7 +51,13 @@ def recall(done, params):
   return out(params)
 
 
-def apply_update(tx, lr, grads, params, opt_state):
+def apply_update(
+  tx: optax.GradientTransformation,
+  lr: Float[Array, ""],
+  grads: PyTree,
+  params: PyTree,
+  opt_state: PyTree,
+) -> tuple[PyTree, PyTree]:
   """One step of one client: `params - lr * tx(grads)`.
 
   Args:

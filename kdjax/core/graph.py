@@ -5,8 +5,11 @@ as in Zhmoginov et al., Section 3.1. A graph is a value; changing it never recom
 """
 
 import dataclasses
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+from jaxtyping import Bool, Int
 
 from kdjax.core.random import host_rng
 from kdjax.types import ConfigError
@@ -21,33 +24,33 @@ def _from_edges(K, edges):
   return adjacency
 
 
-def complete(K):
+def complete(K: int) -> Bool[np.ndarray, "K K"]:
   """Everyone learns from everyone else; bool[K, K]."""
   return ~np.eye(K, dtype=bool)
 
 
-def islands(K, size):
+def islands(K: int, size: int) -> Bool[np.ndarray, "K K"]:
   """Groups of `size` neighbours in number, complete within, nothing between; bool[K, K]."""
   group = np.arange(K) // size
   return (group[:, None] == group[None, :]) & complete(K)
 
 
-def cycle(K):
+def cycle(K: int) -> Bool[np.ndarray, "K K"]:
   """Client i learns from client i + 1, the last from the first; bool[K, K]."""
   return _from_edges(K, [(i, (i + 1) % K) for i in range(K) if K > 1])
 
 
-def chain(K):
+def chain(K: int) -> Bool[np.ndarray, "K K"]:
   """Client i learns from client i + 1, the last from nobody; bool[K, K]."""
   return _from_edges(K, [(i, i + 1) for i in range(K - 1)])
 
 
-def star(K):
+def star(K: int) -> Bool[np.ndarray, "K K"]:
   """Client 0 learns from all others and they from it; bool[K, K]."""
   return _from_edges(K, [e for i in range(1, K) for e in ((0, i), (i, 0))])
 
 
-def random_regular(K, degree, seed):
+def random_regular(K: int, degree: int, seed: int) -> Bool[np.ndarray, "K K"]:
   """A random undirected graph in which everyone has `degree` neighbours; bool[K, K].
 
   Steger and Wormald's pairing (Combinatorics, Probability and Computing, 1999): join random free
@@ -67,7 +70,9 @@ def random_regular(K, degree, seed):
       return adjacency
 
 
-def adjacency(kind, K, *, island, degree, edges, seed):
+def adjacency(
+  kind: str, K: int, *, island: int, degree: int, edges: Sequence[Any], seed: int
+) -> Bool[np.ndarray, "K K"]:
   """One graph by name.
 
   Args:
@@ -118,17 +123,19 @@ class Schedule:
   adjacency: np.ndarray  # bool[S, K, K]
   every: int  # 0: the first graph holds for ever
 
-  def at(self, count):
+  def at(self, count: int) -> Bool[np.ndarray, "K K"]:
     """The graph bool[K, K] after `count` training batches."""
     turn = count // self.every if self.every else 0
     return self.adjacency[turn % len(self.adjacency)]
 
-  def union(self):
+  def union(self) -> Bool[np.ndarray, "K K"]:
     """The edges bool[K, K] that any of the graphs has."""
-    return self.adjacency.any(0)
+    return np.asarray(self.adjacency.any(0))
 
 
-def make(K, *, kind, every, island, degree, edges, seed):
+def make(
+  K: int, *, kind: str, every: int, island: int, degree: int, edges: Sequence[Any], seed: int
+) -> Schedule:
   """The schedule of `config.graph`; `kind` is a name or several, separated by commas.
 
   Raises:
@@ -138,12 +145,12 @@ def make(K, *, kind, every, island, degree, edges, seed):
   if every < 0 or (len(kinds) > 1) != (every > 0):
     hint = "the batches each graph holds: above 0 for several graphs, 0 for a single one"
     raise ConfigError("graph.every", every, hint)
-  sizes = {"island": island, "degree": degree, "edges": edges}
+  sizes: dict[str, Any] = {"island": island, "degree": degree, "edges": edges}
   graphs = [adjacency(k, K, seed=seed + turn, **sizes) for turn, k in enumerate(kinds)]
   return Schedule(np.stack(graphs), every)
 
 
-def distances(adjacency):
+def distances(adjacency: Bool[np.ndarray, "K K"]) -> Int[np.ndarray, "K K"]:
   """Hops from student to teacher along the edges; i64[K, K], 0 on the diagonal, -1 unreachable."""
   K = len(adjacency)
   distance = np.where(np.eye(K, dtype=bool), 0, -1)
@@ -155,7 +162,14 @@ def distances(adjacency):
   return distance
 
 
-def choose(adjacency, *, seed, purpose, step, identity):
+def choose(
+  adjacency: Bool[np.ndarray, "K K"],
+  *,
+  seed: int,
+  purpose: str,
+  step: int,
+  identity: Int[np.ndarray, " K"],
+) -> Int[np.ndarray, " K"]:
   """For every client a uniformly random teacher: an argmax of Gumbel noise.
 
   The noise is keyed by (seed, purpose, step, student, teacher), so that it does not matter where

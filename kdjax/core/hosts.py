@@ -9,14 +9,17 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Bool
+
+from kdjax.types import PyTree
 
 
-def first():
+def first() -> bool:
   """Whether this process writes what only one may write."""
   return jax.process_index() == 0
 
 
-def place(mesh, specs, trees):
+def place(mesh: Mesh, specs: tuple[PyTree, ...], trees: tuple[PyTree, ...]) -> tuple[PyTree, ...]:
   """Host arrays as arrays of the whole mesh; every process fills the parts of its own devices.
 
   Args:
@@ -37,7 +40,7 @@ def place(mesh, specs, trees):
   return jax.tree.map(spread, specs, trees, is_leaf=is_spec)
 
 
-def fetch(tree):
+def fetch(tree: PyTree) -> PyTree:
   """Arrays of the mesh as whole NumPy arrays, on every process."""
   if jax.process_count() == 1:
     return jax.device_get(tree)
@@ -61,7 +64,7 @@ class AnyProcess:
     """Nothing is asked yet."""
     self._asked = None
 
-  def __call__(self, flag):
+  def __call__(self, flag: bool) -> bool:
     """Asks, and returns the answer: bool."""
     if jax.process_count() == 1:
       return flag
@@ -78,13 +81,13 @@ def _any(flag):
   return jax.jit(jnp.any, out_shardings=NamedSharding(mesh, PartitionSpec()))(flags)
 
 
-def barrier(name):
+def barrier(name: str) -> None:
   """Waits until every process has come here."""
   if jax.process_count() > 1:
     multihost_utils.sync_global_devices(name)
 
 
-def holds(mesh, clients, examples):
+def holds(mesh: Mesh, clients: int, examples: int) -> Bool[np.ndarray, "clients examples"]:
   """bool[clients, examples]: which of a cohort's examples of a batch this process's devices need.
 
   Args:

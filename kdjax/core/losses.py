@@ -4,30 +4,37 @@ Equation numbers: Zhmoginov et al., Decentralized Learning with Multi-Headed Dis
 CVPR 2023, https://arxiv.org/abs/2211.15774.
 """
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
 
 EPS = 1e-6  # keeps the gradient of a norm finite at the origin
 
 
-def cross_entropy(logits, label):
+def cross_entropy(logits: Float[Array, "... C"], label: Int[Array, "..."]) -> Float[Array, "..."]:
   """`-log softmax(logits)[label]`; logits f32[..., C], label i32[...] -> f32[...]."""
   log_p = jax.nn.log_softmax(logits)
   return -jnp.take_along_axis(log_p, jnp.maximum(label, 0)[..., None], axis=-1)[..., 0]
 
 
-def soft_cross_entropy(target, logits):
+def soft_cross_entropy(
+  target: Float[Array, "... C"], logits: Float[Array, "... C"]
+) -> Float[Array, "..."]:
   """`-sum_c target_c log softmax(logits)_c`, Eq. 3; target, logits f32[..., C] -> f32[...]."""
   return -jnp.sum(target * jax.nn.log_softmax(logits), axis=-1)
 
 
-def kl(p, logits):
+def kl(p: Float[Array, "... C"], logits: Float[Array, "... C"]) -> Float[Array, "..."]:
   """`KL(p || softmax(logits))`, no gradient into p; p, logits f32[..., C] -> f32[...]."""
   p = jax.lax.stop_gradient(p)
   return soft_cross_entropy(p, logits) + negative_entropy(p)
 
 
-def tempered_kl(teacher_logits, student_logits, T):
+def tempered_kl(
+  teacher_logits: Float[Array, "... C"], student_logits: Float[Array, "... C"], T: float
+) -> Float[Array, "..."]:
   """`T^2 KL(softmax(teacher / T) || softmax(student / T))`, no gradient into the teacher.
 
   The factor keeps the gradient's size as T grows: it tends to the centred difference of the logits
@@ -45,22 +52,24 @@ def tempered_kl(teacher_logits, student_logits, T):
   return T**2 * jnp.sum(jnp.exp(log_p) * (log_p - log_q), axis=-1)
 
 
-def absolute_error(target, logits):
+def absolute_error(
+  target: Float[Array, "... C"], logits: Float[Array, "... C"]
+) -> Float[Array, "..."]:
   """`mean_c |target_c - logits_c|`, FedMD's digest; target, logits f32[..., C] -> f32[...]."""
   return jnp.mean(jnp.abs(target - logits), axis=-1)
 
 
-def max_probability(p):
+def max_probability(p: Float[Array, "... C"]) -> Float[Array, "..."]:
   """Lambda of the paper, `max_c p_c`; p f32[..., C] -> f32[...]."""
   return jnp.max(p, axis=-1)
 
 
-def negative_entropy(p):
+def negative_entropy(p: Float[Array, "... C"]) -> Float[Array, "..."]:
   """`sum_c p_c log p_c`, in nats, from `-log C` (uniform) to 0; p f32[..., C] -> f32[...]."""
   return jnp.sum(jnp.where(p > 0, p * jnp.log(jnp.where(p > 0, p, 1.0)), 0.0), axis=-1)
 
 
-def margin(p):
+def margin(p: Float[Array, "... C"]) -> Float[Array, "..."]:
   """Largest minus second largest probability; p f32[..., C] -> f32[...]."""
   top, _ = jax.lax.top_k(p, 2)
   return top[..., 0] - top[..., 1]
@@ -69,12 +78,12 @@ def margin(p):
 CONFIDENCES = {"max": max_probability, "entropy": negative_entropy, "margin": margin}
 
 
-def square(z2):
+def square(z2: Float[Array, "..."]) -> Float[Array, "..."]:
   """rho(z) = z^2, given z^2."""
   return z2
 
 
-def pseudo_huber(z2):
+def pseudo_huber(z2: Float[Array, "..."]) -> Float[Array, "..."]:
   """rho(z) = sqrt(1 + z^2) - 1: z^2 / 2 near 0, |z| far from it; given z^2."""
   return jnp.sqrt(1.0 + z2) - 1.0
 
@@ -82,12 +91,16 @@ def pseudo_huber(z2):
 RHOS = {"square": square, "pseudo_huber": pseudo_huber}
 
 
-def normalise(xi):
+def normalise(xi: Float[Array, "... F"]) -> Float[Array, "... F"]:
   """`xi / ||xi||`, safe at the origin; xi f32[..., F] -> f32[..., F]."""
   return xi / jnp.sqrt(jnp.sum(xi * xi, axis=-1, keepdims=True) + EPS**2)
 
 
-def embedding_distance(rho, student, teacher):
+def embedding_distance(
+  rho: Callable[[jax.Array], jax.Array],
+  student: Float[Array, "... F"],
+  teacher: Float[Array, "... F"],
+) -> Float[Array, "..."]:
   """`rho(||xi_hat_i - xi_hat_j||)`, Eq. 2 with normalised embeddings.
 
   Args:
@@ -102,12 +115,14 @@ def embedding_distance(rho, student, teacher):
   return rho(jnp.sum(difference * difference, axis=-1))
 
 
-def renormalise(p):
+def renormalise(p: Float[Array, "... C"]) -> Float[Array, "... C"]:
   """Probabilities that add up to 1 again where some were not sent; f32[..., C] -> f32[..., C]."""
   return p / jnp.sum(p, axis=-1, keepdims=True)
 
 
-def most_confident(confidence, candidates):
+def most_confident(
+  confidence: Float[Array, "J ..."], candidates: Float[Array, "J ... C"]
+) -> Float[Array, "... C"]:
   """The candidate with the largest confidence, for every example; ties go to the first.
 
   Args:

@@ -1,14 +1,17 @@
 """The local map: how one device runs its clients, without changing what they compute."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 
 from kdjax.core.noinline import noinline
+from kdjax.types import PyTree
 
 MAPS = ("vmap", "unroll", "scan")
 
 
-def map_clients(local_map, fn, *args):
+def map_clients(local_map: str, fn: Callable, *args: PyTree) -> PyTree:
   """Applies `fn` to every client of a device.
 
   Args:
@@ -32,7 +35,7 @@ def map_clients(local_map, fn, *args):
   raise ValueError(f"unknown map {local_map!r}: one of {MAPS}")
 
 
-def evolve(local_map, fn, state, *args):
+def evolve(local_map: str, fn: Callable, state: PyTree, *args: PyTree) -> tuple[PyTree, PyTree]:
   """Replaces every client's state by what `fn` makes of it; a loop does so in place.
 
   Args:

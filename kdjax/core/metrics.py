@@ -6,9 +6,12 @@ the exact expectation, so no test example is drawn).
 """
 
 import numpy as np
+from jaxtyping import Float, Int
 
 
-def class_accuracy(correct, total):
+def class_accuracy(
+  correct: Int[np.ndarray, "... C"], total: Int[np.ndarray, " C"]
+) -> Float[np.ndarray, "... C"]:
   """Accuracy within each class, NaN where a class has no test example.
 
   Args:
@@ -22,12 +25,14 @@ def class_accuracy(correct, total):
     return np.asarray(correct, float) / np.asarray(total, float)
 
 
-def shared_accuracy(accuracy):
+def shared_accuracy(accuracy: Float[np.ndarray, "... C"]) -> np.ndarray:
   """Mean over the classes that the test set has; f64[..., C] -> f64[...]."""
   return np.nanmean(accuracy, axis=-1)
 
 
-def accuracy_by_owner(accuracy, label_counts):
+def accuracy_by_owner(
+  accuracy: Float[np.ndarray, "K C"], label_counts: Int[np.ndarray, "K C"]
+) -> Float[np.ndarray, "K K"]:
   """Accuracy of client i on client j's label distribution.
 
   Args:
@@ -44,7 +49,9 @@ def accuracy_by_owner(accuracy, label_counts):
   return accuracy[:, tested] @ pi.T
 
 
-def by_distance(matrix, distance):
+def by_distance(
+  matrix: Float[np.ndarray, "K K"], distance: Int[np.ndarray, "K K"]
+) -> dict[str, float]:
   """Mean of a K x K matrix over the pairs at each graph distance, {'0': ..., '1': ...}."""
   hops = sorted(set(distance[distance >= 0].tolist()))
   means = {str(d): float(matrix[distance == d].mean()) for d in hops}

@@ -4,11 +4,13 @@ XLA:CPU fuses whatever is computed from an array into each of its readers, so th
 computes it again; optimisation barriers are gone by then. It does not look into calls.
 """
 
+from collections.abc import Callable
+
 import jax
 from jax.experimental.xla_metadata import set_xla_metadata
 
 
-def noinline(fn):
+def noinline(fn: Callable) -> Callable:
   """`fn`, on CPU as a call that is not inlined: its arguments and results are arrays in memory.
 
   Args:

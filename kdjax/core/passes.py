@@ -1,12 +1,19 @@
 """A single client's forward passes: as it is tested, and as it learns."""
 
+from flax import linen as nn
+from jaxtyping import Array, Float
 
-def eval_mode(model, client, images):
+from kdjax.types import ClientState, Examples, ModelOut, PyTree
+
+
+def eval_mode(model: nn.Module, client: ClientState, images: Float[Array, "N ..."]) -> ModelOut:
   """A single client's ModelOut in evaluation mode; images f32[N, h, w, c]."""
-  return model.apply({"params": client.params, **client.model_state}, images, train=False)
+  return model.apply({"params": client.params, **client.model_state}, images, train=False)  # type: ignore[return-value]
 
 
-def train_mode(model, model_state, params, half):
+def train_mode(
+  model: nn.Module, model_state: PyTree, params: PyTree, half: Examples
+) -> tuple[ModelOut, PyTree]:
   """A single client's (ModelOut, new model_state) in training mode on one half of a batch."""
   out, changed = model.apply(
     {"params": params, **model_state},

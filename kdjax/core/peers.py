@@ -6,15 +6,18 @@ examples, so that nothing else is communicated and no source sees them.
 """
 
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, Int
 
 from kdjax.core import losses, snapshots
+from kdjax.core.env import Env
 from kdjax.core.passes import eval_mode
-from kdjax.types import ClientState, Phase
+from kdjax.types import ClientState, Phase, Pos
 
 
 class Sources(NamedTuple):
@@ -24,12 +27,12 @@ class Sources(NamedTuple):
   peer: Any  # i32[K_g, S], whose each is; -1: nobody's
 
 
-def most(env):
+def most(env: Env) -> int:
   """S: the most sources that any client ever has, at least 1."""
   return max(1, int(env.graph.adjacency.sum(-1).max()))
 
 
-def listed(env, batches):
+def listed(env: Env, batches: int) -> Int[np.ndarray, "clients S"]:
   """Everyone's sources after so many training batches; i32[R*K, S], -1 where there are fewer."""
   adjacency, order = env.graph.at(batches), np.argsort(env.population.identity)
   peer = np.full((env.clients, most(env)), -1, np.int32)
@@ -40,7 +43,7 @@ def listed(env, batches):
   return peer
 
 
-def none(env):
+def none(env: Env) -> tuple[Sources, ...]:
   """The state before the first fetch: tuple over cohorts of Sources, nobody's."""
   ids = [env.ids(g) for g in range(len(env.cohorts))]
   flat = [jnp.zeros((len(k), most(env), snapshots.length(env)), env.dtype) for k in ids]
@@ -48,7 +51,9 @@ def none(env):
   return tuple(map(Sources, flat, peer))
 
 
-def fetch(env, clients, peer):
+def fetch(
+  env: Env, clients: tuple[ClientState, ...], peer: Int[Array, "clients S"]
+) -> tuple[Sources, ...]:
   """Copies of the sources as they are now.
 
   Args:
@@ -64,12 +69,12 @@ def fetch(env, clients, peer):
   return tuple(map(Sources, env.fetch(flat, own), own))
 
 
-def received(env, peer):
+def received(env: Env, peer: Int[np.ndarray, "clients S"]) -> dict[str, int]:
   """Bytes by kind of a fetch of `peer` i32[R*K, S]."""
   return {"checkpoints": int(snapshots.nbytes(env)[peer[peer >= 0]].sum())}
 
 
-def fetch_phase(env, *, batches):
+def fetch_phase(env: Env, *, batches: Callable[[Pos], int]) -> Phase:
   """The phase, without a batch, that fills `state.local` with everyone's sources.
 
   Args:
@@ -85,7 +90,9 @@ def fetch_phase(env, *, batches):
   return Phase("fetch", step, None, 1, args=peer, sent=lambda pos: received(env, peer(pos)))
 
 
-def logits(env, flat, peer, images):
+def logits(
+  env: Env, flat: Float[Array, "S L"], peer: Int[Array, " S"], images: Float[Array, "N ..."]
+) -> Float[Array, "S N C"]:
   """What one client's sources say, main heads in evaluation mode; zeros for nobody's.
 
   Args:
@@ -106,13 +113,18 @@ def logits(env, flat, peer, images):
   def silent(flat, images):
     return jnp.zeros((len(images), env.task.classes), env.dtype)
 
-  branches = [silent, *(functools.partial(say, g=g) for g in range(len(env.cohorts)))]
+  branches: list[Callable] = [
+    silent,
+    *(functools.partial(say, g=g) for g in range(len(env.cohorts))),
+  ]
   branch = jnp.where(peer < 0, 0, 1 + jnp.asarray(snapshots.cohort_of(env))[peer])
   said = [jax.lax.switch(b, branches, f, images) for b, f in zip(branch, flat, strict=True)]
   return jax.lax.stop_gradient(jnp.stack(said))
 
 
-def divergence(said, peer, logits):
+def divergence(
+  said: Float[Array, "S N C"], peer: Int[Array, " S"], logits: Float[Array, "N C"]
+) -> Float[Array, " N"]:
   """Mean over one client's sources of KL(p_a || p_b), Eq. 4 of https://arxiv.org/abs/2011.05961.
 
   Args:

@@ -9,12 +9,14 @@ import numpy as np
 EVERYONE = 2**31 - 1  # the name under which all clients of a replica draw the same
 
 
-def purpose_id(purpose):
+def purpose_id(purpose: str) -> int:
   """A stable 31-bit number for a purpose's name."""
   return zlib.crc32(purpose.encode()) & 0x7FFFFFFF
 
 
-def client_key(seed, purpose, step, client):
+def client_key(
+  seed: jax.Array | int, purpose: str, step: jax.Array | int, client: jax.Array | int
+) -> jax.Array:
   """The key of one client's draws for one purpose at one step.
 
   Args:
@@ -27,7 +29,7 @@ def client_key(seed, purpose, step, client):
   return jax.random.fold_in(jax.random.fold_in(key, step), client)
 
 
-def example_keys(key, n):
+def example_keys(key: jax.Array, n: int) -> jax.Array:
   """Keys `[n]` for a device's share of a batch: by place in the whole batch, whatever the mesh.
 
   Args:
@@ -38,7 +40,7 @@ def example_keys(key, n):
   return jax.vmap(lambda p: jax.random.fold_in(key, p))(place)
 
 
-def host_rng(*words):
+def host_rng(*words: int | np.integer | str) -> np.random.Generator:
   """A NumPy generator keyed by integers and purpose names, in this order."""
   numbers = [purpose_id(w) if isinstance(w, str) else int(w) for w in words]
   entropy = [len(numbers), *numbers]  # a missing word is not a zero

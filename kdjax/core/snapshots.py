@@ -7,17 +7,20 @@ read it.
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, Int
 
 from kdjax.core import costs
+from kdjax.core.env import Env
+from kdjax.types import ClientState, PyTree
 
 
-def flatten(tree, length):
+def flatten(tree: PyTree, length: int) -> Float[Array, " L"]:
   """A pytree of floats as one vector f32[length], padded with zeros."""
   flat = jnp.concatenate([jnp.ravel(x) for x in jax.tree.leaves(tree)])
   return jnp.pad(flat, (0, length - flat.size))
 
 
-def unflatten(flat, template):
+def unflatten(flat: Float[Array, " L"], template: PyTree) -> PyTree:
   """The pytree that `flatten` made; `template` has its structure, shapes and dtypes."""
   leaves, tree = jax.tree.flatten(template)
   ends = np.cumsum([x.size for x in leaves])
@@ -28,17 +31,17 @@ def unflatten(flat, template):
   return jax.tree.unflatten(tree, parts)
 
 
-def length(env):
+def length(env: Env) -> int:
   """L: numbers in the longest snapshot."""
   return max(sum(x.size for x in jax.tree.leaves(s)) for s in env.snapshots())
 
 
-def pack(env, clients):
+def pack(env: Env, clients: ClientState) -> Float[Array, "K_g L"]:
   """Snapshots f32[K_g, L] of the clients of one cohort."""
   return jax.vmap(lambda c: flatten((c.params, c.model_state), length(env)))(clients)
 
 
-def cohort_of(env):
+def cohort_of(env: Env) -> Int[np.ndarray, " clients"]:
   """The cohort of every client; i32[R*K]."""
   out = np.zeros(env.clients, np.int32)
   for g, cohort in enumerate(env.cohorts):
@@ -46,6 +49,6 @@ def cohort_of(env):
   return out
 
 
-def nbytes(env):
+def nbytes(env: Env) -> Int[np.ndarray, " clients"]:
   """Bytes of every client's snapshot, without padding; i64[R*K]."""
   return np.array([costs.nbytes(s) for s in env.snapshots()])[cohort_of(env)]

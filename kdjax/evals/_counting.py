@@ -1,6 +1,8 @@
 """Passes over test images: what one batch counts, added up over all."""
 
 import functools
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import jax
 import numpy as np
@@ -8,12 +10,18 @@ from jax.sharding import PartitionSpec as P
 
 from kdjax.core import hosts
 from kdjax.core.env import STATE, sharded
-from kdjax.types import ConfigError
+from kdjax.types import ConfigError, PyTree
+
+if TYPE_CHECKING:
+  from kdjax.experiment import Experiment
+
 
 SPECS = (P("data"), P("data"), P("data"))  # of images, labels and mask
 
 
-def over(experiment, name, batch, count):
+def over(
+  experiment: "Experiment", name: str, batch: int, count: Callable[..., PyTree]
+) -> Callable[..., PyTree]:
   """A function that counts over images; the last, partial batch counts like every other.
 
   Args:
@@ -55,7 +63,7 @@ def over(experiment, name, batch, count):
   return run
 
 
-def entries(experiment):
+def entries(experiment: "Experiment") -> set[str]:
   """The names of what the method predicts, without running it."""
   env, test = experiment.env, experiment.data.source.test
   said = []

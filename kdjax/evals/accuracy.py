@@ -4,17 +4,25 @@ Yields private and shared accuracy, the K x K accuracy of client i on client j's
 by graph distance, and the accuracy of the ensemble (the mean of all clients' probabilities).
 """
 
+from typing import TYPE_CHECKING, Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Int
 
 from kdjax.core import graph, metrics
 from kdjax.evals import _counting as counting
+from kdjax.types import Evaluator
+
+if TYPE_CHECKING:
+  from kdjax.experiment import Experiment
+
 
 JOINT = "ensemble"  # the entry of the clients' averaged predictions
 
 
-def make(experiment, *, batch):
+def make(experiment: "Experiment", *, batch: int) -> Evaluator:
   """The evaluator.
 
   Args:
@@ -68,7 +76,13 @@ def make(experiment, *, batch):
   return run
 
 
-def summarise(counts, total, label_counts, distance, heads):
+def summarise(
+  counts: dict[str, np.ndarray],
+  total: Int[np.ndarray, " C"],
+  label_counts: Int[np.ndarray, "K C"],
+  distance: Int[np.ndarray, "K K"] | None,
+  heads: tuple[str, ...],
+) -> dict[str, Any]:
   """One replica's accuracies, fractions of test data.
 
   Args:
@@ -85,7 +99,7 @@ def summarise(counts, total, label_counts, distance, heads):
     model's own is left out for entries that are one model for all.
   """
   names = ("private_accuracy", "shared_accuracy", "ensemble_accuracy")
-  out = {name: {} for name in (*names, "accuracy_by_owner", "accuracy_by_distance")}
+  out: dict[str, Any] = {name: {} for name in (*names, "accuracy_by_owner", "accuracy_by_distance")}
   for entry, correct in counts.items():
     for h, head in enumerate(heads[: correct.shape[1]]):
       accuracy = metrics.class_accuracy(correct[:, h], total)

@@ -7,15 +7,21 @@ are its primary labels; where the partition knows none, those of which it holds 
 examples than its mean over all classes.
 """
 
+from typing import TYPE_CHECKING, Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Bool, Int
 
 from kdjax.evals import _counting as counting
-from kdjax.types import ConfigError
+from kdjax.types import ConfigError, Evaluator, Shards
+
+if TYPE_CHECKING:
+  from kdjax.experiment import Experiment
 
 
-def make(experiment, *, batch):
+def make(experiment: "Experiment", *, batch: int) -> Evaluator:
   """The evaluator.
 
   Args:
@@ -59,7 +65,7 @@ def make(experiment, *, batch):
   return run
 
 
-def own_classes(shards):
+def own_classes(shards: Shards) -> Bool[np.ndarray, "clients C"]:
   """bool[R*K, C]: which classes are a client's own; see the file's docstring."""
   counts = np.asarray(shards.label_counts)
   own = counts > counts.mean(1, keepdims=True)
@@ -69,7 +75,9 @@ def own_classes(shards):
   return own
 
 
-def summarise(confusion, own, heads):
+def summarise(
+  confusion: Int[np.ndarray, "K H C C"], own: Bool[np.ndarray, "K C"], heads: tuple[str, ...]
+) -> dict[str, Any]:
   """One replica's results.
 
   Args:

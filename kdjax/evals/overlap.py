@@ -6,16 +6,23 @@ the teacher learned from. They are compared on test data, on the core's training
 and on that edge's, all of it as at test time, without augmentation.
 """
 
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
 import jax.numpy as jnp
 import numpy as np
 
 from kdjax.evals import _counting as counting
-from kdjax.types import ConfigError
+from kdjax.types import ConfigError, Evaluator
+
+if TYPE_CHECKING:
+  from kdjax.experiment import Experiment
+
 
 ENTRIES = ("edge", "core")  # teacher, student
 
 
-def make(experiment, *, batch):
+def make(experiment: "Experiment", *, batch: int) -> Evaluator:
   """The evaluator.
 
   Args:
@@ -61,7 +68,7 @@ def make(experiment, *, batch):
   return run
 
 
-def summarise(counts, n):
+def summarise(counts: Iterable[int], n: int) -> dict[str, float]:
   """Shares of n examples.
 
   Args:

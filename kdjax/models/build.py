@@ -2,6 +2,7 @@
 
 import inspect
 import numbers
+from typing import Any
 
 from flax import linen as nn
 
@@ -13,7 +14,7 @@ COMMON = ("norm", "dtype", "project")  # of config.model, for all models
 LEAST = {"classes": 2, "heads": 1, "project": 0}
 
 
-def build_model(name, *, classes, heads, **arguments):
+def build_model(name: str, *, classes: int, heads: int, **arguments: Any) -> nn.Module:
   """A model that maps (images f32[B, h, w, c], train, mask) to `kdjax.types.ModelOut`.
 
   Args:

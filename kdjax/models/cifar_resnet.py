@@ -4,8 +4,10 @@ Depth 6n + 2, widths 16, 32, 64. Shortcuts are the paper's option A, without par
 """
 
 import functools
+from typing import Any
 
 from flax import linen as nn
+from jaxtyping import Array, Float
 
 from kdjax.models.heads import Heads
 from kdjax.models.layers import ConvNorm, wide_dtype
@@ -28,9 +30,11 @@ class Model(nn.Module):
   choices = {"depth": (8, 14, 20, 32, 44, 56, 110)}
 
   @nn.compact
-  def __call__(self, images, train, mask=None):
+  def __call__(
+    self, images: Float[Array, "B h w c"], train: bool, mask: Float[Array, " B"] | None = None
+  ) -> ModelOut:
     """images f32[B, h, w, c], mask f32[B] or None -> ModelOut."""
-    common = dict(norm=self.norm, dtype=self.dtype, axes=self.axes, conv=self.conv)
+    common: dict[str, Any] = dict(norm=self.norm, dtype=self.dtype, axes=self.axes, conv=self.conv)
     x = nn.relu(ConvNorm(16, 3, 1, "same", **common, name="stem")(images, train, mask))
     block = functools.partial(Block, bottleneck=False, shortcut="pad", **common)
     features = stages(x, train, mask, block, ((self.depth - 2) // 6,) * 3, (16, 32, 64))

@@ -1,13 +1,16 @@
 """A small plain convolutional network."""
 
 from flax import linen as nn
+from jaxtyping import Array, Float
 
 from kdjax.models.heads import Heads
 from kdjax.models.layers import ConvNorm, wide_dtype
 from kdjax.types import ModelOut
 
 
-def classify(model, x, train, mask):
+def classify(
+  model: nn.Module, x: Float[Array, "B h w c"], train: bool, mask: Float[Array, " B"] | None
+) -> ModelOut:
   """The layers, the mean and the heads, inside the `__call__` of a model that has `widths`.
 
   Args:
@@ -41,6 +44,8 @@ class Model(nn.Module):
   conv: str = "direct"
 
   @nn.compact
-  def __call__(self, images, train, mask=None):
+  def __call__(
+    self, images: Float[Array, "B h w c"], train: bool, mask: Float[Array, " B"] | None = None
+  ) -> ModelOut:
     """images f32[B, h, w, c], mask f32[B] or None -> ModelOut."""
     return classify(self, images, train, mask)

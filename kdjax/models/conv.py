@@ -9,13 +9,20 @@ import functools
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from kdjax.core.noinline import noinline
 
 LOWERINGS = ("direct", "split", "matmul")
 
 
-def conv(x, kernel, stride, pad, lowering):
+def conv(
+  x: Float[Array, "B h w c"],
+  kernel: Float[Array, "k k c features"],
+  stride: int,
+  pad: int,
+  lowering: str,
+) -> Float[Array, "B h1 w1 features"]:
   """A convolution, NHWC and HWIO.
 
   Args:

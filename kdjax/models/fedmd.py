@@ -7,6 +7,7 @@ A deviation: convolutions have no bias, as BatchNorm would cancel it.
 """
 
 from flax import linen as nn
+from jaxtyping import Array, Float
 
 from kdjax.models.heads import Heads
 from kdjax.models.layers import ConvNorm, Dropout, avg_pool
@@ -44,7 +45,9 @@ class Model(nn.Module):
   conv: str = "direct"
 
   @nn.compact
-  def __call__(self, images, train, mask=None):
+  def __call__(
+    self, images: Float[Array, "B h w c"], train: bool, mask: Float[Array, " B"] | None = None
+  ) -> ModelOut:
     """images f32[B, h, w, c], mask f32[B] or None -> ModelOut."""
     if len(self.filters) not in (2, 3):
       raise ConfigError("filters", self.filters, "two or three widths")

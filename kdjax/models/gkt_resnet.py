@@ -9,8 +9,10 @@ paper's ratios of sizes and operations. ResNet-4 and -6 have one and two plain b
 """
 
 import functools
+from typing import Any
 
 from flax import linen as nn
+from jaxtyping import Array, Float
 
 from kdjax.models.heads import Heads
 from kdjax.models.layers import ConvNorm, wide_dtype
@@ -20,18 +22,28 @@ from kdjax.types import ModelOut
 WIDTH = 16  # of the extractor, and of the first stage's 3x3 convolutions
 
 
-def common(model):
+def common(model: nn.Module) -> dict[str, Any]:
   """The arguments that every layer of a network takes from it."""
   return dict(norm=model.norm, dtype=model.dtype, axes=model.axes, conv=model.conv)
 
 
-def extract(model, images, train, mask):
+def extract(
+  model: nn.Module, images: Float[Array, "B h w c"], train: bool, mask: Float[Array, " B"] | None
+) -> Float[Array, "B h w 16"]:
   """The stem: 3x3 convolution to 16 channels, norm, ReLU: [B, h, w, c] -> [B, h, w, 16]."""
   stem = ConvNorm(WIDTH, 3, 1, "same", **common(model), name="extractor")
   return nn.relu(stem(images, train, mask))
 
 
-def classify(model, x, train, mask, counts, widths, bottleneck):
+def classify(
+  model: nn.Module,
+  x: Float[Array, "B h w c"],
+  train: bool,
+  mask: Float[Array, " B"] | None,
+  counts: tuple[int, ...],
+  widths: tuple[int, ...],
+  bottleneck: bool,
+) -> ModelOut:
   """Residual stages, the mean, the heads; inside a model's `__call__`, as `extract`.
 
   Args:
@@ -52,7 +64,9 @@ def classify(model, x, train, mask, counts, widths, bottleneck):
   return ModelOut(*heads(x), features)
 
 
-def serve(model, x, train, mask):
+def serve(
+  model: nn.Module, x: Float[Array, "B h w c"], train: bool, mask: Float[Array, " B"] | None
+) -> ModelOut:
   """The server's part: as many bottlenecks in each of three stages as the depth gives."""
   counts = (model.depth // 9,) * 3  # 55 and 56: 6, 109 and 110: 12
   return classify(model, x, train, mask, counts, (16, 32, 64), bottleneck=True)
@@ -76,7 +90,9 @@ class Edge(nn.Module):
   choices = {"depth": (4, 6, 8)}
 
   @nn.compact
-  def __call__(self, images, train, mask=None):
+  def __call__(
+    self, images: Float[Array, "B h w c"], train: bool, mask: Float[Array, " B"] | None = None
+  ) -> ModelOut:
     """images f32[B, h, w, c], mask f32[B] or None -> ModelOut."""
     x = extract(self, images, train, mask)
     count = {4: 1, 6: 2, 8: 2}[self.depth]
@@ -102,7 +118,9 @@ class Server(nn.Module):
   choices = {"depth": (55, 109)}
 
   @nn.compact
-  def __call__(self, images, train, mask=None):
+  def __call__(
+    self, images: Float[Array, "B h w c"], train: bool, mask: Float[Array, " B"] | None = None
+  ) -> ModelOut:
     """images [B, h, w, 16], mask f32[B] or None -> ModelOut."""
     return serve(self, images, train, mask)
 
@@ -125,7 +143,9 @@ class Model(nn.Module):
   choices = {"depth": (56, 110)}
 
   @nn.compact
-  def __call__(self, images, train, mask=None):
+  def __call__(
+    self, images: Float[Array, "B h w c"], train: bool, mask: Float[Array, " B"] | None = None
+  ) -> ModelOut:
     """images f32[B, h, w, c], mask f32[B] or None -> ModelOut."""
     x = extract(self, images, train, mask)
     out = serve(self, x, train, mask)

@@ -2,11 +2,12 @@
 
 import jax.numpy as jnp
 from flax import linen as nn
+from jaxtyping import Array, Float
 
 from kdjax.models.layers import wide_dtype
 
 
-def head_names(heads):
+def head_names(heads: int) -> tuple[str, ...]:
   """('main', 'aux1', ...): H names, in the order of the logits' head axis."""
   return ("main", *(f"aux{k}" for k in range(1, heads)))
 
@@ -27,7 +28,7 @@ class Heads(nn.Module):
   hidden: int = 0  # > 0: a layer of so many units, with ReLU, before heads and embedding
 
   @nn.compact
-  def __call__(self, xi):
+  def __call__(self, xi: Float[Array, "B F"]) -> tuple[Float[Array, "B F1"], Float[Array, "B H C"]]:
     """xi [B, F] -> (embedding f32[B, F, hidden or project], logits f32[B, H, C])."""
     wide = wide_dtype(self.dtype)
     xi = xi.astype(wide)

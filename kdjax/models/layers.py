@@ -8,10 +8,13 @@ dtype; parameters and statistics are wide.
 
 import functools
 import math
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jaxtyping import Array, Float
 
 from kdjax.core.random import example_keys
 from kdjax.models.conv import conv
@@ -23,7 +26,7 @@ MOMENTUM, EPSILON = 0.9, 1e-5  # of BatchNorm; every other norm shares the epsil
 he_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal")  # He et al. 2015
 
 
-def wide_dtype(dtype):
+def wide_dtype(dtype: str) -> jnp.dtype:
   """The dtype of parameters, statistics, embeddings and logits: float32; float64 for 'float64'."""
   if dtype not in DTYPES:
     raise ConfigError("dtype", dtype, f"one of {DTYPES}")
@@ -47,7 +50,7 @@ class Conv(nn.Module):
   lowering: str
 
   @nn.compact
-  def __call__(self, x):
+  def __call__(self, x: Float[Array, "B h w c"]) -> Float[Array, "B h1 w1 features"]:
     """[B, h, w, c] -> [B, h', w', features] of the compute dtype."""
     wide, dtype = wide_dtype(self.dtype), jnp.dtype(self.dtype)
     pad = {"same": self.kernel // 2, "valid": 0}[self.padding]
@@ -75,7 +78,9 @@ class BatchNorm(nn.Module):
   axes: tuple = ("data",)  # mesh axes that the batch is split over
 
   @nn.compact
-  def __call__(self, x, train, mask):
+  def __call__(
+    self, x: Float[Array, "B *hw c"], train: bool, mask: Float[Array, " B"] | None
+  ) -> Float[Array, "B *hw c"]:
     """x [B, ..., c], mask f32[B] or None (all ones) -> [B, ..., c] of the compute dtype."""
     wide, width = wide_dtype(self.dtype), x.shape[-1:]
     scale = self.param("scale", nn.initializers.ones, width, wide)
@@ -110,7 +115,7 @@ class BatchNorm(nn.Module):
     return jax.lax.psum(local, self.axes) if self.axes else local
 
 
-def group_count(channels):
+def group_count(channels: int) -> int:
   """GroupNorm's groups: 32 (Wu & He 2018), or fewer so that each has at least four channels.
 
   The largest of 32, 16, 8, 4, 2 that divides the channels so, else 1. A group of a single channel
@@ -120,7 +125,7 @@ def group_count(channels):
   return next(fits, 1)
 
 
-def norm(kind, dtype, axes):
+def norm(kind: str, dtype: str, axes: tuple[str, ...]) -> Callable:
   """A normalisation `(x, train, mask) -> x`, to be called inside a module's `__call__`.
 
   Args:
@@ -128,7 +133,9 @@ def norm(kind, dtype, axes):
     dtype: the compute dtype's name.
     axes: mesh axes that BatchNorm sums over.
   """
-  settings = dict(epsilon=EPSILON, dtype=jnp.dtype(dtype), param_dtype=wide_dtype(dtype))
+  settings: dict[str, Any] = dict(
+    epsilon=EPSILON, dtype=jnp.dtype(dtype), param_dtype=wide_dtype(dtype)
+  )
   settings["use_fast_variance"] = False  # E[x^2] - E[x]^2 cancels in float32
   if kind == "batch":
     return BatchNorm(dtype, axes)
@@ -154,7 +161,9 @@ class ConvNorm(nn.Module):
   conv: str
 
   @nn.compact
-  def __call__(self, x, train, mask):
+  def __call__(
+    self, x: Float[Array, "B h w c"], train: bool, mask: Float[Array, " B"] | None
+  ) -> Float[Array, "B h1 w1 features"]:
     """[B, h, w, c] -> [B, h', w', features] of the compute dtype."""
     shape = (self.features, self.kernel, self.stride, self.padding)
     x = Conv(*shape, use_bias=self.norm == "none", dtype=self.dtype, lowering=self.conv)(x)
@@ -171,7 +180,7 @@ class Dropout(nn.Module):
   rate: float
 
   @nn.compact
-  def __call__(self, x, train):
+  def __call__(self, x: Float[Array, "B ..."], train: bool) -> Float[Array, "B ..."]:
     """x [B, ...] -> [B, ...]; kept values are divided by 1 - rate."""
     if not 0 <= self.rate < 1:
       raise ConfigError("dropout", self.rate, "a rate from 0 to below 1")
@@ -182,7 +191,7 @@ class Dropout(nn.Module):
     return jnp.where(keep, x / (1 - self.rate), 0)
 
 
-def max_pool_3x3_s2(x):
+def max_pool_3x3_s2(x: Float[Array, "B h w c"]) -> Float[Array, "B h1 w1 c"]:
   """3x3 max-pooling, stride 2, one pixel of padding: [B, h, w, c] -> [B, ceil(h/2), ceil(w/2), c].
 
   The maximum over nine shifted slices: the gradient of a windowed reduction (select-and-scatter) is
@@ -194,11 +203,13 @@ def max_pool_3x3_s2(x):
   return functools.reduce(jnp.maximum, shifted)
 
 
-def avg_pool(x, window, stride, padding):
+def avg_pool(
+  x: Float[Array, "B h w c"], window: int, stride: int, padding: str
+) -> Float[Array, "B h1 w1 c"]:
   """Average pooling of [B, h, w, c] over a square window.
 
   `padding` is 'valid' or 'same': as Keras's, an odd pixel at the end, the mean over pixels alone.
   """
-  window, strides = (window, window), (stride, stride)
-  pooled = nn.avg_pool(x, window, strides, padding.upper(), count_include_pad=False)
+  size, strides = (window, window), (stride, stride)
+  pooled = nn.avg_pool(x, size, strides, padding.upper(), count_include_pad=False)
   return pooled.astype(x.dtype)  # Flax divides by float32 counts

@@ -1,7 +1,10 @@
 """A multi-layer perceptron: the model of quick runs and of identities that must hold exactly."""
 
+from typing import Any
+
 import jax.numpy as jnp
 from flax import linen as nn
+from jaxtyping import Array, Float
 
 from kdjax.models.heads import Heads
 from kdjax.models.layers import norm, wide_dtype
@@ -23,14 +26,15 @@ class Model(nn.Module):
   activation: str
   axes: tuple = ("data",)
 
-  tables = True  # reads rows of features, too
   choices = {"activation": ("tanh", "relu")}
 
   @nn.compact
-  def __call__(self, images, train, mask=None):
+  def __call__(
+    self, images: Float[Array, "B ..."], train: bool, mask: Float[Array, " B"] | None = None
+  ) -> ModelOut:
     """images f32[B, h, w, c] or rows f32[B, features], mask f32[B] or None -> ModelOut."""
     activation, gain = {"tanh": (nn.tanh, 1.0), "relu": (nn.relu, 2.0)}[self.activation]
-    dense = dict(
+    dense: dict[str, Any] = dict(
       use_bias=self.norm == "none",
       dtype=jnp.dtype(self.dtype),
       param_dtype=wide_dtype(self.dtype),

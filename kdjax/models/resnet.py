@@ -5,16 +5,21 @@ https://arxiv.org/abs/1512.03385
 """
 
 import functools
+from collections.abc import Callable
+from typing import Any
 
 import jax.numpy as jnp
 from flax import linen as nn
+from jaxtyping import Array, Float
 
 from kdjax.models.heads import Heads
 from kdjax.models.layers import ConvNorm, max_pool_3x3_s2, wide_dtype
 from kdjax.types import ModelOut
 
 
-def pad_shortcut(x, features, stride):
+def pad_shortcut(
+  x: Float[Array, "B h w c"], features: int, stride: int
+) -> Float[Array, "B h1 w1 features"]:
   """Option A of He et al.: every stride-th pixel, the new channels zero; it has no parameters."""
   return jnp.pad(x[:, ::stride, ::stride], ((0, 0),) * 3 + ((0, features - x.shape[-1]),))
 
@@ -35,10 +40,12 @@ class Block(nn.Module):
   conv: str
 
   @nn.compact
-  def __call__(self, x, train, mask):
+  def __call__(
+    self, x: Float[Array, "B h w c"], train: bool, mask: Float[Array, " B"] | None
+  ) -> Float[Array, "B h1 w1 features"]:
     """x [B, h, w, c] -> [B, ceil(h / stride), ceil(w / stride), width or 4 width]."""
-    common = dict(norm=self.norm, dtype=self.dtype, axes=self.axes, conv=self.conv)
-    layer = functools.partial(ConvNorm, padding="same", **common)
+    common: dict[str, Any] = dict(norm=self.norm, dtype=self.dtype, axes=self.axes, conv=self.conv)
+    layer: Callable = functools.partial(ConvNorm, padding="same", **common)
     if self.bottleneck:
       layers = [(self.width, 1, 1), (self.width, 3, self.stride), (4 * self.width, 1, 1)]
     else:
@@ -53,7 +60,14 @@ class Block(nn.Module):
     return nn.relu(x + y)
 
 
-def stages(x, train, mask, block, counts, widths):
+def stages(
+  x: Float[Array, "B h w c"],
+  train: bool,
+  mask: Float[Array, " B"] | None,
+  block: Callable,
+  counts: tuple[int, ...],
+  widths: tuple[int, ...],
+) -> dict[str, Array]:
   """Runs the stages of a residual network inside a module's `__call__`.
 
   Args:
@@ -97,9 +111,11 @@ class Model(nn.Module):
   choices = {"depth": (18, 34, 50), "stem": ("imagenet", "small")}
 
   @nn.compact
-  def __call__(self, images, train, mask=None):
+  def __call__(
+    self, images: Float[Array, "B h w c"], train: bool, mask: Float[Array, " B"] | None = None
+  ) -> ModelOut:
     """images f32[B, h, w, c], mask f32[B] or None -> ModelOut."""
-    common = dict(norm=self.norm, dtype=self.dtype, axes=self.axes, conv=self.conv)
+    common: dict[str, Any] = dict(norm=self.norm, dtype=self.dtype, axes=self.axes, conv=self.conv)
     if self.stem == "imagenet":
       x = nn.relu(ConvNorm(64, 7, 2, "same", **common, name="stem")(images, train, mask))
       x = max_pool_3x3_s2(x)

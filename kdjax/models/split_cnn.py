@@ -5,9 +5,11 @@ small, or the larger one of a server network, which takes an extractor's output 
 """
 
 from flax import linen as nn
+from jaxtyping import Array, Float
 
 from kdjax.models import cnn
 from kdjax.models.layers import ConvNorm
+from kdjax.types import ModelOut
 
 
 class Model(nn.Module):
@@ -27,7 +29,9 @@ class Model(nn.Module):
   conv: str = "direct"
 
   @nn.compact
-  def __call__(self, images, train, mask=None):
+  def __call__(
+    self, images: Float[Array, "B h w c"], train: bool, mask: Float[Array, " B"] | None = None
+  ) -> ModelOut:
     """images f32[B, h, w, c], mask f32[B] or None -> ModelOut."""
     common = (self.norm, self.dtype, self.axes, self.conv)
     layer = ConvNorm(self.width, 3, 1, "same", *common, name="extractor")

@@ -100,7 +100,7 @@ def _heads(entry: Entry, metrics: Sequence[str]) -> list[str]:
 
 
 def _means(entry: Entry, head: str, metrics: Sequence[str]) -> dict[str, float | None]:
-  out = {}
+  out: dict[str, float | None] = {}
   for key in metrics:
     values = table.over_clients(entry.results, key).get(head)
     out |= _pair(key, values)
@@ -117,8 +117,10 @@ def _differences(
   for key in metrics:
     own, others = (table.over_clients(e.results, key) for e in (entry, base))
     other = others.get("main", next(iter(others.values()), None))
-    paired = entry is not base and seeds and head in own and other is not None
-    out |= _pair(f"{key}_difference", own[head][at(entry)] - other[at(base)] if paired else None)
+    difference = None
+    if entry is not base and seeds and head in own and other is not None:
+      difference = own[head][at(entry)] - other[at(base)]
+    out |= _pair(f"{key}_difference", difference)
   return out
 
 

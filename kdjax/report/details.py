@@ -50,10 +50,10 @@ def difference_table(group: Sequence[RunRecord]) -> str:
   shared = table.over_clients(table.results(own), "shared_accuracy")
   rows = []
   for other in others:
-    base = table.over_clients(table.results(other), "shared_accuracy")
-    if not base:
+    found = table.over_clients(table.results(other), "shared_accuracy")
+    if not found:
       continue
-    base = base.get("main", next(iter(base.values())))
+    base = found.get("main", next(iter(found.values())))
     rows += [[f"{head} - {other.name}", spread(value - base)] for head, value in shared.items()]
   return markdown(["shared accuracy", "points"], rows) if rows else ""
 

@@ -39,7 +39,7 @@ def read(places: Iterable[str | Path]) -> list[RunRecord]:
   Raises:
     ConfigError: for a place without a finished run.
   """
-  found = {}
+  found: dict[Path, RunRecord] = {}
   for place in map(Path, places):
     inside = sorted(path.parent for path in place.glob("*/config.json"))
     folders = [place] if (place / "config.json").exists() else inside

@@ -35,9 +35,9 @@ def text(header: Row, rows: Sequence[Row], *, words: int, width: int, caption: s
   for i, row in enumerate(rows):
     after = rows[i + 1][0] if i + 1 < len(rows) else ""
     table.add_row(*row, end_section=after not in ("", row[0]))
-  console = Console(file=io.StringIO(), width=width, markup=False, color_system=None)
-  console.print(table)
-  return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines()) + "\n"
+  out = io.StringIO()
+  Console(file=out, width=width, markup=False, color_system=None).print(table)
+  return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
 
 
 def markdown(header: Row, rows: Sequence[Row]) -> str:

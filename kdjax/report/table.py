@@ -127,7 +127,8 @@ def curves(run: RunRecord, key: str) -> dict[str, np.ndarray]:
 
   The spread is over all clients of all seeds; NaN where there is none.
   """
-  found, idle = {}, untaught(run)
+  found: dict[str, list[tuple]] = {}
+  idle = untaught(run)
   for line in run.metrics:
     for name, value in line.items():
       head = name.removeprefix(f"{key}/")
@@ -177,8 +178,11 @@ def rows(group: Sequence[RunRecord]) -> list[TableRow]:
     ensemble = accuracies(run, "ensemble_accuracy")
     sent = size(sum(run.summary.get("bytes_sent", {}).values()))
     for i, head in enumerate(heads(run)):
-      cells = (percent(*c[head]) if head in c else "" for c in (private, shared, ensemble))
-      lines.append(TableRow(run.name if i == 0 else "", head, *cells, sent if i == 0 else ""))
+      own, every, mean = (
+        percent(*c[head]) if head in c else "" for c in (private, shared, ensemble)
+      )
+      name, total = (run.name, sent) if i == 0 else ("", "")
+      lines.append(TableRow(name, head, own, every, mean, total))
   return lines
 
 

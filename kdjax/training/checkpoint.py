@@ -7,6 +7,7 @@ what the run has spent). The last two are kept, and the best of those whose step
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -14,7 +15,7 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
 from kdjax.core import hosts
-from kdjax.types import ConfigError, TrainState
+from kdjax.types import Cohort, ConfigError, PyTree, TrainState
 
 METRIC = "shared_accuracy"
 
@@ -47,7 +48,7 @@ def _join(template, model, rest):
 class Checkpoints:
   """The checkpoints under WORKDIR/checkpoints, by training batch."""
 
-  def __init__(self, workdir):
+  def __init__(self, workdir: str | Path) -> None:
     best = checkpoint_managers.BestN(
       get_metric_fn=lambda metrics: metrics[METRIC], n=1, keep_checkpoints_without_metrics=False
     )
@@ -58,11 +59,13 @@ class Checkpoints:
       options=ocp.CheckpointManagerOptions(preservation_policy=policy),
     )
 
-  def latest(self):
+  def latest(self) -> int | None:
     """The newest training batch that has a checkpoint, or None."""
     return self._manager.latest_step()
 
-  def save(self, batches, state, meta, accuracy):
+  def save(
+    self, batches: int, state: TrainState, meta: dict[str, Any], accuracy: float | None
+  ) -> None:
     """Starts saving; `accuracy` is the number by which the best is kept, or None."""
     if batches in self._manager.all_steps():
       return
@@ -75,12 +78,12 @@ class Checkpoints:
     metrics = None if accuracy is None else {METRIC: accuracy}
     self._manager.save(batches, args=args, metrics=metrics)
 
-  def meta(self, batches):
+  def meta(self, batches: int) -> dict[str, Any]:
     """What was saved as `meta`."""
     args = ocp.args.Composite(meta=ocp.args.JsonRestore())
     return self._manager.restore(batches, args=args)["meta"]
 
-  def restore(self, batches, template):
+  def restore(self, batches: int, template: TrainState) -> TrainState:
     """The state saved at a training batch; `template` holds shapes, dtypes and shardings."""
     model, rest = _split(template)
     args = ocp.args.Composite(
@@ -89,24 +92,24 @@ class Checkpoints:
     saved = self._manager.restore(batches, args=args)
     return _join(template, saved["model"], saved["rest"])
 
-  def restore_model(self, batches, template):
+  def restore_model(self, batches: int, template: PyTree) -> PyTree:
     """Parameters and statistics alone, over cohorts; `template` as for `restore`."""
     args = ocp.args.Composite(model=ocp.args.StandardRestore(template))
     return self._manager.restore(batches, args=args)["model"]
 
-  def close(self):
+  def close(self) -> None:
     """Waits for saves under way."""
     self._manager.wait_until_finished()
     self._manager.close()
 
 
-def saved_steps(workdir):
+def saved_steps(workdir: str | Path) -> list[int]:
   """The training batches of which a folder holds a checkpoint, ascending; creates nothing."""
   folder = Path(workdir) / "checkpoints"  # one being saved has a longer name
   return sorted(int(p.name) for p in folder.glob("*") if p.name.isdigit())
 
 
-def weights(workdir, client, *, key):
+def weights(workdir: str | Path, client: int, *, key: str) -> dict[str, PyTree]:
   """The newest weights of a run's client: {'params': ..., 'model_state': ...}, host arrays.
 
   Args:
@@ -131,7 +134,9 @@ def weights(workdir, client, *, key):
   return {"model_state": {}} | jax.tree.map(lambda x: np.asarray(x[client]), saved)
 
 
-def publish(workdir, state, cohorts, batches, keep):
+def publish(
+  workdir: str | Path, state: TrainState, cohorts: tuple[Cohort, ...], batches: int, keep: int
+) -> None:
   """Writes every client's weights to WORKDIR/pool/CLIENT/BATCHES, the last `keep` of each."""
   with ocp.StandardCheckpointer() as saver:
     for cohort, client in zip(cohorts, state.clients, strict=True):

@@ -2,10 +2,15 @@
 
 import contextlib
 import time
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
 
 import jax
 
+from kdjax.types import PyTree
+
+T = TypeVar("T")
 LEAST = 1e-9  # seconds: what a rate is divided by
 
 
@@ -20,20 +25,22 @@ class Clock:
   dispatch's input is not there yet. A thread notes when each dispatch is done.
   """
 
-  def __init__(self):
+  def __init__(self) -> None:
     """Starts the clock."""
     self.began = time.monotonic()
     self.compiled = self.paused = self.waited = 0.0  # seconds
     self._since = (0.0, 0.0)  # (working, waited) at the last `input_bound`
     self._noting = ThreadPoolExecutor(1)
-    self._before = None  # the one before `_last`
-    self._last = None  # future of the time at which the newest dispatch is done
+    self._before: Future[float] | None = None  # the one before `_last`
+    self._last: Future[float] | None = (
+      None  # future of the time at which the newest dispatch is done
+    )
 
-  def close(self):
+  def close(self) -> None:
     """Ends the thread."""
     self._noting.shutdown()
 
-  def waiting(self, feeds):
+  def waiting(self, feeds: Iterator[T]) -> Iterator[T]:
     """Yields what `feeds` does, each once one dispatch at most is under way.
 
     Notes how long the device waited for it. Raises what went wrong in the dispatch before the last.
@@ -51,7 +58,7 @@ class Clock:
         self._before.result()
       yield item
 
-  def dispatched(self, aux):
+  def dispatched(self, aux: PyTree) -> Future[float]:
     """Takes note of a dispatch; returns a future of the time at which it is done."""
 
     def done():
@@ -62,32 +69,32 @@ class Clock:
     return self._last
 
   @contextlib.contextmanager
-  def compiling(self):
+  def compiling(self) -> Iterator[None]:
     """Inside, time is spent on compilation."""
     began = time.monotonic()
     yield
     self.compiled += time.monotonic() - began
 
   @contextlib.contextmanager
-  def pausing(self):
+  def pausing(self) -> Iterator[None]:
     """Inside, time is spent on an evaluation, or on starting a save."""
     began = time.monotonic()
     yield
     self.paused += time.monotonic() - began
 
-  def wall(self):
+  def wall(self) -> float:
     """Seconds since the start."""
     return time.monotonic() - self.began
 
-  def spent(self):
+  def spent(self) -> float:
     """Seconds of compilation and pauses so far."""
     return self.compiled + self.paused
 
-  def working(self):
+  def working(self) -> float:
     """Seconds since the start that were neither compilation nor pause."""
     return max(self.wall() - self.spent(), LEAST)
 
-  def input_bound(self):
+  def input_bound(self) -> float:
     """The share of the working time since the last call in which the device waited for input."""
     now = (self.working(), self.waited)
     working, waited = (x - y for x, y in zip(now, self._since, strict=True))

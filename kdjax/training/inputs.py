@@ -1,6 +1,8 @@
 """The host's part of a dispatch: batches, positions, and the sets that are resident on devices."""
 
 import functools
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
@@ -9,11 +11,14 @@ from jax.sharding import PartitionSpec as P
 from kdjax.core import hosts
 from kdjax.data import feed, read_ahead
 from kdjax.training.program import dispatch_size
-from kdjax.training.schedule import position
+from kdjax.training.schedule import Visit, position
 from kdjax.types import Batch, Now
 
+if TYPE_CHECKING:
+  from kdjax.experiment import Experiment
 
-def tables(experiment):
+
+def tables(experiment: "Experiment") -> dict[str, jax.Array]:
   """The sets that are resident in memory, on every device: {half: [N, *shape]}.
 
   With several processes, images that none of a process's clients holds are blank there.
@@ -49,7 +54,15 @@ def _blank_but(images, lists):
   return kept
 
 
-def inputs(experiment, visit, start, count, total, *, images=True):
+def inputs(
+  experiment: "Experiment",
+  visit: Visit,
+  start: int,
+  count: int,
+  total: int,
+  *,
+  images: bool | Callable = True,
+) -> tuple[Batch, Now, np.int32]:
   """Host-side arguments of one dispatch: calls start .. start + count of a visit.
 
   Args:
@@ -72,7 +85,7 @@ def inputs(experiment, visit, start, count, total, *, images=True):
   return jax.tree.map(pad, *batches), jax.tree.map(pad, *nows), np.int32(count)
 
 
-def pieces(experiment, dispatches, totals):
+def pieces(experiment: "Experiment", dispatches: Iterable[tuple], totals: dict[int, int]) -> Any:
   """What there is to read for dispatches (visit, first call, 1), ahead.Pieces."""
   algorithm, needed = experiment.algorithm, functools.partial(_needed, experiment.env)
   steps = [(visit.number, position(visit, i, totals[visit.number])) for visit, i, _ in dispatches]

@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import jax
 import numpy as np
@@ -12,13 +13,24 @@ from kdjax.data import read_ahead
 from kdjax.training import checkpoint, clock, loss_log, program, run_folder, summary, writer
 from kdjax.training.progress import Progress
 from kdjax.training.stepper import Dispatch, Stepper
-from kdjax.types import ConfigError, TrainState
+from kdjax.types import ConfigError, PyTree, TrainState
+
+if TYPE_CHECKING:
+  from kdjax.experiment import Experiment
+
 
 DONE, PREEMPTED = 0, 42
 
+Log = writer.Writer | writer.Silent
+Shown = Progress | writer.Silent
+
 
 def run(
-  experiment, workdir: str | Path, *, command: str, stop: Callable[[], bool] = lambda: False
+  experiment: "Experiment",
+  workdir: str | Path,
+  *,
+  command: str,
+  stop: Callable[[], bool] = lambda: False,
 ) -> int:
   """Trains to the end of the config, or until told to stop; the same call again resumes.
 
@@ -53,7 +65,9 @@ def run(
     checkpoints.close()
 
 
-def restore(experiment, checkpoints) -> tuple[TrainState, int | None, dict]:
+def restore(
+  experiment: "Experiment", checkpoints: checkpoint.Checkpoints
+) -> tuple[TrainState, int | None, dict]:
   """From the newest checkpoint; the state of step 0 without.
 
   Returns:
@@ -77,7 +91,14 @@ class TrainingRun:
   losses are written then, or before anything that must see them.
   """
 
-  def __init__(self, experiment, workdir: Path, checkpoints, log, spent: dict | None = None):
+  def __init__(
+    self,
+    experiment: "Experiment",
+    workdir: Path,
+    checkpoints: checkpoint.Checkpoints,
+    log: Log,
+    spent: dict | None = None,
+  ) -> None:
     """Nothing is computed yet; `spent` is what earlier stretches say of themselves."""
     self.experiment, self.workdir = experiment, workdir
     self.checkpoints, self.log = checkpoints, log
@@ -86,7 +107,7 @@ class TrainingRun:
     self.earlier = spent or {}
     self.losses = loss_log.LossLog(experiment.env, log, self.clock)
     self.evaluated = -1  # training batches at the last evaluation
-    self.results = None  # what it found
+    self.results: list[dict] | None = None  # what it found
 
   def train(self, state: TrainState, stop: Callable[[], bool]) -> int:
     """Dispatches, and between them whatever is due: losses, evaluations, checkpoints, a stop."""
@@ -128,7 +149,9 @@ class TrainingRun:
     evaluations = [every for every, _ in self.experiment.evaluators.values()]
     return (config["log_every"], config["save_every"], *evaluations)
 
-  def advance(self, state, dispatch: Dispatch, arguments: tuple):
+  def advance(
+    self, state: TrainState, dispatch: Dispatch, arguments: tuple
+  ) -> tuple[TrainState, PyTree]:
     """Runs one dispatch: (state, aux of the last call)."""
     compiling = self.clock.compiling()
     state, aux = self.stepper.run(state, dispatch, arguments, compiling)
@@ -137,7 +160,7 @@ class TrainingRun:
       self.images += dispatch.count * program.examples(self.experiment.env, feed)
     return state, aux
 
-  def record(self, dispatch: Dispatch, aux, arguments: tuple, shown) -> None:
+  def record(self, dispatch: Dispatch, aux: PyTree, arguments: tuple, shown: Shown) -> None:
     """Writes the losses of the dispatch before, and has this one's copied where they are due."""
     done = self.clock.dispatched(aux)
     visit, batches = dispatch.visit, dispatch.batches
@@ -148,7 +171,7 @@ class TrainingRun:
       lr = arguments[1].lr[dispatch.count - 1]
       self.losses.send_for(visit, aux, lr, batches, done, self.images)
 
-  def publish(self, state, dispatch: Dispatch, shown) -> None:
+  def publish(self, state: TrainState, dispatch: Dispatch, shown: Shown) -> None:
     """Writes every client's weights under the run folder's `pool/`."""
     shown.update(dispatch.batches, **self.losses.write())
     keep, cohorts = dispatch.visit.phase.publish, self.experiment.env.cohorts
@@ -177,7 +200,7 @@ class TrainingRun:
     Of the clients' last head; of the method's first entry, where it tests no clients. None where
     no evaluator finds any.
     """
-    found = [r["shared_accuracy"] for r in self.results if "shared_accuracy" in r]
+    found = [r["shared_accuracy"] for r in self.results or () if "shared_accuracy" in r]
     if not found:
       return None
     head = self.experiment.env.heads[-1]
@@ -205,7 +228,7 @@ class TrainingRun:
 
   def finish(self, step: int) -> None:
     """Writes `summary.json`."""
-    found = summary.summary(self.experiment, self.results, self.spent(), step)
+    found = summary.summary(self.experiment, self.results or [], self.spent(), step)
     if hosts.first():
       files.write_json(self.workdir / "summary.json", found)
     hosts.barrier("finished")

@@ -1,13 +1,17 @@
 """Losses on their way from the device to the log."""
 
+from concurrent.futures import Future
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from kdjax.core import hosts
-from kdjax.training.clock import LEAST
-from kdjax.types import TrainingError
+from kdjax.core.env import Env
+from kdjax.training.clock import LEAST, Clock
+from kdjax.training.schedule import Visit
+from kdjax.training.writer import Silent, Writer
+from kdjax.types import PyTree, TrainingError
 
 
 class _Losses(NamedTuple):
@@ -25,12 +29,14 @@ class _Losses(NamedTuple):
 class LossLog:
   """Holds one step's losses, until the next step is under way or something must see them."""
 
-  def __init__(self, env, log, clock):
+  def __init__(self, env: Env, log: Writer | Silent, clock: Clock) -> None:
     """Holds nothing; `log` is a writer.Writer, `clock` a clock.Clock."""
     self.env, self.log, self.clock = env, log, clock
-    self._held = None
+    self._held: _Losses | None = None
 
-  def send_for(self, visit, aux, lr, batches, done, images):
+  def send_for(
+    self, visit: Visit, aux: PyTree, lr: float, batches: int, done: Future[float], images: int
+  ) -> None:
     """Has the losses of this very step copied to the host, without waiting.
 
     Args:
@@ -48,7 +54,7 @@ class LossLog:
     rates = {"lr": float(lr), "input_bound": self.clock.input_bound()} if visit.phase.feed else {}
     self._held = _Losses(visit.phase.name, batches, aux, done, since, images, rates)
 
-  def write(self):
+  def write(self) -> dict[str, float]:
     """Writes what is held, means over the clients that took part; returns what the bar shows.
 
     Raises:

@@ -1,26 +1,32 @@
 """Jitted programs of an experiment: one for each phase of its method, traced once."""
 
 import functools
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
 
-from kdjax.core.env import DRAWN, STATE, sharded
+from kdjax.core.env import DRAWN, STATE, Env, sharded
 from kdjax.data import feed
-from kdjax.types import Batch
+from kdjax.types import Batch, Feed, Phase
 
-INPUTS = (Batch(P(None, *DRAWN), P(None, *DRAWN), P()), P(), P())  # specs of what `inputs` returns
+if TYPE_CHECKING:
+  from kdjax.experiment import Experiment
 
 
-def dispatch_size(experiment, phase):
+# Specs of what `inputs` returns.
+INPUTS = (Batch(P(None, *DRAWN), P(None, *DRAWN), P()), P(), P())  # type: ignore[arg-type]
+
+
+def dispatch_size(experiment: "Experiment", phase: Phase) -> int:
   """Calls that one dispatch of a phase can hold; phases without a batch run one at a time."""
   if phase.feed is None or not all(s.array is not None for s in experiment.sets.values()):
     return 1
   return experiment.steps_per_dispatch
 
 
-def jitted(experiment, phase):
+def jitted(experiment: "Experiment", phase: Phase) -> Any:
   """The program of one phase.
 
   Returns:
@@ -63,7 +69,7 @@ def jitted(experiment, phase):
 
 
 @functools.cache
-def compiler_options():
+def compiler_options() -> dict[str, str] | None:
   """What a training step's XLA is told beside its flags: on CPU, convolutions by Eigen; else None.
 
   YNNPACK, the default, is slower at a kernel's gradient, whose window is the whole image (bench
@@ -80,7 +86,7 @@ def compiler_options():
   return options
 
 
-def examples(env, feed):
+def examples(env: Env, feed: Feed) -> int:
   """Images that one call takes in, those of all clients that take part."""
   part = range(len(env.cohorts)) if feed.cohorts is None else feed.cohorts
   return sum(len(env.cohorts[g].ids) for g in part) * (feed.private + feed.public)

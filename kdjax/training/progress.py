@@ -1,6 +1,7 @@
 """What a run shows while it trains: a bar on a terminal, plain lines elsewhere."""
 
 import time
+from typing import Any
 
 from rich import progress
 from rich.console import Console
@@ -14,7 +15,7 @@ LINE_SECONDS = 10.0  # between two plain lines where there is no terminal
 class Progress:
   """A bar on a terminal; elsewhere plain lines, one every 10 s and one at each evaluation."""
 
-  def __init__(self, description, total, *, console=None):
+  def __init__(self, description: str, total: int, *, console: Console | None = None) -> None:
     """Starts nothing yet: that happens on `with`.
 
     Args:
@@ -25,10 +26,14 @@ class Progress:
     self._console = console or Console(stderr=True)
     self._description, self._total = description, total
     self._bar = _bar(self._console) if self._console.is_interactive else None
-    self._numbers, self._step, self._shown, self._next = {}, 0, None, 0.0
-    self._since = None  # (time, step) of the first update: compilation lies before it
+    self._numbers: dict[str, Any] = {}
+    self._step, self._next = 0, 0.0
+    self._shown: int | None = None
+    self._since: tuple[float, int] | None = (
+      None  # (time, step) of the first update: compilation lies before it
+    )
 
-  def update(self, step, **numbers):
+  def update(self, step: int, **numbers: Any) -> None:
     """Notes where the run stands and shows it now and then; free of cost in between.
 
     Args:

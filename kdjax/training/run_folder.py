@@ -2,6 +2,7 @@
 
 import subprocess
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
@@ -11,10 +12,14 @@ from kdjax.core import files
 from kdjax.core.machine import cores
 from kdjax.types import ConfigError
 
+if TYPE_CHECKING:
+  from kdjax.experiment import Experiment
+
+
 SAMPLED = 2048  # resident training examples whose values are looked at
 
 
-def check_config(workdir, config):
+def check_config(workdir: str | Path, config: dict[str, Any]) -> None:
   """Raises ConfigError where a folder belongs to another config, naming what differs."""
   path = Path(workdir) / "config.json"
   if Path(workdir).exists() and not Path(workdir).is_dir():
@@ -30,7 +35,7 @@ def check_config(workdir, config):
       raise ConfigError(key, new.get(key), hint)
 
 
-def claim(workdir, experiment, command):
+def claim(workdir: str | Path, experiment: "Experiment", command: str) -> None:
   """Checks that a folder belongs to this config; writes `config.json` where there is none."""
   check_config(workdir, experiment.config)
   path = Path(workdir) / "config.json"
@@ -39,7 +44,7 @@ def claim(workdir, experiment, command):
     files.write_json(path, provenance(experiment) | {"command": command})
 
 
-def provenance(experiment):
+def provenance(experiment: "Experiment") -> dict[str, Any]:
   """What `config.json` holds: the resolved config, versions, devices, commit, hash, sizes."""
   import flax
   import optax

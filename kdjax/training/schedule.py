@@ -1,9 +1,10 @@
 """Where a run stands: the walk of prologue and cycle, a pure function of the step."""
 
 import itertools
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from kdjax.types import Algorithm, ConfigError, Phase, Pos
+from kdjax.types import Algorithm, ConfigError, Feed, Phase, Pos
 
 
 class Visit(NamedTuple):
@@ -13,18 +14,20 @@ class Visit(NamedTuple):
   number: int  # of the phase: its place in prologue + cycle
   round: int  # turns of the cycle completed before
   start: int  # calls of all phases before
-  count: int  # batches that this phase took before; for a phase without feed, its calls
+  count: int  # type: ignore[assignment]  # batches that this phase took before; for a phase without feed, its calls
   batches: int  # training batches of all phases before
   n: int  # calls of this visit
   settled: bool  # whether evaluation and saving may follow it
   ends_round: bool  # whether it is the last of its turn of the cycle
 
-  def after(self, i):
+  def after(self, i: int) -> int:
     """Training batches of the run after i calls of this visit."""
     return self.batches + (i if self.phase.feed else 0)
 
 
-def visits(algorithm: Algorithm, epoch_steps, *, steps: int, rounds: int) -> tuple[Visit, ...]:
+def visits(
+  algorithm: Algorithm, epoch_steps: Callable[[Feed, int], int], *, steps: int, rounds: int
+) -> tuple[Visit, ...]:
   """The whole run: the prologue once, then the cycle until the steps or the rounds are done.
 
   Args:
@@ -78,20 +81,20 @@ def _closed(visit, after):
   return visit._replace(ends_round=ends_round, settled=ends_round or bool(after.phase.feed))
 
 
-def totals(walk):
+def totals(walk: Sequence[Visit]) -> dict[int, int]:
   """Calls of each phase, by its place in prologue + cycle, over the whole run: {number: calls}."""
-  out = {}
+  out: dict[int, int] = {}
   for v in walk:
     out[v.number] = out.get(v.number, 0) + v.n
   return out
 
 
-def position(visit, i, total):
+def position(visit: Visit, i: int, total: int) -> Pos:
   """`Pos` of the i-th call of a visit; `total` is the phase's calls in the run."""
   return Pos(visit.start + i, visit.count + i, visit.round, i, visit.n, total)
 
 
-def bytes_sent(algorithm, walk, step):
+def bytes_sent(algorithm: Algorithm, walk: Sequence[Visit], step: int) -> dict[str, int]:
   """Bytes received by kind in the first `step` calls of a run, all replicas together."""
   sent = dict(algorithm.start())
   total = totals(walk)

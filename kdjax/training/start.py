@@ -1,14 +1,16 @@
 """The state of step 0: fresh weights, or some of those that another run trained."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 
 from kdjax.core.clients import client
-from kdjax.core.env import STATE, sharded
-from kdjax.types import ConfigError, TrainState
+from kdjax.core.env import STATE, Env, sharded
+from kdjax.types import Algorithm, ConfigError, PyTree, TrainState
 
 
-def initialiser(env, algorithm, *, common):
+def initialiser(env: Env, algorithm: Algorithm, *, common: bool) -> Callable[[PyTree], TrainState]:
   """A jitted function that makes the TrainState of step 0.
 
   Args:
@@ -34,7 +36,7 @@ def initialiser(env, algorithm, *, common):
   return jax.jit(sharded(env, start, (replicated,), STATE), compiler_options=options)
 
 
-def given_weights(*, workdir, client, part):
+def given_weights(*, workdir: str, client: int, part: str) -> dict[str, PyTree]:
   """The weights that `config.start` names.
 
   Args:

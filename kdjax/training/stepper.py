@@ -5,8 +5,8 @@ compiled and what is resident on the devices, never the state.
 """
 
 import contextlib
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Generator, Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 
@@ -16,13 +16,16 @@ from kdjax.training import inputs as host
 from kdjax.training import loss_log, program, schedule
 from kdjax.types import PyTree, TrainState
 
+if TYPE_CHECKING:
+  from kdjax.experiment import Experiment
+
 
 class Dispatch(NamedTuple):
   """Calls i .. i + count of a visit, run as one program."""
 
   visit: schedule.Visit
   i: int
-  count: int
+  count: int  # type: ignore[assignment]
 
   @property
   def batches(self) -> int:
@@ -48,12 +51,12 @@ class Dispatch(NamedTuple):
 class Stepper:
   """Runs an experiment's dispatches."""
 
-  def __init__(self, experiment):
+  def __init__(self, experiment: "Experiment") -> None:
     """Nothing is compiled yet; sets that fit are placed on the devices."""
     self.experiment = experiment
     self.totals = schedule.totals(experiment.visits)
     self.tables = host.tables(experiment)
-    self.programs = {}  # by phase number: compiled
+    self.programs: dict[int, Any] = {}  # by phase number: compiled
 
   def init(self) -> TrainState:
     """The state of step 0."""
@@ -81,12 +84,12 @@ class Stepper:
         yield Dispatch(visit, i, count)
         i += count
 
-  def inputs(self, dispatch: Dispatch, images=True) -> tuple:
+  def inputs(self, dispatch: Dispatch, images: bool | Callable = True) -> tuple:
     """The host's part of a dispatch, see `inputs.inputs`."""
     visit, i, count = dispatch
     return host.inputs(self.experiment, visit, i, count, self.totals[visit.number], images=images)
 
-  def feeds(self, dispatches: Iterator[Dispatch]) -> Iterator[tuple[Dispatch, tuple]]:
+  def feeds(self, dispatches: Iterator[Dispatch]) -> Generator[tuple[Dispatch, tuple], None, None]:
     """Dispatches with their inputs; images that are not resident are read some steps ahead."""
     plan = list(dispatches)
     if all(s.array is not None for s in self.experiment.sets.values()):
@@ -98,7 +101,11 @@ class Stepper:
         yield one, self.inputs(one, images=pieces.reader(one.visit.number, parts))
 
   def run(
-    self, state: TrainState, dispatch: Dispatch, arguments: tuple | None = None, compiling=None
+    self,
+    state: TrainState,
+    dispatch: Dispatch,
+    arguments: tuple | None = None,
+    compiling: contextlib.AbstractContextManager | None = None,
   ) -> tuple[TrainState, PyTree]:
     """Runs one dispatch; `state` is donated.
 
@@ -140,7 +147,7 @@ class Stepper:
   def evaluate(self, state: TrainState) -> list[dict]:
     """What all evaluators find: over replicas, {key: {name: a number, or one a client}}."""
     jax.block_until_ready(state)
-    results = [{} for _ in range(self.experiment.env.R)]
+    results: list[dict] = [{} for _ in range(self.experiment.env.R)]
     for _, evaluator in self.experiment.evaluators.values():
       results = [old | new for old, new in zip(results, evaluator(state), strict=True)]
     return results

@@ -1,11 +1,18 @@
 """What a finished run says of itself: `summary.json`."""
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from kdjax.training import schedule
 
+if TYPE_CHECKING:
+  from kdjax.experiment import Experiment
 
-def summary(experiment, results: list[dict], spent: dict[str, float], step: int) -> dict:
+
+def summary(
+  experiment: "Experiment", results: list[dict], spent: dict[str, float], step: int
+) -> dict:
   """The contents of `summary.json`.
 
   Args:

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -16,7 +17,7 @@ class Writer:
   One process writes: with several, only the first makes a `Writer`.
   """
 
-  def __init__(self, workdir, *, resume_step):
+  def __init__(self, workdir: str | Path, *, resume_step: int | None) -> None:
     """Opens the files; on resume, cuts off what was written after the restored step.
 
     Args:
@@ -33,7 +34,7 @@ class Writer:
     self._file = open(folder / METRICS, "ab")  # noqa: SIM115, closed by `close`
     self._events = SummaryWriter(str(folder / "tensorboard"), purge_step=first)
 
-  def write(self, step, phase, numbers):
+  def write(self, step: int, phase: str, numbers: dict[str, Any]) -> None:
     """Appends one line and flushes it.
 
     Args:
@@ -50,7 +51,7 @@ class Writer:
       if value is not None:
         self._events.add_scalar(f"{phase}/{key}", value, int(step))
 
-  def close(self):
+  def close(self) -> None:
     """Closes both files."""
     self._file.close()
     self._events.close()
@@ -62,7 +63,7 @@ class Writer:
     self.close()
 
 
-def read_metrics(workdir):
+def read_metrics(workdir: str | Path) -> list[dict[str, Any]]:
   """The complete lines of WORKDIR/metrics.jsonl as dicts, null as None."""
   path = Path(workdir) / METRICS
   return [json.loads(line) for line in _lines(path)] if path.exists() else []
@@ -71,13 +72,13 @@ def read_metrics(workdir):
 class Silent:
   """A `Writer` or `Progress` that shows nothing: with several processes, all but the first's."""
 
-  def __init__(self, *arguments, **keywords):
+  def __init__(self, *arguments: Any, **keywords: Any) -> None:
     """Takes whatever those take."""
 
-  def write(self, step, phase, numbers):
+  def write(self, step: int, phase: str, numbers: dict[str, Any]) -> None:
     """Nothing is written."""
 
-  def update(self, step, **numbers):
+  def update(self, step: int, **numbers: Any) -> None:
     """Nothing is shown."""
 
   def __enter__(self):

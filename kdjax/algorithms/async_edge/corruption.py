@@ -2,9 +2,12 @@
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
 
 
-def permuted(key, p, label, mask):
+def permuted(
+  key: jax.Array, p: Float[Array, ""], label: Int[Array, " B"], mask: Float[Array, " B"]
+) -> Int[Array, " B"]:
   """One client's labels, with probability p permuted among all unmasked examples of the batch.
 
   Args:

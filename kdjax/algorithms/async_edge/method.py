@@ -177,7 +177,7 @@ def prologue(env: Env, hyper: Hyper) -> tuple[Phase, ...]:
   )
 
 
-def cycle(env: Env, hyper: Hyper, visits: list[tuple[int, int]]) -> tuple[Phase, ...]:
+def cycle(env: Env, hyper: Hyper, visits: tuple[tuple[int, int], ...]) -> tuple[Phase, ...]:
   """A round; `visits` are (edge, lag), a round each."""
   at = lambda round: visits[round % len(visits)]
   last, model = len(env.cohorts) - 1, nbytes(env.snapshots()[-1])

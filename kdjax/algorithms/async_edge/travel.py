@@ -1,12 +1,18 @@
 """Models that travel between a core and its edges: whom they visit, and in what form they go."""
 
+from collections.abc import Sequence
+
 import jax
+from jaxtyping import Array, Float
 
 from kdjax.core import snapshots
+from kdjax.core.env import Env
 from kdjax.types import ClientState, ConfigError
 
 
-def itinerary(env, *, init, arrivals, noisy, noise):
+def itinerary(
+  env: Env, *, init: str, arrivals: Sequence, noisy: Sequence, noise: float
+) -> tuple[tuple[int, int], ...]:
   """Whose models arrive, and how late, round by round.
 
   Args:
@@ -37,7 +43,7 @@ def itinerary(env, *, init, arrivals, noisy, noise):
   return visits
 
 
-def unpack(env, g, flat):
+def unpack(env: Env, g: int, flat: Float[Array, "K_g L"]) -> ClientState:
   """The clients of cohort g that snapshots f32[K_g, L] are of, with fresh optimisers."""
 
   def one(flat):

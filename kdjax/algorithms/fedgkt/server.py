@@ -5,18 +5,26 @@ batch of S rows (`types.Rows`) is split over all devices, the `data` axis first,
 whoever holds a row contributes it, and a reduce-scatter leaves each device its S / devices rows.
 """
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
+import optax
+from flax import linen as nn
+from jaxtyping import Array, Bool, Float, Shaped
 
 from kdjax.core import gradients
+from kdjax.core.env import Env
 from kdjax.core.passes import eval_mode
 from kdjax.core.random import EVERYONE, client_key
-from kdjax.types import ClientState
+from kdjax.types import ClientState, PyTree, Rows
 
 AXES = ("client", "data")  # what splits a server's batch
 
 
-def init(env, model, tx, shape):
+def init(
+  env: Env, model: nn.Module, tx: optax.GradientTransformation, shape: tuple[int, ...]
+) -> ClientState:
   """Fresh servers, each from its replica's seed; `shape` is one example's.
 
   Returns:
@@ -32,21 +40,21 @@ def init(env, model, tx, shape):
   return jax.vmap(one)(jnp.asarray(env.population.seeds))
 
 
-def part(env, x):
+def part(env: Env, x: Shaped[Array, "R S ..."]) -> Shaped[Array, "R share ..."]:
   """This device's share of x [R, S, ...], equal on every device: [R, S / devices, ...]."""
   place = jax.lax.axis_index("data") * env.mesh.shape["client"] + jax.lax.axis_index("client")
   shares = x.reshape(env.R, env.mesh.size, -1, *x.shape[2:])
   return jax.lax.dynamic_index_in_dim(shares, place, 1, keepdims=False)
 
 
-def whole(x):
+def whole(x: Shaped[Array, "R share ..."]) -> Shaped[Array, "R S ..."]:
   """The batch of which every device has its share: [R, S / devices, ...] -> [R, S, ...]."""
   for axis in AXES:
     x = jax.lax.all_gather(x, axis, axis=1, tiled=True)
   return x
 
 
-def collect(env, tables, rows):
+def collect(env: Env, tables: tuple[PyTree, ...], rows: Rows) -> PyTree:
   """This device's share of a batch of rows, from the tables of those who own them.
 
   Args:
@@ -76,7 +84,9 @@ def collect(env, tables, rows):
   return jax.tree.map(gather, *tables)
 
 
-def deliver(env, tables, rows, values):
+def deliver(
+  env: Env, tables: tuple[jax.Array, ...], rows: Rows, values: Shaped[Array, "R S ..."]
+) -> tuple[tuple[jax.Array, ...], tuple[jax.Array, ...]]:
   """Writes a value for every unmasked row into its owner's table.
 
   Args:
@@ -99,12 +109,23 @@ def deliver(env, tables, rows, values):
   return tuple(written), tuple(reached)
 
 
-def logits(env, model, servers, images):
+def logits(
+  env: Env, model: nn.Module, servers: ClientState, images: Float[Array, "R N ..."]
+) -> Float[Array, "R N C"]:
   """Every server's logits in evaluation mode; images [R, N, ...] -> f32[R, N, C]."""
   return env.map_clients(lambda s, x: eval_mode(model, s, x).logits[:, 0], servers, images)
 
 
-def update(env, model, tx, servers, objective, data, lr, active):
+def update(
+  env: Env,
+  model: nn.Module,
+  tx: optax.GradientTransformation,
+  servers: ClientState,
+  objective: Callable,
+  data: PyTree,
+  lr: Float[Array, " R"],
+  active: Bool[Array, " R"],
+) -> tuple[ClientState, dict[str, jax.Array]]:
   """One optimiser step of every replica's server.
 
   Args:

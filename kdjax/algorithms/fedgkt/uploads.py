@@ -5,16 +5,20 @@ A client's memory is a table over its own list. It lives with the client, on eve
 """
 
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Float, Int, Shaped
 
 from kdjax.algorithms.fedgkt import server
+from kdjax.algorithms.fedgkt.arrivals import Plan
 from kdjax.core import costs
 from kdjax.core.env import Env
 from kdjax.core.passes import eval_mode
-from kdjax.types import ConfigError, Step
+from kdjax.types import ClientState, ConfigError, Examples, Now, Pos, Rows, Step
 
 
 class Memory(NamedTuple):
@@ -27,18 +31,20 @@ class Memory(NamedTuple):
   answered: Any  # bool[K_g], whether there has been any
 
   @property
-  def sent(self):
+  def sent(self) -> dict[str, jax.Array]:
     """The upload: {'feature', 'logits', 'label'}."""
     return {"feature": self.feature, "logits": self.logits, "label": self.label}
 
 
-def tell(model, cut, client, images):
+def tell(
+  model: nn.Module, cut: str, client: ClientState, images: Float[Array, "N ..."]
+) -> tuple[Shaped[Array, "N ..."], Float[Array, "N H C"]]:
   """One client's (feature [N, ...], logits f32[N, H, C]) in evaluation mode."""
   out = eval_mode(model, client, images)
   return {"embedding": out.embedding, **out.features}[cut], out.logits
 
 
-def feature_at(env, cut):
+def feature_at(env: Env, cut: str) -> jax.ShapeDtypeStruct:
   """Shape and dtype of one example's feature: an entry of `features`, or 'embedding'.
 
   Raises:
@@ -57,14 +63,16 @@ def feature_at(env, cut):
   return found[0]
 
 
-def nbytes(env, feature):
+def nbytes(env: Env, feature: jax.ShapeDtypeStruct) -> dict[str, int]:
   """Bytes that one example's upload takes, by kind; an answer is `logits` again."""
   logits = jax.ShapeDtypeStruct((env.task.classes,), env.dtype)
   kinds = {"features": feature, "logits": logits, "labels": jax.ShapeDtypeStruct((), jnp.int32)}
   return {kind: costs.nbytes(x) for kind, x in kinds.items()}
 
 
-def bytes_sent(env, plan, feature):
+def bytes_sent(
+  env: Env, plan: Plan, feature: jax.ShapeDtypeStruct
+) -> tuple[Callable[[Pos], dict[str, int]], Callable[[Pos], dict[str, int]]]:
   """`Phase.sent` of the upload and of the server: bytes for those who arrive.
 
   Args:
@@ -91,7 +99,9 @@ def bytes_sent(env, plan, feature):
   return uploaded, answered
 
 
-def communication(env, feature, rounds, epochs):
+def communication(
+  env: Env, feature: jax.ShapeDtypeStruct, rounds: int, epochs: int
+) -> dict[str, int]:
   """Bytes of a run in which everyone always arrives, by the paper's formulas, all replicas.
 
   He, Annavaram and Avestimehr, 2020: `fedgkt_eq13` leaves out the logits and labels that clients
@@ -104,7 +114,7 @@ def communication(env, feature, rounds, epochs):
   }
 
 
-def empty(env, feature):
+def empty(env: Env, feature: jax.ShapeDtypeStruct) -> tuple[Memory, ...]:
   """Memories before the first upload, a tuple over cohorts; `feature` as `feature_at` gives it."""
   N, C = _longest(env), env.task.classes
 
@@ -121,7 +131,7 @@ def empty(env, feature):
   return tuple(one(len(env.ids(g))) for g in range(len(env.cohorts)))
 
 
-def slots(env, keyed, g, half, now):
+def slots(env: Env, keyed: bool, g: int, half: Examples, now: Now) -> Int[Array, "K_g B"]:
   """Where the memory of cohort g keeps these examples of an epoch: i32[K_g, B]; N for padding.
 
   Args:
@@ -140,7 +150,7 @@ def slots(env, keyed, g, half, now):
   return jnp.where(half.mask > 0, place, _longest(env))
 
 
-def answers(memory, slot):
+def answers(memory: Memory, slot: Int[Array, "K_g B"]) -> Float[Array, "K_g B C"]:
   """The server's logits at slots i32[K_g, B]: f32[K_g, B, C]; anything for padding."""
   return jax.vmap(lambda table, s: table.at[s].get(mode="clip"))(memory.answer, slot)
 
@@ -163,7 +173,9 @@ def step(env: Env, cut: str, keyed: bool) -> Step:
   return step
 
 
-def answer(env, memories, rows, z):
+def answer(
+  env: Env, memories: tuple[Memory, ...], rows: Rows, z: Float[Array, "R S C"]
+) -> tuple[Memory, ...]:
   """Memories with the server's logits for all unmasked rows; z f32[R, S, C] on every device."""
   tables, reached = server.deliver(env, tuple(m.answer for m in memories), rows, z)
   return tuple(

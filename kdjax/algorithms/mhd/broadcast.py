@@ -21,7 +21,7 @@ from kdjax.core.env import Env
 from kdjax.core.gradients import forward, recall
 from kdjax.core.passes import eval_mode, train_mode
 from kdjax.core.random import host_rng
-from kdjax.types import Examples, Phase
+from kdjax.types import Examples, ModelOut, Phase, PyTree
 
 
 class Heard(NamedTuple):
@@ -131,7 +131,7 @@ def published(env: Env, speak: Speak, hyper: Hyper) -> Exchange:
   )
 
 
-def say(speak, top_k, out):
+def say(speak: Speak, top_k: int, out: ModelOut) -> tuple[PyTree, jax.Array]:
   """The message of one client whose model found `out`: (class probabilities, embeddings)."""
   p, xi = speak(out)
   return messages.encode(jax.lax.stop_gradient(p), top_k), jax.lax.stop_gradient(xi)

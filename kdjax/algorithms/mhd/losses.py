@@ -2,18 +2,24 @@
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
 
 from kdjax.core import losses
 
 
-def predictions(logits: jax.Array, m: int) -> jax.Array:
+def predictions(logits: Float[Array, "*n H C"], m: int) -> Float[Array, "*n {m} C"]:
   """What a teacher tells: probabilities of heads 0 .. m-1; logits f32[..., H, C] -> [..., m, C]."""
   return jax.nn.softmax(logits[..., :m, :])
 
 
 def choose_target(
-  p: jax.Array, valid: jax.Array, noise: jax.Array, *, target: str, confidence: str
-) -> jax.Array:
+  p: Float[Array, "J U m C"],
+  valid: Bool[Array, " J"],
+  noise: Float[Array, "J U m"],
+  *,
+  target: str,
+  confidence: str,
+) -> Float[Array, "U m C"]:
   """The target of every head for every example, Eq. 4.
 
   Args:
@@ -31,16 +37,16 @@ def choose_target(
 
 
 def aux_losses(
-  logits: jax.Array,
-  teachers: jax.Array,
-  valid: jax.Array,
-  noise: jax.Array,
+  logits: Float[Array, "U H C"],
+  teachers: Float[Array, "D U m C"],
+  valid: Bool[Array, " D"],
+  noise: Float[Array, "D+1 U m"],
   *,
   target: str,
   include_self: bool,
   confidence: str,
   skip_confident: bool,
-) -> jax.Array:
+) -> Float[Array, "U m"]:
   """Losses of the auxiliary heads, Eqs. 3 to 5, without nu_aux.
 
   Args:
@@ -76,8 +82,12 @@ def aux_losses(
 
 
 def embedding_loss(
-  embedding: jax.Array, teachers: jax.Array, valid: jax.Array, *, rho: str
-) -> jax.Array:
+  embedding: Float[Array, "U F"],
+  teachers: Float[Array, "D U F"],
+  valid: Bool[Array, " D"],
+  *,
+  rho: str,
+) -> Float[Array, " U"]:
   """Eq. 2 without nu_emb; embedding f32[U, F], teachers f32[D, U, F], valid bool[D] -> f32[U]."""
   distance = losses.embedding_distance(losses.RHOS[rho], embedding, teachers)
   return jnp.sum(distance * valid[:, None], axis=0)

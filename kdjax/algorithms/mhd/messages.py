@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 
 class Dense(NamedTuple):
@@ -23,7 +24,7 @@ class TopK(NamedTuple):
   index: Any  # i32[..., k]
 
 
-def encode(p, top_k):
+def encode(p: Float[Array, "... C"], top_k: int) -> Dense | TopK:
   """The message for probabilities f32[..., C]; `top_k` 0 sends them all."""
   if not top_k:
     return Dense(p)
@@ -31,7 +32,7 @@ def encode(p, top_k):
   return TopK(value, index.astype(jnp.int32))
 
 
-def decode(message, C):
+def decode(message: Dense | TopK, C: int) -> Float[Array, "... {C}"]:
   """Probabilities f32[..., C]; classes that were not sent get 0."""
   if isinstance(message, Dense):
     return message.p

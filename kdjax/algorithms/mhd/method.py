@@ -23,6 +23,8 @@ says otherwise; self comes last, so a tie goes to the teacher; a client without 
 distillation loss; the pool starts with its teachers' first weights, in turn.
 """
 
+from typing import Any
+
 import flax
 import jax
 import jax.numpy as jnp
@@ -36,7 +38,7 @@ from kdjax.core.clients import share, update
 from kdjax.core.env import Env, sharded
 from kdjax.core.random import example_keys
 from kdjax.models.heads import head_names
-from kdjax.types import Algorithm, Feed, Method, Objective, Phase, Step
+from kdjax.types import Algorithm, Apply, Feed, Method, Objective, Phase, PyTree, Step
 
 
 def heads(hyper: Hyper) -> tuple[str, ...]:
@@ -130,13 +132,21 @@ def objective(hyper: Hyper, exchange: Exchange) -> Objective:
   return loss
 
 
-def distil(hyper: Hyper, exchange: Exchange, apply, params, d, statistics):
+def distil(
+  hyper: Hyper,
+  exchange: Exchange,
+  apply: Apply,
+  params: PyTree,
+  d: dict[str, Any],
+  statistics: PyTree,
+) -> tuple[jax.Array | float, dict[str, jax.Array], PyTree]:
   """The distillation terms of Eq. 1 on the public half: (share of the loss, aux, model_state)."""
   half = d["public"]
   out, model_state = exchange.own(apply, params, statistics, d["asked"], half)
   p, xi, valid = exchange.hear(d["asked"], half.image)
   taught = half.mask * valid.any()  # a client without teachers takes no distillation loss
-  loss, aux = 0.0, {}
+  loss: jax.Array | float = 0.0
+  aux = {}
   if hyper.predicts:
     each = _aux_losses(hyper, out.logits, p, valid, d["noise"])
     for k in range(hyper.aux_heads):

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Bool, Float, Int
 
 from kdjax.algorithms.mhd.exchange import Exchange, Speak
 from kdjax.algorithms.mhd.hyper import Hyper
@@ -29,7 +30,9 @@ class Pool(NamedTuple):
   born: jax.Array  # i32[K_g, P], training batches that the peer had taken
 
 
-def draw(key: jax.Array, peer: jax.Array, D: int) -> tuple[jax.Array, jax.Array]:
+def draw(
+  key: jax.Array, peer: Int[Array, " P"], D: int
+) -> tuple[Int[Array, " D"], Bool[Array, " D"]]:
   """D slots of one client's pool without replacement, uniformly among the filled ones.
 
   Args:
@@ -46,7 +49,11 @@ def draw(key: jax.Array, peer: jax.Array, D: int) -> tuple[jax.Array, jax.Array]
 
 
 def replace(
-  pool: Pool, slot: jax.Array, snapshot: jax.Array, peer: jax.Array, born: jax.Array
+  pool: Pool,
+  slot: Int[Array, " K_g"],
+  snapshot: Float[Array, "K_g L"],
+  peer: Int[Array, " K_g"],
+  born: Int[Array, ""],
 ) -> Pool:
   """Puts a fresh snapshot into one slot of every client's pool.
 
@@ -132,14 +139,17 @@ def first_pools(env: Env, pool_size: int, clients: tuple[ClientState, ...]) -> t
   """Pools of the teachers' first weights, in turn."""
   first = first_teachers(env.graph.at(0), pool_size, env.population.identity)  # [K, P]
   peer = np.concatenate([np.where(first < 0, -1, first + r * env.K) for r in range(env.R)])
-  peer = tuple(env.local_rows(g, peer.astype(np.int32)) for g in range(len(clients)))
+  wanted = tuple(env.local_rows(g, peer.astype(np.int32)) for g in range(len(clients)))
   flat = tuple(snapshots.pack(env, c) for c in clients)
   return tuple(
-    Pool(slots, p, jnp.zeros_like(p)) for slots, p in zip(env.fetch(flat, peer), peer, strict=True)
+    Pool(slots, p, jnp.zeros_like(p))
+    for slots, p in zip(env.fetch(flat, wanted), wanted, strict=True)
   )
 
 
-def first_teachers(adjacency: np.ndarray, pool_size: int, identity: tuple[int, ...]) -> np.ndarray:
+def first_teachers(
+  adjacency: Bool[np.ndarray, "K K"], pool_size: int, identity: tuple[int, ...]
+) -> Int[np.ndarray, "K P"]:
   """Whose first weights fill the pools: each client's teachers in turn; i64[K, P], -1 for none."""
   order = np.argsort(identity)
   rows = [order[row[order]] for row in adjacency]

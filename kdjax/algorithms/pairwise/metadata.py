@@ -6,13 +6,20 @@ an example, L_k its layers, by name and shape. The appendix names what an agent 
 formula; the score of `rank` is the plainest one: examples of classes that the target hardly has.
 """
 
+import functools
+from collections.abc import Sequence
+
 import numpy as np
+from jaxtyping import Bool, Int
 
 from kdjax.algorithms.pairwise.transfer import named_kernels
 from kdjax.core import peers, snapshots
+from kdjax.core.env import Env
 
 
-def describe(counts, layers, a, b):
+def describe(
+  counts: Int[np.ndarray, "K C"], layers: Sequence[tuple], a: int, b: int
+) -> dict[str, int]:
   """What source a offers target b, in the appendix's terms.
 
   Args:
@@ -31,7 +38,13 @@ def describe(counts, layers, a, b):
   }
 
 
-def rank(counts, candidates, layers, *, new_below):
+def rank(
+  counts: Int[np.ndarray, "K C"],
+  candidates: Bool[np.ndarray, "K K"],
+  layers: Sequence[tuple],
+  *,
+  new_below: int,
+) -> list[list[int]]:
   """Everyone's possible sources, best first.
 
   The score of source a for target b is sum_c n_a(c) [n_b(c) < new_below]: its examples of classes
@@ -53,12 +66,12 @@ def rank(counts, candidates, layers, *, new_below):
     return -score[b, a], -describe(counts, layers, a, b)["shared_layers"], a
 
   return [
-    sorted(np.flatnonzero(row).tolist(), key=lambda a, b=b: key(b, a))
+    sorted(np.flatnonzero(row).tolist(), key=functools.partial(key, b))
     for b, row in enumerate(np.asarray(candidates))
   ]
 
 
-def choose(env, batches, *, best, new_below):
+def choose(env: Env, batches: int, *, best: int, new_below: int) -> Int[np.ndarray, "clients S"]:
   """Everyone's sources after so many training batches of the run.
 
   Args:

@@ -7,16 +7,19 @@ paper's W transposed) or [k, k, n, o] for a convolution; maps act on the inputs 
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
+from jaxtyping import Array, Bool, Float, Int
 
 from kdjax.core import snapshots
 from kdjax.core.costs import forward_flops
-from kdjax.types import ConfigError
+from kdjax.core.env import Env
+from kdjax.types import ConfigError, PyTree
 
 EXACT = jax.lax.Precision.HIGHEST  # [0; I] changes nothing on any accelerator
 
@@ -29,7 +32,14 @@ class Pipeline(NamedTuple):
   tx: Any  # the maps' optimiser; None: they stay as they are
 
 
-def learned(env, shapes, S, *, noise, tx):
+def learned(
+  env: Env,
+  shapes: dict[str, tuple[int, ...]],
+  S: int,
+  *,
+  noise: float,
+  tx: optax.GradientTransformation,
+) -> Pipeline:
   """Maps that are trained, one f32[2n, n] for each of S sources.
 
   Args:
@@ -48,7 +58,7 @@ def learned(env, shapes, S, *, noise, tx):
   return Pipeline(fresh, functools.partial(_rewrite, env, shapes, combine), tx)
 
 
-def fixed(env, shapes, S):
+def fixed(env: Env, shapes: dict[str, tuple[int, ...]], S: int) -> Pipeline:
   """Random maps that stay as they are, one for all sources together: see `overwrite`."""
 
   def fresh(key):
@@ -58,13 +68,20 @@ def fixed(env, shapes, S):
   return Pipeline(fresh, functools.partial(_rewrite, env, shapes, overwrite), None)
 
 
-def no_op(key, n, S, *, noise, dtype):
+def no_op(
+  key: jax.Array, n: int, S: int, *, noise: float, dtype: str
+) -> Float[Array, "{S} {2*n} {n}"]:
   """S maps f32[S, 2n, n] that leave the target as it is, but for normal noise of that std."""
   maps = jnp.broadcast_to(jnp.eye(2 * n, n, -n, dtype), (S, 2 * n, n))
   return maps + noise * jax.random.normal(key, maps.shape, dtype) if noise else maps
 
 
-def combine(own, found, maps, valid):
+def combine(
+  own: Float[Array, "... n o"],
+  found: Float[Array, "S ... n o"],
+  maps: Float[Array, "S 2*n n"],
+  valid: Bool[Array, " S"],
+) -> Float[Array, "... n o"]:
   """W* = W_b + sum_a ([W_a, W_b] M_a - W_b): Eq. 2 for any number of sources.
 
   Args:
@@ -81,12 +98,17 @@ def combine(own, found, maps, valid):
   return own + jnp.sum(jnp.where(_like(new, valid), new - own, 0), axis=0)
 
 
-def random(key, n, S, *, dtype):
+def random(key: jax.Array, n: int, S: int, *, dtype: str) -> Float[Array, "{(S+1)*n+1} {n}"]:
   """A map f32[(S + 1) n + 1, n] of numbers uniform in -1..1."""
   return jax.random.uniform(key, ((S + 1) * n + 1, n), dtype, -1)
 
 
-def overwrite(own, found, map, valid):
+def overwrite(
+  own: Float[Array, "... n o"],
+  found: Float[Array, "S ... n o"],
+  map: Float[Array, "(S+1)*n+1 n"],
+  valid: Bool[Array, " S"],
+) -> Float[Array, "... n o"]:
   """The layer that the authors' code puts in the target's place.
 
   The sources, then the target, go through one linear layer as PyTorch draws it: weights and biases
@@ -105,13 +127,13 @@ def overwrite(own, found, map, valid):
   return jnp.where(valid.any(), new / jnp.sqrt(inputs.astype(own.dtype)), own)
 
 
-def layer_shapes(env, layers):
+def layer_shapes(env: Env, layers: Sequence[str]) -> dict[str, tuple[int, ...]]:
   """{layer: shape of its kernel}, the same in every cohort.
 
   Raises:
     ConfigError: for a layer that a model lacks, or whose shape differs.
   """
-  shapes = {}
+  shapes: dict[str, tuple[int, ...]] = {}
   for g, cohort in enumerate(env.cohorts):
     there = {name: leaf.shape for name, leaf in named_kernels(cohort.template.params).items()}
     for layer in layers:
@@ -126,14 +148,14 @@ def layer_shapes(env, layers):
   return shapes
 
 
-def named_kernels(params):
+def named_kernels(params: PyTree) -> dict[str, Any]:
   """{path, such as 'heads/main': its kernel} of all layers that have one."""
   leaves = jax.tree_util.tree_leaves_with_path(params)
   paths = (([part.key for part in path], leaf) for path, leaf in leaves)
   return {"/".join(path[:-1]): leaf for path, leaf in paths if path[-1] == "kernel"}
 
 
-def replace(params, kernels):
+def replace(params: PyTree, kernels: dict[str, jax.Array]) -> PyTree:
   """The same params with the kernels of {path: kernel} in the place of their own."""
 
   def pick(path, leaf):
@@ -163,7 +185,9 @@ def _like(x, valid):
   return jnp.expand_dims(valid, range(1, x.ndim))
 
 
-def transfers(env, shapes, peer, *, learned):
+def transfers(
+  env: Env, shapes: dict[str, tuple[int, ...]], peer: Int[np.ndarray, "clients S"], *, learned: bool
+) -> dict[str, Any]:
   """Who learns from whom by transfer maps, and what each of a client's sources costs.
 
   A training pass counts three forward passes, itself and a gradient of twice its size; a source
