@@ -130,7 +130,7 @@ class _Images:
 
   rows: Any  # datasets.Dataset of one column, {"bytes", "path"}
 
-  def __call__(self, index: Sequence[int]) -> list[tuple[str, Path | BinaryIO]]:
+  def __call__(self, index: Sequence[int] | np.ndarray) -> list[tuple[str, Path | BinaryIO]]:
     """Indices -> [(name, a path or a binary stream)]."""
     found = [next(iter(self.rows[int(i)].values())) for i in index]
     places = [io.BytesIO(x["bytes"]) if x["bytes"] is not None else Path(x["path"]) for x in found]
