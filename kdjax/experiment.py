@@ -150,7 +150,14 @@ def chosen_method(config: dict[str, Any]) -> tuple[Method, Any]:
     ConfigError: for a method that is not there, or hyper-parameters that are not its own.
   """
   method = find_method(config["algorithm"])
-  return method, call(method.hyper, key="algo", arguments=config["algo"])
+  return method, call(method.hyper, key="algo", arguments=_tuples(config["algo"]))
+
+
+def _tuples(value):
+  """The same with tuples for lists: a config in JSON has no others."""
+  if isinstance(value, dict):
+    return {key: _tuples(item) for key, item in value.items()}
+  return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
 def _dtype(config):

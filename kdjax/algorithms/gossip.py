@@ -44,9 +44,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Bool, Float, Int
 
 from kdjax.core import losses, snapshots
+from kdjax.core.arrays import Array
 from kdjax.core.clients import has_data, share, update
 from kdjax.core.costs import nbytes
 from kdjax.core.env import Env

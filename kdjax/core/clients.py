@@ -12,9 +12,10 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import linen as nn
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Bool, Float
 
 from kdjax.core import gradients, mapping
+from kdjax.core.arrays import Array
 from kdjax.core.env import Env
 from kdjax.core.passes import train_mode
 from kdjax.types import ClientState, ConfigError, Examples, Objective, PyTree
@@ -42,7 +43,7 @@ def update(
   clients: tuple[ClientState, ...],
   objective: Objective,
   data: tuple[PyTree, ...],
-  lr: Float[Array, ""],
+  lr: float | Float[Array, ""],
   active: tuple[Bool[Array, "..."] | None, ...] | None = None,
 ) -> tuple[tuple[ClientState, ...], tuple[dict[str, jax.Array], ...]]:
   """One optimiser step of every client.

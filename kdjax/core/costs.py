@@ -1,6 +1,7 @@
 """What models cost: to run, to fetch, and to learn from."""
 
 import jax
+import numpy as np
 from flax import linen as nn
 
 from kdjax.core.passes import eval_mode
@@ -8,7 +9,7 @@ from kdjax.types import ClientState, PyTree
 
 
 def forward_flops(
-  model: nn.Module, template: ClientState, shape: tuple[int, ...], dtype: str
+  model: nn.Module, template: ClientState, shape: tuple[int, ...], dtype: str | np.dtype
 ) -> float:
   """FLOPs of one example's forward pass, as XLA counts them before it optimises.
 

@@ -13,9 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
-from jaxtyping import Array, Float, Int, Key, Shaped
+from jaxtyping import Float, Int, Key, Shaped
 
 from kdjax.core import mapping
+from kdjax.core.arrays import Array
 from kdjax.core.graph import Schedule
 from kdjax.core.passes import eval_mode
 from kdjax.core.random import EVERYONE, client_key

@@ -5,8 +5,9 @@ from typing import Any, NamedTuple
 
 import jax
 import optax
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
+from kdjax.core.arrays import Array
 from kdjax.types import PyTree
 
 
@@ -53,7 +54,7 @@ def recall(done: Pass, params: PyTree) -> PyTree:
 
 def apply_update(
   tx: optax.GradientTransformation,
-  lr: Float[Array, ""],
+  lr: float | Float[Array, ""],
   grads: PyTree,
   params: PyTree,
   opt_state: PyTree,

@@ -8,7 +8,9 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Float, Int
+
+from kdjax.core.arrays import Array
 
 EPS = 1e-6  # keeps the gradient of a norm finite at the origin
 

@@ -1,8 +1,9 @@
 """A single client's forward passes: as it is tested, and as it learns."""
 
 from flax import linen as nn
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
+from kdjax.core.arrays import Array
 from kdjax.types import ClientState, Examples, ModelOut, PyTree
 
 

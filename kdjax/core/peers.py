@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Float, Int
 
 from kdjax.core import losses, snapshots
+from kdjax.core.arrays import Array
 from kdjax.core.env import Env
 from kdjax.core.passes import eval_mode
 from kdjax.types import ClientState, Phase, Pos

@@ -7,9 +7,10 @@ read it.
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Float, Int
 
 from kdjax.core import costs
+from kdjax.core.arrays import Array
 from kdjax.core.env import Env
 from kdjax.types import ClientState, PyTree
 

@@ -1,8 +1,9 @@
 """A small plain convolutional network."""
 
 from flax import linen as nn
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
+from kdjax.core.arrays import Array
 from kdjax.models.heads import Heads
 from kdjax.models.layers import ConvNorm, wide_dtype
 from kdjax.types import ModelOut

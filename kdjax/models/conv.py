@@ -9,8 +9,9 @@ import functools
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
+from kdjax.core.arrays import Array
 from kdjax.core.noinline import noinline
 
 LOWERINGS = ("direct", "split", "matmul")

@@ -7,8 +7,9 @@ A deviation: convolutions have no bias, as BatchNorm would cancel it.
 """
 
 from flax import linen as nn
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
+from kdjax.core.arrays import Array
 from kdjax.models.heads import Heads
 from kdjax.models.layers import ConvNorm, Dropout, avg_pool
 from kdjax.types import ConfigError, ModelOut

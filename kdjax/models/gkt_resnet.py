@@ -12,8 +12,9 @@ import functools
 from typing import Any
 
 from flax import linen as nn
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
+from kdjax.core.arrays import Array
 from kdjax.models.heads import Heads
 from kdjax.models.layers import ConvNorm, wide_dtype
 from kdjax.models.resnet import Block, stages

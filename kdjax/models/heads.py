@@ -2,8 +2,9 @@
 
 import jax.numpy as jnp
 from flax import linen as nn
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
+from kdjax.core.arrays import Array
 from kdjax.models.layers import wide_dtype
 
 

@@ -14,8 +14,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
+from kdjax.core.arrays import Array
 from kdjax.core.random import example_keys
 from kdjax.models.conv import conv
 from kdjax.types import ConfigError

@@ -4,8 +4,9 @@ from typing import Any
 
 import jax.numpy as jnp
 from flax import linen as nn
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
+from kdjax.core.arrays import Array
 from kdjax.models.heads import Heads
 from kdjax.models.layers import norm, wide_dtype
 from kdjax.types import ModelOut

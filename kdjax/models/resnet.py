@@ -10,8 +10,9 @@ from typing import Any
 
 import jax.numpy as jnp
 from flax import linen as nn
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
+from kdjax.core.arrays import Array
 from kdjax.models.heads import Heads
 from kdjax.models.layers import ConvNorm, max_pool_3x3_s2, wide_dtype
 from kdjax.types import ModelOut

@@ -5,8 +5,9 @@ small, or the larger one of a server network, which takes an extractor's output 
 """
 
 from flax import linen as nn
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
+from kdjax.core.arrays import Array
 from kdjax.models import cnn
 from kdjax.models.layers import ConvNorm
 from kdjax.types import ModelOut

@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 
 import jax
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from kdjax.core import snapshots
+from kdjax.core.arrays import Array
 from kdjax.core.env import Env
 from kdjax.types import ClientState, ConfigError
 

@@ -11,11 +11,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from jaxtyping import Array, Float, Int, Shaped
+from jaxtyping import Float, Int, Shaped
 
 from kdjax.algorithms.fedgkt import server
 from kdjax.algorithms.fedgkt.arrivals import Plan
 from kdjax.core import costs
+from kdjax.core.arrays import Array
 from kdjax.core.env import Env
 from kdjax.core.passes import eval_mode
 from kdjax.types import ClientState, ConfigError, Examples, Now, Pos, Rows, Step

@@ -2,9 +2,10 @@
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Bool, Float
 
 from kdjax.core import losses
+from kdjax.core.arrays import Array
 
 
 def predictions(logits: Float[Array, "*n H C"], m: int) -> Float[Array, "*n {m} C"]:
@@ -15,7 +16,7 @@ def predictions(logits: Float[Array, "*n H C"], m: int) -> Float[Array, "*n {m} 
 def choose_target(
   p: Float[Array, "J U m C"],
   valid: Bool[Array, " J"],
-  noise: Float[Array, "J U m"],
+  noise: Float[Array, "_ U m"],
   *,
   target: str,
   confidence: str,

@@ -12,11 +12,12 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Bool, Float, Int
 
 from kdjax.algorithms.mhd.exchange import Exchange, Speak
 from kdjax.algorithms.mhd.hyper import Hyper
 from kdjax.core import graph, snapshots
+from kdjax.core.arrays import Array
 from kdjax.core.env import Env
 from kdjax.core.random import host_rng
 from kdjax.types import Batch, ClientState, Now, Phase, Step, TrainState

@@ -14,9 +14,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Bool, Float, Int
 
 from kdjax.core import snapshots
+from kdjax.core.arrays import Array
 from kdjax.core.costs import forward_flops
 from kdjax.core.env import Env
 from kdjax.types import ConfigError, PyTree
