@@ -24,11 +24,10 @@ def arrays(*, train: Pair, test: Pair | None = None, name: str = "arrays") -> So
     ConfigError: for arrays that are none of these, features that are not finite, or a test set of
       another shape.
   """
-  sets = [_examples(name, split) for split in (train, test or train)]
-  if test is None:
-    sets[1] = sets[0]
-  tops = [int(s.labels.max()) for s in sets if s.labels.size and s.labels.dtype.kind in "iu"]
-  source = Source(name, *sets, max(tops, default=0) + 1)
+  learned = _examples(name, train)
+  tested = learned if test is None else _examples(name, test)
+  labels = [s.labels for s in (learned, tested) if s.labels.size and s.labels.dtype.kind in "iu"]
+  source = Source(name, learned, tested, max((int(x.max()) for x in labels), default=0) + 1)
   check_source(source, name, NOTHING)
   return source
 

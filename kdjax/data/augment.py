@@ -5,6 +5,8 @@ stays in 0..255: `preprocess` normalises afterwards, so padding is black, not th
 """
 
 import inspect
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,17 +17,20 @@ TRIES = 10  # of a random crop that fits the image, before the largest centred o
 MARGIN = 7 / 8  # of the shorter side that evaluation keeps at most: the usual 224 of 256
 
 
-def preprocess(image, *, mean, std):
+def preprocess(image: jax.Array, *, mean: tuple[float, ...], std: tuple[float, ...]) -> jax.Array:
   """`(image / 255 - mean) / std`; image [h, w, c] in 0..255; mean, std: 1 or c numbers."""
   return (image / 255 - jnp.asarray(mean)) / jnp.asarray(std)
 
 
-def none():
+Augment = Callable[[jax.Array, jax.Array], jax.Array]  # (key, image) -> image
+
+
+def none() -> Augment:
   """Leaves the image as it is."""
   return lambda key, image: image
 
 
-def flip():
+def flip() -> Augment:
   """Mirrors left and right with probability 1/2."""
   return _mirror
 
@@ -34,7 +39,7 @@ def _mirror(key, image):
   return jnp.where(jax.random.bernoulli(key), image[:, ::-1], image)
 
 
-def crop_flip(*, padding, flip):
+def crop_flip(*, padding: int, flip: bool) -> Augment:
   """Pads `padding` black pixels on every side and crops the image's size; then maybe mirrors.
 
   Args:
@@ -54,7 +59,7 @@ def crop_flip(*, padding, flip):
   return augment
 
 
-def crop_flip_cutout(*, padding, flip, cutout, fill):
+def crop_flip_cutout(*, padding: int, flip: bool, cutout: int, fill: tuple[float, ...]) -> Augment:
   """As `crop_flip`; then a square of one colour hides a part (DeVries & Taylor 2017).
 
   Its centre is uniform over the pixels, so it may reach over the border. f32[h, w, c].
@@ -85,7 +90,9 @@ def crop_flip_cutout(*, padding, flip, cutout, fill):
   return augment
 
 
-def resized_crop(*, size, scale, ratio, flip):
+def resized_crop(
+  *, size: int, scale: tuple[float, float], ratio: tuple[float, float], flip: bool
+) -> Augment:
   """A random part of the image, resized; then maybe mirrored (Szegedy et al. 2015).
 
   Area and aspect ratio are drawn until the part fits, 10 times at most; then the largest centred
@@ -133,7 +140,7 @@ def _box(key, h, w, scale, ratio):
   return top * (h - height), left * (w - width), height, width
 
 
-AUGMENT = {
+AUGMENT: dict[str, Callable[..., Augment]] = {
   "none": none,
   "flip": flip,
   "crop_flip": crop_flip,
@@ -142,7 +149,7 @@ AUGMENT = {
 }
 
 
-def make(*, kind, **args):
+def make(*, kind: str, **args: Any) -> Augment:
   """The augmentation `(key, image) -> image` of a kind in AUGMENT with exactly its arguments.
 
   Raises:
@@ -156,7 +163,7 @@ def make(*, kind, **args):
   return AUGMENT[kind](**args)
 
 
-def centre(size):
+def centre(size: int) -> Callable[[jax.Array], jax.Array]:
   """The evaluation's `image -> image`: the central square, resized to [size, size, c].
 
   The square is `size` pixels wide where the image allows, at least 7/8 of the shorter side and at

@@ -8,7 +8,7 @@ from kdjax.data.example_set import ExampleSet, Source, is_table
 from kdjax.types import ConfigError
 
 # A config's `source_info` that says nothing: a source on disk or in memory knows its own facts.
-NOTHING = dict(
+NOTHING: dict[str, Any] = dict(
   train=0, test=0, image=(0, 0, 0), classes=0, resize=False, grey=False, decoder="pillow"
 )
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -19,7 +20,7 @@ class Data(NamedTuple):
   source: Source
   public: ExampleSet  # the source's own training set, or another source's
   shards: Shards
-  facts: dict[str, Any] = MappingProxyType({})  # {a config's key: what it was found to be}
+  facts: Mapping[str, Any] = MappingProxyType({})  # {a config's key: what it was found to be}
 
 
 def open_data(config: dict[str, Any], seeds: tuple[int, ...]) -> Data:

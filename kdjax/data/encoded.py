@@ -12,7 +12,8 @@ from kdjax.types import ConfigError
 
 HEADERS, PROBES = 1024, 64  # images whose headers are read, and that are decoded, as a test
 
-Files = Callable[[Sequence[int]], list[tuple[str, Path | BinaryIO]]]
+# Indices -> [(what the image is called, a path or a binary stream)].
+Files = Callable[[Sequence[int] | np.ndarray], Sequence[tuple[str, Path | BinaryIO]]]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

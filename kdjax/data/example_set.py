@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -12,6 +12,9 @@ from kdjax.core.random import host_rng
 from kdjax.types import ConfigError
 
 CHUNK = 256  # examples a thread reads at a time
+
+# (a half's name, indices i64[n], ascending) -> their examples, in parts.
+ReadParts = Callable[[str, np.ndarray], Iterable[np.ndarray]]
 
 
 def is_table(shape: tuple[int, ...]) -> bool:

@@ -1,13 +1,19 @@
 """From indices to images: what happens to a batch on its way into a step."""
 
+from collections.abc import Callable
+
 import jax
 import numpy as np
 
+from kdjax.core.env import Env
 from kdjax.core.random import example_keys
-from kdjax.types import Batch, Examples
+from kdjax.data.example_set import ExampleSet, ReadParts
+from kdjax.types import Batch, Cohort, Drawn, Examples, Now, Phase
 
 
-def by_cohort(halves, cohorts, part):
+def by_cohort(
+  halves: dict[str, Drawn], cohorts: tuple[Cohort, ...], part: tuple[int, ...] | None
+) -> Batch:
   """A Batch of per-cohort halves [K_g, ...] from halves [R*K, ...].
 
   Args:
@@ -31,12 +37,17 @@ def _rows(x, ids):
   return x[first : last + 1] if len(ids) == last - first + 1 else x[np.asarray(ids)]
 
 
-def read_now(sets):
+def read_now(sets: dict[str, ExampleSet]) -> ReadParts:
   """A `read` for `with_images` that reads everything when it is asked."""
   return lambda name, index: [sets[name].fetch(index)]
 
 
-def with_images(halves, sets, needed, read):
+def with_images(
+  halves: dict[str, Drawn],
+  sets: dict[str, ExampleSet],
+  needed: Callable[[int], np.ndarray],
+  read: ReadParts,
+) -> dict[str, Drawn]:
   """Reads the images of sets that are not resident, each example once, whoever shares it.
 
   Args:
@@ -64,7 +75,15 @@ def with_images(halves, sets, needed, read):
   return out
 
 
-def materialise(env, phase, tables, batch, now, augment, preprocess):
+def materialise(
+  env: Env,
+  phase: Phase,
+  tables: dict[str, jax.Array],
+  batch: Batch,
+  now: Now,
+  augment: Callable[[jax.Array, jax.Array], jax.Array],
+  preprocess: Callable[[jax.Array], jax.Array],
+) -> Batch:
   """Gathers, augments and normalises a device's share of a batch, inside the `shard_map`.
 
   Every draw is keyed by (seed, phase, step, client, place in the batch); a common public batch is

@@ -39,8 +39,8 @@ def folder(name: str, split: str, info: dict[str, Any]) -> Split:
     raise ConfigError("source", name, f"{wanted} holds no class folder")
   files = _Paths(root, tuple(paths))
   images = encoded(name, files, len(paths), channels=0, info=info)
-  labels = np.array(labels)
-  return Split(images, labels, labels, len(classes))
+  numbers = np.array(labels)
+  return Split(images, numbers, numbers, len(classes))
 
 
 def _classes(path):

@@ -40,27 +40,32 @@ def _opened(name, place):
   """{split: datasets.Dataset} of a folder, or of what the cache holds."""
   try:
     import datasets  # an extra, and slow to import
-    from datasets.packaged_modules.cache.cache import Cache
   except ImportError:
     hint = "needs the package datasets: pip install 'kdjax[hf]'"
     raise ConfigError("source", name, hint) from None
-  if Path(place).expanduser().is_dir():
-    return _from_folder(datasets, name, Path(place).expanduser())
   if not place:
     raise ConfigError("source", name, "name a data set: hf:NAME, hf:NAME/CONFIG or hf:DIR")
-  repository, _, config = place.rpartition("/")
-  tries = [(place, None)] + ([(repository, config)] if repository else [])
+  folder = Path(place).expanduser()
+  return _from_folder(datasets, name, folder) if folder.is_dir() else _from_cache(name, place)
+
+
+def _from_cache(name, place):
+  """Looks in the cache alone, where `load_dataset` would ask the hub first."""
+  from datasets.packaged_modules.cache.cache import Cache
+
+  *owner, last = place.split("/")  # a configuration, or the data set itself
+  names = [(place, None)] if len(owner) < 2 else []
+  names += [("/".join(owner), last)] if owner else []
   problems = []
-  for repository, config in tries:
-    if repository.count("/") > 1:
-      continue
-    try:  # looks in the cache alone, where `load_dataset` would ask the hub first
-      found = Cache(repo_id=repository, config_name=config, version="auto", hash="auto")
-      return found.as_dataset()
-    except ValueError as error:
+  for repository, config in names:
+    found = dict(repo_id=repository, dataset_name=repository.rpartition("/")[2])
+    try:
+      return Cache(**found, config_name=config, version="auto", hash="auto").as_dataset()
+    except (ValueError, OSError) as error:
       problems.append(str(error))
-  hint = f"is neither a folder nor in the cache of datasets ({problems[-1]}); where there is a "
-  hint += f"network, once: python -c \"import datasets; datasets.load_dataset('{place}')\""
+  said = "; ".join(problems).replace("\n", " ").replace("\t", "")
+  hint = f"is neither a folder nor in the cache of datasets ({said}); where there is a network, "
+  hint += 'once: python -c "import datasets; datasets.load_dataset(NAME, CONFIG)"'
   raise ConfigError("source", name, hint)
 
 
@@ -74,12 +79,11 @@ def _from_folder(datasets, name, path):
 
 
 def _split(name, splits, split):
-  if split == "test" and "test" not in splits:
-    split = "validation"
-  if split not in splits:
-    hint = f"has no {split} split, only {sorted(splits)}; holdout=n makes a test set"
-    raise ConfigError("source", name, hint)
-  return splits[split]
+  for here in ("test", "validation") if split == "test" else (split,):
+    if here in splits:
+      return splits[here]
+  hint = f"has no {split} split, only {sorted(splits)}; holdout=n makes a test set"
+  raise ConfigError("source", name, hint)
 
 
 def _label(name, features, chosen):
@@ -126,7 +130,7 @@ class _Images:
 
   rows: Any  # datasets.Dataset of one column, {"bytes", "path"}
 
-  def __call__(self, index: Sequence[int]) -> list[tuple[str, Path | BinaryIO]]:
+  def __call__(self, index: Sequence[int] | np.ndarray) -> list[tuple[str, Path | BinaryIO]]:
     """Indices -> [(name, a path or a binary stream)]."""
     found = [next(iter(self.rows[int(i)].values())) for i in index]
     places = [io.BytesIO(x["bytes"]) if x["bytes"] is not None else Path(x["path"]) for x in found]

@@ -59,13 +59,12 @@ def decode(
       return pixels.reshape(*pixels.shape[:2], channels)
     file = io.BytesIO(data)
   try:
-    with Image.open(file) as image:
-      if image.mode in DEEP:
+    with Image.open(file) as opened:
+      if opened.mode in DEEP:
         raise ConfigError("source", name, f"{what} has more than 8 bits a channel; store 8")
       if size:
-        image.draft(None, size[::-1])  # a JPEG may be decoded at 1/2, 1/4, 1/8: much faster
-      if "transparency" in image.info:
-        image = image.convert("RGBA")
+        opened.draft(None, size[::-1])  # a JPEG may be decoded at 1/2, 1/4, 1/8: much faster
+      image = opened.convert("RGBA") if "transparency" in opened.info else opened
       image = image.convert(MODES[channels])
       pixels = np.asarray(_cover(image, size) if size else image)
   except (UnidentifiedImageError, OSError, SyntaxError) as error:

@@ -5,6 +5,8 @@ https://arxiv.org/abs/2211.15774.
 """
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -16,7 +18,9 @@ SMALLEST = 10  # examples a client has at least under `dirichlet` (FedGKT's publ
 ATTEMPTS = 1000  # draws of a whole Dirichlet partition before giving up
 
 
-def public_private(n, *, share, reuse, seed):
+def public_private(
+  n: int, *, share: float, reuse: bool, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
   """Draws the public examples uniformly, not by class (section 3.3).
 
   Args:
@@ -42,7 +46,15 @@ def public_private(n, *, share, reuse, seed):
   return np.sort(order[:count]), np.arange(n) if reuse else np.sort(order[count:])
 
 
-def skewed(labels, places, *, primary, s, classes, seed):
+def skewed(
+  labels: np.ndarray,
+  places: np.ndarray,
+  *,
+  primary: Sequence[Sequence[int]],
+  s: float,
+  classes: int,
+  seed: int,
+) -> list[np.ndarray]:
   """Draws the owner of every example on its own, from `owner_probabilities` (section 3.3).
 
   Args:
@@ -66,7 +78,9 @@ def skewed(labels, places, *, primary, s, classes, seed):
   return [places[owner == i] for i in range(len(primary))]
 
 
-def dirichlet(labels, places, *, K, alpha, classes, seed):
+def dirichlet(
+  labels: np.ndarray, places: np.ndarray, *, K: int, alpha: float, classes: int, seed: int
+) -> list[np.ndarray]:
   """Splits every class by shares drawn from Dirichlet(alpha), as FedGKT's published code does.
 
   Classes are dealt in order; a client that already holds n / K examples gets no more of the later
@@ -92,7 +106,7 @@ def dirichlet(labels, places, *, K, alpha, classes, seed):
   rng = host_rng(seed, "dirichlet")
   for _ in range(ATTEMPTS):
     held = np.zeros(K, np.int64)
-    parts = [[] for _ in range(K)]
+    parts: list[list[np.ndarray]] = [[] for _ in range(K)]
     for members in by_class:
       if len(members) == 0:
         continue
@@ -109,13 +123,15 @@ def dirichlet(labels, places, *, K, alpha, classes, seed):
   raise ConfigError("alpha", alpha, f"{hint} {SMALLEST} of {len(places)} examples")
 
 
-def equal(places, *, K, seed):
+def equal(places: np.ndarray, *, K: int, seed: int) -> list[np.ndarray]:
   """Splits places i64[n] at random, not by class, into K ascending parts of (almost) one size."""
   order = host_rng(seed, "equal").permutation(places)
   return [np.sort(part) for part in np.array_split(order, K)]
 
 
-def table(strata, places, *, counts, seed):
+def table(
+  strata: np.ndarray, places: np.ndarray, *, counts: Sequence[Sequence[int]], seed: int
+) -> list[np.ndarray]:
   """Draws `counts[i][s]` examples of stratum s for client i; the rest belongs to nobody.
 
   Args:
@@ -134,12 +150,12 @@ def table(strata, places, *, counts, seed):
   whole = lambda row: all(isinstance(n, int) and n >= 0 for n in row)
   if not all(isinstance(row, list | tuple) and len(row) == S and whole(row) for row in counts):
     raise ConfigError("counts", counts, f"{S} counts, 0 or more, for each client")
-  counts = np.asarray(counts, np.int64)
+  wanted = np.asarray(counts, np.int64)
   rng = host_rng(seed, "table")
-  parts = [[] for _ in counts]
+  parts: list[list[np.ndarray]] = [[] for _ in wanted]
   for s in range(S):
     members = rng.permutation(places[strata[places] == s])
-    ends = np.cumsum(counts[:, s])
+    ends = np.cumsum(wanted[:, s])
     if ends[-1] > len(members):
       client = int(np.argmax(ends > len(members)))
       hint = f"class {s} has only {len(members)} private examples, used up at client {client}"
@@ -150,24 +166,24 @@ def table(strata, places, *, counts, seed):
 
 
 def partition(
-  labels,
-  strata,
+  labels: np.ndarray,
+  strata: np.ndarray,
   *,
-  K,
-  classes,
-  public_share,
-  public_reuse,
-  public_separate,
-  kind,
-  skew,
-  primary,
-  labels_per_client,
-  alpha,
-  counts,
-  overlay,
-  batch,
-  seeds,
-):
+  K: int,
+  classes: int,
+  public_share: float,
+  public_reuse: bool,
+  public_separate: int,
+  kind: str,
+  skew: float,
+  primary: str | Sequence[Sequence[int]],
+  labels_per_client: int,
+  alpha: float,
+  counts: Sequence[Sequence[int]],
+  overlay: dict[str, Any],
+  batch: int,
+  seeds: tuple[int, ...],
+) -> Shards:
   """Hands out the training set once for every replica; each depends on its own seed only.
 
   Args:
@@ -193,13 +209,15 @@ def partition(
   Raises:
     ConfigError: what cannot be handed out so; names the client and the seed.
   """
-  private, public, chosen = [], [], []
+  private: list[np.ndarray] = []
+  public: list[np.ndarray] = []
+  chosen: list[tuple[int, ...]] = []
   for seed in seeds:
     n, reuse = (public_separate, True) if public_separate else (len(labels), public_reuse)
     shared, places = public_private(n, share=public_share, reuse=reuse, seed=seed)
     if public_separate:
       places = np.arange(len(labels))
-    local = ((),) * K
+    local: tuple[tuple[int, ...], ...] = ((),) * K
     if kind == "skew":
       size = labels_per_client
       local = primary_labels(kind=primary, K=K, classes=classes, per_client=size, seed=seed)

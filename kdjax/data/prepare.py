@@ -18,7 +18,9 @@ import multiprocessing
 import os
 import signal
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -27,7 +29,7 @@ from rich.console import Console
 
 from kdjax.core.machine import cores
 from kdjax.data import images, records, sources, worker
-from kdjax.data.example_set import is_table
+from kdjax.data.example_set import ExampleSet, is_table
 from kdjax.types import ConfigError
 
 DONE, BAD_INPUT, STOPPED = 0, 2, 42
@@ -51,7 +53,7 @@ class Job:
 
 
 @functools.lru_cache(maxsize=1)
-def open_source(job):
+def open_source(job: Job) -> tuple[dict[str, ExampleSet], int]:
   """{split: ExampleSet} and the number of classes; once a process."""
   encoded = sources.is_encoded(job.source)
   facts = {"resize": encoded, "grey": encoded and job.channels == 1, "decoder": job.decoder}
@@ -62,7 +64,7 @@ def open_source(job):
   return {split: getattr(source, split) for split in job.splits}, source.classes
 
 
-def check_job(job, workers, shards):
+def check_job(job: Job, workers: int, shards: int) -> None:
   """Raises ConfigError for options that cannot work."""
   for key, value, least, most in (
     ("--size", job.size, 1, 2**16 - 1),
@@ -77,7 +79,7 @@ def check_job(job, workers, shards):
   images.check_decoder(job.decoder)
 
 
-def plan(job, shards):
+def plan(job: Job, shards: int) -> dict[str, Any]:
   """The index of a copy of which nothing is written yet."""
   sets, classes = open_source(job)
   shape = next(iter(sets.values())).shape
@@ -104,7 +106,7 @@ def plan(job, shards):
   return index
 
 
-def begun(out, fresh, name):
+def begun(out: Path, fresh: dict[str, Any], name: str) -> dict[str, Any]:
   """The index to go on with: that in `out`, where it is one of the same copy.
 
   Raises:
@@ -128,7 +130,7 @@ def begun(out, fresh, name):
   return old
 
 
-def prepare(job, out, *, workers, shards, console):
+def prepare(job: Job, out: Path, *, workers: int, shards: int, console: Console) -> None:
   """Writes what is missing of a copy.
 
   Args:
@@ -164,7 +166,7 @@ def prepare(job, out, *, workers, shards, console):
         shown.advance(line, entry["examples"])
 
 
-def shard(job, out, split, entry):
+def shard(job: Job, out: Path, split: str, entry: dict[str, Any]) -> dict[str, Any]:
   """Writes a shard unless it is there and undamaged; its entry in the index."""
   path = out / entry["file"]
   if records.is_there(out, entry) and file_sha256(path) == entry["sha256"]:
@@ -187,7 +189,7 @@ def shard(job, out, split, entry):
   return entry | facts
 
 
-def jpeg(image, quality):
+def jpeg(image: np.ndarray, quality: int) -> bytes:
   """The bytes of an image u8[h, w, c]."""
   file = io.BytesIO()
   Image.fromarray(image if image.shape[2] == 3 else image[..., 0]).save(
@@ -196,7 +198,7 @@ def jpeg(image, quality):
   return file.getvalue()
 
 
-def file_sha256(path):
+def file_sha256(path: Path) -> str:
   """A file's checksum."""
   digest = hashlib.sha256()
   with open(path, "rb") as file:
@@ -206,7 +208,7 @@ def file_sha256(path):
 
 
 @contextlib.contextmanager
-def locked(out):
+def locked(out: Path) -> Iterator[None]:
   """Holds a folder for this process, as long as it lives."""
   with open(out / ".lock", "w") as file:
     try:
@@ -216,7 +218,9 @@ def locked(out):
     yield
 
 
-def finished(job, out, tasks, workers):
+def finished(
+  job: Job, out: Path, tasks: Sequence[tuple[str, int, dict[str, Any]]], workers: int
+) -> Iterator[tuple[str, int, dict[str, Any]]]:
   """Yields (split, shard's number, its entry) of every task as it is done."""
   if workers == 1:
     yield from ((split, i, shard(job, out, split, entry)) for split, i, entry in tasks)
@@ -236,7 +240,7 @@ def finished(job, out, tasks, workers):
     pool.shutdown(wait=True, cancel_futures=True)
 
 
-def bar(console):
+def bar(console: Console) -> progress.Progress:
   """The progress bar."""
   return progress.Progress(
     progress.TextColumn("{task.description}", markup=False),
@@ -247,7 +251,7 @@ def bar(console):
   )
 
 
-def main(arguments=None):
+def main(arguments: list[str] | None = None) -> int:
   """Runs what the command line asks for; returns the exit code."""
   parser = argparse.ArgumentParser(
     prog="python -m kdjax.data.prepare", description=__doc__.partition("\n\n")[0]
@@ -277,8 +281,9 @@ def main(arguments=None):
   except KeyboardInterrupt:
     print("Stopped; the same command goes on.", file=sys.stderr)
     return STOPPED
-  shape = ", ".join(map(str, records.read_index("", given.out)["image"]))
-  print(f"--config.source=records:{given.out} --config.source_info.image='({shape})'")
+  (channels,) = {one.shape[2] for one in open_source(job)[0].values()}
+  shape = (job.size, job.size, channels)
+  print(f"--config.source=records:{given.out} --config.source_info.image='{shape}'")
   return DONE
 
 

@@ -5,6 +5,7 @@ https://arxiv.org/abs/2211.15774.
 """
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -12,7 +13,9 @@ from kdjax.core.random import host_rng
 from kdjax.types import ConfigError
 
 
-def primary_labels(*, kind, K, classes, per_client, seed):
+def primary_labels(
+  *, kind: str | Sequence[Sequence[int]], K: int, classes: int, per_client: int, seed: int
+) -> tuple[tuple[int, ...], ...]:
   """The primary labels of every client, ascending (section 3.3).
 
   Args:
@@ -80,7 +83,7 @@ def _even(rng, K, classes, per_client):
   return hands
 
 
-def owner_probabilities(primary, *, classes, s):
+def owner_probabilities(primary: Sequence[Sequence[int]], *, classes: int, s: float) -> np.ndarray:
   """P(i | l) = (1 + s [l in l_i]) / sum_j (1 + s [l in l_j]) of section 3.3.
 
   Args:

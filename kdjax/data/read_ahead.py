@@ -9,14 +9,16 @@ import contextlib
 import dataclasses
 import functools
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
 from kdjax.core.machine import cores
 from kdjax.data import worker
+from kdjax.data.example_set import ExampleSet, ReadParts
 from kdjax.data.streams import Streams
-from kdjax.types import ConfigError, Feed, Pos
+from kdjax.types import ConfigError, Feed, Phase, Pos
 
 PIECE = 64  # images, at most
 
@@ -35,7 +37,7 @@ class Pieces:
   """All that a run has still to read, in order; it pickles, for worker processes."""
 
   streams: Streams
-  reads: dict[str, Callable]  # {half: indices i64[n] -> u8[n, h, w, c]}
+  reads: dict[str, Callable]  # {half: indices i64[n] -> [n, *shape]}
   names: tuple[str, ...]  # of the phases
   feeds: tuple[Feed | None, ...]  # theirs, without functions that hold on to the method
   halves: tuple[tuple[ToRead, ...], ...]  # of each phase
@@ -46,8 +48,8 @@ class Pieces:
   def __len__(self):
     return int(self.ends[-1]) if len(self.ends) else 0
 
-  def __call__(self, n):
-    """Piece n: u8[<= PIECE, h, w, c]."""
+  def __call__(self, n: int) -> np.ndarray:
+    """Piece n: [<= PIECE, *shape]."""
     step = int(np.searchsorted(self.ends, n, side="right"))
     halves = self.halves[self.phase[step]]
     n = int(n - self.ends[step] + sum(half.pieces for half in halves))
@@ -57,13 +59,19 @@ class Pieces:
       n -= half.pieces
     raise IndexError(n)
 
-  def reader(self, number, parts):
+  def reader(self, number: int, parts: Iterator[np.ndarray]) -> ReadParts:
     """The `read` of feed.with_images for a step of phase `number` whose pieces come next."""
     left = {half.name: half.pieces for half in self.halves[number]}
     return lambda name, index: itertools.islice(parts, left[name])
 
 
-def plan(streams, sets, phases, needed, steps):
+def plan(
+  streams: Streams,
+  sets: dict[str, ExampleSet],
+  phases: Sequence[Phase],
+  needed: Callable[[int], np.ndarray],
+  steps: Sequence[tuple[int, Pos]],
+) -> Pieces:
   """The Pieces of a run.
 
   Args:
@@ -73,7 +81,7 @@ def plan(streams, sets, phases, needed, steps):
     needed: size -> bool[R*K, size], which examples to read.
     steps: [(phase's number, Pos)].
   """
-  reads = {name: s.read for name, s in sets.items() if s.array is None}
+  reads = {name: s.read for name, s in sets.items() if s.array is None and s.read}
   turns = 1 + max((pos.round for _, pos in steps), default=0)
   halves = tuple(_halves(p.feed, reads, needed, len(streams.seeds)) for p in phases)
   count = np.array([sum(half.pieces for half in some) for some in halves], np.int64)
@@ -117,7 +125,7 @@ class Owners:
 
   table: np.ndarray  # i64[rounds, K]
 
-  def __call__(self, round, client):
+  def __call__(self, round: int, client: int) -> int:
     """Whose data client `client` works on in a round."""
     return int(self.table[round, client])
 
@@ -131,7 +139,7 @@ def _unique(pieces, step):
   return {h.name: np.unique(batch[h.name].index[h.needed]) for h in pieces.halves[number]}
 
 
-def check_settings(settings):
+def check_settings(settings: dict[str, Any]) -> None:
   """Raises ConfigError for values of `config.input` that cannot work."""
   for key, least in (("workers", 0), ("ahead", 1)):
     if not isinstance(settings[key], int) or settings[key] < least:
@@ -139,7 +147,7 @@ def check_settings(settings):
 
 
 @contextlib.contextmanager
-def reading(pieces, *, workers, ahead):
+def reading(pieces: Pieces, *, workers: int, ahead: int) -> Iterator[Iterator[np.ndarray]]:
   """An iterator over all pieces, read by Grain in the background until the context ends.
 
   Args:

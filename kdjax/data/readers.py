@@ -157,11 +157,12 @@ def npz(name: str, split: str, info: dict[str, Any]) -> Split:
       kind = "features" if f"{split}_features" in found else "images"
       keys = [f"{split}_{kind}", f"{split}_labels"]
       missing = [k for k in keys if k not in found]
-      examples, labels = (None, None) if missing else (stored[k] for k in keys)
+      read = {k: stored[k] for k in keys if k in found}
   except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
     raise ConfigError("source", name, f"is no readable npz file of plain arrays: {error}") from None
   if missing:
     raise ConfigError("source", name, f"lacks the arrays {missing}; it holds {found}")
+  examples, labels = (read[k] for k in keys)
   if (examples.ndim == 2) != (kind == "features"):
     hint = f"{keys[0]} must be [N, F] of features, [N, h, w] or [N, h, w, c] of images, not"
     raise ConfigError("source", name, f"{hint} {list(examples.shape)}")

@@ -58,7 +58,7 @@ class Raw:
   source: Any  # index -> bytes
   shape: tuple[int, int, int]
 
-  def __call__(self, index: Sequence[int]) -> np.ndarray:
+  def __call__(self, index: Sequence[int] | np.ndarray) -> np.ndarray:
     """Indices i64[n] -> u8[n, h, w, c]."""
     out = np.empty((len(index), *self.shape), np.uint8)
     for i, place in enumerate(index):
@@ -72,7 +72,7 @@ class _Jpegs:
 
   source: Any  # index -> bytes
 
-  def __call__(self, index: Sequence[int]) -> list[tuple[str, BinaryIO]]:
+  def __call__(self, index: Sequence[int] | np.ndarray) -> list[tuple[str, BinaryIO]]:
     return [(f"example {i}", io.BytesIO(self.source[int(i)])) for i in index]
 
 

@@ -7,6 +7,8 @@ shuffle buffer and no state, so any step's batch can be made at any time.
 import dataclasses
 import functools
 import itertools
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
@@ -64,7 +66,7 @@ class Streams:
       return [(self._held(feed, round, r, i), feed.private) for r, i in clients]
     return [(x[: feed.sample] if feed.sample else x, feed.public) for x in self.shards.public]
 
-  def processed(self, visits):
+  def processed(self, visits: Iterable[Any]) -> np.ndarray:
     """Private examples that went through a model in these visits, by whose they are: i64[holders].
 
     Holders of all replicas in order; padding does not count.
@@ -80,7 +82,7 @@ class Streams:
         total[owner] += _examples(feed, len(self.shards.private[owner]), v.n)
     return total
 
-  def takes_part(self, feed):
+  def takes_part(self, feed: Feed) -> list[int]:
     """Client numbers in their replica."""
     cohorts = range(len(self.members)) if feed.cohorts is None else feed.cohorts
     return sorted(i for g in cohorts for i in self.members[g])

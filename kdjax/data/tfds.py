@@ -62,10 +62,10 @@ def tfds(name: str, split: str, info: dict[str, Any]) -> Split:
 class Records:
   """The `files` of Encoded for a random-access source of {key: bytes, ...}; it pickles."""
 
-  source: object  # its `__getitems__` would start a thread a shard in every call
+  source: Any  # its `__getitems__` would start a thread a shard in every call
   key: str
 
-  def __call__(self, index: Sequence[int]) -> list[tuple[str, BinaryIO]]:
+  def __call__(self, index: Sequence[int] | np.ndarray) -> list[tuple[str, BinaryIO]]:
     """Indices -> [(name, binary stream)], one read after another."""
     return [(f"example {i}", io.BytesIO(self.source[int(i)][self.key])) for i in index]
 

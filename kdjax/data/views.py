@@ -33,21 +33,20 @@ def views(config: dict[str, Any], shape: tuple[int, ...]) -> Views:
     ConfigError: an augmentation that is none, or one of a table.
   """
   augmentation = augment.make(**config["augment"])
-  normalise = {k: tuple(v) for k, v in config["normalise"].items()}
+  mean, std = (tuple(config["normalise"][key]) for key in ("mean", "std"))
   if is_table(shape):
     if config["augment"]["kind"] != "none":
       hint = "'none': a table's features are no pixels"
       raise ConfigError("augment.kind", config["augment"]["kind"], hint)
-    preprocess = functools.partial(standardise, **normalise)
+    preprocess = functools.partial(standardise, mean=mean, std=std)
     return Views(augmentation, preprocess, preprocess, shape)
-  preprocess = functools.partial(augment.preprocess, **normalise)
+  preprocess = functools.partial(augment.preprocess, mean=mean, std=std)
   image = jax.ShapeDtypeStruct(shape, jnp.uint8)
   seen = jax.eval_shape(lambda x: augmentation(jax.random.key(0), x), image).shape
-  view = preprocess
-  if seen != shape:
-    centre = augment.centre(seen[0])
-    view = lambda x: preprocess(centre(x))
-  return Views(augmentation, preprocess, view, tuple(seen))
+  if seen == shape:
+    return Views(augmentation, preprocess, preprocess, shape)
+  centre = augment.centre(seen[0])
+  return Views(augmentation, preprocess, lambda x: preprocess(centre(x)), tuple(seen))
 
 
 def standardise(

@@ -6,7 +6,7 @@ import signal
 import threading
 
 
-def begin(*_):
+def begin(*_: object) -> None:
   """Leaves signals, which reach a whole group, to the parent, and ends this process with it.
 
   A parent that was killed could not tell its workers, and they would wait for ever.

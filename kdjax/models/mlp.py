@@ -27,6 +27,7 @@ class Model(nn.Module):
   activation: str
   axes: tuple = ("data",)
 
+  tables = True  # it reads rows of features, too
   choices = {"activation": ("tanh", "relu")}
 
   @nn.compact

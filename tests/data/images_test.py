@@ -39,7 +39,9 @@ def test_folder_numbers_sorted_classes(folder_dir, resident_bytes):
 
 def test_the_number_of_channels_decides_about_colour(folder_dir):
   path, images = folder_dir
-  source = load(f"folder:{path}", (6, 4, 1), 2)
+  with refused(r"source_info.image = \(6, 4, 1\): .*a/1.png has colours: .*source_info.grey=True"):
+    load(f"folder:{path}", (6, 4, 1), 2)
+  source = load(f"folder:{path}", (6, 4, 1), 2, grey=True)
   right = np.asarray(Image.fromarray(images["train/a/1.png"]).convert("L"))
   np.testing.assert_array_equal(source.train.array[0, ..., 0], right)
   with refused(r"source_info.image = \(6, 4, 2\): the last number must be 1 or 3"):
@@ -65,7 +67,7 @@ def test_images_of_different_shapes_need_resize(folder_dir):
   flat[:, :5], flat[:, -5:] = 0, 255  # the 8 columns in the centre and one beside them stay
   save(path / "train/a/2.png", flat)
   for resident_bytes in (2**20, 0):
-    with refused(r"a/1.png is \(6, 4, 3\), .*a/2.png is \(12, 20, 3\); set source_info.resize"):
+    with refused(r"a/1.png is \(6, 4, 3\), .*a/2.png is \(12, 20, 3\); set source_info.image and"):
       load(f"folder:{path}", (6, 4, 3), 2, resident_bytes=resident_bytes)
   source = load(f"folder:{path}", (6, 4, 3), 2, resize=True)
   np.testing.assert_array_equal(source.train.array[1], flat[:6, 6:10])
@@ -189,3 +191,51 @@ def test_broken_folders_are_refused(folder_dir, break_it, match):
   break_it(path)
   with refused(match):
     load(f"folder:{path}", (6, 4, 3), 2)
+
+
+# The shape of the files themselves
+
+
+def test_a_folder_of_one_size_needs_no_shape(folder_dir):
+  path, images = folder_dir
+  source = load(f"folder:{path}", (0, 0, 0), 0)
+  assert source.train.shape == (6, 4, 3) and source.classes == 2
+  np.testing.assert_array_equal(source.train.array[0], images["train/a/1.png"])
+  save(path / "train/b/2.png", pixels(6, 5, 3))
+  with refused(
+    r"a/1.png is \(6, 4, 3\), .*b/2.png is \(6, 5, 3\); set source_info.image and source"
+  ):
+    load(f"folder:{path}", (0, 0, 0), 0)
+  with refused(r"source_info.image = \(0, 0, 0\): the \(height, width, channels\) to resize to"):
+    load(f"folder:{path}", (0, 0, 0), 0, resize=True)
+
+
+@pytest.mark.parametrize("mode, c", [("L", 1), ("1", 1), ("LA", 1), ("P", 3), ("CMYK", 3)])
+def test_the_files_say_how_many_channels_there_are(tmp_path, mode, c):
+  one = Image.fromarray(pixels(4, 5, 3)).convert(mode)
+  for split in ("train", "test"):
+    (tmp_path / split / "a").mkdir(parents=True)
+    one.save(tmp_path / split / "a/1.tif")
+  assert load(f"folder:{tmp_path}", (0, 0, 0), 1).train.shape == (4, 5, c)
+
+
+def test_a_palette_of_greys_is_grey_and_grey_files_may_be_read_as_colours(tmp_path):
+  one = Image.fromarray(np.array([[0, 1], [1, 0]], np.uint8), "P")
+  one.putpalette([7, 7, 7, 90, 90, 90])
+  for split in ("train", "test"):
+    (tmp_path / split / "a").mkdir(parents=True)
+    one.save(tmp_path / split / "a/1.png")
+  grey = np.array([[7, 90], [90, 7]])
+  np.testing.assert_array_equal(
+    load(f"folder:{tmp_path}", (0,) * 3, 0).train.array[0, ..., 0], grey
+  )
+  colours = load(f"folder:{tmp_path}", (2, 2, 3), 0).train.array[0]
+  np.testing.assert_array_equal(colours, np.stack([grey] * 3, -1))
+
+
+def test_one_colour_image_among_grey_ones_makes_a_set_of_colours(folder_dir):
+  path, _ = folder_dir
+  for split in ("train", "test"):
+    for c in "ab":
+      save(path / f"{split}/{c}/1.png", pixels(6, 4))
+  assert load(f"folder:{path}", (0, 0, 0), 0).train.shape == (6, 4, 3)

@@ -247,3 +247,10 @@ def test_copies_that_cannot_be_read_say_why(photos):
 def test_a_config_error_crosses_processes():
   error = pickle.loads(pickle.dumps(ConfigError("source", "x", "right")))
   assert (error.key, error.value, error.hint) == ("source", "x", "right")
+
+
+def test_a_table_has_no_images_to_copy(tmp_path):
+  (tmp_path / "t.csv").write_text("a,label\n1,0\n2,1\n")
+  command = [f"csv:{tmp_path}/t.csv", "--out", str(tmp_path / "out"), "--train-only"]
+  assert prepare.main(command) == prepare.BAD_INPUT
+  assert not (tmp_path / "out").exists()

@@ -37,10 +37,17 @@ def test_what_the_config_expects_must_be_what_the_source_holds():
     load("digits", (8, 8, 1), 10, resize=True)
   with refused(r"source_info.image = \(8, 8\)"):
     load("digits", (8, 8), 10)
-  with refused("source_info.train = 0: a whole number, at least 1"):
-    load("digits", (8, 8, 1), 10, train=0)
-  with refused("source_info.classes = None"):
+  with refused(r"source_info.image = \(8, 8, 0\): .*or zeros: not given"):
+    load("digits", (8, 8, 0), 10)
+  with refused("source_info.train = -1: a whole number, or 0: not given"):
+    load("digits", (8, 8, 1), 10, train=-1)
+  with refused("source_info.classes = 0: say what the source holds"):
     sources.describe("digits", info={"train": 1, "test": 1, "image": (8, 8, 1)})
+
+
+def test_a_source_that_knows_its_own_facts_needs_none():
+  source = load("digits", (0, 0, 0), 0)
+  assert source.train.shape == source.test.shape == (8, 8, 1) and source.classes == 10
 
 
 @pytest.mark.parametrize("name", ["digit", "", "zip:data.zip", "./data.npz", "digits.npz:x"])

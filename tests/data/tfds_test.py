@@ -104,7 +104,7 @@ def test_tfds_resizes_and_takes_a_holdout(tfds_dir):
   prepare(tfds_dir, images, splits=("train",))
   with refused(r"has no validation split, only \['train'\]; holdout=n"):
     load("tfds:tiny", (4, 4, 3), 3, resize=True)
-  with refused(r"example 0 is \(6, 5, 3\), example 1 is \(7, 5, 3\); set source_info.resize"):
+  with refused(r"example 0 is \(6, 5, 3\), example 1 is \(7, 5, 3\); set source_info.image and"):
     load("tfds:tiny", (4, 4, 3), 3, holdout=2)
   source = load("tfds:tiny", (4, 4, 3), 3, resize=True, holdout=2, resident_bytes=150)
   assert source.train.array is None and source.test.array is not None  # 192 and 96 bytes

@@ -1,0 +1,143 @@
+"""Tables of float features: csv and npz files and arrays in memory, and what is refused."""
+
+import numpy as np
+import pytest
+from small_data import load, refused
+
+from kdjax.data.arrays import arrays
+from kdjax.types import ConfigError
+
+CSV = """width,name,label,height
+1.5,x,cat,-2
+2,x,dog,3e1
+0.25,x,cat,0
+4,x,ant,1
+"""
+PLAIN = CSV.replace(",name", "").replace(",x", "")
+ROWS = np.float32([[1.5, -2], [2, 30], [0.25, 0], [4, 1]])
+
+
+@pytest.fixture
+def write(tmp_path):
+  def csv(text, name="t.csv"):
+    (tmp_path / name).write_text(text)
+    return f"csv:{tmp_path}/{name}"
+
+  return csv
+
+
+def test_a_csv_file_is_features_and_sorted_classes(write):
+  source = load(write(PLAIN), (0, 0, 0), 0, holdout=1)
+  rows = np.concatenate([source.train.array, source.test.array])
+  labels = np.concatenate([source.train.labels, source.test.labels])
+  assert source.train.array.dtype == np.float32 and source.train.shape == (2,)
+  assert source.classes == 3 and source.train.labels.dtype == np.int64
+  found = {tuple(row): label for row, label in zip(rows.tolist(), labels.tolist(), strict=True)}
+  assert found == dict(zip(map(tuple, ROWS.tolist()), [1, 2, 1, 0], strict=True))
+
+
+def test_a_column_splits_a_table(write):
+  text = "split,a,b\ntrain,1,10\ntest,2,9\ntrain,3,9\n"
+  source = load(write(text), (1,), 2)  # the last column is the label; 9 < 10 as numbers
+  np.testing.assert_array_equal(source.train.array, [[1], [3]])
+  np.testing.assert_array_equal(source.train.labels, [1, 0])
+  np.testing.assert_array_equal(source.test.array, [[2]])
+  np.testing.assert_array_equal(source.test.labels, [0])
+  by_a = load(write(text) + "?label=a", (0, 0, 0), 0)
+  np.testing.assert_array_equal(by_a.train.array, [[10], [9]])
+  assert by_a.classes == 3 and by_a.train.labels.tolist() == [0, 2]
+
+
+def test_quotes_and_a_byte_order_mark_are_read(tmp_path):
+  text = '\ufeff"a, b",label\n"1",x\n2,"y, z"\n'
+  (tmp_path / "t.csv").write_text(text, encoding="utf-8")
+  source = load(f"csv:{tmp_path}/t.csv", (1,), 2, holdout=1)
+  assert sorted([*source.train.array[:, 0], *source.test.array[:, 0]]) == [1, 2]
+
+
+@pytest.mark.parametrize(
+  "text, match",
+  [
+    (CSV, "is no table of numbers under a header: .*'x'.* at row 0, column 2"),
+    (PLAIN.replace("30", "").replace("3e1", ""), "is no table of numbers"),
+    (PLAIN.replace("3e1", "nan"), "train row 1, feature 1 is nan"),
+    (PLAIN.replace("3e1", "1e60"), "train row 1, feature 1 is inf"),
+    (PLAIN.replace("dog", ""), "row 1 has no 'label'"),
+    (PLAIN + "1,cat\n", "is no table of numbers"),
+    ("1,2\n3,4\n", "the first line must name the columns"),
+    ("a,a,label\n1,2,0\n", "each once"),
+    ("label\n1\n", "features and a label"),
+    ("", "the first line must name the columns"),
+    ("a,label\n", "holds no train row"),
+    ("a,label,split\n1,0,valid\n", "must say train or test, not 'valid'"),
+  ],
+)
+def test_broken_tables_are_refused(write, text, match):
+  with refused(match):
+    load(write(text), (0, 0, 0), 0, holdout=1)
+
+
+def test_a_table_is_what_the_config_expects(write):
+  name = write(PLAIN)
+  with refused(r"source_info.image = \(3,\): the train rows of .* are \(2,\)"):
+    load(name, (3,), 3, holdout=1)
+  with refused("source_info.classes = 4: .* has 3 classes"):
+    load(name, (2,), 4, holdout=1)
+  with refused("has no column 'split' of train and test; holdout=n"):
+    load(name, (2,), 3)
+  with refused(r"has no column 'size', only \['width', 'label', 'height'\]"):
+    load(name + "?label=size", (2,), 3)
+  with refused("source_info.resize = True"):
+    load(name, (2,), 3, resize=True)
+  with refused("there is no file 'nowhere.csv'"):
+    load("csv:nowhere.csv", (2,), 3)
+
+
+def test_npz_holds_features_too(tmp_path):
+  x, y = np.arange(6.0).reshape(3, 2), np.array([0, 1, 1])
+  np.savez(tmp_path / "t.npz", train_features=x, train_labels=y, test_features=x, test_labels=y)
+  source = load(f"npz:{tmp_path}/t.npz", (0, 0, 0), 0)
+  assert source.train.array.dtype == np.float32 and source.classes == 2
+  np.testing.assert_array_equal(source.train.array, x)
+  np.savez(tmp_path / "t.npz", train_features=x[..., None], train_labels=y)
+  with refused(r"train_features must be \[N, F\] of features"):
+    load(f"npz:{tmp_path}/t.npz", (0, 0, 0), 0, holdout=1)
+
+
+# Arrays in memory
+
+IMAGES = np.zeros((3, 4, 5), np.uint8)
+LABELS = np.array([0, 2, 1])
+
+
+def test_arrays_in_memory_are_a_source():
+  source = arrays(train=(IMAGES, LABELS), test=(IMAGES[:1], [2]))
+  assert source.train.shape == (4, 5, 1) and source.classes == 3 and source.name == "arrays"
+  table = arrays(train=(ROWS.astype(np.float64).tolist(), [0, 1, 1, 0]), name="mine")
+  assert table.train.array.dtype == np.float32 and table.test is table.train
+  np.testing.assert_array_equal(table.train.array, ROWS)
+
+
+@pytest.mark.parametrize(
+  "train, match",
+  [
+    ((IMAGES / 255, LABELS), "train images must be uint8, not float64"),
+    ((IMAGES, LABELS[:2]), "has 3 train images but 2 labels"),
+    ((IMAGES, LABELS * 1.0), "train labels must be whole numbers, one an image"),
+    ((IMAGES, LABELS - 1), "train labels must be 0 to 1, not -1 to 1"),
+    ((ROWS + np.inf, [0, 1, 1, 0]), "train row 0, feature 0 is inf"),
+    ((ROWS, [[0]] * 4), r"one a row, not int64\[4, 1\]"),
+    ((ROWS[:0], []), "holds no train row"),
+    ((ROWS[:, 0], [0, 1, 1, 0]), r"images \[N, h, w, c\] or features \[N, F\]"),
+    ((np.array([["a"]]), [0]), "train rows must be float32, not <U1"),
+    (ROWS, r"a pair \(examples, labels\)"),
+  ],
+)
+def test_arrays_that_are_no_examples_are_refused(train, match):
+  with refused(match):
+    arrays(train=train)
+
+
+def test_a_test_set_of_another_shape_is_refused():
+  with pytest.raises(ConfigError, match=r"the test rows are \(1,\), those of train \(2,\)"):
+    arrays(train=(ROWS, [0, 1, 1, 0]), test=(ROWS[:, :1], [0, 1, 1, 0]))

@@ -1,0 +1,133 @@
+"""Tables from end to end: trained on, evaluated, planned, loaded again; and what refuses them."""
+
+import ensembles
+import jax
+import numpy as np
+import pytest
+
+import kdjax
+from kdjax import experiment, plan
+from kdjax.config import plain
+from kdjax.data.example_set import ExampleSet, Source
+from kdjax.training.stepper import Stepper
+from kdjax.types import ConfigError
+
+CENTRES = np.float32([[0, 0, 500], [3, 0, 500], [0, 3, 501]])
+
+
+def rows(n, seed):
+  """(features f32[n, 3], labels [n]): three clouds, one column on quite another scale."""
+  rng = np.random.default_rng(seed)
+  labels = rng.integers(3, size=n)
+  return CENTRES[labels] + 0.3 * rng.standard_normal((n, 3)).astype(np.float32), labels
+
+
+@pytest.fixture(scope="module")
+def csv(tmp_path_factory):
+  path = tmp_path_factory.mktemp("table") / "clouds.csv"
+  lines = ["a,b,c,label,split"]
+  for split, n, seed in (("train", 160, 0), ("test", 40, 1)):
+    for (a, b, c), label in zip(*rows(n, seed), strict=True):
+      lines.append(f"{a},{b},{c},cloud {label},{split}")
+  path.write_text("\n".join(lines) + "\n")
+  return f"csv:{path}"
+
+
+def config(method, source="", clients=((4, *ensembles.MLP),), **changes):
+  facts = dict(train=0, test=0, image=(0, 0, 0), classes=0)
+  split = dict(partition="equal", public_share=0.25)
+  normalise = dict(mean=("data",), std=("data",))
+  more = dict(source=source, source_info=facts, normalise=normalise) | split
+  more |= dict(steps=40, dtype="float32")
+  return ensembles.config(method, clients, **more | changes)
+
+
+def trained(c, data=None):
+  """(the experiment, its mean accuracy over clients by head)."""
+  stepper = Stepper(kdjax.build(c, data=data, devices=jax.devices()[:1]))
+  state = stepper.init()
+  while not stepper.done(state):
+    state, _ = stepper.step(state)
+  (result,) = stepper.experiment.evaluators["accuracy"][1](state)
+  return stepper.experiment, np.mean(result["shared_accuracy"]["main"])
+
+
+@pytest.mark.parametrize("method", ["mhd fresh", "fedavg"])
+def test_a_table_is_learned_from(csv, method):
+  e, accuracy = trained(config(method, csv))
+  assert e.env.task.image == (3,) and e.env.task.classes == 3
+  assert e.data.source.train.array.shape == (160, 3)
+  assert accuracy > 0.9  # the clouds hardly touch; a third would be chance
+
+
+def test_what_the_data_are_found_to_be_stands_in_the_config(csv):
+  c = experiment.build(plain(config("separate", csv))).config
+  assert c["source_info"]["image"] == [3] and c["source_info"]["classes"] == 3
+  whole, _ = rows(160, 0)
+  np.testing.assert_allclose(c["normalise"]["mean"], whole.mean(0), rtol=1e-5, atol=1e-6)
+  np.testing.assert_allclose(c["normalise"]["std"], whole.std(0), rtol=1e-5)
+  assert experiment.build(c).config == c  # so that the same command resumes
+
+
+def test_arrays_in_memory_take_the_place_of_the_configs_source():
+  data = kdjax.arrays(train=rows(160, 0), test=rows(40, 1), name="clouds")
+  c = config("separate", "digits", source_info=dict(train=9, test=9, image=(8, 8, 1), classes=10))
+  e, accuracy = trained(c, data)
+  assert accuracy > 0.9 and e.config["source"] == "clouds"
+  facts = dict(train=160, test=40, image=[3], classes=3)
+  assert e.config["source_info"] == facts
+  np.testing.assert_array_equal(e.data.source.test.array, rows(40, 1)[0])
+  data = kdjax.arrays(train=rows(160, 0))
+  with pytest.raises(ConfigError, match="holdout = 0: above 0: 'arrays' has no test set"):
+    kdjax.build(c, data=data)
+  c.holdout = 30
+  assert len(kdjax.build(c, data=data).data.source.test.labels) == 30
+
+
+def test_rows_that_are_read_as_needed_train_like_those_in_memory():
+  x, y = rows(200, 0)
+  sets = [ExampleSet(y[s], y[s], (3,), x[s], None) for s in (slice(160), slice(160, 200))]
+  lazy = [ExampleSet(s.labels, s.strata, s.shape, None, s.array.__getitem__) for s in sets]
+  numbers = dict(normalise=dict(mean=(1.0,), std=(2.0,)), source_resident_bytes=0)
+  (one, a), (other, b) = (
+    trained(config("separate", **numbers), Source("clouds", *s, 3)) for s in (sets, lazy)
+  )
+  assert one.data.source.train.read is None and other.data.source.train.array is None
+  assert a == b
+
+
+def test_a_table_is_planned_with_and_without_its_data(csv):
+  text = plan.describe(config("separate", csv), devices=jax.devices()[:1])
+  assert "data as float32" in text and "1.9 KiB, resident" in text  # 160 rows of 3 float32
+  facts = dict(train=160, test=40, image=(3,), classes=3)
+  gone = config("separate", "csv:gone.csv", source_info=facts)
+  assert "1.9 KiB, resident" in plan.describe(gone, devices=jax.devices()[:1])
+  gone.source_info.train = 0
+  with pytest.raises(ConfigError, match=r"gone.csv'.*(?s:.*)source_info must say \['train'\] too"):
+    plan.describe(gone, devices=jax.devices()[:1])
+
+
+def test_a_client_of_a_table_is_loaded_without_its_data(csv, tmp_path):
+  kdjax.train(config("separate", csv, steps=2), tmp_path)
+  e = experiment.build(plain(config("separate", csv)))
+  client = kdjax.load(tmp_path, client=1)
+  x = e.data.source.test.array
+  assert client.predict(x)["main"].shape == (40, 3)
+  np.testing.assert_allclose(client.embed(x[:5]), client.embed(x)[:5], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+  "changes, match",
+  [
+    (dict(augment=dict(kind="flip")), "augment.kind = 'flip': 'none': a table's features"),
+    (dict(clients=((4, *ensembles.CNN),)), "clients = 'cnn': mlp, or your own: .* 3 features"),
+    (dict(normalise=dict(mean=(0.0, 1.0), std=(1.0,))), "normalise.mean .*each of 3 features"),
+    (dict(normalise=dict(mean=(0.0,), std=(0.0,))), r"normalise.std = \[0.0\].*above 0"),
+    (dict(normalise=dict(mean=("dta",), std=(1.0,))), "normalise.mean"),
+    (dict(public_source="digits"), r"'digits': .*\(8, 8, 1\), the private ones \(3,\)"),
+    (dict(public_source="csv:gone"), "public_source = 'csv:gone': there is no file"),
+  ],
+)
+def test_what_is_for_images_alone_refuses_a_table(csv, changes, match):
+  with pytest.raises(ConfigError, match=match):
+    experiment.build(plain(config("separate", csv, **changes)))
