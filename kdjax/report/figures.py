@@ -6,7 +6,7 @@ matplotlib Figure, or None where its numbers are missing.
 
 import io
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -72,6 +72,7 @@ def draw(group: list[RunRecord], folder: Path) -> dict[str, Drawn]:
         figure.savefig(path, dpi=style.PIXELS / figure.get_figwidth(), metadata=PLAIN[path.suffix])
     with rc_context(style.theme(style.DARK)):
       dark, at_night = io.BytesIO(), make(group)
+      assert at_night is not None, make.__name__  # its numbers were there by day
       at_night.savefig(dark, dpi=style.PIXELS / at_night.get_figwidth())
     out[make.__name__] = Drawn(paths[0], dark.getvalue())
   return out
@@ -125,12 +126,13 @@ def _over(points, shares):
 
 
 def _own_heads(axes, found, shares, *, alone, run):
-  """The run's heads, with bands; beside baselines in shades of one colour, the last the darkest."""
+  """The run's heads with bands; beside baselines in shades of one colour, the last plainest."""
   colours = style.colours(run)
   if not alone:
     from matplotlib import colormaps
 
-    shades = np.linspace(0.45, 0.9, len(found)) if len(found) > 1 else [0.8]
+    dim, plain = style.shades()
+    shades = np.linspace(dim, plain, len(found)) if len(found) > 1 else [plain]
     colours = {h: colormaps["Blues"](s) for h, s in zip(found, shades, strict=True)}
   for head, points in found.items():
     x, mean, spread = _over(points, shares)
@@ -152,7 +154,7 @@ def _baseline(axes, i, name, points, shares):
 
 def losses(group: list[RunRecord]) -> "Figure | None":
   """All numbers of the lines of metrics.jsonl that have a `loss`, but learning rate and speed."""
-  found = {}
+  found: dict[tuple[str, str], list[tuple[float, float]]] = {}
   for line in group[0].metrics:
     for key in line if "loss" in line else ():
       if key not in NOT_LOSSES:
@@ -181,13 +183,13 @@ def losses(group: list[RunRecord]) -> "Figure | None":
 
 def distances(group: list[RunRecord]) -> "Figure | None":
   """Accuracy per head on the labels of clients at graph distance 0 (its own), 1, 2, ..."""
-  found = {}
+  found: dict[str, dict[str, list[float]]] = {}
   for result in style.results(group[0]):
     for head, numbers in result.get("accuracy_by_distance", {}).items():
       for distance, value in numbers.items():
         found.setdefault(head, {}).setdefault(distance, []).append(value)
-  places = {distance for numbers in found.values() for distance in numbers}
-  places = sorted(places, key=lambda d: (d == "unreachable", len(d), d))
+  met = {distance for numbers in found.values() for distance in numbers}
+  places = sorted(met, key=lambda d: (d == "unreachable", len(d), d))
   if not places:
     return None
   figure = style.figure(style.NARROW, style.HEIGHT)
@@ -208,7 +210,7 @@ def distances(group: list[RunRecord]) -> "Figure | None":
 
 def owners(group: list[RunRecord]) -> "Figure | None":
   """A heat map a head: each client's accuracy on each client's label distribution."""
-  found = {}
+  found: dict[str, list[np.ndarray]] = {}
   for result in style.results(group[0]):
     for head, matrix in result.get("accuracy_by_owner", {}).items():
       found.setdefault(head, []).append(np.atleast_2d(np.array(matrix, float)))
@@ -271,15 +273,21 @@ def graph(group: list[RunRecord]) -> "Figure | None":
   start, stop = centre[student] + along, centre[teacher] - along  # from rim to rim
   figure = style.figure(style.NARROW, style.HEIGHT)
   axes = figure.subplots()
-  scale = {"angles": "xy", "scale_units": "xy", "scale": 1, "units": "height", "width": 0.005}
+  scale: dict[str, Any] = {
+    "angles": "xy",
+    "scale_units": "xy",
+    "scale": 1,
+    "units": "height",
+    "width": 0.005,
+  }
   faint = max(0.08, min(0.9, 60 / len(edges)))  # where arrows are many, each is fainter
   axes.quiver(
     *start.T, *(stop - start).T, color=style.PALETTE[0], alpha=faint, headwidth=6, **scale
   )
-  for client, place in enumerate(centre):
-    axes.add_patch(Circle(place, radius, facecolor=style.paper(), edgecolor=style.ink(), lw=1.1))
+  for client, (x, y) in enumerate(centre):
+    axes.add_patch(Circle((x, y), radius, facecolor=style.paper(), edgecolor=style.ink(), lw=1.1))
     size = min(11.0, 80 * radius)
-    axes.text(*place, str(client), ha="center", va="center_baseline", fontsize=size)
+    axes.text(x, y, str(client), ha="center", va="center_baseline", fontsize=size)
   axes.set(xlim=(-1.2, 1.2), ylim=(-1.2, 1.2), aspect="equal")
   axes.set_axis_off()
   return figure
@@ -300,4 +308,4 @@ def traffic(group: list[RunRecord]) -> "Figure | None":
   if not found:
     return None
   names, counts, colours = zip(*found, strict=True)
-  return style.bars(names, counts, colours, table.size)
+  return style.bars(list(names), list(counts), list(colours), table.size)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 DARK_TEXT = "#333333"  # on the light cells of a heat map, whatever the theme
 PALETTE = ("#2f5d9b", "#d9772b", "#3a8f5c", "#b5404d", "#7b5ea7", "#7a5a45", "#c56aa6", "#2e97a3")
 # Baselines: told apart by people who see fewer colours (Okabe and Ito, Tol), by marker and by dash.
-OTHERS = ("#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9")
+OTHERS: tuple[str, ...] = ("#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9")
 OTHERS += ("#8c6d31", "#aa4499", "#44aa99", "#999933", "#a0522d")
 MARKERS = "osD^vPX*<>"
 DASHES = ("--", ":", "-.", (0, (6, 2, 1, 2, 1, 2)), (0, (1, 1)))
@@ -23,7 +23,7 @@ LIGHT = {"ink": "#333333", "quiet": "#8a8a8a", "paper": "#ffffff", "grid": "#e4e
 DARK = {"ink": "#d9dde2", "quiet": "#8d97a3", "paper": "#1c2128", "grid": "#3a414a"}
 
 
-def theme(colours: dict[str, str]) -> dict[str, Any]:
+def theme(colours: dict[str, str]) -> Any:
   """Matplotlib's settings for one of `LIGHT` and `DARK`."""
   ink, quiet, paper = colours["ink"], colours["quiet"], colours["paper"]
   return {
@@ -41,6 +41,7 @@ def theme(colours: dict[str, str]) -> dict[str, Any]:
     "pdf.fonttype": 42,  # text stays text
     "savefig.facecolor": paper,
     "svg.fonttype": "none",
+    "svg.hashsalt": "kdjax",  # the same identifiers, thus the same bytes, every time
     "text.color": ink,
     "xtick.color": ink,
     "ytick.color": ink,
@@ -68,11 +69,16 @@ def paper() -> str:
   return rcParams["figure.facecolor"]
 
 
+def shades() -> tuple[float, float]:
+  """Where the faintest and the plainest of one colour's shades lie on a map from light to dark."""
+  return (0.75, 0.3) if paper() == DARK["paper"] else (0.45, 0.9)
+
+
 NARROW, WIDE, HEIGHT = 6.0, 12.0, 3.4  # inches: half a page's width, a whole one's
 PIXELS = 1800  # of either width
 
 
-def figure(width: float, height: float, layout: str = "constrained") -> "Figure":
+def figure(width: float, height: float, layout: Any = "constrained") -> "Figure":
   """An empty figure, made without pyplot and its global list of figures (inches)."""
   from matplotlib.figure import Figure
 
