@@ -8,7 +8,7 @@ from kdjax.core.arrays import Array
 
 
 def permuted(
-  key: jax.Array, p: Float[Array, ""], label: Int[Array, " B"], mask: Float[Array, " B"]
+  key: jax.Array, p: Float[Array, ""] | float, label: Int[Array, " B"], mask: Float[Array, " B"]
 ) -> Int[Array, " B"]:
   """One client's labels, with probability p permuted among all unmasked examples of the batch.
 

@@ -156,7 +156,7 @@ def named_kernels(params: PyTree) -> dict[str, Any]:
   return {"/".join(path[:-1]): leaf for path, leaf in paths if path[-1] == "kernel"}
 
 
-def replace(params: PyTree, kernels: dict[str, jax.Array]) -> PyTree:
+def replace(params: PyTree, kernels: dict[str, Array]) -> PyTree:
   """The same params with the kernels of {path: kernel} in the place of their own."""
 
   def pick(path, leaf):
