@@ -13,7 +13,7 @@ from kdjax.algorithms.pairwise import transfer
 from kdjax.configs import common
 from kdjax.core import snapshots
 from kdjax.training import schedule
-from kdjax.types import ConfigError
+from kdjax.types import ConfigError, Shards
 
 SQUARE = ("mlp", dict(hidden=(5, 5), activation="tanh"))
 TWO = ((2, *ensembles.MLP), (2, *ensembles.WIDE))
@@ -355,7 +355,7 @@ def labelled(*classes):
   parts = [np.concatenate([np.flatnonzero(labels == c)[:8] for c in own]) for own in classes]
   counts = np.stack([np.bincount(labels[p], minlength=ensembles.CLASSES) for p in parts])
   rest = np.arange(8)
-  return source, ensembles.Shards(tuple(parts), (rest,), ((),) * len(parts), counts)
+  return source, Shards(tuple(parts), (rest,), ((),) * len(parts), counts)
 
 
 def test_the_best_sources_are_those_with_most_examples_of_new_classes():
@@ -380,7 +380,7 @@ def test_replicas_choose_for_themselves():
   ]
   shards[3] = np.stack(shards[3])
   c = config(replicas=2, edges=((0, 1), (0, 2)), algo_sources=1, rounds=1)
-  e = ensembles.build(c, data_=(first[0], ensembles.Shards(*shards)))
+  e = ensembles.build(c, data_=(first[0], Shards(*shards)))
   assert e.algorithm.facts(1)["sources"] == [[[2], [], []], [[1], [], []]]
   state, _ = ensembles.train(e, calls=4)  # an epoch is three batches; then the fetch
   assert np.asarray(state.local[0].sources.peer)[:, 0].tolist() == [2, -1, -1, 4, -1, -1]
