@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import NonCallableMock
 
 import numpy as np
 import pytest
@@ -133,7 +134,7 @@ def test_two_processes_stop_at_the_same_step(tmp_path):
 def test_a_process_holds_what_its_devices_look_at():
   """A mesh of 2 x 2 devices, a process a row: the second one holds the second half of clients."""
   devices = [[SimpleNamespace(process_index=p)] * 2 for p in (0, 1)]
-  mesh = SimpleNamespace(devices=np.array(devices))
+  mesh = NonCallableMock(spec=jax.sharding.Mesh, devices=np.array(devices))
   expected = np.array([[True] * 4, [True] * 4, [False] * 4, [False] * 4])
   assert (hosts.holds(mesh, 4, 4) == expected).all()
   columns = SimpleNamespace(devices=np.array(devices).T)  # a process a column: half of each batch
