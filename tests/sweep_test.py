@@ -9,86 +9,151 @@ import time
 
 import pytest
 
-from kdjax import sweep
+from kdjax.sweep import cli, grid
 from kdjax.types import ConfigError
 
+QUICK = ("--config.steps=20", "--config.replicas=1", "--config.evals.accuracy.every=20")
+QUICK += ("--config.compare=()", "--config.save_every=0")
 
-def test_a_grid_is_read_as_literals_or_text():
-  grid = sweep.parse_grid(
-    [
-      "algo.teachers=1,2,1",
-      "config.graph.kind=cycle,chain",
-      "clients=((1,'mlp',{}),),((2,'a,b',{}),)",
-    ]
+
+def asked(workdir, *words, config="mhd_digits:separate"):
+  """The sweep of a command line."""
+  line = [f"--config={config}", f"--workdir={workdir}", *words]
+  return cli._asked(*cli._parser().parse_known_args(line))
+
+
+def names(sweep):
+  return [point.folder.name for point in grid.points(sweep)]
+
+
+@pytest.mark.parametrize(
+  "text, key, values",
+  [
+    ("algo.teachers=1,2", "algo.teachers", [1, 2]),
+    ("graph.kind=cycle,chain", "graph.kind", ["cycle", "chain"]),
+    ("optim.lr=0.1,1e-2", "optim.lr", [0.1, 0.01]),
+    ("clients=((1,'a,b',{}),),((2,'c',{}),)", "clients", [((1, "a,b", {}),), ((2, "c", {}),)]),
+    ("source=npz:a=b", "source", ["npz:a=b"]),
+  ],
+)
+def test_a_grid_is_read_as_literals_or_text(text, key, values):
+  assert grid.parse_grid(text) == (key, values)
+
+
+@pytest.mark.parametrize("text", ["algo.teachers", "=1", "a="])
+def test_a_grid_without_key_or_values_is_refused(text):
+  with pytest.raises(ConfigError, match="write KEY=VALUE,VALUE"):
+    grid.parse_grid(text)
+
+
+def test_every_combination_has_every_seed_from_the_config_s_on(tmp_path):
+  sweep = asked(
+    tmp_path, "--grid", "skew=0.0,1.5", "--grid=batch=8", "--seeds=2", "--config.seed=5"
   )
-  assert grid == {
-    "algo.teachers": [1, 2],
-    "graph.kind": ["cycle", "chain"],
-    "clients": [((1, "mlp", {}),), ((2, "a,b", {}),)],
-  }
-  for entry in ("algo.teachers", "=1", "a="):
-    with pytest.raises(ConfigError, match="KEY=VALUE,VALUE"):
-      sweep.parse_grid([entry])
+  assert names(sweep) == [f"batch=8_skew={s}_seed={n}" for s in (0.0, 1.5) for n in (5, 6)]
+  point = grid.points(sweep)[3]
+  assert (point.config["seed"], point.config["skew"], point.config["batch"]) == (6, 1.5, 8)
 
 
-def test_every_combination_has_every_seed_or_folds_them():
-  grid = {"a": [1, 2], "b.c": ["x"]}
-  apart = sweep.points(grid, 2, 5, fold=False)
-  assert [p.name for p in apart] == [f"a={a},b.c=x,seed={s}" for a in (1, 2) for s in (5, 6)]
-  assert apart[0].flags == ("--config.a=1", "--config.b.c=x", "--config.seed=5")
-  (one, two) = sweep.points(grid, 2, 5, fold=True)
-  assert one.flags[-2:] == ("--config.seed=5", "--config.replicas=2") and two.values["a"] == 2
-  (odd,) = sweep.points({"x": ["a/../b c"]}, 1, 0, fold=False)
-  assert odd.name == "x=a_.._b_c,seed=0"
+def test_folded_seeds_are_replicas_of_one_run(tmp_path):
+  sweep = asked(tmp_path, "--grid", "batch=8,16", "--seeds=3", "--fold")
+  assert names(sweep) == ["batch=8_replicas=3", "batch=16_replicas=3"]
+  assert [point.config["replicas"] for point in grid.points(sweep)] == [3, 3]
 
 
-def test_a_folder_belongs_to_one_sweep_whose_grid_may_grow(tmp_path):
-  sweep.declare(tmp_path, "mhd_digits", {"a": [1]}, [])
-  sweep.declare(tmp_path, "mhd_digits", {"a": [2]}, [])
-  assert json.loads((tmp_path / "sweep.json").read_text())["grid"] == {"a": [1, 2]}
-  for config, grid, flags in (
-    ("fedgkt_digits", {"a": [1]}, []),
-    ("mhd_digits", {"b": [1]}, []),
-    ("mhd_digits", {"a": [1]}, ["--config.steps=3"]),
-  ):
-    with pytest.raises(ConfigError, match="was begun with"):
-      sweep.declare(tmp_path, config, grid, flags)
+def test_points_of_one_config_are_one_run(tmp_path):
+  assert names(asked(tmp_path, "--grid", "skew=1.0,1,1.00")) == ["skew=1.0"]
 
 
-SHORT = ("--config.steps=20", "--config.replicas=1", "--config.evals.accuracy.every=20")
-SHORT += ("--config.compare=()", "--config.save_every=0")
+@pytest.mark.parametrize(
+  "words, said",
+  [
+    (["--grid=algo.teecher=1"], "teecher"),
+    (["--grid=batch=0"], "batch = 0: must be at least 1"),
+    (["--grid=seed=1,2", "--seeds=2"], "--seeds sets it"),
+    (["--steps=3"], "runs take --config.KEY=VALUE"),
+    (["--fold"], "needs --seeds=N"),
+  ],
+)
+def test_what_cannot_work_is_refused_before_any_run(tmp_path, words, said):
+  with pytest.raises(ConfigError, match=said):
+    cli.sweep_cli(["--config=mhd_digits", f"--workdir={tmp_path / 'new'}", *words])
+  assert not (tmp_path / "new").exists()
+
+
+def test_a_name_that_no_file_system_takes_is_shortened_by_a_hash():
+  odd, other = grid.run_name({"x": "a/b"}), grid.run_name({"x": "a-b"})
+  assert odd.startswith("x=a-b-") and other == "x=a-b" and "/" not in odd
+  assert len(grid.run_name({"x": "y" * 500})) < 120
+
+
+def test_a_folder_belongs_to_one_sweep_which_may_grow(tmp_path):
+  first = asked(tmp_path, "--grid", "batch=8,16", "--seeds=2", "--config.log_every=10")
+  assert grid.declare(first) == {}
+  grid.note_failed(first, {"batch=8_seed=0": {"code": 1, "last": "x"}})
+  more = asked(tmp_path, "--grid", "batch=32,16,8", "--seeds=3")
+  assert grid.declare(more) == {"batch=8_seed=0": {"code": 1, "last": "x"}}
+  assert json.loads((tmp_path / "sweep.json").read_text())["grid"] == {"batch": [32, 16, 8]}
+
+
+@pytest.mark.parametrize(
+  "words, key",
+  [
+    (["--grid", "batch=8", "--seeds=2"], "--grid batch"),
+    (["--grid", "batch=8,16", "--grid", "skew=0.0", "--seeds=2"], "--grid skew"),
+    (["--grid", "batch=8,16", "--seeds=1"], "--seeds"),
+    (["--grid", "batch=8,16", "--seeds=2", "--fold"], "--fold"),
+    (["--grid", "batch=8,16", "--seeds=2", "--config.steps=3"], "steps"),
+  ],
+)
+def test_another_sweep_in_a_folder_is_refused_with_what_differs(tmp_path, words, key):
+  grid.declare(asked(tmp_path, "--grid", "batch=8,16", "--seeds=2"))
+  with pytest.raises(ConfigError, match="was begun with") as refused:
+    grid.declare(asked(tmp_path, *words))
+  assert refused.value.key == key
+
+
+def test_the_bar_counts_steps_of_runs_and_baselines(tmp_path):
+  sweep = asked(tmp_path, "--config.steps=100", config="mhd_digits")
+  (point,) = grid.points(sweep)
+  assert len(point.config["compare"]) == 2 and cli.work(point) == 300
+  (point.folder / "fedavg").mkdir(parents=True)
+  (point.folder / "metrics.jsonl").write_text('{"step": 100}\n')
+  (point.folder / "fedavg" / "metrics.jsonl").write_text('{"step": 10}\n{"step": 40}\n{"st')
+  assert cli.steps_done(point) == 140
 
 
 def start(workdir, *arguments):
   command = [sys.executable, "-m", "kdjax", "sweep", "--config=mhd_digits:separate"]
-  command += [f"--workdir={workdir}", *arguments]
+  command += [f"--workdir={workdir}", *QUICK, *arguments]
   return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def test_runs_are_done_once_and_one_that_fails_does_not_stop_the_rest(tmp_path):
-  arguments = ("--grid", "batch=16,0", "--seeds=2", "--first-seed=1", *SHORT)
+  arguments = ("--grid", "optim.lr=1e30,0.05", "--seeds=2")
   process = start(tmp_path, *arguments)
   out, err = process.communicate(timeout=300)
   assert process.returncode == 1, err
-  good = [tmp_path / f"batch=16,seed={s}" / "summary.json" for s in (1, 2)]
-  assert "| 16 | main | 2 | " in out and all(p.exists() for p in good)
-  assert err.count("failed: kdjax: batch = 0: must be at least 1") == 2
-  assert "failed: batch=0,seed=1" in err and "1/4" in err
-  before = [p.stat().st_mtime_ns for p in good]
+  good = [tmp_path / f"optim.lr=0.05_seed={s}" / "summary.json" for s in (0, 1)]
+  assert "separate" in out and "standard deviation over seeds" in out
+  assert "failed (1): optim.lr=1e+30_seed=0: kdjax: " in err and "is not finite" in err
+  assert set(json.loads((tmp_path / "sweep.json").read_text())["failed"]) == {
+    f"optim.lr=1e+30_seed={s}" for s in (0, 1)
+  }
+  before = [path.stat().st_mtime_ns for path in good]
   again = start(tmp_path, *arguments)
   again.communicate(timeout=300)
-  assert again.returncode == 1
-  assert [p.stat().st_mtime_ns for p in good] == before
+  assert again.returncode == 1 and [path.stat().st_mtime_ns for path in good] == before
 
 
-def test_a_signal_reaches_the_run_which_saves_and_goes_on_with_the_same_command(tmp_path):
-  arguments = ("--grid=batch=16", *SHORT[1:], "--config.steps=100000", "--config.log_every=20")
-  process = start(tmp_path, *arguments)
-  metrics, deadline = tmp_path / "batch=16,seed=0" / "metrics.jsonl", time.time() + 120
+def test_a_signal_reaches_the_run_which_saves_and_the_same_command_goes_on(tmp_path):
+  process = start(tmp_path, "--grid=batch=16", "--config.steps=100000", "--config.log_every=20")
+  folder, deadline = tmp_path / "batch=16", time.time() + 120
+  metrics = folder / "metrics.jsonl"
   while not (metrics.exists() and metrics.read_text()) and time.time() < deadline:
     time.sleep(0.1)
   os.kill(process.pid, signal.SIGTERM)
   _, err = process.communicate(timeout=60)
   assert process.returncode == 42 and "the same command goes on" in err
-  checkpoints = tmp_path / "batch=16,seed=0" / "checkpoints"
-  assert [p for p in checkpoints.iterdir() if p.name.isdigit()]
+  assert [path for path in (folder / "checkpoints").iterdir() if path.name.isdigit()]
+  assert "Stopped; this resumes it" in (folder / "log.txt").read_text()

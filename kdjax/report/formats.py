@@ -2,13 +2,14 @@
 
 import csv as csv_module
 import io
+import re
 from collections.abc import Sequence
 
 Row = Sequence[str]
 LATEX = str.maketrans(
   {c: f"\\{c}" for c in "&%$#_{}"}
   | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
-  | {"±": r"$\pm$", "-": "{-}"}
+  | {"±": r"$\pm$"}
 )
 
 
@@ -48,7 +49,8 @@ def markdown(header: Row, rows: Sequence[Row]) -> str:
 
 def latex(header: Row, rows: Sequence[Row], *, words: int) -> str:
   """A `tabular` with the rules of booktabs; the first `words` columns stand to the left."""
-  line = lambda cells: " & ".join(cell.translate(LATEX) for cell in cells) + r" \\"
+  minus = lambda cell: re.sub(r"^-(?=\d)", "$-$", cell.translate(LATEX))
+  line = lambda cells: " & ".join(map(minus, cells)) + r" \\"
   return "\n".join(
     [
       rf"\begin{{tabular}}{{{'l' * words}{'r' * (len(header) - words)}}}",

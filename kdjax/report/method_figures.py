@@ -1,15 +1,21 @@
-"""Figures of what only some methods measure; as in plots.py, None where the numbers are missing."""
+"""Figures of what only some methods measure; None where the numbers are missing."""
+
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
-from rich import filesize
+from matplotlib.figure import Figure
 
-from kdjax.report import style
+from kdjax.report import style, table
+from kdjax.report.table import RunRecord
+
+Group = Sequence[RunRecord]
 
 SETS = {"overlap_test": "test data", "overlap_core": "core's data", "overlap_edge": "edge's data"}
 PARTS = {"mutual": "both right", "exclusive": "core alone", "missed": "edge alone"}
 
 
-def overlap(group):
+def overlap(group: Group) -> Figure | None:
   """Which examples teacher and student get right, over the rounds: areas, and their consensus."""
   found = {key: _overlaps(group[0].metrics, key) for key in SETS}
   found = {key: points for key, points in found.items() if points}
@@ -22,7 +28,7 @@ def overlap(group):
     areas = [[point[part] for point in points] for part in PARTS]
     axes.stackplot(x, areas, labels=PARTS.values(), colors=style.PALETTE, alpha=0.55, lw=0)
     consensus = [point["consensus"] for point in points]
-    axes.plot(x, consensus, color=style.ink(), marker="o", ms=3.5, label="consensus")
+    axes.plot(x, consensus, color=style.INK, marker="o", ms=3.5, label="consensus")
     axes.set(title=SETS[key], xlabel="evaluation", ylim=(0, 1.02))
     axes.locator_params(axis="x", integer=True)
   panels[0].set_ylabel("share of examples")
@@ -32,7 +38,7 @@ def overlap(group):
   return figure
 
 
-def _overlaps(metrics, key):
+def _overlaps(metrics: list[dict[str, Any]], key: str) -> list[dict[str, Any]]:
   """The evaluations of one set: dicts of shares."""
   points = []
   for line in metrics:
@@ -42,9 +48,9 @@ def _overlaps(metrics, key):
   return points
 
 
-def confusion(group):
+def confusion(group: Group) -> Figure | None:
   """A heat map a client: how often each class is taken for each, in percent of the true class."""
-  replicas = [r["confusion"] for r in style.results(group[0]) if r.get("confusion")]
+  replicas = [r["confusion"] for r in table.results(group[0]) if r.get("confusion")]
   if not replicas:
     return None
   head = list(replicas[0])[-1]
@@ -67,19 +73,17 @@ def confusion(group):
   return figure
 
 
-def communication(group):
+def communication(group: Group) -> Figure | None:
   """Bytes by the paper's formulas, beside what was really sent."""
   summary = group[0].summary or {}
   if not summary.get("communication"):
     return None
   rows = {"really sent": sum(summary["bytes_sent"].values())} | summary["communication"]
-  colours = [style.PALETTE[0]] + [style.quiet()] * len(summary["communication"])
-  return style.bars(
-    [n.replace("_", " ") for n in rows], list(rows.values()), colours, filesize.decimal
-  )
+  colours = [style.PALETTE[0]] + [style.QUIET] * len(summary["communication"])
+  return style.bars([n.replace("_", " ") for n in rows], list(rows.values()), colours, table.size)
 
 
-def flops(group):
+def flops(group: Group) -> Figure | None:
   """FLOPs that each part of the method takes."""
   found = (group[0].summary or {}).get("flops")
   if not found:

@@ -1,88 +1,86 @@
-"""What all figures of a report share: colours, themes, axes, legends."""
+"""What all figures of a report share: colours for light and dark, axes, legends, files."""
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from kdjax.report import table
 from kdjax.report.table import RunRecord
 
-if TYPE_CHECKING:
-  from matplotlib.axes import Axes
-  from matplotlib.figure import Figure
-
-DARK_TEXT = "#333333"  # on the light cells of a heat map, whatever the theme
-PALETTE = ("#2f5d9b", "#d9772b", "#3a8f5c", "#b5404d", "#7b5ea7", "#7a5a45", "#c56aa6", "#2e97a3")
-# Baselines: told apart by people who see fewer colours (Okabe and Ito, Tol), by marker and by dash.
-OTHERS: tuple[str, ...] = ("#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9")
-OTHERS += ("#8c6d31", "#aa4499", "#44aa99", "#999933", "#a0522d")
-MARKERS = "osD^vPX*<>"
-DASHES = ("--", ":", "-.", (0, (6, 2, 1, 2, 1, 2)), (0, (1, 1)))
-LIGHT = {"ink": "#333333", "quiet": "#8a8a8a", "paper": "#ffffff", "grid": "#e4e4e4"}
-DARK = {"ink": "#d9dde2", "quiet": "#8d97a3", "paper": "#1c2128", "grid": "#3a414a"}
-
-
-def theme(colours: dict[str, str]) -> Any:
-  """Matplotlib's settings for one of `LIGHT` and `DARK`."""
-  ink, quiet, paper = colours["ink"], colours["quiet"], colours["paper"]
-  return {
-    "axes.edgecolor": quiet,
-    "axes.facecolor": paper,
-    "axes.labelcolor": ink,
-    "axes.spines.right": False,
-    "axes.spines.top": False,
-    "axes.titlesize": "medium",
-    "figure.facecolor": paper,
-    "font.size": 9.5,
-    "grid.color": colours["grid"],
-    "grid.linewidth": 0.7,
-    "legend.frameon": False,
-    "pdf.fonttype": 42,  # text stays text
-    "savefig.facecolor": paper,
-    "svg.fonttype": "none",
-    "svg.hashsalt": "kdjax",  # the same identifiers, thus the same bytes, every time
-    "text.color": ink,
-    "xtick.color": ink,
-    "ytick.color": ink,
-  }
+INK, QUIET, FAINT, PAPER = "#333333", "#8a8a8a", "#e4e4e4", "#ffffff"
+# Ten hues found by a search for the greatest least difference, to normal eyes and to three kinds
+# of colour blindness, on white and on the dark card; markers are the second cue.
+PALETTE = (
+  "#2f62b5", "#c99e19", "#e1708b", "#2e6201", "#35b0d8",
+  "#672b71", "#897f2c", "#91556d", "#6481f1", "#3e3624",
+)  # fmt: skip
+DARK_PALETTE = (
+  "#6f9ff5", "#a6a116", "#fc9f96", "#677904", "#6ed2f0",
+  "#925785", "#e1ebc6", "#ce76a7", "#476ad3", "#fccc25",
+)  # fmt: skip
+DARK = {INK: "#e6e8eb", QUIET: "#8f98a3", FAINT: "#373e47", PAPER: "#1c2128"}
+DARK |= dict(zip(PALETTE, DARK_PALETTE, strict=True))
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p")
+STYLE: Any = {
+  "axes.edgecolor": QUIET,
+  "axes.labelcolor": INK,
+  "axes.spines.right": False,
+  "axes.spines.top": False,
+  "axes.titlesize": "medium",
+  "font.size": 9.5,
+  "grid.color": FAINT,
+  "grid.linewidth": 0.7,
+  "legend.frameon": False,
+  "pdf.fonttype": 42,  # letters stay letters
+  "svg.hashsalt": "kdjax",  # the same figure is the same file
+  "text.color": INK,
+  "xtick.color": INK,
+  "ytick.color": INK,
+}
+NARROW, WIDE, HEIGHT = 5.4, 10.8, 3.3  # inches: half a page's width, a whole one's
+PIXELS = 1600  # of either width
 
 
-def ink() -> str:
-  """The theme's colour of text and of what matters."""
-  from matplotlib import rcParams
-
-  return rcParams["text.color"]
-
-
-def quiet() -> str:
-  """The theme's colour of what matters less."""
-  from matplotlib import rcParams
-
-  return rcParams["axes.edgecolor"]
-
-
-def paper() -> str:
-  """The theme's background."""
-  from matplotlib import rcParams
-
-  return rcParams["figure.facecolor"]
-
-
-def shades() -> tuple[float, float]:
-  """Where the faintest and the plainest of one colour's shades lie on a map from light to dark."""
-  return (0.75, 0.3) if paper() == DARK["paper"] else (0.45, 0.9)
-
-
-NARROW, WIDE, HEIGHT = 6.0, 12.0, 3.4  # inches: half a page's width, a whole one's
-PIXELS = 1800  # of either width
-
-
-def figure(width: float, height: float, layout: Any = "constrained") -> "Figure":
+def figure(width: float, height: float, layout: Any = "constrained") -> Figure:
   """An empty figure, made without pyplot and its global list of figures (inches)."""
-  from matplotlib.figure import Figure
+  return Figure(figsize=(width, height), layout=layout, facecolor=PAPER)
 
-  return Figure(figsize=(width, height), layout=layout)
+
+def save(picture: Figure, path: Path) -> None:
+  """Writes a figure beside `path`, a name without an ending, as PNG, PDF and SVG.
+
+  A browser shows the SVG in dark colours where the reader wants them; other programs in light ones.
+  """
+  picture.savefig(path.with_suffix(".png"), dpi=PIXELS / picture.get_figwidth())
+  picture.savefig(path.with_suffix(".pdf"), metadata={"CreationDate": None})
+  drawing = path.with_suffix(".svg")
+  picture.savefig(drawing, metadata={"Date": None})
+  plain = drawing.read_text(encoding="utf-8")
+  drawing.write_text(plain.replace("</style>", dark() + "</style>", 1), encoding="utf-8")
+
+
+def dark() -> str:
+  """The rules that turn a figure's colours dark; heat maps are inverted, their hue kept."""
+  rules = [
+    f'[style*="{what}: {light}"]{{{what}:{other}!important}}'
+    for light, other in DARK.items()
+    for what in ("fill", "stroke")
+  ]
+  heat = "svg image{filter:invert(1) hue-rotate(180deg)}"
+  return f"@media screen and (prefers-color-scheme:dark){{{''.join(rules)}{heat}}}"
+
+
+def inline(path: Path) -> str:
+  """An SVG file as an element of a page, its names made its own."""
+  text = path.read_text(encoding="utf-8")
+  text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
+  text = re.sub(r'<svg[^>]*(viewBox="[^"]*")[^>]*>', r'<svg role="img" \1>', text, count=1)
+  return re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{path.stem}-", text)
 
 
 def colours(run: RunRecord) -> dict[str, str]:
@@ -90,54 +88,60 @@ def colours(run: RunRecord) -> dict[str, str]:
   return {head: PALETTE[i % len(PALETTE)] for i, head in enumerate(table.heads(run))}
 
 
-def results(run: RunRecord) -> list[dict[str, Any]]:
-  """The summary's results of each replica; none where the run has not finished."""
-  return table.results(run)
-
-
-def drawn(axes: "Axes") -> np.ndarray:
+def drawn(axes: Axes) -> np.ndarray:
   """All finite heights of the lines drawn so far."""
-  heights = np.concatenate([line.get_ydata() for line in axes.lines])
+  heights = np.concatenate([np.asarray(line.get_ydata(), float) for line in axes.lines])
   return heights[np.isfinite(heights)]
 
 
-def over_steps(figure: "Figure", axes: "Axes") -> None:
-  """What all curves over the run share: the x axis, the grid, the legend."""
+def over_steps(picture: Figure, axes: Axes) -> None:
+  """What all curves over the steps of one run share: the x axis, the grid, the legend."""
   axes.set_xlabel("training step")
   axes.locator_params(axis="x", nbins=6, integer=True)
   axes.xaxis.set_major_formatter("{x:,.0f}")
   axes.grid(axis="y")
-  legend(figure, axes)
+  legend(picture, axes)
 
 
-def legend(figure: "Figure", axes: "Axes") -> None:
+def accuracy_axis(axes: Axes, label: str) -> None:
+  """A y axis in percent from 0 to just above what is drawn, at most 100."""
+  top = axes.dataLim.y1 if len(drawn(axes)) else 1.0  # bands included
+  axes.set_ylim(0, np.clip(1.1 * top, 0.05, 1.02))
+  axes.set_ylabel(label)
+  axes.yaxis.set_major_formatter("{x:.0%}")
+
+
+def legend(picture: Figure, axes: Axes) -> None:
   """One legend below the figure, in as few even lines as hold it."""
   handles, names = axes.get_legend_handles_labels()
-  fits = int(13 * figure.get_figwidth() / (max(map(len, names)) + 5))  # entries of the longest
+  fits = int(13 * picture.get_figwidth() / (max(map(len, names)) + 5))  # entries of the longest
   lines = -(-len(names) // min(max(fits, 1), 5))
   columns = -(-len(names) // lines)
-  figure.legend(handles, names, loc="outside lower center", ncols=columns)
+  picture.legend(handles, names, loc="outside lower center", ncols=columns)
 
 
-def heat(axes: "Axes") -> None:
+def heat(axes: Axes) -> None:
   """A heat map's axes: whole numbers, no frame."""
   axes.locator_params(nbins=10, integer=True)
   axes.tick_params(length=0)
   axes.spines[:].set_visible(False)
 
 
-def numbers(axes: "Axes", values: np.ndarray, *, dark: np.ndarray, size: float) -> None:
+def numbers(axes: Axes, values: np.ndarray, *, dark: np.ndarray, size: float) -> None:
   """Writes whole numbers into the cells of a heat map, in white where the cell is dark."""
   for (row, column), value in np.ndenumerate(values):
-    colour = "white" if dark[row, column] else DARK_TEXT
+    colour = PAPER if dark[row, column] else INK
     axes.text(column, row, f"{value:.0f}", ha="center", va="center", color=colour, fontsize=size)
 
 
 def bars(
-  names: list[str], values: list[float], colours: list[str], text: Callable[[float], str]
-) -> "Figure":
+  names: Sequence[str],
+  values: Sequence[float],
+  colours: Sequence[str],
+  text: Callable[[float], str],
+) -> Figure:
   """A figure of one horizontal bar a name, its value beside it as `text` writes it."""
-  picture = figure(NARROW, 0.5 + 0.42 * len(names))
+  picture = figure(NARROW, 0.5 + 0.36 * len(names))
   axes = picture.subplots()
   drawn_bars = axes.barh(range(len(names)), values, 0.66, color=colours)
   axes.bar_label(drawn_bars, [text(value) for value in values], padding=4)

@@ -9,6 +9,7 @@ from kdjax.core import files
 from kdjax.report import table
 from kdjax.report.page import lead, write_report
 from kdjax.training import writer
+from kdjax.types import ConfigError
 
 CLASSES = 4
 
@@ -182,12 +183,15 @@ def test_report_is_self_contained(workdir):
   path = write_report(workdir)
   page = path.read_text()
   names = {"shared", "private", "losses", "distances", "owners", "graph", "labels", "traffic"}
-  assert {file.stem for file in (workdir / "plots").iterdir()} == names
+  names |= {"methods", "methods_shared", "methods_private"}
+  files_drawn = {file.name for file in (workdir / "plots").iterdir()}
+  assert files_drawn == {f"{name}.{end}" for name in names for end in ("png", "svg", "pdf")}
+  assert page.count("<svg") == len(names)
   sources = re.findall(r'(?:src|href)\s*=\s*"([^"]*)"', page)
-  assert len(sources) == len(names)
-  assert all(source.startswith("data:image/png;base64,") for source in sources)
-  for outside in ("http", "<script", "<link", "@import", "url("):
+  assert all(source.startswith(("data:image/png;base64,", "#")) for source in sources)
+  for outside in ("http", "<script", "<link", "@import", 'url("', "url(h"):
     assert outside not in page
+  assert len(page) < 1_000_000
   assert path == workdir / "report.html"
   assert "<title>mhd on digits</title>" in page
   assert '<td data-name="bytes sent">1.5 MB</td>' in page
@@ -199,7 +203,8 @@ def test_lead_by_hand(workdir):
     "each other on a complete graph. "
     "Best shared accuracy (test data, every class alike): 60.0 ± 0.0 %, head aux1. "
     "Best private accuracy (each client's own label distribution): 85.0 ± 5.0 %, head main. "
-    "Best shared accuracy of the baselines: separate 60.0 ± 0.0 %."
+    "Best shared accuracy of the baselines: separate 60.0 ± 0.0 %. "
+    "± is over the 2 clients of one seed."
   )
 
 
@@ -216,14 +221,14 @@ def test_report_of_an_unfinished_run(tmp_path):
   page = write_report(tmp_path).read_text()
   assert "has not finished: it stands at step 300 of 2,000." in page
   assert "every class alike): 75.0&nbsp;±&nbsp;1.0&nbsp;%, head aux1." in page
-  assert page.count("<img") == 3
+  assert page.count("<svg") == 3
   assert "<h2>Results</h2>" not in page
 
 
 def test_report_of_an_empty_folder_and_of_none(tmp_path):
   page = write_report(tmp_path).read_text()
-  assert "<img" not in page and "it stands at step 0." in page
-  with pytest.raises(FileNotFoundError, match="no run folder"):
+  assert "<svg" not in page and "it stands at step 0." in page
+  with pytest.raises(ConfigError, match="RUN = .*missing.*must be a run's folder"):
     write_report(tmp_path / "missing")
 
 
@@ -231,7 +236,7 @@ def test_report_after_divergence(tmp_path):
   with writer.Writer(tmp_path, resume_step=None) as out:
     out.write(1, "train", {"loss": float("nan")})
     out.write(1, "eval", {"shared_accuracy/main": float("nan"), "shared_accuracy/main/std": 0.0})
-  assert write_report(tmp_path).read_text().count("<img") == 2
+  assert write_report(tmp_path).read_text().count("<svg") == 2
 
 
 def test_figures_of_what_only_some_methods_measure(tmp_path):

@@ -1,0 +1,99 @@
+"""What stands above and below every figure of a report."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from kdjax.report import table
+from kdjax.report.table import RunRecord
+
+FIGURES = {  # title, caption
+  "methods": (
+    "Where the methods ended",
+    "Shared accuracy of the run's heads (blue) and of the baselines (grey), best first. Dot: mean; "
+    "line: ± one standard deviation.",
+  ),
+  "methods_shared": (
+    "Shared accuracy beside the baselines",
+    "On test data where every class weighs the same. Thick: this run, its first head dashed, its "
+    "last one solid; the key is in the order of the last values, in percent.",
+  ),
+  "methods_private": (
+    "Private accuracy beside the baselines",
+    "On test data weighted by the client's own label distribution; drawn in the same way.",
+  ),
+  "shared": (
+    "Shared accuracy by head",
+    "On test data where every class weighs the same: what a client knows of everybody's task.",
+  ),
+  "private": (
+    "Private accuracy by head",
+    "On test data weighted by the client's own label distribution: how well it does its own task.",
+  ),
+  "losses": ("Losses", "As logged during training, mean over the clients that took part."),
+  "overlap": (
+    "Who gets what right",
+    "Shares of examples that the returned edge model (teacher) and the core (student) classify "
+    "right: both, the core alone, the edge alone. Line: consensus, both over either. Mean over "
+    "seeds.",
+  ),
+  "confusion": (
+    "Confusion",
+    "Row: true class; column: predicted class; percent of the true class's test examples, a panel "
+    "a client.",
+  ),
+  "communication": (
+    "Communication",
+    "Bytes over the whole run: counted, and by the paper's formulas.",
+  ),
+  "flops": ("Arithmetic", "FLOPs, two a multiply-add; a training step counts as three passes."),
+  "distances": (
+    "Accuracy by graph distance",
+    "On the label distribution of a client so many links away, its own at distance 0. What a "
+    "client learns from beyond distance 1 comes through the clients in between.",
+  ),
+  "owners": (
+    "Who knows whose labels",
+    "Row: client; column: whose label distribution it is tested on; accuracy in percent, one panel "
+    "a head. The diagonal is private accuracy.",
+  ),
+  "graph": ("Graph", "An arrow runs from a student to a teacher it learns from."),
+  "labels": ("Private data", "Private training examples of each class at each client."),
+  "traffic": ("Bytes sent", "Over the whole run, every receiver counted."),
+}
+
+
+def remarks(group: Sequence[RunRecord]) -> dict[str, str]:
+  """What this very group of runs adds to the captions: {figure: sentences}."""
+  finished = group[0].summary is not None
+  count, replicas = table.clients(group[0]) if finished else (0, 1)
+  added = dict.fromkeys(FIGURES, "")
+  if replicas > 1:
+    added |= dict.fromkeys(("owners", "distances", "confusion"), "Mean over the seeds.")
+    added |= dict.fromkeys(("graph", "labels"), "Of the first seed.")
+    added["traffic"] = "All seeds together."
+  whose = f"{count} clients" if finished else "clients"
+  over = f"the {whose} of all {replicas} seeds" if replicas > 1 else f"the {whose}"
+  band = f"Mean over {over}; band: ± one standard deviation over them."
+  added |= dict.fromkeys(("shared", "private"), band)
+  if len(group) > 1:
+    added["methods"] = f"Strokes: the {f'{replicas} seeds' if replicas > 1 else whose}."
+    added["methods_shared"] = _rhythms(group)
+    added["traffic"] += " Grey: baselines."
+  return added
+
+
+def _rhythms(group: Sequence[RunRecord]) -> str:
+  """Why x is a share of each run, where the runs do not take as many steps."""
+  from kdjax.report.curve_figures import same_rhythm
+
+  examples = [r.get("private_examples", []) for run in group for r in table.results(run)[:1]]
+  used = [np.mean(found) for found in examples if len(found)]
+  if same_rhythm(group):
+    return ""
+  said = "Methods count steps differently, so each is drawn over the share of its own run"
+  if not used:
+    return f"{said}."
+  low, high = (f"{n:,.0f}" for n in (min(used), max(used)))
+  much = low if low == high else f"{low} to {high}"
+  return f"{said}; over a whole run {much} private examples a client went through a model."
