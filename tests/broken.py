@@ -70,7 +70,18 @@ def noisy(env, state, now):
   return state._replace(clients=tuple(shake(g, c) for g, c in enumerate(state.clients)))
 
 
+def averaged(state, now):
+  """Unpacks one cohort, as a method does that averages weights."""
+  (clients,) = state.clients
+  return state._replace(clients=(clients,))
+
+
 LOCAL_MEAN = Method(Hyper, lambda env, hyper: supervised(env, mean_of_shares))
+LOCAL_MEAN_ALIKE = LOCAL_MEAN._replace(one_architecture=True)
+NO_GRAPH_DECLARED = Method(
+  Hyper, lambda env, hyper: supervised(env, good)._replace(uses_graph=True)
+)
+UNDECLARED_AVERAGE = Method(Hyper, lambda env, hyper: supervised(env, good, step=averaged))
 GATHERS = Method(
   Hyper,
   lambda env, hyper: supervised(env, good, step=lambda s, now: to_the_mean(env, s, True)),

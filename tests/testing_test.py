@@ -1,5 +1,7 @@
 """The property kit finds mistakes, says what they are, and what a method has to declare."""
 
+import unittest
+
 import pytest
 
 from kdjax import testing
@@ -12,8 +14,9 @@ def case(name, **declared):
 
 FOUND = [
   ("LOCAL_MEAN", {}, "meshes agree", "is a loss a `share` of the whole batch"),
+  ("LOCAL_MEAN_ALIKE", {}, "meshes agree", "is a loss a `share` of the whole batch"),
+  ("NO_GRAPH_DECLARED", {}, "graph is kept", r"declare Case\(along_graph=True\)"),
   ("GATHERS", {}, "work is shared", r"phase 'train' hands over .*all_gather.*declare messages="),
-  ("GATHERS", {}, "graph is kept", None),  # along_graph is not declared: it has no graph
   ("GATHERS", dict(along_graph=True), "graph is kept", "flows against the graph"),
   ("GATHERS", {}, "bytes are counted", "not counted: give their phases a Phase.sent"),
   ("ACROSS", {}, "replicas fold", "replicas meet"),
@@ -27,11 +30,19 @@ FOUND = [
   "name, declared, prop, message", FOUND, ids=[f"{n} {p}" for n, _, p, _ in FOUND]
 )
 def test_a_mistake_is_found_and_said(name, declared, prop, message):
-  if message is None:
-    testing.check(prop, case(name, **declared))
-    return
   with pytest.raises(AssertionError, match=f"(?s){message}"):
     testing.check(prop, case(name, **declared))
+
+
+def test_a_property_that_does_not_apply_is_skipped():
+  with pytest.raises(unittest.SkipTest, match="along_graph"):
+    testing.check("graph is kept", case("GATHERS"))
+
+
+def test_an_average_that_does_not_say_so_is_told_what_to_declare():
+  with pytest.raises(ValueError, match="too many values") as found:
+    testing.check("structure is kept", case("UNDECLARED_AVERAGE"))
+  assert "one_architecture=True" in found.value.__notes__[-1]
 
 
 def test_what_is_right_passes_beside_a_mistake():

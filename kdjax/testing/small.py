@@ -23,7 +23,8 @@ Clients = tuple[tuple[int, str, dict[str, Any]], ...]
 
 
 def devices(count: int) -> None:
-  """Makes so many CPU devices; call it in a conftest.py, before JAX's first use of a device."""
+  """Makes JAX run on so many CPU devices; for a conftest.py, before JAX's first use of one."""
+  jax.config.update("jax_platforms", "cpu")
   jax.config.update("jax_num_cpu_devices", count)
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from unittest.mock import NonCallableMock
 
+import jax
 import numpy as np
 import pytest
 from small_data import pixels, save
@@ -137,5 +138,7 @@ def test_a_process_holds_what_its_devices_look_at():
   mesh = NonCallableMock(spec=jax.sharding.Mesh, devices=np.array(devices))
   expected = np.array([[True] * 4, [True] * 4, [False] * 4, [False] * 4])
   assert (hosts.holds(mesh, 4, 4) == expected).all()
-  columns = SimpleNamespace(devices=np.array(devices).T)  # a process a column: half of each batch
+  columns = NonCallableMock(
+    spec=jax.sharding.Mesh, devices=np.array(devices).T
+  )  # a process a column: half of each batch
   assert (hosts.holds(columns, 2, 4) == np.array([[True, True, False, False]] * 2)).all()
