@@ -138,7 +138,7 @@ class Now(NamedTuple):
   """Where a step stands; traced, filled by the loop."""
 
   step: Any  # i32[], calls of all phases before this one
-  count: Any  # type: ignore[assignment]  # i32[], batches that this phase has taken before
+  count: Any  # i32[], batches that this phase has taken before
   round: Any  # i32[], turns of the cycle completed
   i: Any  # i32[], place within this visit of the phase
   lr: Any  # f32[]

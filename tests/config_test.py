@@ -15,14 +15,14 @@ def digits(**changes):
 
 def test_a_config_is_found_by_name_by_path_and_with_words(tmp_path):
   assert config.plain(config.read_config("mhd_digits")) == config.plain(mhd_digits.get_config())
-  (tmp_path / "mine.py").write_text(
+  (tmp_path / "seven.py").write_text(
     "from kdjax.configs import common, mhd_digits\n"
     "def get_config(words=''):\n"
     "  c = mhd_digits.get_config()\n"
     "  c.seed = 7\n"
     "  return common.crossed(c, words)\n"
   )
-  found = config.read_config(f"{tmp_path / 'mine.py'}:fedavg,graph=cycle")
+  found = config.read_config(f"{tmp_path / 'seven.py'}:fedavg,graph=cycle")
   assert (found.seed, found.algorithm, found.graph.kind) == (7, "fedavg", "cycle")
 
 
