@@ -1,8 +1,10 @@
 """Files that are whole: replaced all at once or not at all; JSON of trees with arrays in them."""
 
+import contextlib
 import json
 import math
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +37,25 @@ def plain(value: Any) -> Any:
   return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+@contextlib.contextmanager
+def whole(path: Path) -> Iterator[Path]:
+  """The place to write a new file to; it becomes `path` at the end, if all went well.
+
+  Whoever reads `path` sees the old file or the new one, never half; several may write at once.
+  """
+  part = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+  try:
+    yield part
+    with open(part, "rb+") as file:
+      os.fsync(
+        file.fileno()
+      )  # the name must not become the new file's before its bytes are on disk
+    part.replace(path)
+  finally:
+    part.unlink(missing_ok=True)
+
+
 def replace(path: Path, data: bytes) -> None:
-  """Puts `data` in place of a file; whoever reads sees the old file or the new one, never half."""
-  part = path.with_name(path.name + ".tmp")
-  with open(part, "wb") as file:
-    file.write(data)
-    file.flush()
-    os.fsync(file.fileno())  # the name must not become the new file's before its bytes are on disk
-  part.replace(path)
+  """Puts `data` in place of a file, `whole`."""
+  with whole(path) as part:
+    part.write_bytes(data)

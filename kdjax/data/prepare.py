@@ -15,7 +15,6 @@ import hashlib
 import io
 import json
 import multiprocessing
-import os
 import signal
 import sys
 from collections.abc import Iterator, Sequence
@@ -27,6 +26,7 @@ from PIL import Image
 from rich import progress
 from rich.console import Console
 
+from kdjax.core import files
 from kdjax.core.machine import cores
 from kdjax.data import images, records, sources, worker
 from kdjax.data.example_set import ExampleSet, is_table
@@ -174,18 +174,15 @@ def shard(job: Job, out: Path, split: str, entry: dict[str, Any]) -> dict[str, A
   from array_record.python.array_record_module import ArrayRecordWriter
 
   one = open_source(job)[0][split]
-  part = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-  writer = ArrayRecordWriter(str(part), "group_size:1,uncompressed")
-  end = entry["start"] + entry["examples"]
-  for start in range(entry["start"], end, CHUNK):
-    pixels = one.fetch(np.arange(start, min(start + CHUNK, end)))
-    for image in images.resized(pixels, (job.size, job.size)):
-      writer.write(image.tobytes() if job.format == "raw" else jpeg(image, job.quality))
-  writer.close()
-  with open(part, "rb+") as file:
-    os.fsync(file.fileno())  # its name must not become the shard's before its bytes are on disk
-  facts = {"bytes": part.stat().st_size, "sha256": file_sha256(part)}
-  part.replace(path)
+  with files.whole(path) as part:
+    writer = ArrayRecordWriter(str(part), "group_size:1,uncompressed")
+    end = entry["start"] + entry["examples"]
+    for start in range(entry["start"], end, CHUNK):
+      pixels = one.fetch(np.arange(start, min(start + CHUNK, end)))
+      for image in images.resized(pixels, (job.size, job.size)):
+        writer.write(image.tobytes() if job.format == "raw" else jpeg(image, job.quality))
+    writer.close()
+    facts = {"bytes": part.stat().st_size, "sha256": file_sha256(part)}
   return entry | facts
 
 

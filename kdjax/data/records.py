@@ -4,13 +4,13 @@ import dataclasses
 import hashlib
 import io
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
+from kdjax.core import files
 from kdjax.data.encoded import encoded
 from kdjax.data.readers import Split, directory
 from kdjax.types import ConfigError
@@ -127,19 +127,9 @@ def write_labels(root: Path, split: str, labels: np.ndarray, strata: np.ndarray)
   """Writes what `read_labels` reads."""
   file = io.BytesIO()
   np.savez(file, labels=np.asarray(labels, np.int64), strata=np.asarray(strata, np.int64))
-  _whole(label_file(root, split), file.getvalue())
+  files.replace(label_file(root, split), file.getvalue())
 
 
 def write_index(root: Path, index: dict[str, Any]) -> None:
   """Replaces the index of a copy."""
-  _whole(root / INDEX, json.dumps(index, indent=1).encode() + b"\n")
-
-
-def _whole(path, data):
-  """Puts `data` in place of a file; whoever reads sees the old file or the new one."""
-  part = path.with_name(f".{path.name}.tmp")
-  with open(part, "wb") as file:
-    file.write(data)
-    file.flush()
-    os.fsync(file.fileno())
-  part.replace(path)
+  files.replace(root / INDEX, json.dumps(index, indent=1).encode() + b"\n")

@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from kdjax.core import files
 from kdjax.data.encoded import encoded
 from kdjax.data.readers import Split, split_name
 from kdjax.types import ConfigError
@@ -121,8 +122,8 @@ def _labels(source, key, path):
   with concurrent.futures.ThreadPoolExecutor() as pool:
     parts = list(pool.map(read, range(0, n, CHUNK)))
   labels = np.array([label for part in parts for label in part], np.int64)
+  file = io.BytesIO()
+  np.save(file, labels)
   with contextlib.suppress(OSError):  # a read-only folder: read again next time
-    part = path.with_suffix(f".{os.getpid()}.npy")
-    np.save(part, labels)
-    os.replace(part, path)  # whole or not at all, whoever else writes it
+    files.replace(path, file.getvalue())
   return labels
