@@ -59,9 +59,7 @@ def _set(config, key, value):
     if group not in place or not isinstance(place[group], ConfigDict):
       raise ConfigError(key, value, f"there is no group {group!r}")
     place = place[group]
-  if groups and groups[0] != "algo" and name not in place:
-    raise ConfigError(key, value, "no such key: " + ", ".join(place))
-  if not groups and name not in place:
+  if groups[:1] != ["algo"] and name not in place:  # a method's own keys are checked with it
     raise ConfigError(key, value, "no such key: " + ", ".join(place))
   place[name] = value
 

@@ -117,6 +117,16 @@ def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
   return out
 
 
+def differences(old: dict[str, Any], new: dict[str, Any]) -> list[tuple[str, Any, Any]]:
+  """(dotted key, old value, new value) of what differs and may not, between a run's configs."""
+  before, after = flat(old), flat(new)
+  return [
+    (key, before.get(key), after.get(key))
+    for key in sorted(set(before) | set(after))
+    if key.split(".")[0] not in FREE_ON_RESUME and before.get(key) != after.get(key)
+  ]
+
+
 def replica_seeds(config: dict[str, Any]) -> tuple[int, ...]:
   """The seeds of the R replicas."""
   return tuple(config["seed"] + r for r in range(config["replicas"]))

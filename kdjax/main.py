@@ -17,7 +17,7 @@ import kdjax
 from kdjax.config import find_config
 from kdjax.core.machine import configure_jax, cores
 from kdjax.plugins import find_yours, look_in
-from kdjax.types import ConfigError, TrainingError
+from kdjax.types import BAD_INPUT, FAULT, ConfigError, TrainingError
 
 HELP = """\
 kdjax --config=NAME --workdir=FOLDER [--config.KEY=VALUE ...]   train; the same command resumes
@@ -37,7 +37,6 @@ COMMANDS = {  # name: what runs it, (arguments) -> exit code
   "report": "kdjax.report.page:report_cli",
   "sweep": "kdjax.sweep:sweep_cli",
 }
-FAULT, BAD_INPUT = 1, 2
 FLAGS = flags.FLAGS
 _CONFIG = config_flags.DEFINE_config_file(
   "config", None, "The experiment's file.", lock_config=True

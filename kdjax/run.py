@@ -7,7 +7,7 @@ import numpy as np
 
 from kdjax import use
 from kdjax.core import files
-from kdjax.training import writer
+from kdjax.training import run_folder, writer
 from kdjax.types import ConfigError
 
 if TYPE_CHECKING:
@@ -26,8 +26,7 @@ class Run:
       ConfigError: where it holds no run.
     """
     self.workdir = Path(workdir)
-    if not (self.workdir / "config.json").exists():
-      raise ConfigError("workdir", str(workdir), "holds no config.json: not a run's folder")
+    run_folder.read(self.workdir)
 
   def __repr__(self) -> str:
     return f"Run({str(self.workdir)!r})"
@@ -40,7 +39,7 @@ class Run:
   @property
   def record(self) -> dict[str, Any]:
     """config.json: the config, versions, device, layout, commit, sizes of the shards."""
-    return files.read_json(self.workdir / "config.json")
+    return run_folder.read(self.workdir)
 
   @property
   def summary(self) -> dict[str, Any] | None:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:  # so that the command line answers before JAX is loaded
   from kdjax.core.env import Env
 
 PyTree = Any
+DONE, FAULT, BAD_INPUT, STOPPED = 0, 1, 2, 42  # exit codes; STOPPED: the same command goes on
 
 
 class ConfigError(ValueError):

@@ -15,6 +15,7 @@ from kdjax import experiment
 from kdjax.core import files
 from kdjax.core.passes import eval_mode
 from kdjax.data import dataset
+from kdjax.training import run_folder
 from kdjax.types import ClientState, ConfigError, ModelOut, PyTree
 
 FAR = 4.0  # a batch whose mean or spread is off by so many times the training data's is warned of
@@ -32,7 +33,7 @@ class Trained:
   values: dict[str, float]  # of the training examples: min, max, mean, std; {} where unknown
   forward: Callable[[jax.Array], ModelOut]  # jitted, from examples as they are; checks nothing
 
-  def predict(self, images) -> dict[str, jax.Array]:
+  def predict(self, images: np.ndarray) -> dict[str, jax.Array]:
     """Probabilities {head: f32[N, C]} of examples [N, ...] as they are in the source.
 
     Raises:
@@ -40,12 +41,12 @@ class Trained:
     """
     return {head: jax.nn.softmax(z) for head, z in self.logits(images).items()}
 
-  def logits(self, images) -> dict[str, jax.Array]:
+  def logits(self, images: np.ndarray) -> dict[str, jax.Array]:
     """Logits {head: f32[N, C]}; images and errors as in `predict`."""
     z = self.forward(self._checked(images)).logits
     return {head: z[:, h] for h, head in enumerate(self.heads)}
 
-  def embed(self, images) -> jax.Array:
+  def embed(self, images: np.ndarray) -> jax.Array:
     """Embeddings f32[N, F], the input of the heads; images and errors as in `predict`."""
     return self.forward(self._checked(images)).embedding
 
@@ -154,16 +155,13 @@ def _record(workdir, step) -> tuple[dict[str, Any], int]:
   """(config.json, the checkpoint's step)."""
   from kdjax.training.checkpoint import saved_steps
 
-  path = Path(workdir) / "config.json"
-  if not path.exists():
-    raise ConfigError("workdir", str(workdir), "holds no config.json: not a run's folder")
-  steps = saved_steps(workdir)
+  record, steps = run_folder.read(workdir), saved_steps(workdir)
   if not steps:
     raise ConfigError("workdir", str(workdir), "holds no checkpoint")
   step = steps[-1] if step is None else step
   if step not in steps:
     raise ConfigError("step", step, f"there are checkpoints of {', '.join(map(str, steps))}")
-  return files.read_json(path), step
+  return record, step
 
 
 def _planned(record):

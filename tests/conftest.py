@@ -24,7 +24,8 @@ import pytest
 # Annotations are checked here, axis letters and all, where they say what arrays are. Not in files
 # with a method's `Hyper`: configs hold its values, and what is wrong in them is a ConfigError.
 methods = ("mhd.losses", "mhd.pool", "mhd.broadcast", "mhd.messages", "fedgkt.server")
-methods += ("fedgkt.uploads", "pairwise.transfer", "pairwise.metadata", "async_edge.corruption")
+methods += ("fedgkt.uploads", "fedgkt.steps", "pairwise.steps", "pairwise.variants")
+methods += ("async_edge.steps", "pairwise.transfer", "pairwise.metadata", "async_edge.corruption")
 models = ("layers", "conv", "heads", "mlp", "cnn", "resnet", "cifar_resnet", "gkt_resnet", "fedmd")
 checked = ["kdjax.core", *(f"kdjax.models.{name}" for name in models)]
 checked += [f"kdjax.algorithms.{name}" for name in methods]

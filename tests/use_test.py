@@ -25,7 +25,7 @@ def test_a_run_is_loaded_whatever_source_info_counts(method, changes, tmp_path):
   c.source_info.update(train=5, test=1)
   c.mesh.steps_per_dispatch = 1
   e = ensembles.build(c)
-  assert loop.run(e, tmp_path, command="", stop=lambda: True) == loop.PREEMPTED
+  assert loop.run(e, tmp_path, command="", stop=lambda: True) == loop.STOPPED
   client = kdjax.load(tmp_path, client=3)
   checkpoints = checkpoint.Checkpoints(tmp_path)
   saved = checkpoints.restore(checkpoints.latest(), e.template())
@@ -43,7 +43,7 @@ def test_looking_for_a_checkpoint_creates_nothing(tmp_path):
   """Neither a folder without any, nor a step that is not there, nor one that is being saved."""
   c = ensembles.config("separate", dtype="float32")
   c.mesh.steps_per_dispatch = 1
-  assert loop.run(ensembles.build(c), tmp_path, command="", stop=lambda: True) == loop.PREEMPTED
+  assert loop.run(ensembles.build(c), tmp_path, command="", stop=lambda: True) == loop.STOPPED
   (tmp_path / "checkpoints" / "1000.orbax-checkpoint-tmp-0").mkdir()
   weights = checkpoint.weights(tmp_path, 0, key="start")
   assert set(weights) == {"params", "model_state"}

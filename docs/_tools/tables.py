@@ -79,7 +79,7 @@ def config_rows(key, value, node, notes, comment, heading):
 
 def hyper(method):
   """The hyper-parameters of a method: the fields of its `Hyper`, with their comments."""
-  places = (f"{method}.py", f"{method}/method.py", f"{method}/hyper.py")
+  places = (f"{method}.py", f"{method}/hyper.py")
   for place in places:
     path = ROOT / "kdjax" / "algorithms" / place
     source = path.read_text() if path.exists() else ""

@@ -30,9 +30,8 @@ from kdjax.core import files
 from kdjax.core.machine import cores
 from kdjax.data import images, records, sources, worker
 from kdjax.data.example_set import ExampleSet, is_table
-from kdjax.types import ConfigError
+from kdjax.types import BAD_INPUT, DONE, STOPPED, ConfigError
 
-DONE, BAD_INPUT, STOPPED = 0, 2, 42
 FORMATS = ("raw", "jpeg")
 CHUNK = 64  # images that are held in memory at a time
 MOST_SHARDS = 256  # unless told otherwise: every reader keeps every shard open

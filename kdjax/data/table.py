@@ -30,17 +30,16 @@ def table(name: str, split: str, info: dict[str, Any]) -> Split:
     words = _read(path, [label], str)[:, 0]
     rows = _read(path, features, np.float32)
     kept = _splits(name, path, columns, len(words)) == split
-  except (ValueError, OSError) as error:  # a ConfigError, too, which says more
-    raise error if isinstance(error, ConfigError) else _unreadable(name, path, error) from None
+  except ConfigError:
+    raise
+  except (ValueError, OSError) as error:
+    hint = f"{path} is no table of numbers under a header: {error}"
+    raise ConfigError("source", name, hint) from None
   if SPLIT not in columns and split == "test":
     hint = f"{path} has no column {SPLIT!r} of train and test; holdout=n makes a test set"
     raise ConfigError("source", name, hint)
   labels, classes = _numbered(name, columns[label], words)
   return Split(rows[kept], labels[kept], labels[kept], classes)
-
-
-def _unreadable(name, path, error):
-  return ConfigError("source", name, f"{path} is no table of numbers under a header: {error}")
 
 
 def _roles(name, columns, chosen):

@@ -12,7 +12,6 @@ import numpy as np
 from kdjax.report import table
 from kdjax.report.formats import markdown
 from kdjax.report.table import RunRecord
-from kdjax.types import ConfigError
 
 
 def spread(values: np.ndarray) -> str:
@@ -130,8 +129,7 @@ def report(workdir: str | Path) -> str:
   """
   group = table.read_runs(workdir)
   if group[0].summary is None or not group[0].record:
-    hint = "holds no finished run: it needs summary.json and config.json"
-    raise ConfigError("RUN", str(workdir), hint)
+    raise table.not_finished(workdir)
   parts = [accuracy_table(group), difference_table(group), distance_table(group[0])]
   parts += [client_table(group), round_table(group[0]), cost_table(group)]
   seconds = {run.name: round(run.summary["wall_seconds"]) for run in group if run.summary}

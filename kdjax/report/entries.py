@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 
 from kdjax.report import table
 from kdjax.report.table import RunRecord
-from kdjax.types import ConfigError
 
 SEEDS = ("seed", "replicas")  # config keys that say which seeds a run has, and nothing else
 WORDS = 40  # characters of a config's value in an entry's name
@@ -45,8 +44,7 @@ def read(places: Iterable[str | Path]) -> list[RunRecord]:
     folders = [place] if (place / "config.json").exists() else inside
     group = [run for folder in folders for run in table.read_runs(folder)]
     if not any(run.summary and run.record for run in group):
-      hint = "holds no finished run: it needs summary.json and config.json"
-      raise ConfigError("RUN", str(place), hint)
+      raise table.not_finished(place)
     for run in group:
       found.setdefault(run.folder, run)
   return list(found.values())

@@ -9,6 +9,7 @@ import numpy as np
 from kdjax.core import files
 from kdjax.report import formats
 from kdjax.training import writer
+from kdjax.types import ConfigError
 
 WIDTH = 80  # columns of text, whatever the terminal
 COLUMNS = ("run", "head", "private %", "shared %", "ensemble %", "bytes sent")
@@ -43,6 +44,12 @@ def read_runs(workdir: str | Path) -> list[RunRecord]:
   if not (own.folder.parent / "config.json").exists():  # else it is itself somebody's baseline
     own = own._replace(name=_method(own) or own.name)
   return [own, *map(_read_run, beside)]
+
+
+def not_finished(place: str | Path) -> ConfigError:
+  """What to say of a folder without a finished run."""
+  hint = "holds no finished run: it needs summary.json and config.json"
+  return ConfigError("RUN", str(place), hint)
 
 
 def _method(run: RunRecord) -> str:

@@ -24,12 +24,11 @@ from typing import TYPE_CHECKING, Any
 
 from kdjax.sweep import grid
 from kdjax.sweep.grid import Point, Sweep
-from kdjax.types import ConfigError
+from kdjax.types import DONE, FAULT, STOPPED, ConfigError
 
 if TYPE_CHECKING:
   from kdjax.training.progress import Progress
 
-DONE, FAULT, STOPPED = 0, 1, 42
 LOG = "log.txt"
 POLL_SECONDS = 0.2
 TAIL = 1 << 16  # bytes that hold a whole line of metrics

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from kdjax import config as configs
-from kdjax.config import FREE_ON_RESUME, flat, plain, validate
+from kdjax.config import differences, plain, validate
 from kdjax.core import files
 from kdjax.types import ConfigError
 
@@ -183,10 +183,8 @@ def _check_same(old: dict[str, Any], new: dict[str, Any], workdir: Path) -> None
     hint = f"{workdir} was begun with {was!r}; use another --workdir, that value, or add to it"
     raise ConfigError(key, value, hint)
 
-  before, after = flat(old["config"]), flat(new["config"])
-  for key in sorted(set(before) | set(after)):
-    if key.split(".")[0] not in FREE_ON_RESUME and before.get(key) != after.get(key):
-      refuse(key, after.get(key), before.get(key))
+  for key, was, now in differences(old["config"], new["config"]):
+    refuse(key, now, was)
   if old["fold"] != new["fold"]:
     refuse("--fold", new["fold"], old["fold"])
   for key in [*old["grid"], *new["grid"]]:

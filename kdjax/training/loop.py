@@ -13,13 +13,11 @@ from kdjax.data import read_ahead
 from kdjax.training import checkpoint, clock, loss_log, program, run_folder, summary, writer
 from kdjax.training.progress import Progress
 from kdjax.training.stepper import Dispatch, Stepper
-from kdjax.types import ConfigError, PyTree, TrainState
+from kdjax.types import DONE, STOPPED, ConfigError, PyTree, TrainState
 
 if TYPE_CHECKING:
   from kdjax.experiment import Experiment
 
-
-DONE, PREEMPTED = 0, 42
 
 Log = writer.Writer | writer.Silent
 Shown = Progress | writer.Silent
@@ -41,7 +39,7 @@ def run(
     stop: asked between dispatches; when true, saves and returns.
 
   Returns:
-    `DONE` or `PREEMPTED`.
+    `DONE` or `STOPPED`.
 
   Raises:
     ConfigError: where the folder belongs to another config.
@@ -135,7 +133,7 @@ class TrainingRun:
           shown.update(dispatch.batches, **self.losses.write())
           self.save(state, dispatch.batches)
         if stopping:
-          return PREEMPTED
+          return STOPPED
       shown.update(end, **self.losses.write())
       if self.results is None:  # the run was killed after its last save, before its summary
         with self.clock.pausing():

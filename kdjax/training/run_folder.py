@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
-from kdjax.config import FREE_ON_RESUME, flat
+from kdjax.config import differences
 from kdjax.core import files
 from kdjax.core.machine import cores
 from kdjax.types import ConfigError
@@ -26,13 +26,21 @@ def check_config(workdir: str | Path, config: dict[str, Any]) -> None:
     raise ConfigError("workdir", str(workdir), "must be a folder")
   if not path.exists():
     return
-  old, new = flat(files.read_json(path)["config"]), flat(config)
-  for key in sorted(set(old) | set(new)):
-    if key.split(".")[0] not in FREE_ON_RESUME and old.get(key) != new.get(key):
-      hint = (
-        f"{workdir} was begun with {key} = {old.get(key)!r}; use another --workdir or that value"
-      )
-      raise ConfigError(key, new.get(key), hint)
+  for key, old, new in differences(files.read_json(path)["config"], config):
+    hint = f"{workdir} was begun with {key} = {old!r}; use another --workdir or that value"
+    raise ConfigError(key, new, hint)
+
+
+def read(workdir: str | Path) -> dict[str, Any]:
+  """What `claim` wrote.
+
+  Raises:
+    ConfigError: where there is no run.
+  """
+  path = Path(workdir) / "config.json"
+  if not path.exists():
+    raise ConfigError("workdir", str(workdir), "holds no config.json: not a run's folder")
+  return files.read_json(path)
 
 
 def claim(workdir: str | Path, experiment: "Experiment", command: str) -> None:

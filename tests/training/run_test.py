@@ -53,7 +53,7 @@ def build(method, *, mesh=1, **changes):
 
 def assert_a_stop_changes_nothing(e, tmp_path, cut):
   assert run(e, tmp_path / "whole") == loops.DONE
-  assert run(e, tmp_path / "cut", stop=stop_at(cut)) == loops.PREEMPTED
+  assert run(e, tmp_path / "cut", stop=stop_at(cut)) == loops.STOPPED
   assert run(e, tmp_path / "cut") == loops.DONE
   chex.assert_trees_all_equal(final_state(e, tmp_path / "cut"), final_state(e, tmp_path / "whole"))
   assert metrics(tmp_path / "cut") == metrics(tmp_path / "whole")
@@ -240,7 +240,7 @@ def test_streamed_images_give_the_same_run_as_resident_ones_and_go_on_after_a_st
   c = ensembles.config("mhd fresh", dtype="float32", steps=6)
   run(ensembles.build(c, data_=(source, shards)), tmp_path / "resident")
   e = ensembles.build(c, data_=(source._replace(train=streamed), shards))
-  assert run(e, tmp_path / "read", stop=stop_at(4)) == loops.PREEMPTED
+  assert run(e, tmp_path / "read", stop=stop_at(4)) == loops.STOPPED
   assert run(e, tmp_path / "read") == loops.DONE
   assert metrics(tmp_path / "resident") == metrics(tmp_path / "read")
 
@@ -274,7 +274,7 @@ def test_workers_and_stops_change_no_batch(photos, tmp_path):
   """Threads and a whole run; two processes, a stop in the middle, and threads again."""
   whole, cut = tmp_path / "whole", tmp_path / "cut"
   assert run(built(photos), whole) == loops.DONE
-  assert run(built(photos, workers=2, ahead=1), cut, stop=stop_at(3)) == loops.PREEMPTED
+  assert run(built(photos, workers=2, ahead=1), cut, stop=stop_at(3)) == loops.STOPPED
   assert run(built(photos, workers=0, ahead=3), cut) == loops.DONE
   photos.source_resident_bytes = 2**20
   assert run(built(photos), tmp_path / "resident") == loops.DONE
@@ -356,7 +356,7 @@ def test_config_json_holds_what_is_needed_to_run_it_again(tmp_path):
 def test_the_times_of_a_resumed_run_are_the_whole_runs(tmp_path, monkeypatch):
   """What the checkpoint says of the first stretch is added to the second's own."""
   e = build("separate")
-  assert run(e, tmp_path, stop=stop_at(3)) == loops.PREEMPTED
+  assert run(e, tmp_path, stop=stop_at(3)) == loops.STOPPED
   first = {"images": 3_000_000, "working": 1000, "waited": 500, "compiled": 2000, "wall": 4000}
   meta = checkpoint.Checkpoints.meta
 

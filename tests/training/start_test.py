@@ -81,7 +81,7 @@ def test_a_resumed_run_does_not_need_the_folder_it_started_from(trained, tmp_pat
   e = ensembles.build(
     ensembles.config("separate", norm="batch", dtype="float32", start=start(workdir=str(copy)))
   )
-  assert loop.run(e, tmp_path / "run", command="", stop=lambda: True) == loop.PREEMPTED
+  assert loop.run(e, tmp_path / "run", command="", stop=lambda: True) == loop.STOPPED
   copy.rename(workdir)
   assert loop.run(e, tmp_path / "run", command="") == loop.DONE
   assert jax.tree.leaves(e.template().clients)[0].shape[0] == 4

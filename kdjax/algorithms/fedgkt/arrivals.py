@@ -7,16 +7,14 @@ number of calls are known without running anything.
 import functools
 import itertools
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
+from kdjax.algorithms.fedgkt.hyper import Hyper
 from kdjax.core.env import Env
 from kdjax.core.random import host_rng
 from kdjax.types import ConfigError, Rows
-
-if TYPE_CHECKING:
-  from kdjax.algorithms.fedgkt.method import Hyper
 
 ORDERS = ("client", "shuffled")
 
@@ -39,7 +37,7 @@ class Plan(NamedTuple):
   rows: Callable[[int, Call], Rows]  # by round and call
 
 
-def plan_rounds(env: Env, hyper: "Hyper") -> Plan:
+def plan_rounds(env: Env, hyper: Hyper) -> Plan:
   """What servers do that start as soon as enough clients have arrived.
 
   Clients arrive in random order. Each group of `hyper.arrivals` (the last may be smaller; 0: all of
@@ -102,7 +100,7 @@ def plan_rounds(env: Env, hyper: "Hyper") -> Plan:
   return Plan(epochs, groups, calls, rows)
 
 
-def check(env: Env, hyper: "Hyper") -> None:
+def check(env: Env, hyper: Hyper) -> None:
   """Refuses values that no plan can have.
 
   Raises:

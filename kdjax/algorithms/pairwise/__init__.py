@@ -1,5 +1,6 @@
 """Pairwise transfer models; see method.py."""
 
-from kdjax.algorithms.pairwise.method import METHOD, Hyper
+from kdjax.algorithms.pairwise.hyper import Hyper
+from kdjax.algorithms.pairwise.method import METHOD
 
 __all__ = ["METHOD", "Hyper"]

@@ -14,8 +14,7 @@ from helpers import make_mesh, near
 from jax.sharding import PartitionSpec as P
 
 from kdjax import plan
-from kdjax.algorithms.async_edge import corruption
-from kdjax.algorithms.async_edge import method as async_edge
+from kdjax.algorithms.async_edge import corruption, steps
 from kdjax.configs import common
 from kdjax.core import losses, snapshots
 from kdjax.data import partition
@@ -337,9 +336,9 @@ def test_only_noisy_edges_are_corrupted():
 
 
 def test_a_jump_of_training_accuracy_over_the_round_before_is_flagged():
-  step = async_edge.watch_step(flag_above=0.2)
+  step = steps.watch_step(flag_above=0.2)
   zero, found = np.zeros(1), []
-  local = (async_edge.Core((), (), zero, zero, zero), ())
+  local = (steps.Core((), (), zero, zero, zero), ())
   for round, right in enumerate((10, 11, 18, 11, 14, 17)):  # of 20
     local = (local[0]._replace(correct=np.array([right]), seen=np.array([20])), ())
     now = Now(0, 0, round, 0, 0.0, ())

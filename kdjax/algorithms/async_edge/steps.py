@@ -1,0 +1,163 @@
+"""The steps of a round of asynchronous edge learning, and what the core keeps (method.py)."""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from kdjax.algorithms.async_edge import corruption, travel
+from kdjax.algorithms.async_edge.hyper import Hyper
+from kdjax.algorithms.separate import objective
+from kdjax.core import clients, losses, snapshots
+from kdjax.core.clients import has_data, share, update
+from kdjax.core.env import Env
+from kdjax.core.passes import eval_mode
+from kdjax.types import ClientState, Step
+
+
+class Core(NamedTuple):
+  """What the core of every replica keeps beside its model; leaves [K_0, ...]."""
+
+  memory: jax.Array  # f32[K_0, M, n, L], the models that came back in round i in slot i % M
+  # f32[K_0, P, L], its weights before round i in slot i % P; (), where none are cloned.
+  past: jax.Array | tuple[()]
+  correct: jax.Array  # f32[K_0], training examples that it got right in this visit of `distil`
+  seen: jax.Array  # f32[K_0], of how many
+  before: jax.Array  # f32[K_0], its training accuracy in the round before
+
+
+def fresh(env: Env, g: int, keys: jax.Array) -> ClientState:
+  """New models of cohort g; keys [K_g]."""
+  cohort = env.cohorts[g]
+  one = lambda key: clients.client(cohort.model, cohort.tx, key, env.task.image, env.dtype, {})
+  return jax.vmap(one)(keys)
+
+
+def first_state(env: Env, M: int, n: int, P: int) -> tuple[tuple, dict]:
+  """(local, server) of step 0; P as in `Core`, 0 where nothing is cloned."""
+  zeros = lambda *shape: jnp.zeros((*env.ids(0).shape, *shape), env.dtype)
+  past = zeros(P, snapshots.length(env)) if P else ()
+  core = Core(zeros(M, n, snapshots.length(env)), past, zeros(), zeros(), zeros())
+  local = (core, *((),) * (len(env.cohorts) - 1))
+  return local, {"holder": jnp.full((), -1, jnp.int32)}  # whose data the teacher learned from
+
+
+def train_step(env: Env, corrupts: bool) -> Step:
+  """`Phase.step` of supervised epochs; if it `corrupts`, batches' labels with chance `now.args`."""
+  permuted = jax.vmap(corruption.permuted, (0, None, 0, 0))
+
+  def corrupted(g, half, now):
+    keys = env.keys(g, "noise", now.count)
+    return half._replace(label=permuted(keys, now.args, half.label, half.mask))
+
+  def step(state, batch, now):
+    halves = batch.private
+    if corrupts:
+      halves = tuple(half and corrupted(g, half, now) for g, half in enumerate(halves))
+    active = tuple(half and has_data(half) for half in halves)
+    clients, aux = update(env, state.clients, objective, halves, now.lr, active)
+    return state._replace(clients=clients), aux
+
+  return step
+
+
+def dispatch_step(env: Env, init: str) -> Step:
+  """`Phase.step` that starts all models at the edge alike; `now.args` is the lag of a clone."""
+  last = len(env.cohorts) - 1
+
+  def step(state, batch, now):
+    (core, *others), core_id = state.local, env.ids(last) // env.K * env.K
+    if init == "scratch":
+      models = fresh(env, last, env.common_keys(last, "scratch", now.round))
+    elif init == "independent":
+      trained = tuple(snapshots.pack(env, client) for client in state.clients[:2])
+      (source,) = env.fetch(trained, (core_id + 1,))
+      models = travel.unpack(env, last, source)
+    else:
+      P = core.past.shape[1]
+      past = core.past.at[:, now.round % P].set(snapshots.pack(env, state.clients[0]))
+      cloned = past[:, jnp.maximum(now.round - now.args, 0) % P]
+      (source,) = env.fetch((cloned,), (core_id,))
+      models, core = travel.unpack(env, last, source), core._replace(past=past)
+    clients = (*state.clients[:last], models)
+    return state._replace(clients=clients, local=(core, *others)), ({},) * len(clients)
+
+  return step
+
+
+def collect_step(env: Env, hyper: Hyper) -> Step:
+  """`Phase.step` that brings the models back to the core; `now.args` is the edge."""
+  ensemble, memory = hyper.ensemble, hyper.memory
+
+  def step(state, batch, now):
+    core, first = state.local[0], env.ids(0) + env.K - ensemble
+    trained = tuple(snapshots.pack(env, client) for client in state.clients)
+    back = env.fetch(trained, tuple(first + i for i in range(ensemble)))
+    full = core.memory.at[:, now.round % memory].set(jnp.stack(back, 1))
+    zero = jnp.zeros_like(core.seen)
+    local = (core._replace(memory=full, correct=zero, seen=zero), *state.local[1:])
+    fresh = jax.vmap(env.cohorts[0].tx.init)(state.clients[0].params)
+    clients = (state.clients[0]._replace(opt_state=fresh), *state.clients[1:])
+    server = {"holder": now.args}
+    return state._replace(clients=clients, local=local, server=server), ({},) * len(clients)
+
+  return step
+
+
+def distil_step(env: Env, hyper: Hyper) -> Step:
+  """`Phase.step` in which the core learns from its memory and its own data (Eq. 2)."""
+  model, template = env.cohorts[-1].model, env.snapshots()[-1]
+  t = hyper.temperature
+  student_t = 1.0 if hyper.literal else t
+
+  def teach(memory, half):
+    """f32[M, B, C]: what every slot of one core's memory [M, n, L] says of a batch."""
+
+    def tell(flat):
+      client = ClientState(*snapshots.unflatten(flat, template), opt_state=())
+      return jax.nn.softmax(eval_mode(model, client, half.image).logits[:, 0] / t)
+
+    said = env.map_clients(tell, memory.reshape(-1, memory.shape[-1]))
+    return said.reshape(*memory.shape[:2], *said.shape[1:]).mean(1)
+
+  def distillation(apply, params, d):
+    out, model_state = apply(params, d["half"])
+    z, label = out.logits[:, 0], d["half"].label
+    mean = functools.partial(share, mask=d["half"].mask, total=d["half"].total)
+    ce = mean(losses.cross_entropy(z, label))
+    kd = t**2 * mean((d["weight"] * losses.kl(d["teacher"], z / student_t)).sum(0))
+    correct = mean((z.argmax(-1) == label).astype(z.dtype))
+    aux = {"loss": ce + kd, "cross_entropy": ce, "distillation": kd, "train_accuracy": correct}
+    return ce + kd, (aux, model_state)
+
+  def step(state, batch, now):
+    core, half = state.local[0], batch.private[0]
+    filled = (jnp.arange(core.memory.shape[1]) <= now.round).astype(env.dtype)
+    weight = filled / filled.sum() if hyper.memory_reduce == "mean" else filled
+    weight = jnp.broadcast_to(weight[:, None], (len(half.label), len(weight), 1))
+    data = {"half": half, "teacher": env.map_clients(teach, core.memory, half), "weight": weight}
+    rest = (None,) * (len(env.cohorts) - 1)
+    active = (has_data(half), *rest)
+    clients, aux = update(env, state.clients, distillation, (data, *rest), now.lr, active)
+    n = half.total.astype(env.dtype)
+    core = core._replace(correct=core.correct + n * aux[0]["train_accuracy"], seen=core.seen + n)
+    return state._replace(clients=clients, local=(core, *state.local[1:])), aux
+
+  return step
+
+
+def watch_step(flag_above: float) -> Step:
+  """`Phase.step` that measures the rise of training accuracy over the round before."""
+
+  def step(state, batch, now):
+    core = state.local[0]
+    accuracy = core.correct / jnp.maximum(core.seen, 1)
+    jump = jnp.where(now.round == 0, 0, accuracy - core.before)
+    flag = jump > flag_above
+    core = core._replace(before=accuracy)
+    aux = {"train_accuracy": accuracy, "jump": jump, "flag": flag.astype(accuracy.dtype)}
+    local = (core, *state.local[1:])
+    return state._replace(local=local), (aux, *({},) * (len(local) - 1))
+
+  return step
