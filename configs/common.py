@@ -71,6 +71,13 @@ def base():
   c.save_every = 500
   c.evals = dict(accuracy=dict(every=500, batch=256))  # every=0: after every round
 
+  # Faults: what a run does about them
+  c.faults = dict(
+    client="reset",  # whose numbers are not finite: reset, freeze (it falls silent), stop (the run)
+    saves=5,  # so many saves in a row that fail end the run; until then training goes on
+    images=0.01,  # a larger share of images that cannot be read ends the run
+  )
+
   # Hardware: changes no result beyond rounding
   c.input = dict(workers=0, ahead=2)  # processes that read what is not resident; 0: threads
   c.mesh = dict(map="auto", conv="auto", steps_per_dispatch=0, device_tflops=100.0)

@@ -20,7 +20,7 @@ from kdjax.types import ConfigError
 
 # What may differ between a run and its resumption: nothing that changes a number of the run.
 FREE_ON_RESUME = (
-  *("mesh", "input", "log_every", "save_every", "evals"),
+  *("mesh", "input", "log_every", "save_every", "evals", "faults"),
   *("compare", "baselines"),
 )
 # Groups whose keys are not the schema's, but those of what they are handed to.

@@ -32,7 +32,8 @@ if TYPE_CHECKING:  # so that the command line answers before JAX is loaded
   from kdjax.core.env import Env
 
 PyTree = Any
-DONE, FAULT, BAD_INPUT, STOPPED = 0, 1, 2, 42  # exit codes; STOPPED: the same command goes on
+DONE, FAULT, BAD_INPUT = 0, 1, 2  # exit codes; after those below the same command goes on
+STOPPED, UNSAVED, LOST = 42, 43, 44  # by a signal; the disk takes no checkpoint; a process is gone
 
 
 class ConfigError(ValueError):

@@ -39,8 +39,9 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 
 def pytest_addoption(parser):
-  """`--thorough`: every method on every mesh, some minutes more."""
-  parser.addoption("--thorough", action="store_true", help="every method on every mesh")
+  """`--thorough`: every method on every mesh, and every fault as often as promised: hours."""
+  parser.addoption("--thorough", action="store_true", help="all meshes, all trials of faults")
+  parser.addoption("--campaigns", help="keep the record of the trials in this folder, to go on")
 
 
 @pytest.fixture(autouse=True)
