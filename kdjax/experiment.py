@@ -13,7 +13,7 @@ from jax.sharding import NamedSharding
 
 from kdjax import layout, optim
 from kdjax.config import FREE_ON_RESUME, plain, replica_seeds, validate
-from kdjax.core import clients, graph
+from kdjax.core import clients, graph, health
 from kdjax.core.env import STATE, Env, Population, Task, Training
 from kdjax.core.passes import eval_mode
 from kdjax.data import dataset, facts
@@ -120,7 +120,7 @@ def build(
     population=_population(config, cohorts, identity),
     graph=call(graph.make, _holders(config), key="graph", arguments=config["graph"]),
     task=_task(config, data, image),
-    training=Training(config["batch"], config["public_batch"], config["steps"], lr),
+    training=_training(config, lr),
     heads=method.heads(hyper),
     dtype=_dtype(config),
     mesh=placed.mesh,
@@ -201,6 +201,13 @@ def _population(config, cohorts, identity):
   K = sum(len(c.ids) for c in cohorts) // len(seeds)
   names = tuple(range(K)) if identity is None else tuple(identity)
   return Population(K, _holders(config), seeds, names)
+
+
+def _training(config, lr):
+  fault = config["faults"]["client"]
+  if fault not in health.POLICIES:
+    raise ConfigError("faults.client", fault, "must be one of " + ", ".join(health.POLICIES))
+  return Training(config["batch"], config["public_batch"], config["steps"], lr, fault)
 
 
 def _task(config, data, image):

@@ -1,7 +1,7 @@
 """Optimisers without a learning rate, and the schedules that supply it.
 
-An update is, in this order: clip by the client's global norm, weight decay on kernels only, then
-momentum or Adam; the loop multiplies by the learning rate of the position.
+An update is, in this order: clip by the client's global norm, leave out what is not finite, weight
+decay on kernels only, then momentum or Adam; the loop multiplies by the position's learning rate.
 """
 
 import inspect
@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import optax
 
+from kdjax.core import health
 from kdjax.types import ConfigError
 
 Rate = Callable[[int, int], float]  # (count, total) -> the learning rate
@@ -22,9 +23,23 @@ def _kernels(params):
   return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key == "kernel", params)
 
 
+def only_finite() -> optax.GradientTransformationExtraArgs:
+  """Passes on what an optimiser may take in, see `core.health.clean`; takes `taken`, bool[].
+
+  It comes after clipping, which reads all gradients before it changes one, so that nothing is
+  written to memory between; if one of them was not finite, neither is their norm.
+  """
+
+  def update(updates, state, params=None, *, taken, **others):
+    return health.clean(taken, updates), state
+
+  return optax.GradientTransformationExtraArgs(optax.init_empty_state, update)
+
+
 def _before(clip, weight_decay):
   steps = [optax.clip_by_global_norm(clip)] if clip else []
-  return steps + ([optax.add_decayed_weights(weight_decay, _kernels)] if weight_decay else [])
+  decay = [optax.add_decayed_weights(weight_decay, _kernels)] if weight_decay else []
+  return [*steps, only_finite(), *decay]
 
 
 def sgd(

@@ -66,12 +66,21 @@ class ModelOut(NamedTuple):
   features: dict[str, jax.Array]  # named intermediates
 
 
+class Health(NamedTuple):
+  """What went wrong with each of the clients of one cohort; see core/health.py."""
+
+  since: jax.Array  # i32[K_g], the call of a phase in which its numbers first were not finite; -1
+  faults: jax.Array  # i32[K_g], steps that were not taken for that
+  refused: jax.Array  # i32[K_g], its teachers' predictions for an example that were not taken in
+
+
 class ClientState(NamedTuple):
   """The clients of one cohort; every leaf is [K_g, ...]."""
 
   params: PyTree
   model_state: PyTree  # BatchNorm statistics
   opt_state: PyTree
+  health: Any = ()  # Health of who trains; () of a model that only speaks
 
 
 @dataclasses.dataclass(frozen=True)

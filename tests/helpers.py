@@ -7,7 +7,7 @@ import numpy as np
 import optax
 from flax import linen as nn
 
-from kdjax.core import graph
+from kdjax.core import graph, health
 from kdjax.core.env import Env, Population, Task, Training
 from kdjax.types import ClientState, Cohort, ModelOut
 
@@ -46,6 +46,7 @@ def make_env(
   tx=None,
   image=(1, 1, 2),
   classes=2,
+  fault="reset",
 ):
   """An Env of linear models; `cohorts` lists each cohort's client numbers over all replicas."""
   clients = sum(map(len, cohorts))
@@ -53,7 +54,7 @@ def make_env(
   model, tx = Linear(classes), tx or optax.identity()
   variables = model.init(jax.random.key(0), np.zeros((1, *image), np.float32), train=False)
   stats = {"batch_stats": variables["batch_stats"]}
-  template = ClientState(variables["params"], stats, tx.init(variables["params"]))
+  template = ClientState(variables["params"], stats, tx.init(variables["params"]), health.fresh())
   adjacency = graph.complete(K) if adjacency is None else adjacency
   return Env(
     cohorts=tuple(Cohort("linear", model, tx, tuple(ids), template, image[-1]) for ids in cohorts),
@@ -67,7 +68,7 @@ def make_env(
       public_sizes=np.full(len(seeds), 10),
       public_labels=False,
     ),
-    training=Training(batch=4, public_batch=4, steps=100, lr=lambda count, total: 0.1),
+    training=Training(batch=4, public_batch=4, steps=100, lr=lambda count, total: 0.1, fault=fault),
     heads=("main",),
     dtype="float32",
     mesh=make_mesh(*mesh),

@@ -17,12 +17,15 @@ import numpy as np
 from jaxtyping import Float
 
 from kdjax.algorithms.separate import train_phase
+from kdjax.core import health
+from kdjax.core.arrays import Array
+from kdjax.core.clients import where
 from kdjax.core.costs import nbytes
 from kdjax.core.env import Env
-from kdjax.types import Algorithm, ConfigError, Feed, Method, Phase, PyTree, at_least
+from kdjax.types import Algorithm, ClientState, ConfigError, Feed, Method, Phase, PyTree, at_least
 
 
-def average(env: Env, tree: PyTree, weight: Float[np.ndarray, " clients"]) -> PyTree:
+def average(env: Env, tree: PyTree, weight: Float[Array | np.ndarray, " clients"]) -> PyTree:
   """Every client's weighted mean over its replica.
 
   Args:
@@ -46,6 +49,16 @@ def average(env: Env, tree: PyTree, weight: Float[np.ndarray, " clients"]) -> Py
     return jax.lax.psum(total, "client")[replica]
 
   return jax.tree.map(mean, tree)
+
+
+def speaking(
+  env: Env, clients: tuple[ClientState, ...], weight: Float[np.ndarray, " clients"]
+) -> Float[Array | np.ndarray, " clients"]:
+  """The weights of those who speak, adding up to 1 in each replica again; f64[R*K]."""
+  if env.training.fault != "freeze":
+    return weight
+  heard = (weight * health.speaks(env, clients)).reshape(env.R, env.K)
+  return (heard / jnp.maximum(heard.sum(1, keepdims=True), 1e-9)).ravel()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -77,10 +90,12 @@ def make(env: Env, hyper: Hyper) -> Algorithm:
 
   def step(state, batch, now):
     (c,) = state.clients
-    params, statistics = average(env, (c.params, c.model_state), weight)
+    heard = speaking(env, state.clients, weight)
+    params, statistics = average(env, (c.params, c.model_state), heard)
     reset = hyper.momentum == "reset"
     opt_state = jax.vmap(env.cohorts[0].tx.init)(params) if reset else c.opt_state
-    client = c._replace(params=params, model_state=statistics, opt_state=opt_state)
+    new = c._replace(params=params, model_state=statistics, opt_state=opt_state)
+    client = jax.vmap(where)(health.awake(env, c.health), new, c)  # who is silent stays as it is
     return state._replace(clients=(client,)), ({},)
 
   # Each round the server receives every model and every client receives the average.

@@ -20,9 +20,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Bool, Float
 
 from kdjax.algorithms.separate import objective, train_phase
-from kdjax.core import losses
+from kdjax.core import health, losses
+from kdjax.core.arrays import Array
 from kdjax.core.clients import has_data, share, update
 from kdjax.core.env import Env
 from kdjax.core.passes import eval_mode
@@ -144,15 +146,26 @@ def consensus_step(env: Env, hyper: Hyper) -> Step:
       for c, client, half in zip(env.cohorts, state.clients, batch.public, strict=True)
     )
     by_replica = (env.R, env.K)
-    mean = env.gather(said).reshape(*by_replica, digest_share, env.task.classes).mean(1)
+    logits = env.gather(said).reshape(*by_replica, digest_share, env.task.classes)
+    heard = health.told(logits) & health.speaks(env, state.clients).reshape(*by_replica, 1)
+    mean = agreement(logits, heard)
     row = env.gather(tuple(h.row for h in batch.public)).reshape(*by_replica, -1)[:, 0]
     mask = env.gather(tuple(h.mask for h in batch.public)).reshape(*by_replica, -1)[:, 0]
+    mask *= heard.any(1)
     mean, row, mask = whole_batch((mean, row, mask))
     row = jnp.where(mask > 0, row, hyper.alignment)  # padding falls off the end
     table = jax.vmap(lambda t, r, m: t.at[r].set(m, mode="drop"))(state.server, row, mean)
     return state._replace(server=table), ({},) * len(env.cohorts)
 
   return step
+
+
+def agreement(
+  logits: Float[Array, "R K N C"], heard: Bool[Array, "R K N"]
+) -> Float[Array, "R N C"]:
+  """Mean logits over the clients whose logits for an example are taken in."""
+  count = jnp.maximum(heard.sum(1), 1)[..., None]
+  return jnp.where(heard[..., None], logits, 0).sum(1) / count.astype(logits.dtype)
 
 
 def digest_step(env: Env) -> Step:

@@ -46,7 +46,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from kdjax.core import losses, snapshots
+from kdjax.core import health, losses, snapshots
 from kdjax.core.arrays import Array
 from kdjax.core.clients import has_data, share, update
 from kdjax.core.costs import nbytes
@@ -104,7 +104,9 @@ def make(env: Env, hyper: Hyper) -> Algorithm:
     return state._replace(clients=clients), aux
 
   def meet(state, batch, now):
-    client, own = v.meet(state.clients[0], state.local[0], env.local_rows(0, now.args))
+    speaks, partner = health.speaks(env, state.clients), now.args
+    partner = jnp.where(speaks & speaks[partner], partner, -1)
+    client, own = v.meet(state.clients[0], state.local[0], env.local_rows(0, partner))
     return state._replace(clients=(client,), local=(own,)), ({},)
 
   feed = Feed(private=env.training.batch, kind="epoch", epochs=hyper.local_epochs)

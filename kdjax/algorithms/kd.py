@@ -53,7 +53,8 @@ def make(env: Env, hyper: Hyper) -> Algorithm:
     own = mean(losses.cross_entropy(out.logits[:, 0], half.label))
     other = mean(peers.divergence(said, found.peer, out.logits[:, 0]))
     loss = jnp.where((found.peer >= 0).any(), (hyper.alpha * own + hyper.beta * other) / 2, own)
-    return loss, ({"loss": loss, "cross_entropy": own, "divergence": other}, model_state)
+    aux = {"loss": loss, "cross_entropy": own, "divergence": other}
+    return loss, (aux | {"refused": peers.refused(said, half.mask)}, model_state)
 
   def distil(state, batch, now):
     data = tuple(zip(batch.private, state.local, strict=True))

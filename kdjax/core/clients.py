@@ -14,7 +14,7 @@ import optax
 from flax import linen as nn
 from jaxtyping import Bool, Float
 
-from kdjax.core import gradients, mapping
+from kdjax.core import gradients, health, mapping
 from kdjax.core.arrays import Array
 from kdjax.core.env import Env
 from kdjax.core.passes import train_mode
@@ -54,15 +54,16 @@ def update(
     objective: (apply, params, d) -> (share of the loss, (aux, model_state)) for one client, where
       `apply(params, half) -> (ModelOut, model_state)` runs the client's model in training mode
       from its current statistics, or from those given as a third argument; aux is a dict of
-      shares, and d this client's part of `data`.
+      shares, and d this client's part of `data`. An entry 'refused' counts what its teachers
+      said that was not taken in.
     data: tuple over cohorts of pytrees, leaves [K_g, ...]; None for a cohort that stays as it is.
     lr: f32[].
     active: tuple over cohorts of bool[K_g]; a client that is not active keeps its parameters, its
       statistics and its optimiser state. None: all are.
 
   Returns:
-    (clients, aux): the new states, and a tuple over cohorts of dicts of f32[K_g]; where `active` is
-    given, its part stands there as 'live': who rests has no losses.
+    (clients, aux): the new states, and a tuple over cohorts of dicts of f32[K_g], in which 'live'
+    says who took the step: who rests, or may not take it (core/health.py), has no losses.
   """
   new: list[ClientState] = []
   auxes: list[dict[str, jax.Array]] = []
@@ -79,13 +80,11 @@ def update(
       grads, (aux, statistics) = gradients.of(lambda params: objective(apply, params, d), c.params)
       return grads, aux, statistics
 
-    def step(c, grads, statistics, cohort=cohort):
-      params, opt_state = gradients.apply_update(cohort.tx, lr, grads, c.params, c.opt_state)
-      return ClientState(params, statistics, opt_state)
+    def step(c, grads, aux, statistics, alive, cohort=cohort):
+      return take(env, cohort.tx, lr, c, grads, aux, statistics, alive)
 
     def both(c, d, alive, differentiate=differentiate, step=step):
-      grads, aux, statistics = differentiate(c, d)
-      return _where(alive, step(c, grads, statistics), c), aux
+      return step(c, *differentiate(c, d), alive)
 
     alive = None if active is None else active[g]
     if env.mesh.shape["data"] == 1:  # no client's gradients outlive its turn
@@ -93,19 +92,50 @@ def update(
     else:
       grads, aux, statistics = env.map_clients(differentiate, client, d)
       grads, aux = jax.lax.psum((grads, aux), "data")
-      stepped = env.map_clients(step, client, grads, statistics)
-      stepped = _where(alive, stepped, client)
+      stepped, aux = env.map_clients(step, client, grads, aux, statistics, alive)
     new.append(stepped)
-    auxes.append(aux if alive is None else aux | {"live": alive})
+    auxes.append(aux)
   return tuple(new), tuple(auxes)
 
 
-def _where(active, new, old):
-  """`new` where active, else `old`; active bool[] for one client, bool[K_g] for all, None: new."""
-  if active is None:
-    return new
-  pick = lambda n, o: jnp.where(jnp.expand_dims(active, range(active.ndim, n.ndim)), n, o)
-  return jax.tree.map(pick, new, old)
+def take(
+  env: Env,
+  tx: optax.GradientTransformation,
+  lr: Float[Array, ""] | float,
+  old: ClientState,
+  grads: PyTree,
+  aux: dict[str, jax.Array],
+  statistics: PyTree,
+  alive: Bool[Array, ""] | None,
+) -> tuple[ClientState, dict[str, jax.Array]]:
+  """One client's step; one that is not sound (core/health.py) moves neither weights nor statistics.
+
+  Args:
+    env: Env.
+    tx: its optimiser.
+    lr: f32[].
+    old: its state.
+    grads: of its parameters.
+    aux: what its objective says.
+    statistics: its model_state after the pass.
+    alive: bool[], whether it takes part in this step; None: it does.
+
+  Returns:
+    (ClientState, aux with whether it took the step as 'live').
+  """
+  fine = health.sound(aux, grads, statistics)
+  taken = fine & health.awake(env, old.health)
+  params, opt_state = gradients.apply_update(tx, lr, grads, old.params, old.opt_state, taken)
+  after = health.noted(old.health, ~fine & health.awake(env, old.health), aux.get("refused", 0))
+  new = ClientState(params, where(taken, statistics, old.model_state), opt_state, after)
+  if alive is None:
+    return new, aux | {"live": taken}
+  return where(alive, new, old), aux | {"live": taken & alive}
+
+
+def where(chosen: Bool[Array, ""], new: PyTree, old: PyTree) -> PyTree:
+  """The new tree of one client if it is chosen, else the old one."""
+  return jax.tree.map(lambda n, o: jnp.where(chosen, n, o), new, old)
 
 
 def client(
@@ -120,7 +150,7 @@ def client(
   variables = dict(model.init(key, jnp.zeros((1, *image), dtype), train=False))
   params = _with(variables.pop("params"), given.get("params", {}))
   model_state = _with(variables, given.get("model_state", {}))
-  return ClientState(params, model_state, tx.init(params))
+  return ClientState(params, model_state, tx.init(params), health.fresh())
 
 
 def _with(tree, given, path=()):

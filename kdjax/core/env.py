@@ -53,6 +53,7 @@ class Training:
   public_batch: int  # public examples per client and step
   steps: int  # training batches of the whole run; 0 where the config counts rounds
   lr: Callable[[int, int], float]  # (count, total) -> the schedule of config.optim
+  fault: str  # what becomes of a client whose numbers are not finite, see core/health.py
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -4,8 +4,9 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import optax
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from kdjax.core.arrays import Array
 from kdjax.types import PyTree
@@ -58,17 +59,22 @@ def apply_update(
   grads: PyTree,
   params: PyTree,
   opt_state: PyTree,
+  taken: bool | Bool[Array, ""] = True,
 ) -> tuple[PyTree, PyTree]:
-  """One step of one client: `params - lr * tx(grads)`.
+  """One step of one client: `params - lr * tx(grads)`; one that is not taken moves nothing.
 
   Args:
     tx: an optax transformation that holds no learning rate.
     lr: f32[], the step size of this position.
     grads, params: pytrees of the same structure.
     opt_state: `tx`'s state.
+    taken: bool[], what the transformations of `kdjax.optim` look at.
 
   Returns:
     (params, opt_state).
   """
-  updates, opt_state = tx.update(grads, opt_state, params)
+  lr = jnp.where(taken, lr, 0.0)
+  updates, opt_state = optax.with_extra_args_support(tx).update(
+    grads, opt_state, params, taken=jnp.asarray(taken)
+  )
   return jax.tree.map(lambda p, u: (p - lr * u).astype(p.dtype), params, updates), opt_state

@@ -17,6 +17,7 @@ from jaxtyping import Float, Int
 from kdjax.core import losses, snapshots
 from kdjax.core.arrays import Array
 from kdjax.core.env import Env
+from kdjax.core.health import only_speaking, told
 from kdjax.core.passes import eval_mode
 from kdjax.types import ClientState, Phase, Pos
 
@@ -65,7 +66,7 @@ def fetch(
   Returns:
     Tuple over cohorts of Sources.
   """
-  flat = tuple(snapshots.pack(env, c) for c in clients)
+  flat, peer = tuple(snapshots.pack(env, c) for c in clients), only_speaking(env, clients, peer)
   own = tuple(env.local_rows(g, peer) for g in range(len(clients)))
   return tuple(map(Sources, env.fetch(flat, own), own))
 
@@ -134,8 +135,13 @@ def divergence(
     logits: f32[N, C], the client's own; they alone receive gradient.
 
   Returns:
-    f32[N], at least 0; 0 without sources.
+    f32[N], at least 0; 0 without sources. Numbers that are not finite are left out.
   """
-  valid = peer >= 0
-  kl = losses.tempered_kl(said, logits, 1.0)
-  return jnp.sum(kl * valid[:, None], axis=0) / jnp.maximum(jnp.sum(valid), 1)
+  valid = (peer >= 0)[:, None] & told(said)
+  kl = losses.tempered_kl(jnp.where(valid[..., None], said, 0), logits, 1.0)
+  return jnp.sum(kl * valid, axis=0) / jnp.maximum(jnp.sum(valid, axis=0), 1)
+
+
+def refused(said: Float[Array, "S N C"], mask: Float[Array, " N"]) -> Float[Array, ""]:
+  """How many predictions `divergence` leaves out; mask f32[N], 0 for padding."""
+  return jnp.sum(~told(said) * mask)

@@ -15,7 +15,7 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
 from kdjax.core import hosts
-from kdjax.types import Cohort, ConfigError, PyTree, TrainState
+from kdjax.types import ClientState, Cohort, ConfigError, PyTree, TrainState
 
 METRIC = "shared_accuracy"
 
@@ -25,6 +25,7 @@ def _split(state):
   rest = {
     "step": state.step,
     "opt_state": tuple(c.opt_state for c in state.clients),
+    "health": tuple(c.health for c in state.clients),
     "local": state.local,
     "server": state.server,
   }
@@ -37,8 +38,8 @@ def _join(template, model, rest):
   return TrainState(
     step=rest["step"],
     clients=tuple(
-      c._replace(params=m["params"], model_state=m["model_state"], opt_state=o)
-      for c, m, o in zip(template.clients, model, opt_states, strict=True)
+      ClientState(m["params"], m["model_state"], o, h)
+      for m, o, h in zip(model, opt_states, rest["health"], strict=True)
     ),
     local=rest.get("local", template.local),
     server=rest.get("server", template.server),

@@ -1,6 +1,7 @@
 """The training loop. It knows phases, never methods."""
 
 import contextlib
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,10 +11,10 @@ import numpy as np
 
 from kdjax.core import files, hosts
 from kdjax.data import read_ahead
-from kdjax.training import checkpoint, clock, loss_log, program, run_folder, summary, writer
+from kdjax.training import checkpoint, clock, loss_log, program, run_folder, summary, watch, writer
 from kdjax.training.progress import Progress
 from kdjax.training.stepper import Dispatch, Stepper
-from kdjax.types import DONE, STOPPED, ConfigError, PyTree, TrainState
+from kdjax.types import DONE, STOPPED, ConfigError, PyTree, TrainingError, TrainState
 
 if TYPE_CHECKING:
   from kdjax.experiment import Experiment
@@ -104,6 +105,7 @@ class TrainingRun:
     self.clock, self.images = clock.Clock(), 0
     self.earlier = spent or {}
     self.losses = loss_log.LossLog(experiment.env, log, self.clock)
+    self.watch = watch.Watch(experiment.env, experiment.visits)
     self.evaluated = -1  # training batches at the last evaluation
     self.results: list[dict] | None = None  # what it found
 
@@ -111,6 +113,7 @@ class TrainingRun:
     """Dispatches, and between them whatever is due: losses, evaluations, checkpoints, a stop."""
     config, end = self.experiment.config, self.experiment.batches
     stopped = hosts.AnyProcess()
+    self.watch.knows(state)
     bar = Progress if hosts.first() else writer.Silent
     plan = self.stepper.dispatches(int(state.step), self.periods())
     with (
@@ -128,17 +131,19 @@ class TrainingRun:
         if self.evaluation_due(dispatch):
           shown.update(dispatch.batches, **self.losses.write())
           shown.update(dispatch.batches, **self.evaluate(state, dispatch.batches))
-        stopping = dispatch.batches < end and stopped(stop())
+        stopping = dispatch.batches < end and stopped(stop() or self.watch.ends)
         if stopping or due(dispatch.batches, config["save_every"], end):
           shown.update(dispatch.batches, **self.losses.write())
           self.save(state, dispatch.batches)
         if stopping:
+          self.check_faults(state)
           return STOPPED
       shown.update(end, **self.losses.write())
       if self.results is None:  # the run was killed after its last save, before its summary
         with self.clock.pausing():
           self.results = self.stepper.evaluate(state)
-    self.finish(int(state.step))
+    self.check_faults(state)
+    self.finish(state)
     return DONE
 
   def periods(self) -> tuple[int, ...]:
@@ -162,6 +167,8 @@ class TrainingRun:
     """Writes the losses of the dispatch before, and has this one's copied where they are due."""
     done = self.clock.dispatched(aux)
     visit, batches = dispatch.visit, dispatch.batches
+    for fault in self.watch.note(aux):
+      self.name(fault, batches)
     shown.update(batches, **self.losses.write())
     logs = visit.phase.log and dispatch.ends_visit
     every, end = self.experiment.config["log_every"], self.experiment.batches
@@ -173,6 +180,7 @@ class TrainingRun:
     """Writes every client's weights under the run folder's `pool/`."""
     shown.update(dispatch.batches, **self.losses.write())
     keep, cohorts = dispatch.visit.phase.publish, self.experiment.env.cohorts
+    watch.check_whole(self.experiment.env, state, dispatch.batches)
     checkpoint.publish(self.workdir, state, cohorts, dispatch.batches, keep)
 
   def evaluation_due(self, dispatch: Dispatch) -> bool:
@@ -208,6 +216,7 @@ class TrainingRun:
   def save(self, state: TrainState, batches: int) -> None:
     """Starts saving a checkpoint of this very state."""
     jax.block_until_ready(state)
+    watch.check_whole(self.experiment.env, state, batches)
     meta = {"hash": self.experiment.hash, "spent": self.spent()}
     with self.clock.pausing():
       accuracy = self.best() if self.evaluated == batches else None
@@ -224,9 +233,32 @@ class TrainingRun:
     }
     return {key: value + self.earlier.get(key, 0) for key, value in here.items()}
 
-  def finish(self, step: int) -> None:
+  def name(self, fault: watch.Fault, batches: int) -> None:
+    """Says of a client, once, that its numbers were not finite; `batches` of the run by now."""
+    policy = self.experiment.env.training.fault
+    words = {"reset": "goes on from", "freeze": "is silent from now on, at", "stop": "is at"}
+    print(
+      f"client {fault.client} was not finite at step {fault.step}: "
+      f"it did not take it and {words[policy]} its last good state (faults.client={policy})",
+      file=sys.stderr,
+    )
+    self.log.write(batches, "fault", {"client": fault.client, "since": fault.step})
+
+  def check_faults(self, state: TrainState) -> None:
+    """Raises TrainingError where clients whose numbers were not finite end the run."""
+    env = self.experiment.env
+    found, _ = watch.faults(env, self.experiment.visits, state)
+    if found and (env.training.fault == "stop" or len(found) == env.clients):
+      first = found[0]
+      raise TrainingError(
+        f"client {first.client} was not finite at step {first.step}, the first of {len(found)}; "
+        "all are saved as they were before: the same command goes on with "
+        f"--config.faults.client=reset, or start again with a lower optim.lr, or optim.clip=1.0"
+      )
+
+  def finish(self, state: TrainState) -> None:
     """Writes `summary.json`."""
-    found = summary.summary(self.experiment, self.results or [], self.spent(), step)
+    found = summary.summary(self.experiment, self.results or [], self.spent(), state)
     if hosts.first():
       files.write_json(self.workdir / "summary.json", found)
     hosts.barrier("finished")

@@ -13,6 +13,9 @@ from kdjax.training.schedule import Visit
 from kdjax.training.writer import Silent, Writer
 from kdjax.types import PyTree, TrainingError
 
+AGAIN = "start again in another --workdir with a lower optim.lr, or with optim.clip=1.0"
+NO_LOSS = {"live", "since", "faults"}  # what else a step says of its clients
+
 
 class _Losses(NamedTuple):
   """The losses of one step."""
@@ -94,7 +97,9 @@ def means(losses: tuple[dict, ...] | dict) -> dict[str, float]:
 
 
 def check_finite(losses: tuple[dict, ...] | dict, whose: list[tuple], batches: int) -> None:
-  """Raises TrainingError for the first loss that is not finite.
+  """Raises TrainingError for the first loss that is not finite, or where nobody took the step.
+
+  Clients of whom `core.clients.update` notices it do not take their step and are left out.
 
   Args:
     losses: as in `means`.
@@ -102,20 +107,20 @@ def check_finite(losses: tuple[dict, ...] | dict, whose: list[tuple], batches: i
     batches: training batches of the run, this step included.
   """
   parts = (losses,) if isinstance(losses, dict) else losses
+  live = [part["live"] for part in parts if "live" in part]
+  if live and not np.concatenate(live).any():
+    raise TrainingError(f"no client's loss is finite at step {batches}: {AGAIN}")
   for name, found in _by_name(losses).items():
-    values = np.concatenate([part[name] for part in found])
+    values = np.concatenate([np.where(part.get("live", True), part[name], 0) for part in found])
     if not np.isfinite(values).all():
       named = zip(parts, whose, strict=True)
       who = [(kind, k) for part, (kind, ks) in named if name in part for k in ks]
       kind, k = who[np.flatnonzero(~np.isfinite(values))[0]]
-      raise TrainingError(
-        f"{name} of {kind} {k} is not finite at step {batches}: "
-        "start again in another --workdir with a lower optim.lr, or with optim.clip=1.0"
-      )
+      raise TrainingError(f"{name} of {kind} {k} is not finite at step {batches}: {AGAIN}")
 
 
 def _by_name(losses):
   """{name: the dicts that have it}, in alphabetical order."""
   parts = (losses,) if isinstance(losses, dict) else losses
-  names = sorted({name for part in parts for name in part} - {"live"})
+  names = sorted({name for part in parts for name in part} - NO_LOSS)
   return {name: [part for part in parts if name in part] for name in names}

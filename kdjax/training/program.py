@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
 
+from kdjax.core import health
 from kdjax.core.env import DRAWN, STATE, Env, sharded
 from kdjax.data import feed
 from kdjax.types import Batch, Feed, Phase
@@ -43,8 +44,11 @@ def jitted(experiment: "Experiment", phase: Phase) -> Any:
       batch = feed.materialise(
         env, phase, tables, batch, now, experiment.augment, experiment.preprocess
       )
-    state, aux = phase.step(state, batch, now)
-    return state._replace(step=state.step + 1), aux
+    new, aux = phase.step(state, batch, now)
+    clients = health.stamp(state.clients, new.clients, state.step)
+    if phase.feed is not None and not phase.feed.server:
+      aux = tuple(a | {"since": c.health.since} for a, c in zip(aux, clients, strict=True))
+    return new._replace(step=state.step + 1, clients=clients), aux
 
   def at(tree, i):
     return jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, i, keepdims=False), tree)

@@ -4,14 +4,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kdjax.training import schedule
+from kdjax.training import schedule, watch
+from kdjax.types import TrainState
 
 if TYPE_CHECKING:
   from kdjax.experiment import Experiment
 
 
 def summary(
-  experiment: "Experiment", results: list[dict], spent: dict[str, float], step: int
+  experiment: "Experiment", results: list[dict], spent: dict[str, float], state: TrainState
 ) -> dict:
   """The contents of `summary.json`.
 
@@ -19,19 +20,22 @@ def summary(
     experiment: Experiment.
     results: what its evaluators found, over replicas.
     spent: see `loop.TrainingRun.spent`.
-    step: calls of phases in the whole run.
+    state: at the end.
   """
+  faults, refused = watch.faults(experiment.env, experiment.visits, state)
   common = {
     "algorithm": experiment.config["algorithm"],
     "dataset": experiment.config["source"],
     "seed": experiment.config["seed"],
     "steps": experiment.batches,
     "heads": list(experiment.env.heads),
-    "bytes_sent": schedule.bytes_sent(experiment.algorithm, experiment.visits, step),
+    "bytes_sent": schedule.bytes_sent(experiment.algorithm, experiment.visits, int(state.step)),
     "images_per_second": spent["images"] / spent["working"],
     "input_bound": spent["waited"] / spent["working"],
     "compile_seconds": spent["compiled"],
     "wall_seconds": spent["wall"],
+    "faults": [{"client": f.client, "step": f.step, "steps": f.steps} for f in faults],
+    "refused": refused,
     **experiment.algorithm.facts(experiment.visits[-1].round + 1),
   }
   runs = [facts | found for facts, found in zip(_facts(experiment), results, strict=True)]

@@ -11,7 +11,7 @@ from jax.sharding import PartitionSpec as P
 
 from kdjax.core import clients, gradients, losses, mapping, passes, random
 from kdjax.core.env import sharded
-from kdjax.types import ClientState, Examples
+from kdjax.types import ClientState, Examples, Health
 
 # Two cohorts with interleaved ids, and the meshes whose client axis divides both.
 SMALL = ((1, 4), (0, 2, 3, 5))
@@ -188,6 +188,7 @@ def regression(local_map, mesh, cohorts, active):
     {"w": w[ids]},
     {"batch_stats": {"passes": np.full(len(ids), 3.0)}},
     optax.TraceState({"w": trace[ids]}),
+    Health(*(np.full(len(ids), n, np.int32) for n in (-1, 0, 0))),
   )
   half = lambda ids: Examples(
     x[ids],

@@ -18,10 +18,16 @@ def near(value, expected):
   np.testing.assert_allclose(value, expected, rtol=0, atol=1e-5)
 
 
+def there(teachers, valid=True):
+  """bool[D, U]: which teachers are there, all of them unless `valid` says otherwise."""
+  return jnp.broadcast_to(jnp.asarray(valid).reshape(-1, 1), teachers.shape[:2])
+
+
 def aux(student, teachers, valid=None, noise=None, **changes):
   """`aux_losses` of probabilities: student [H, C], teachers [D, m, C] -> [m], for one example."""
   student, teachers = jnp.log(jnp.array(student, float)), jnp.array(teachers, float)
   valid = jnp.ones(len(teachers), bool) if valid is None else jnp.array(valid)
+  valid = valid[:, None]
   if noise is None:
     noise = np.zeros((len(teachers) + 1, 1, teachers.shape[1]))
   return aux_losses(student[None], teachers[:, None], valid, noise, **CONFIDENT | changes)[0]
@@ -140,7 +146,7 @@ def test_a_tie_goes_to_the_first_teacher_and_never_to_self():
   logits = jnp.array([[[0.0, 1.0], [2.0, 0.0]]])  # main head, aux1
   first, second = jnp.array([1.0, 0.0]), jnp.array([0.0, 1.0])  # as confident as the main head
   teachers = jax.nn.softmax(jnp.stack([first, second]))[:, None, None]
-  loss = aux_losses(logits, teachers, jnp.ones(2, bool), jnp.zeros((3, 1, 1)), **CONFIDENT)
+  loss = aux_losses(logits, teachers, there(teachers), jnp.zeros((3, 1, 1)), **CONFIDENT)
   expected = losses.soft_cross_entropy(jax.nn.softmax(first), logits[0, 1])
   chex.assert_trees_all_equal(loss[0, 0], expected)
   others = losses.soft_cross_entropy(jax.nn.softmax(second), logits[0, 1])
@@ -169,7 +175,7 @@ def test_skip_keeps_a_head_exactly_as_confident_as_its_target():
   logits = jnp.array([[[0.0, 0.0], [2.0, 0.0]]])
   teachers = mhd.predictions(logits[:, 1:], 1)[None]
   arguments = CONFIDENT | dict(skip_confident=True, include_self=False)
-  loss = aux_losses(logits, teachers, jnp.ones(1, bool), jnp.zeros((2, 1, 1)), **arguments)
+  loss = aux_losses(logits, teachers, there(teachers), jnp.zeros((2, 1, 1)), **arguments)
   near(loss, [[0.365334]])  # the entropy of (.880797, .119203)
 
 
@@ -179,7 +185,7 @@ def test_a_uniform_head_skips_nothing(confidence):
   _, teachers, noise = random_case(D=2, U=6, m=2, C=5)
   teachers = teachers.at[:, 0].set(0.2)  # not even a uniform target
   arguments = CONFIDENT | dict(skip_confident=True, confidence=confidence)
-  loss = aux_losses(jnp.zeros((6, 3, 5)), teachers, jnp.ones(2, bool), noise, **arguments)
+  loss = aux_losses(jnp.zeros((6, 3, 5)), teachers, there(teachers), noise, **arguments)
   near(loss, np.full((6, 2), np.log(5)))
 
 
@@ -194,7 +200,7 @@ def test_random_target_is_uniform_over_teachers_and_self():
   loss = aux_losses(
     jnp.tile(logits, (n, 1, 1)),
     jnp.tile(jnp.array(candidates[:2])[:, None, None], (1, n, 1, 1)),
-    jnp.ones(2, bool),
+    jnp.ones((2, n), bool),
     noise,
     **CONFIDENT | dict(target="random"),
   )
@@ -209,7 +215,7 @@ def test_random_target_draws_each_sample_and_level_separately():
   p = jnp.array([[[0.9, 0.1], [0.9, 0.1]], [[0.5, 0.5], [0.5, 0.5]]])[:, None]  # [J, U, m, C]
   p = jnp.tile(p, (1, 2, 1, 1))
   noise = jnp.array([[[1.0, 0.0], [0.0, 1.0]], [[0.0, 1.0], [1.0, 0.0]]])  # [J, U, m]
-  chosen = mhd.choose_target(p, jnp.ones(2, bool), noise, target="random", confidence="max")
+  chosen = mhd.choose_target(p, there(p), noise, target="random", confidence="max")
   near(chosen[..., 0], [[0.9, 0.5], [0.5, 0.9]])
 
 
@@ -225,7 +231,7 @@ def test_without_teachers_a_head_learns_its_own_main_head():
       logits = jnp.stack([main, head], axis=1)
       absent = jnp.array([[[[1.0, 0.0, 0.0]]]])
       noise = jnp.zeros((2, 1, 1))
-      return aux_losses(logits, absent, jnp.zeros(1, bool), noise, **CONFIDENT).sum()
+      return aux_losses(logits, absent, there(absent, False), noise, **CONFIDENT).sum()
 
     p = np.exp(main) / np.exp(main).sum()
     value, (to_main, to_head) = jax.value_and_grad(loss, (0, 1))(main, main)
@@ -242,7 +248,7 @@ def test_without_teachers_a_head_learns_its_own_main_head():
 def test_one_teacher_without_self_is_the_naive_loss():
   """U6: Eq. 4 becomes Eq. 3."""
   logits, teachers, noise = random_case(D=1, m=1)
-  valid = jnp.ones(1, bool)
+  valid = there(teachers)
   gated = CONFIDENT | dict(include_self=False)
   naive = CONFIDENT | dict(target="all")
   chex.assert_trees_all_equal(
@@ -256,7 +262,7 @@ def test_the_target_is_as_confident_as_the_best_candidate(confidence):
   """U7."""
   _, p, noise = random_case(D=4, U=16)
   valid = jnp.array([True, True, False, True])
-  chosen = mhd.choose_target(p, valid, noise, target="confident", confidence=confidence)
+  chosen = mhd.choose_target(p, there(p, valid), noise, target="confident", confidence=confidence)
   measure = losses.CONFIDENCES[confidence]
   chex.assert_trees_all_equal(measure(chosen), measure(p[np.array([0, 1, 3])]).max(0))
 
@@ -266,9 +272,7 @@ def test_selection_among_identical_checkpoints_changes_nothing():
   logits, _, noise = random_case(D=2)
   teachers = jnp.tile(mhd.predictions(logits, 2), (2, 1, 1, 1))
   variants = ({}, dict(target="random"), dict(include_self=False), dict(confidence="margin"))
-  values = [
-    aux_losses(logits, teachers, jnp.ones(2, bool), noise, **CONFIDENT | v) for v in variants
-  ]
+  values = [aux_losses(logits, teachers, there(teachers), noise, **CONFIDENT | v) for v in variants]
   own = losses.soft_cross_entropy(mhd.predictions(logits, 2), logits[:, 1:])
   chex.assert_trees_all_close(*values, own, rtol=1e-6)
 
@@ -280,7 +284,7 @@ def test_targets_receive_no_gradient(target, skip):
   arguments = CONFIDENT | dict(target=target, skip_confident=skip)
 
   def loss(logits, teachers):
-    return aux_losses(logits, teachers, jnp.ones(2, bool), noise, **arguments).sum()
+    return aux_losses(logits, teachers, there(teachers), noise, **arguments).sum()
 
   to_logits, to_teachers = jax.grad(loss, (0, 1))(logits, teachers)
   chex.assert_trees_all_equal(to_teachers, jnp.zeros_like(teachers))
@@ -291,7 +295,7 @@ def test_targets_receive_no_gradient(target, skip):
 def test_a_head_is_no_target_of_its_gradient():
   """Aux1 is the target of aux2: what aux2 costs sends no gradient into aux1."""
   logits, teachers, noise = random_case()
-  loss = lambda logits: aux_losses(logits, teachers, jnp.zeros(2, bool), noise, **CONFIDENT)[
+  loss = lambda logits: aux_losses(logits, teachers, there(teachers, False), noise, **CONFIDENT)[
     :, 1
   ].sum()
   gradient = jax.grad(loss)(logits)

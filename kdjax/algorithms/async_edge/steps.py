@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from kdjax.algorithms.async_edge import corruption, travel
 from kdjax.algorithms.async_edge.hyper import Hyper
 from kdjax.algorithms.separate import objective
-from kdjax.core import clients, losses, snapshots
+from kdjax.core import clients, health, losses, snapshots
 from kdjax.core.clients import has_data, share, update
 from kdjax.core.env import Env
 from kdjax.core.passes import eval_mode
@@ -20,6 +20,7 @@ class Core(NamedTuple):
   """What the core of every replica keeps beside its model; leaves [K_0, ...]."""
 
   memory: jax.Array  # f32[K_0, M, n, L], the models that came back in round i in slot i % M
+  heard: jax.Array  # bool[K_0, M, n], which of them are there: whose client speaks
   # f32[K_0, P, L], its weights before round i in slot i % P; (), where none are cloned.
   past: jax.Array | tuple[()]
   correct: jax.Array  # f32[K_0], training examples that it got right in this visit of `distil`
@@ -38,7 +39,8 @@ def first_state(env: Env, M: int, n: int, P: int) -> tuple[tuple, dict]:
   """(local, server) of step 0; P as in `Core`, 0 where nothing is cloned."""
   zeros = lambda *shape: jnp.zeros((*env.ids(0).shape, *shape), env.dtype)
   past = zeros(P, snapshots.length(env)) if P else ()
-  core = Core(zeros(M, n, snapshots.length(env)), past, zeros(), zeros(), zeros())
+  memory, nobody = zeros(M, n, snapshots.length(env)), zeros(M, n).astype(bool)
+  core = Core(memory, nobody, past, zeros(), zeros(), zeros())
   local = (core, *((),) * (len(env.cohorts) - 1))
   return local, {"holder": jnp.full((), -1, jnp.int32)}  # whose data the teacher learned from
 
@@ -80,6 +82,7 @@ def dispatch_step(env: Env, init: str) -> Step:
       cloned = past[:, jnp.maximum(now.round - now.args, 0) % P]
       (source,) = env.fetch((cloned,), (core_id,))
       models, core = travel.unpack(env, last, source), core._replace(past=past)
+    models = models._replace(health=state.clients[last].health)
     clients = (*state.clients[:last], models)
     return state._replace(clients=clients, local=(core, *others)), ({},) * len(clients)
 
@@ -93,10 +96,14 @@ def collect_step(env: Env, hyper: Hyper) -> Step:
   def step(state, batch, now):
     core, first = state.local[0], env.ids(0) + env.K - ensemble
     trained = tuple(snapshots.pack(env, client) for client in state.clients)
-    back = env.fetch(trained, tuple(first + i for i in range(ensemble)))
-    full = core.memory.at[:, now.round % memory].set(jnp.stack(back, 1))
+    who = jnp.stack([first + i for i in range(ensemble)], 1)  # [K_0, n]
+    back = env.fetch(trained, tuple(who.T))
+    slot = now.round % memory
+    full = core.memory.at[:, slot].set(jnp.stack(back, 1))
+    heard = core.heard.at[:, slot].set(health.speaks(env, state.clients)[who])
     zero = jnp.zeros_like(core.seen)
-    local = (core._replace(memory=full, correct=zero, seen=zero), *state.local[1:])
+    core = core._replace(memory=full, heard=heard, correct=zero, seen=zero)
+    local = (core, *state.local[1:])
     fresh = jax.vmap(env.cohorts[0].tx.init)(state.clients[0].params)
     clients = (state.clients[0]._replace(opt_state=fresh), *state.clients[1:])
     server = {"holder": now.args}
@@ -111,15 +118,24 @@ def distil_step(env: Env, hyper: Hyper) -> Step:
   t = hyper.temperature
   student_t = 1.0 if hyper.literal else t
 
-  def teach(memory, half):
-    """f32[M, B, C]: what every slot of one core's memory [M, n, L] says of a batch."""
+  def teach(memory, heard, half):
+    """(f32[M, B, C], bool[M, B], i32[B]): what each slot of one core's memory says of a batch,
+    where it says anything, and how many predictions of an example were refused.
+
+    memory f32[M, n, L], heard bool[M, n].
+    """
 
     def tell(flat):
       client = ClientState(*snapshots.unflatten(flat, template), opt_state=())
       return jax.nn.softmax(eval_mode(model, client, half.image).logits[:, 0] / t)
 
     said = env.map_clients(tell, memory.reshape(-1, memory.shape[-1]))
-    return said.reshape(*memory.shape[:2], *said.shape[1:]).mean(1)
+    said = said.reshape(*memory.shape[:2], *said.shape[1:])  # [M, n, B, C]
+    fine = health.told(said)
+    taken = heard[..., None] & fine
+    count = jnp.maximum(taken.sum(1), 1).astype(said.dtype)
+    mean = jnp.where(taken[..., None], said, 0).sum(1) / count[..., None]
+    return mean, taken.any(1), jnp.sum(heard[..., None] & ~fine, axis=(0, 1))
 
   def distillation(apply, params, d):
     out, model_state = apply(params, d["half"])
@@ -129,14 +145,16 @@ def distil_step(env: Env, hyper: Hyper) -> Step:
     kd = t**2 * mean((d["weight"] * losses.kl(d["teacher"], z / student_t)).sum(0))
     correct = mean((z.argmax(-1) == label).astype(z.dtype))
     aux = {"loss": ce + kd, "cross_entropy": ce, "distillation": kd, "train_accuracy": correct}
+    aux["refused"] = jnp.sum(d["refused"] * d["half"].mask)
     return ce + kd, (aux, model_state)
 
   def step(state, batch, now):
     core, half = state.local[0], batch.private[0]
-    filled = (jnp.arange(core.memory.shape[1]) <= now.round).astype(env.dtype)
-    weight = filled / filled.sum() if hyper.memory_reduce == "mean" else filled
-    weight = jnp.broadcast_to(weight[:, None], (len(half.label), len(weight), 1))
-    data = {"half": half, "teacher": env.map_clients(teach, core.memory, half), "weight": weight}
+    teacher, there, refused = env.map_clients(teach, core.memory, core.heard, half)
+    weight = there.astype(env.dtype)  # [K_0, M, B]
+    if hyper.memory_reduce == "mean":
+      weight /= jnp.maximum(weight.sum(1, keepdims=True), 1)
+    data = {"half": half, "teacher": teacher, "weight": weight, "refused": refused}
     rest = (None,) * (len(env.cohorts) - 1)
     active = (has_data(half), *rest)
     clients, aux = update(env, state.clients, distillation, (data, *rest), now.lr, active)

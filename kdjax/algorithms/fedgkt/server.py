@@ -13,8 +13,9 @@ import optax
 from flax import linen as nn
 from jaxtyping import Bool, Float, Shaped
 
-from kdjax.core import gradients
+from kdjax.core import gradients, health
 from kdjax.core.arrays import Array
+from kdjax.core.clients import take
 from kdjax.core.env import Env
 from kdjax.core.passes import eval_mode
 from kdjax.core.random import EVERYONE, client_key
@@ -36,7 +37,7 @@ def init(
     key = client_key(seed, "server", 0, EVERYONE)
     variables = dict(model.init(key, jnp.zeros((1, *shape), env.dtype), train=False))
     params = variables.pop("params")
-    return ClientState(params, variables, tx.init(params))
+    return ClientState(params, variables, tx.init(params), health.fresh())
 
   return jax.vmap(one)(jnp.asarray(env.population.seeds))
 
@@ -157,12 +158,9 @@ def update(
     grads, (aux, statistics) = gradients.of(loss, server.params)
     return grads, aux, statistics
 
-  def step(server, grads, statistics, lr):
-    params, opt_state = gradients.apply_update(tx, lr, grads, server.params, server.opt_state)
-    return ClientState(params, statistics, opt_state)
+  def step(server, grads, aux, statistics, lr, active):
+    return take(env, tx, lr, server, grads, aux, statistics, active)
 
   grads, aux, statistics = env.map_clients(differentiate, servers, data)
   grads, aux = jax.lax.psum((grads, aux), AXES)
-  stepped = env.map_clients(step, servers, grads, statistics, lr)
-  keep = lambda new, old: jnp.where(jnp.expand_dims(active, range(1, new.ndim)), new, old)
-  return jax.tree.map(keep, stepped, servers), aux
+  return env.map_clients(step, servers, grads, aux, statistics, lr, active)

@@ -12,7 +12,7 @@ import optax
 from kdjax.algorithms.fedgkt import server as servers
 from kdjax.algorithms.fedgkt import uploads
 from kdjax.algorithms.fedgkt.hyper import Hyper
-from kdjax.core import losses
+from kdjax.core import health, losses
 from kdjax.core.clients import has_data, share, update
 from kdjax.core.env import Env
 from kdjax.types import ClientState, Step
@@ -89,9 +89,10 @@ def server_step(env: Env, hyper: Hyper, model: nn.Module) -> Step:
 
   def step(state, batch, now):
     (train, last), rows, old = now.args, batch.server, state.server
+    rows = rows._replace(mask=rows.mask * health.speaks(env, state.clients)[rows.owner])
     sent = servers.collect(env, tuple(m.sent for m in state.local), rows)
     n = rows.mask.sum(1)
-    d = sent | {"mask": servers.part(env, rows.mask), "total": n}
+    d = sent | {"mask": servers.part(env, rows.mask) * (sent["label"] >= 0), "total": n}
 
     def learn():
       lr, tx = now.lr * old.plateau.scale, env.cohorts[0].tx
@@ -113,6 +114,6 @@ def server_step(env: Env, hyper: Hyper, model: nn.Module) -> Step:
     watched = jax.tree.map(lambda new, x: jnp.where(due, new, x), watched, old.plateau)
     state = state._replace(local=local, server=Server(network, watched, sums))
     aux = jnp.where(train, scores, means)
-    return state, dict(zip(METRICS, aux.T, strict=True))
+    return state, {**dict(zip(METRICS, aux.T, strict=True)), "faults": network.health.faults}
 
   return step

@@ -15,7 +15,7 @@ from jaxtyping import Float, Int, Shaped
 
 from kdjax.algorithms.fedgkt import server
 from kdjax.algorithms.fedgkt.arrivals import Plan
-from kdjax.core import costs
+from kdjax.core import costs, health
 from kdjax.core.arrays import Array
 from kdjax.core.env import Env
 from kdjax.core.passes import eval_mode
@@ -27,7 +27,7 @@ class Memory(NamedTuple):
 
   feature: Any  # [K_g, N, ...]
   logits: Any  # f32[K_g, N, C], the client's own
-  label: Any  # i32[K_g, N]
+  label: Any  # i32[K_g, N]; -1 where nothing has come that could be taken in
   answer: Any  # f32[K_g, N, C], the server's logits
   answered: Any  # bool[K_g], whether there has been any
 
@@ -124,7 +124,7 @@ def empty(env: Env, feature: jax.ShapeDtypeStruct) -> tuple[Memory, ...]:
     return Memory(
       feature=table(N, *feature.shape, dtype=feature.dtype),
       logits=table(N, C),
-      label=table(N, dtype=jnp.int32),
+      label=table(N, dtype=jnp.int32) - 1,
       answer=table(N, C),
       answered=table(dtype=bool),
     )
@@ -165,7 +165,9 @@ def step(env: Env, cut: str, keyed: bool) -> Step:
     for g, (half, memory) in enumerate(zip(batch.private, state.local, strict=True)):
       speak = functools.partial(tell, env.cohorts[g].model, cut)
       h, z = env.map_clients(speak, state.clients[g], half.image)
-      said = h, z[:, :, 0], half.label, slots(env, keyed, g, half, now)
+      place = slots(env, keyed, g, half, now)
+      place = jnp.where(health.told(z[:, :, 0]), place, _longest(env))  # z is made of h
+      said = h, z[:, :, 0], half.label, place
       *said, slot = jax.lax.all_gather(said, "data", axis=1, tiled=True)
       kept = [write(table, slot, x) for table, x in zip(memory[:3], said, strict=True)]
       local.append(Memory(*kept, memory.answer, memory.answered))

@@ -16,7 +16,7 @@ import numpy as np
 from kdjax.algorithms.mhd import messages
 from kdjax.algorithms.mhd.exchange import Exchange, Speak
 from kdjax.algorithms.mhd.hyper import Hyper
-from kdjax.core import costs
+from kdjax.core import costs, health
 from kdjax.core.env import Env
 from kdjax.core.gradients import forward, recall
 from kdjax.core.passes import eval_mode, train_mode
@@ -59,9 +59,9 @@ def fresh(env: Env, speak: Speak, hyper: Hyper, *, one_pass: bool) -> Exchange:
   def ask(state, batch, now):
     if not one_pass:
       said = _each(env, _evaluate(speak, top_k), state.clients, batch.public)
-      return _listen(env, said, now, teachers)
+      return _listen(env, state.clients, said, now, teachers)
     passes = _each(env, both, state.clients, batch.public)
-    heard = _listen(env, tuple(said for _, said in passes), now, teachers)
+    heard = _listen(env, state.clients, tuple(said for _, said in passes), now, teachers)
     return tuple(h._replace(own=own) for h, (own, _) in zip(heard, passes, strict=True))
 
   def own(apply, params, statistics, heard, half):
@@ -101,7 +101,7 @@ def published(env: Env, speak: Speak, hyper: Hyper) -> Exchange:
     keys = tuple(env.keys(g, "snapshot", now.count) for g in range(len(env.cohorts)))
     speakers = _each(env, past, state.clients, keys, state.local)
     said = _each(env, _evaluate(speak, top_k), speakers, batch.public)
-    return _listen(env, said, now, teachers)
+    return _listen(env, state.clients, said, now, teachers)
 
   def slots(round):
     """The snapshot that every client replaces at a refresh; i32[R*K]."""
@@ -149,15 +149,17 @@ def _each(env, fn, *args):
   )
 
 
-def _listen(env, said, now, teachers):
+def _listen(env, clients, said, now, teachers):
   """Heard, a tuple over cohorts: everyone draws D of its teachers among those who spoke."""
   adjacency = now.args  # bool[K, K]
+  spoke = health.speaks(env, clients).reshape(env.R, env.K)
   said = env.gather(said)  # leaves [R*K, U, ...]
   name = jnp.asarray(env.population.identity)
 
   def one(key, i):
     noise = jax.random.gumbel(key, (env.K,))[name]
-    value, teacher = jax.lax.top_k(jnp.where(adjacency[i % env.K], noise, -jnp.inf), teachers)
+    there = adjacency[i % env.K] & spoke[i // env.K]
+    value, teacher = jax.lax.top_k(jnp.where(there, noise, -jnp.inf), teachers)
     heard = jax.tree.map(lambda x: x[teacher + i // env.K * env.K], said)
     return Heard(*heard, value > -jnp.inf)
 

@@ -15,7 +15,7 @@ def predictions(logits: Float[Array, "*n H C"], m: int) -> Float[Array, "*n {m} 
 
 def choose_target(
   p: Float[Array, "J U m C"],
-  valid: Bool[Array, " J"],
+  valid: Bool[Array, "J U"],
   noise: Float[Array, "_ U m"],
   *,
   target: str,
@@ -25,7 +25,7 @@ def choose_target(
 
   Args:
     p: f32[J, U, m, C], candidates' probabilities.
-    valid: bool[J], candidates that are there.
+    valid: bool[J, U], candidates that are there.
     noise: f32[J, U, m], for target='random'.
     target: 'confident' or 'random'.
     confidence: an entry of `losses.CONFIDENCES`.
@@ -34,13 +34,13 @@ def choose_target(
     f32[U, m, C].
   """
   score = losses.CONFIDENCES[confidence](p) if target == "confident" else noise
-  return losses.most_confident(jnp.where(valid[:, None, None], score, -jnp.inf), p)
+  return losses.most_confident(jnp.where(valid[..., None], score, -jnp.inf), p)
 
 
 def aux_losses(
   logits: Float[Array, "U H C"],
   teachers: Float[Array, "D U m C"],
-  valid: Bool[Array, " D"],
+  valid: Bool[Array, "D U"],
   noise: Float[Array, "D+1 U m"],
   *,
   target: str,
@@ -53,7 +53,7 @@ def aux_losses(
   Args:
     logits: f32[U, H, C], the student's; the only argument that receives gradient.
     teachers: f32[D, U, m, C], probabilities of the teachers' heads 0 .. m-1.
-    valid: bool[D], teachers that are there; with none at all the self-distillation remains.
+    valid: bool[D, U], teachers that are there; with none at all the self-distillation remains.
     noise: f32[D + 1, U, m], for target='random'.
     target: 'confident' (Eq. 4), 'random', or 'all' (Eq. 3: the sum over all teachers, no self).
     include_self: whether the student itself is a candidate, the last one.
@@ -68,11 +68,11 @@ def aux_losses(
   if target == "all":
     target_p = losses.renormalise(jax.lax.stop_gradient(teachers))
     each = losses.soft_cross_entropy(target_p, student)  # [D, U, m]
-    return jnp.sum(each * valid[:, None, None], axis=0)
+    return jnp.sum(each * valid[..., None], axis=0)
   p = teachers
   if include_self:
     p = jnp.concatenate([p, predictions(logits, m)[None]])
-    valid = jnp.append(valid, True)
+    valid = jnp.concatenate([valid, jnp.ones_like(valid[:1])])
   p = jax.lax.stop_gradient(p)
   chosen = choose_target(p, valid, noise[: len(p)], target=target, confidence=confidence)
   loss = losses.soft_cross_entropy(losses.renormalise(chosen), student)
@@ -85,10 +85,10 @@ def aux_losses(
 def embedding_loss(
   embedding: Float[Array, "U F"],
   teachers: Float[Array, "D U F"],
-  valid: Bool[Array, " D"],
+  valid: Bool[Array, "D U"],
   *,
   rho: str,
 ) -> Float[Array, " U"]:
-  """Eq. 2 without nu_emb; embedding f32[U, F], teachers f32[D, U, F], valid bool[D] -> f32[U]."""
+  """Eq. 2 without nu_emb, f32[U], of the teachers that are there: valid bool[D, U]."""
   distance = losses.embedding_distance(losses.RHOS[rho], embedding, teachers)
-  return jnp.sum(distance * valid[:, None], axis=0)
+  return jnp.sum(distance * valid, axis=0)

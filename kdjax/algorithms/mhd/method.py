@@ -29,11 +29,14 @@ import flax
 import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
+from jaxtyping import Bool, Float, Int
 
 from kdjax.algorithms.mhd import broadcast, losses, pool
 from kdjax.algorithms.mhd.exchange import Exchange
 from kdjax.algorithms.mhd.hyper import Hyper, check
 from kdjax.algorithms.separate import cross_entropy
+from kdjax.core import health
+from kdjax.core.arrays import Array
 from kdjax.core.clients import share, update
 from kdjax.core.env import Env, sharded
 from kdjax.core.random import example_keys
@@ -143,10 +146,10 @@ def distil(
   """The distillation terms of Eq. 1 on the public half: (share of the loss, aux, model_state)."""
   half = d["public"]
   out, model_state = exchange.own(apply, params, statistics, d["asked"], half)
-  p, xi, valid = exchange.hear(d["asked"], half.image)
-  taught = half.mask * valid.any()  # a client without teachers takes no distillation loss
+  p, xi, valid, refused = believed(*exchange.hear(d["asked"], half.image))
+  taught = half.mask * valid.any(0)  # a client without teachers takes no distillation loss
   loss: jax.Array | float = 0.0
-  aux = {}
+  aux = {"refused": jnp.sum(refused * half.mask)}
   if hyper.predicts:
     each = _aux_losses(hyper, out.logits, p, valid, d["noise"])
     for k in range(hyper.aux_heads):
@@ -157,6 +160,23 @@ def distil(
     aux["embedding"] = share(distance, taught, half.total)
     loss += hyper.nu_emb * aux["embedding"]
   return loss, aux, model_state
+
+
+def believed(
+  p: Float[Array, "D U m C"], xi: Float[Array, "D U F"], valid: Bool[Array, " D"]
+) -> tuple[jax.Array, jax.Array, Bool[Array, "D U"], Int[Array, " U"]]:
+  """What may be learned from: (p, xi, valid bool[D, U], how many of an example's were refused).
+
+  Args:
+    p: f32[D, U, m, C], what the teachers say.
+    xi: f32[D, U, F], their embeddings.
+    valid: bool[D], teachers that are there.
+  """
+  # An embedding is what the heads read: theirs is finite only where it is.
+  fine = health.distributions(p).all(-1) if p.shape[2] else health.told(xi)
+  taken = valid[:, None] & fine
+  p, xi = (jnp.where(jnp.expand_dims(taken, range(2, x.ndim)), x, 0) for x in (p, xi))
+  return p, xi, taken, jnp.sum(valid[:, None] & ~fine, axis=0)
 
 
 def _aux_losses(hyper, logits, p, valid, key):

@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, Int
 
 from kdjax.algorithms.mhd.exchange import Exchange, Speak
 from kdjax.algorithms.mhd.hyper import Hyper
-from kdjax.core import graph, snapshots
+from kdjax.core import graph, health, snapshots
 from kdjax.core.arrays import Array
 from kdjax.core.env import Env
 from kdjax.core.random import host_rng
@@ -108,7 +108,8 @@ def ask(env: Env, teachers: int, state: TrainState, batch: Batch, now: Now) -> t
   """
 
   def one(key, pool):
-    slot, valid = draw(key, pool.peer, teachers)
+    known = (pool.peer < env.clients) & (pool.born <= now.count)
+    slot, valid = draw(key, jnp.where(known, pool.peer, -1), teachers)
     return pool.flat[slot], pool.peer[slot], valid
 
   keys = [env.keys(g, "teachers", now.count) for g in range(len(env.cohorts))]
@@ -184,6 +185,7 @@ def refresh_step(env: Env) -> Step:
   def step(state, batch, now):
     peer, slot, born = now.args
     cohorts = range(len(env.cohorts))
+    peer = health.only_speaking(env, state.clients, peer)
     wanted = tuple(env.local_rows(g, peer) for g in cohorts)
     fresh = env.fetch(tuple(snapshots.pack(env, c) for c in state.clients), wanted)
     local = tuple(

@@ -5,13 +5,12 @@ from typing import NamedTuple
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import optax
 
 from kdjax.algorithms.pairwise import transfer
 from kdjax.algorithms.pairwise.variants import Objective
 from kdjax.core import gradients, losses, peers
-from kdjax.core.clients import has_data, share
+from kdjax.core.clients import has_data, share, take, where
 from kdjax.core.env import Env
 from kdjax.core.passes import train_mode
 from kdjax.types import ClientState, Examples, Now, PyTree, Step
@@ -57,11 +56,10 @@ def transfer_step(env: Env, objective: Objective, *, every_batch: bool) -> Step:
       grads, (aux, statistics) = env.map_clients(differentiate, client, own, half)
       grads, aux = jax.lax.psum((grads, aux), "data")
       keys, live = env.keys(g, "maps", now.step), has_data(half)
-      take = functools.partial(advance, objective, cohort.tx, now, every_batch)
-      new.append(env.map_clients(take, client, own, grads, statistics, live, keys))
-      auxes.append(aux | {"live": live})
-    clients, local = zip(*new, strict=True)
-    return state._replace(clients=clients, local=local), tuple(auxes)
+      step_of = functools.partial(advance, env, objective, cohort.tx, now, every_batch)
+      new.append(env.map_clients(step_of, client, own, grads, aux, statistics, live, keys))
+    clients, local, auxes = zip(*new, strict=True)
+    return state._replace(clients=clients, local=local), auxes
 
   return step
 
@@ -84,12 +82,14 @@ def map_gradients(
 
   def loss(trained):
     total, ce, kl, statistics = objective.weigh(both, trained, (peer >= 0).any())
-    return total, ({"loss": total, "cross_entropy": ce, "divergence": kl}, statistics)
+    aux = {"loss": total, "cross_entropy": ce, "divergence": kl}
+    return total, (aux | {"refused": peers.refused(said, half.mask)}, statistics)
 
   return gradients.of(loss, (client.params, own.maps))
 
 
 def advance(
+  env: Env,
   objective: Objective,
   tx: optax.GradientTransformation,
   now: Now,
@@ -97,34 +97,37 @@ def advance(
   client: ClientState,
   own: Local,
   grads: tuple[PyTree, PyTree],
+  aux: dict[str, jax.Array],
   statistics: PyTree,
   active: jax.Array,
   key: jax.Array,
-) -> tuple[ClientState, Local]:
+) -> tuple[ClientState, Local, dict[str, jax.Array]]:
   """One client's step: a target moves its maps, and W* takes the place of W_b when it is due.
 
   Args:
+    env: Env.
     objective: of the variant.
     tx: the client's optimiser.
     now: its `args` are (whether this is the visit's last batch, the maps' learning rate).
     every_batch: whether W* is written after every batch.
     client, own: its state.
     grads: of (params, maps).
+    aux: what its objective says.
     statistics: after the pass.
     active: bool[], whether it has data in this step.
     key: for maps that start again.
   """
   target = (own.sources.peer >= 0).any()
-  params, opt_state = gradients.apply_update(tx, now.lr, grads[0], client.params, client.opt_state)
-  trains = active if objective.weights else active & ~target
-  client = ClientState(
-    _where(trains, params, client.params),
-    _where(active, statistics, client.model_state),
-    _where(trains, opt_state, client.opt_state),
-  )
+  new, aux = take(env, tx, now.lr, client, grads[0], aux, statistics, active)
+  if not objective.weights:  # a target's stay as they are
+    weights = where(target, (client.params, client.opt_state), (new.params, new.opt_state))
+    new = new._replace(params=weights[0], opt_state=weights[1])
+  client = new
   if objective.pipeline.tx is None:
-    return client, own
-  return move_maps(objective.pipeline, now.args, every_batch, client, own, grads[1], active, key)
+    return client, own, aux
+  pipeline, taken = objective.pipeline, aux["live"]
+  client, own = move_maps(pipeline, now.args, every_batch, client, own, grads[1], taken, key)
+  return client, own, aux
 
 
 def move_maps(
@@ -139,19 +142,14 @@ def move_maps(
 ) -> tuple[ClientState, Local]:
   """One client's maps after a step, and its weights with W* in place of W_b when it is due."""
   last, rate = args
-  maps, opt_state = gradients.apply_update(pipeline.tx, rate, grads, own.maps, own.opt_state)
   moves = active & (own.sources.peer >= 0).any()
-  own = own._replace(
-    maps=_where(moves, maps, own.maps), opt_state=_where(moves, opt_state, own.opt_state)
-  )
+  moved = gradients.apply_update(pipeline.tx, rate, grads, own.maps, own.opt_state, moves)
+  maps, opt_state = where(moves, moved, (own.maps, own.opt_state))
+  own = own._replace(maps=maps, opt_state=opt_state)
   write = lambda params: pipeline.rewrite(params, own.maps, own.sources)
   if every_batch:
-    params = _where(moves, write(client.params), client.params)
-    own = own._replace(maps=_where(moves, pipeline.fresh(key)[0], own.maps))
+    params = where(moves, write(client.params), client.params)
+    own = own._replace(maps=where(moves, pipeline.fresh(key)[0], own.maps))
   else:  # it changes nothing for clients without sources
     params = jax.lax.cond(last, write, lambda params: params, client.params)
   return client._replace(params=params), own
-
-
-def _where(on, new, old):
-  return jax.tree.map(lambda n, o: jnp.where(on, n, o), new, old)

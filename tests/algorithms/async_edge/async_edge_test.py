@@ -338,7 +338,7 @@ def test_only_noisy_edges_are_corrupted():
 def test_a_jump_of_training_accuracy_over_the_round_before_is_flagged():
   step = steps.watch_step(flag_above=0.2)
   zero, found = np.zeros(1), []
-  local = (steps.Core((), (), zero, zero, zero), ())
+  local = (steps.Core((), (), (), zero, zero, zero), ())
   for round, right in enumerate((10, 11, 18, 11, 14, 17)):  # of 20
     local = (local[0]._replace(correct=np.array([right]), seen=np.array([20])), ())
     now = Now(0, 0, round, 0, 0.0, ())

@@ -136,7 +136,7 @@ class Reference:
     self.edges = [fresh(state.clients[0].params, k) for k in range(4)]
     self.net = fresh(state.server.network.params, 0)
     self.h, self.z, self.answer = np.zeros((4, 30, 8)), np.zeros((4, 30, 4)), np.zeros((4, 30, 4))
-    self.y, self.answered = np.zeros((4, 30), int), np.zeros(4, bool)
+    self.y, self.answered = np.full((4, 30), -1), np.zeros(4, bool)
     for v in e.visits:
       for pos in positions(e, v):
         getattr(self, v.phase.name)(v.phase, pos)

@@ -14,7 +14,7 @@ from kdjax.core import clients, losses
 from kdjax.core.env import sharded
 from kdjax.core.random import EVERYONE, client_key
 from kdjax.models.build import build_model
-from kdjax.types import ClientState, Rows
+from kdjax.types import ClientState, Health, Rows
 
 # Two replicas of three clients in two cohorts with interleaved ids.
 COHORTS, SEEDS, N, S = ((1, 4), (0, 2, 3, 5)), (5, 6), 7, 8
@@ -86,7 +86,8 @@ def test_a_step_is_one_of_the_whole_batch_and_a_server_without_rows_rests(mesh):
     x, y = rng.normal(size=(2, S, 1, 1, 3)), rng.integers(2, size=(2, S))
     mask = rows().mask
     passes = {"batch_stats": {"passes": np.zeros(2)}}
-    before = ClientState({"w": w}, passes, optax.TraceState({"w": trace}))
+    health = Health(*(np.full(2, n, np.int32) for n in (-1, 0, 0)))
+    before = ClientState({"w": w}, passes, optax.TraceState({"w": trace}), health)
     model, tx = env.cohorts[0].model, env.cohorts[0].tx
 
     def objective(apply, params, d):
