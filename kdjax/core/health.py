@@ -66,7 +66,7 @@ def awake(env: Env, health: Health) -> Bool[Array, "..."]:
   return health.since < 0 if env.training.fault == "freeze" else health.since > -2
 
 
-def noted(health: Health, failed: Bool[Array, ""], refused: jax.Array | float) -> Health:
+def noted(health: Health, failed: Bool[Array, ""], refused: jax.Array | float | int) -> Health:
   """One client's health after a step; `stamp` says when.
 
   Args:

@@ -10,7 +10,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-from kdjax.report import captions, table
+from kdjax.report import captions, table, troubles
 from kdjax.report.stylesheet import STYLE
 from kdjax.report.table import RunRecord
 from kdjax.types import ConfigError
@@ -105,7 +105,8 @@ def _begun(run: RunRecord) -> list[str]:
   last = max((line["step"] for line in run.metrics), default=0)
   steps = run.record.get("config", {}).get("steps")
   goal = f" of {steps:,}" if steps else ""
-  return [f"This run of {run.name} has not finished: it stands at step {last:,}{goal}."]
+  begun = f"This run of {run.name} has not finished: it stands at step {last:,}{goal}."
+  return [begun, *troubles.said(run)]
 
 
 def _dataset(run: RunRecord) -> str:
@@ -155,8 +156,14 @@ def _results(group: Group) -> str:
   return (
     f'<h2>Results</h2>\n<div class="scroll"><table class="results"><thead><tr>{head}</tr></thead>'
     f'<tbody>{"".join(body)}</tbody></table></div>\n<p class="note">'
-    f"{escape(table.caption(group))}</p>"
+    f"{escape(table.caption(group))}</p>{_troubles(group)}"
   )
+
+
+def _troubles(group: Group) -> str:
+  """What went wrong and did not end a run: a paragraph each."""
+  found = [text for run in group for text in troubles.said(run)]
+  return "".join(f'\n<p class="trouble">{escape(text)}</p>' for text in found)
 
 
 def _pictures(group: Group, paths: dict[str, Path]) -> str:

@@ -14,6 +14,7 @@ h2 { font-size: 1.2rem; margin: 2em 0 .7em; }
 p { margin: 0 0 .7em; }
 .lead { max-width: 46em; font-size: 1.06rem; }
 .note, figcaption { color: var(--quiet); font-size: .88rem; }
+.trouble { border-left: 3px solid #c2571a; padding-left: 10px; font-size: .95rem; }
 .facts { display: grid; grid-template-columns: repeat(auto-fit, minmax(104px, 1fr)); gap: 8px;
   margin: 20px 0 0; }
 .facts div, figure, .scroll, details { background: var(--card); border: 1px solid var(--line);

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kdjax.core import files
-from kdjax.report import formats
+from kdjax.report import formats, troubles
 from kdjax.training import writer
 from kdjax.types import ConfigError
 
@@ -222,4 +222,7 @@ def closing_table(workdir: str | Path) -> str:
   """
   group = read_runs(workdir)
   lines = rows(group)
-  return formats.text(COLUMNS, lines, words=2, width=WIDTH, caption=caption(group)) if lines else ""
+  if not lines:
+    return ""
+  below = " ".join([caption(group), *(text for run in group for text in troubles.said(run))])
+  return formats.text(COLUMNS, lines, words=2, width=WIDTH, caption=below)

@@ -258,3 +258,23 @@ def test_figures_of_what_only_some_methods_measure(tmp_path):
   assert {"overlap", "confusion", "communication", "flops"} <= drawn
   assert "<dt>waiting for input</dt><dd>25.7%</dd>" in page
   assert "Who gets what right" in page and "Arithmetic" in page
+
+
+def test_what_went_wrong_stands_below_the_table(tmp_path):
+  """A finished run from its summary, one under way from its log."""
+  found = result(0, {"main": [0.5, 0.5]}, {"main": [0.5, 0.5]})
+  one = summary([found], algorithm="mhd", bytes_sent={})
+  one |= {"heads": ["main"], "refused": {"1": 40, "0": 2}}
+  one["faults"] = [dict(client=1, step=7, steps=3), dict(client=0, step=9, steps=1)]
+  config = {"config": {"faults": {"client": "reset"}, "algorithm": "mhd"}}
+  files.write_json(tmp_path / "config.json", config)
+  with writer.Writer(tmp_path, resume_step=None) as log:
+    log.write(10, "fault", dict(client=1, since=7))
+  page = write_report(tmp_path).read_text()
+  assert "client 1 was not finite at step 7, the first one (faults.client=reset)" in page
+  files.write_json(tmp_path / "summary.json", one)
+  said = "client 1 was not finite at step 7, the first one, then 1 more; 4 steps were not taken"
+  text = " ".join(table.closing_table(tmp_path).split())
+  assert said in text and "2 clients did not take in 42 predictions" in text
+  page = write_report(tmp_path).read_text()
+  assert said in page and "2 clients did not take in 42 predictions" in page

@@ -12,6 +12,7 @@ from kdjax.algorithms.pairwise.variants import Objective
 from kdjax.core import gradients, losses, peers
 from kdjax.core.clients import has_data, share, take, where
 from kdjax.core.env import Env
+from kdjax.core.health import awake
 from kdjax.core.passes import train_mode
 from kdjax.types import ClientState, Examples, Now, PyTree, Step
 
@@ -126,7 +127,8 @@ def advance(
   if objective.pipeline.tx is None:
     return client, own, aux
   pipeline, taken = objective.pipeline, aux["live"]
-  client, own = move_maps(pipeline, now.args, every_batch, client, own, grads[1], taken, key)
+  moved = move_maps(pipeline, now.args, every_batch, client, own, grads[1], taken, key)
+  client, own = where(awake(env, client.health), moved, (client, own))
   return client, own, aux
 
 
