@@ -49,6 +49,9 @@ def base():
   # Who learns from whom; several kinds, separated by commas, take turns of `every` batches
   c.graph = dict(kind="complete", every=0, island=2, degree=2, edges=(), seed=0)
 
+  # Clients that lie in whatever they send (core/hostile.py); `scale`: how sure they pretend to be
+  c.hostile = dict(kind="none", clients=(), scale=20.0)
+
   # Method
   c.algorithm = "separate"  # or 'package.module:METHOD'
   c.algo = dict()  # its hyper-parameters

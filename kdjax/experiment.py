@@ -13,8 +13,8 @@ from jax.sharding import NamedSharding
 
 from kdjax import layout, optim
 from kdjax.config import FREE_ON_RESUME, plain, replica_seeds, validate
-from kdjax.core import clients, graph, health
-from kdjax.core.env import STATE, Env, Population, Task, Training
+from kdjax.core import clients, graph, health, hostile
+from kdjax.core.env import STATE, Env, Hostile, Population, Task, Training
 from kdjax.core.passes import eval_mode
 from kdjax.data import dataset, facts
 from kdjax.data.example_set import ExampleSet
@@ -125,6 +125,7 @@ def build(
     dtype=_dtype(config),
     mesh=placed.mesh,
     local_map=placed.form.local_map,
+    hostile=_hostile(config, method, cohorts),
   )
   algorithm, streams = method.make(env, hyper), _streams(env, data)
   lengths = dict(steps=config["steps"], rounds=config["rounds"])
@@ -208,6 +209,25 @@ def _training(config, lr):
   if fault not in health.POLICIES:
     raise ConfigError("faults.client", fault, "must be one of " + ", ".join(health.POLICIES))
   return Training(config["batch"], config["public_batch"], config["steps"], lr, fault)
+
+
+def _hostile(config, method, cohorts):
+  given = config["hostile"]
+  kind, who, K = given["kind"], given["clients"], _holders(config)
+  if kind not in hostile.KINDS:
+    raise ConfigError("hostile.kind", kind, "must be one of " + ", ".join(hostile.KINDS))
+  if len(set(who)) < len(who) or not all(isinstance(k, int) and 0 <= k < K for k in who):
+    raise ConfigError("hostile.clients", who, f"different clients' numbers, 0..{K - 1}")
+  if kind != "none" and (not who or len(who) == K):
+    raise ConfigError("hostile.clients", who, "somebody must lie, and somebody must not")
+  if kind != "none" and method.travels:
+    hint = f"in {config['algorithm']} models travel, and nobody owns one: must be none"
+    raise ConfigError("hostile.kind", kind, hint)
+  for cohort in cohorts if kind in hostile.HEADS else ():
+    if "heads" not in cohort.template.params:
+      hint = f"{cohort.name} has no module `heads` whose weights could lie; flipped can"
+      raise ConfigError("hostile.kind", kind, hint)
+  return Hostile(kind, tuple(who), given["scale"])
 
 
 def _task(config, data, image):

@@ -275,6 +275,7 @@ class Method(NamedTuple):
   # (config.clients, hyper) -> the entries that train, where these are not one a holder of data.
   stack: Callable[[Any, Any], Any] = lambda clients, hyper: clients
   one_architecture: bool = False  # averages or copies weights, so all clients must be alike
+  travels: bool = False  # models work on one holder's data after another's: `stack` is their list
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Float
 
 from kdjax.algorithms.separate import train_phase
-from kdjax.core import health
+from kdjax.core import health, hostile
 from kdjax.core.arrays import Array
 from kdjax.core.clients import where
 from kdjax.core.costs import nbytes
@@ -90,8 +90,8 @@ def make(env: Env, hyper: Hyper) -> Algorithm:
 
   def step(state, batch, now):
     (c,) = state.clients
-    heard = speaking(env, state.clients, weight)
-    params, statistics = average(env, (c.params, c.model_state), heard)
+    heard, (told,) = speaking(env, state.clients, weight), hostile.sent(env, state.clients)
+    params, statistics = average(env, (told.params, told.model_state), heard)
     reset = hyper.momentum == "reset"
     opt_state = jax.vmap(env.cohorts[0].tx.init)(params) if reset else c.opt_state
     new = c._replace(params=params, model_state=statistics, opt_state=opt_state)

@@ -27,6 +27,7 @@ from kdjax.core import health, losses
 from kdjax.core.arrays import Array
 from kdjax.core.clients import has_data, share, update
 from kdjax.core.env import Env
+from kdjax.core.hostile import sent
 from kdjax.core.passes import eval_mode
 from kdjax.types import Algorithm, ConfigError, Feed, Method, Phase, Step, at_least
 
@@ -143,7 +144,7 @@ def consensus_step(env: Env, hyper: Hyper) -> Step:
   def step(state, batch, now):
     said = tuple(
       env.map_clients(functools.partial(tell, c.model), client, half)
-      for c, client, half in zip(env.cohorts, state.clients, batch.public, strict=True)
+      for c, client, half in zip(env.cohorts, sent(env, state.clients), batch.public, strict=True)
     )
     by_replica = (env.R, env.K)
     logits = env.gather(said).reshape(*by_replica, digest_share, env.task.classes)

@@ -46,7 +46,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from kdjax.core import health, losses, snapshots
+from kdjax.core import health, hostile, losses, snapshots
 from kdjax.core.arrays import Array
 from kdjax.core.clients import has_data, share, update
 from kdjax.core.costs import nbytes
@@ -186,7 +186,8 @@ def average(env: Env, *, rho: float) -> Variant:
 
   def meet(client, kept, partner):
     own = flat((client.params, client.model_state))
-    (other,) = env.fetch((own,), (partner,))
+    (told,) = hostile.sent(env, (client,))
+    (other,) = env.fetch((flat((told.params, told.model_state)),), (partner,))
     mean = jnp.where((partner >= 0)[:, None], (own + other) / 2, own)
     params, model_state = jax.vmap(lambda x: snapshots.unflatten(x, env.snapshots()[0]))(mean)
     anchor = _flat(env.cohorts[0].template.params, params)
@@ -221,8 +222,9 @@ def admm(env: Env, graph: Bool[np.ndarray, "K K"], *, rho: float, mu: float) -> 
     here = jnp.arange(env.K) == jnp.where(partner < 0, -1, partner % env.K)[:, None]  # [K_g, K]
     edge = here.argmax(1)[:, None, None, None]
     z, dual = (jnp.take_along_axis(kept[k], edge, axis=1)[:, 0] for k in ("z", "dual"))
-    said = jax.vmap(functools.partial(tell, rho=rho))(flat(client.params), z, dual)
-    (heard,) = env.fetch((said,), (partner,))
+    say = jax.vmap(functools.partial(tell, rho=rho))
+    said, (told,) = say(flat(client.params), z, dual), hostile.sent(env, (client,))
+    (heard,) = env.fetch((say(flat(told.params), z, dual),), (partner,))
     z, dual = agree(said, heard, rho=rho)
     keep = lambda new, old: jnp.where(here[..., None, None], new[:, None], old)
     z, dual = keep(z, kept["z"]), keep(dual, kept["dual"])

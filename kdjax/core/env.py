@@ -7,6 +7,7 @@ a gradient holds only this device's addend until it is summed over `data`.
 
 import dataclasses
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -56,6 +57,14 @@ class Training:
   fault: str  # what becomes of a client whose numbers are not finite, see core/health.py
 
 
+class Hostile(NamedTuple):
+  """Who lies, in every replica, and how (core/hostile.py)."""
+
+  kind: str
+  clients: tuple[int, ...]
+  scale: float  # how sure they pretend to be
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Env:
   """What every method is told about the ensemble; static."""
@@ -69,6 +78,7 @@ class Env:
   dtype: str  # of the examples
   mesh: Mesh
   local_map: str  # one of `mapping.MAPS`
+  hostile: Hostile = Hostile("none", (), 0.0)
 
   @property
   def K(self) -> int:

@@ -18,6 +18,7 @@ from kdjax.core import losses, snapshots
 from kdjax.core.arrays import Array
 from kdjax.core.env import Env
 from kdjax.core.health import only_speaking, told
+from kdjax.core.hostile import sent
 from kdjax.core.passes import eval_mode
 from kdjax.types import ClientState, Phase, Pos
 
@@ -66,7 +67,10 @@ def fetch(
   Returns:
     Tuple over cohorts of Sources.
   """
-  flat, peer = tuple(snapshots.pack(env, c) for c in clients), only_speaking(env, clients, peer)
+  flat, peer = (
+    tuple(snapshots.pack(env, c) for c in sent(env, clients)),
+    only_speaking(env, clients, peer),
+  )
   own = tuple(env.local_rows(g, peer) for g in range(len(clients)))
   return tuple(map(Sources, env.fetch(flat, own), own))
 

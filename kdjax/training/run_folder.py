@@ -94,8 +94,8 @@ def _values(images):
     "dtype": str(some.dtype),
     "min": float(some.min()),
     "max": float(some.max()),
-    "mean": float(some.mean()),
-    "std": float(some.std()),
+    "mean": float(some.mean(dtype=np.float64)),
+    "std": float(some.std(dtype=np.float64)),
   }
 
 

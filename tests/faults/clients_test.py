@@ -147,7 +147,7 @@ def test_what_is_not_a_number_is_not_taken_in(method):
   keep = (np.arange(4) != VICTIM,)
   drop = lambda r: [c._replace(health=()) for c in r[0]]  # one counts what it refused
   chex.assert_trees_all_equal(*(drop(rows(s, keep)) for s in ends))
-  if method != "fedmd":  # whose server leaves them out
+  if method.startswith("mhd"):  # elsewhere it falls silent before anybody asks it
     refused = [jax.device_get(s.clients[0].health.refused)[keep[0]] for s in ends]
     assert (refused[0] > 0).all() and (refused[1] == refused[1].min()).all()
 
@@ -180,9 +180,9 @@ def test_what_is_a_distribution():
 def test_gradients_that_an_optimiser_must_not_see(number):
   """Weights move by finite gradients alone, whatever stands beside them in the same array."""
   grads = {"w": np.array([1.0, number, -2.0], np.float32)}
-  taken = health.clean(np.bool_(True), grads)["w"]
+  taken = health.clean(jax.numpy.array(True), grads)["w"]
   np.testing.assert_array_equal(taken, [1, 0, -2])
-  np.testing.assert_array_equal(health.clean(np.bool_(False), grads)["w"], [0, 0, 0])
+  np.testing.assert_array_equal(health.clean(jax.numpy.array(False), grads)["w"], [0, 0, 0])
 
 
 # A run

@@ -97,7 +97,7 @@ def make(env: Env, hyper: Hyper) -> Algorithm:
   return Algorithm(begin, cycle(env, hyper, visits), predict(env), prologue(env, hyper))
 
 
-METHOD = Method(Hyper, make, stack=stack)
+METHOD = Method(Hyper, make, stack=stack, travels=True)
 
 
 def passes(

@@ -15,7 +15,7 @@ from jaxtyping import Float, Int, Shaped
 
 from kdjax.algorithms.fedgkt import server
 from kdjax.algorithms.fedgkt.arrivals import Plan
-from kdjax.core import costs, health
+from kdjax.core import costs, health, hostile
 from kdjax.core.arrays import Array
 from kdjax.core.env import Env
 from kdjax.core.passes import eval_mode
@@ -161,10 +161,10 @@ def step(env: Env, cut: str, keyed: bool) -> Step:
   write = jax.vmap(lambda table, slot, x: table.at[slot].set(x.astype(table.dtype), mode="drop"))
 
   def step(state, batch, now):
-    local = []
+    local, told = [], hostile.sent(env, state.clients)
     for g, (half, memory) in enumerate(zip(batch.private, state.local, strict=True)):
       speak = functools.partial(tell, env.cohorts[g].model, cut)
-      h, z = env.map_clients(speak, state.clients[g], half.image)
+      h, z = env.map_clients(speak, told[g], half.image)
       place = slots(env, keyed, g, half, now)
       place = jnp.where(health.told(z[:, :, 0]), place, _longest(env))  # z is made of h
       said = h, z[:, :, 0], half.label, place

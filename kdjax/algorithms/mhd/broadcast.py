@@ -16,7 +16,7 @@ import numpy as np
 from kdjax.algorithms.mhd import messages
 from kdjax.algorithms.mhd.exchange import Exchange, Speak
 from kdjax.algorithms.mhd.hyper import Hyper
-from kdjax.core import costs, health
+from kdjax.core import costs, health, hostile
 from kdjax.core.env import Env
 from kdjax.core.gradients import forward, recall
 from kdjax.core.passes import eval_mode, train_mode
@@ -58,7 +58,8 @@ def fresh(env: Env, speak: Speak, hyper: Hyper, *, one_pass: bool) -> Exchange:
 
   def ask(state, batch, now):
     if not one_pass:
-      said = _each(env, _evaluate(speak, top_k), state.clients, batch.public)
+      told = hostile.sent(env, state.clients)
+      said = _each(env, _evaluate(speak, top_k), told, batch.public)
       return _listen(env, state.clients, said, now, teachers)
     passes = _each(env, both, state.clients, batch.public)
     heard = _listen(env, state.clients, tuple(said for _, said in passes), now, teachers)
@@ -100,7 +101,8 @@ def published(env: Env, speak: Speak, hyper: Hyper) -> Exchange:
 
     keys = tuple(env.keys(g, "snapshot", now.count) for g in range(len(env.cohorts)))
     speakers = _each(env, past, state.clients, keys, state.local)
-    said = _each(env, _evaluate(speak, top_k), speakers, batch.public)
+    told = hostile.sent(env, speakers)
+    said = _each(env, _evaluate(speak, top_k), told, batch.public)
     return _listen(env, state.clients, said, now, teachers)
 
   def slots(round):

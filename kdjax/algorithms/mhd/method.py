@@ -93,6 +93,7 @@ def make_exchange(env: Env, hyper: Hyper) -> Exchange:
     return broadcast.published(env, speak, hyper)
   one_pass = hyper.one_pass == "always"
   one_pass = one_pass or (hyper.one_pass == "auto" and speaks_as_it_learns(env))
+  one_pass = one_pass and env.hostile.kind == "none"  # who lies does not say what it learns from
   return broadcast.fresh(env, speak, hyper, one_pass=one_pass)
 
 

@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, Int
 
 from kdjax.algorithms.mhd.exchange import Exchange, Speak
 from kdjax.algorithms.mhd.hyper import Hyper
-from kdjax.core import graph, health, snapshots
+from kdjax.core import graph, health, hostile, snapshots
 from kdjax.core.arrays import Array
 from kdjax.core.env import Env
 from kdjax.core.random import host_rng
@@ -142,7 +142,7 @@ def first_pools(env: Env, pool_size: int, clients: tuple[ClientState, ...]) -> t
   first = first_teachers(env.graph.at(0), pool_size, env.population.identity)  # [K, P]
   peer = np.concatenate([np.where(first < 0, -1, first + r * env.K) for r in range(env.R)])
   wanted = tuple(env.local_rows(g, peer.astype(np.int32)) for g in range(len(clients)))
-  flat = tuple(snapshots.pack(env, c) for c in clients)
+  flat = tuple(snapshots.pack(env, c) for c in hostile.sent(env, clients))
   return tuple(
     Pool(slots, p, jnp.zeros_like(p))
     for slots, p in zip(env.fetch(flat, wanted), wanted, strict=True)
@@ -187,7 +187,8 @@ def refresh_step(env: Env) -> Step:
     cohorts = range(len(env.cohorts))
     peer = health.only_speaking(env, state.clients, peer)
     wanted = tuple(env.local_rows(g, peer) for g in cohorts)
-    fresh = env.fetch(tuple(snapshots.pack(env, c) for c in state.clients), wanted)
+    told = hostile.sent(env, state.clients)
+    fresh = env.fetch(tuple(snapshots.pack(env, c) for c in told), wanted)
     local = tuple(
       replace(state.local[g], env.local_rows(g, slot), fresh[g], wanted[g], born) for g in cohorts
     )

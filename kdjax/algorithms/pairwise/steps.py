@@ -31,7 +31,7 @@ def fetch_step(env: Env, pipeline: transfer.Pipeline) -> Step:
   def begin(client, own, key):
     if pipeline.tx is None:
       params = pipeline.rewrite(client.params, own.maps, own.sources)
-      return client._replace(params=params), own
+      return client._replace(params=where(awake(env, client.health), params, client.params)), own
     return client, Local(own.sources, *pipeline.fresh(key))
 
   def step(state, batch, now):
