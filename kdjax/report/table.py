@@ -70,13 +70,26 @@ def _read_run(folder: Path) -> RunRecord:
 def results(run: RunRecord) -> list[dict[str, Any]]:
   """The summary's results of each replica; none where the run has not finished.
 
-  Heads that nobody ever taught are left out.
+  Heads that nobody ever taught are left out, and the accuracies of clients that lie.
   """
   if run.summary is None:
     return []
-  idle, found = untaught(run), run.summary.get("runs", [run.summary])
+  idle, found = untaught(run), [_honest(run, r) for r in run.summary.get("runs", [run.summary])]
   kept = lambda value: {name: v for name, v in value.items() if name not in idle}
   return [{k: kept(v) if isinstance(v, dict) else v for k, v in r.items()} for r in found]
+
+
+def liars(run: RunRecord) -> list[int]:
+  """The clients of a run that lie, in every replica (`config.hostile`)."""
+  hostile = run.record.get("config", {}).get("hostile", {"kind": "none"})
+  return [] if hostile["kind"] == "none" else hostile["clients"]
+
+
+def _honest(run, found):
+  who = set(liars(run))
+  keep = lambda values: [x for k, x in enumerate(values) if k not in who]
+  own = {key: found[key] for key in ("private_accuracy", "shared_accuracy") if key in found and who}
+  return found | {key: {h: keep(v) for h, v in heads.items()} for key, heads in own.items()}
 
 
 def untaught(run: RunRecord) -> set[str]:
@@ -208,6 +221,7 @@ def caption(group: Sequence[RunRecord]) -> str:
     f"Test accuracy, mean ± standard deviation over {spread_over(group)}. private: on the client's "
     "own label distribution; shared: every class alike; ensemble: the clients' averaged "
     f"predictions. bytes sent: over the whole run, every receiver counted{total}."
+    + (" Clients that lie are not counted." if any(map(liars, group)) else "")
   )
 
 

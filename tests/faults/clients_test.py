@@ -189,14 +189,14 @@ def test_gradients_that_an_optimiser_must_not_see(number):
 
 
 def poisoned(tmp_path, fault, **more):
-  """A run whose third client has private examples that no network can take in."""
+  """A run whose third client has private examples that are no numbers."""
   c = api.get_config(ensembles.config("separate", dtype="float32", steps=12), **more)
   with c.unlocked():
     c.source_info = dict(c.source_info, image=(FEATURES,))
     c.faults.client, c.log_every, c.save_every = fault, 5, 4
   source, shards = small.data(4)
   source = features(source)
-  source.train.array[shards.private[VICTIM]] = 1e38  # finite, and infinite when it is multiplied
+  source.train.array[shards.private[VICTIM]] = np.nan
   from kdjax import experiment
 
   data = dataset.Data(source, source.train, shards)

@@ -1,0 +1,39 @@
+"""What one or three of eight clients cost the others if they lie in all that they send (digits).
+
+The quickstart's network and data; eight clients with two primary labels each, s = 10. The five lies
+are those of kdjax/core/hostile.py. Accuracies are those of the honest clients. No published number.
+Two minutes on two cores; the table of docs/privacy.md is these commands', a run each:
+
+  kdjax --config=hostile_digits --workdir=runs/hostile/mhd
+  kdjax --config=hostile_digits:METHOD,graph=KIND --workdir=runs/hostile/METHOD-KIND
+
+METHOD: fresh (MHD by everyone's current predictions), fedmd, fedavg, kd, gossip; KIND: complete,
+cycle.
+"""
+
+from kdjax.configs import common, fedmd_digits, mhd_digits
+
+LIES = ("permuted", "least", "constant", "confident", "flipped")
+LIARS = ((7,), (5, 6, 7))
+
+
+def get_config(words=""):
+  """Eight honest clients, and variants of them with liars."""
+  c = mhd_digits.get_config()
+  c.clients = ((8, *c.clients[0][1:]),)
+  c.primary, c.skew = "random", 10.0
+  c.steps = 1_000
+  fresh = dict(c.algo.to_dict(), exchange="fresh", teachers=3)
+  c.baselines.fresh = dict(algorithm="mhd", algo=fresh)
+  c.baselines.fedmd = dict(algorithm="fedmd", algo=fedmd_digits.get_config().algo.to_dict())
+  c.baselines.fedmd.update(steps=0, rounds=30)
+  for name, rounds in (("kd", 80), ("gossip", 160)):
+    c.baselines[name].update(steps=0, rounds=rounds)
+  c.log_every, c.evals.accuracy.every = 500, 1_000
+  c = common.crossed(c, words)
+  c.compare = {
+    f"{kind} {len(who)}": dict(hostile=dict(kind=kind, clients=who))
+    for who in LIARS
+    for kind in LIES
+  }
+  return c
