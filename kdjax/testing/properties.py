@@ -9,7 +9,7 @@ import numpy as np
 
 from kdjax.core.hosts import fetch
 from kdjax.plugins import find_method
-from kdjax.testing import programs, small
+from kdjax.testing import faults, programs, small
 from kdjax.testing.case import Case
 from kdjax.training import schedule
 
@@ -236,6 +236,7 @@ PROPERTIES: dict[str, Callable[[Case], None]] = {
   "work is shared": work_is_shared,
   "sums are few": sums_are_few,
   "bytes are counted": bytes_are_counted,
+  "faults stay": faults.stay,
 }
 
 

@@ -6,115 +6,39 @@ import jax
 import numpy as np
 import pytest
 
-from kdjax import api
-from kdjax.core import health
+from kdjax import api, experiment
+from kdjax.core import files, health
 from kdjax.data import dataset
-from kdjax.data.sources import ExampleSet, Source
-from kdjax.testing import small
+from kdjax.report import table
+from kdjax.testing import faults, small
+from kdjax.training import checkpoint, loop, writer
 from kdjax.training.stepper import Stepper
 from kdjax.types import TrainingError
 
-FEATURES = 36
-VICTIM = 2  # of the holders of data; of async edge, in whose first round an edge is visited, 1
-METHODS = [m for m in ensembles.METHODS if m not in ("mhd two passes", "fedavg reset")]
-
-
-def features(source):
-  """The same examples as rows of features, which can be anything."""
-  rows = lambda s: (s.array.reshape(len(s.labels), -1) / 255).astype(np.float32)
-  table = lambda s: ExampleSet(s.labels, s.strata, (FEATURES,), rows(s), None)
-  return Source(source.name, table(source.train), table(source.test), source.classes)
+VICTIM = 2
+FAMILIES = ("separate", "fedavg", "mhd fresh", "mhd pool", "fedmd", "kd", "gossip average")
+FAMILIES += ("gossip admm", "fedgkt", "pairwise", "pairwise as_coded")
 
 
 def build(method, fault, poison=None, **changes):
-  """A small experiment; `poison`: what stands in place of the victim's private examples."""
-  c = ensembles.config(method, dtype="float32", **changes)
-  c.source_info = dict(c.source_info, image=(FEATURES,))
-  c.normalise = dict(mean=(0.5,), std=(0.5,))
-  c.faults.client = fault
-  c.log_every = 1
-  source, shards = small.data(sum(n for n, *_ in c.clients))
-  source = features(source)
-  if poison is not None:
-    source.train.array[shards.private[victim(method)]] = poison
-  return small.build(c, data_=(source, shards))
+  """A small experiment, see `testing.faults.build`."""
+  return faults.build(ensembles.METHODS[method], fault, poison, **changes)
 
 
-def rows(state, keep):
-  """What belongs to the clients for whom `keep`, and to the server."""
-  whole = jax.device_get(state)
-  chosen = lambda tree, mask: jax.tree.map(lambda x: x[mask], tree)
-  clients = [chosen(c, m) for c, m in zip(whole.clients, keep, strict=True)]
-  local = [chosen(own, m) for own, m in zip(whole.local, keep, strict=True)]
-  return clients, local, whole.server
-
-
-def replace(state, other, who):
-  """A state in which the clients `who`, bool a cohort, are those of another."""
-  put = lambda mask: (
-    lambda old, new: jax.numpy.where(jax.numpy.expand_dims(mask, range(1, old.ndim)), new, old)
-  )
-  clients = tuple(
-    jax.tree.map(put(m), c, o) for c, o, m in zip(state.clients, other.clients, who, strict=True)
-  )
-  return state._replace(clients=clients)
-
-
-def victim(method):
-  """The holder of data who gets what are no numbers."""
-  return 1 if method == "async edge" else VICTIM
-
-
-def first_call(e, method):
-  """The first call of the second visit in which the victim trains; of the first, if it is one."""
-  training = [v for v in e.visits if v.phase.feed and v.phase.feed.private]
-  owner = lambda v: v.phase.feed.owner(v.round, 1) if v.phase.feed.owner else VICTIM
-  moves = [v for v in training if v.phase.name != "upload" and owner(v) == victim(method)]
-  return moves[min(1, len(moves) - 1)].start
-
-
-@pytest.mark.parametrize("fault", ["reset", "freeze"])
-@pytest.mark.parametrize("method", METHODS)
-def test_nothing_of_a_client_that_is_not_finite_reaches_another(method, fault):
-  """One call on data that are not numbers: the others go on as if it had not taken that step."""
-  e, bad = build(method, fault), build(method, fault, poison=np.nan)
-  call, stepper = first_call(e, method), Stepper(e)
-  clean, dirty = stepper.tables, Stepper(bad).tables
-  before, _ = small.train(e, calls=call, stepper=stepper)
-  copy = jax.tree.map(lambda x: x.copy(), before)
-  stepper.tables = dirty
-  hurt, _ = small.train(e, before, calls=call + 1, stepper=stepper)
-  stepper.tables = clean
-  well, _ = small.train(e, copy, calls=call + 1, stepper=stepper)
-  who = tuple(np.asarray(c.health.since) == call for c in hurt.clients)
-  assert sum(m.sum() for m in who) in (1, 2)  # the victim; of async edge, both models that visit it
-  assert all(
-    int(c.health.faults[m].sum()) == m.sum() for c, m in zip(hurt.clients, who, strict=True)
-  )
-  ended = [small.train(e, s, stepper=stepper)[0] for s in (hurt, replace(well, hurt, who))]
-  others = [rows(s, tuple(~m for m in who)) for s in ended]
-  chex.assert_trees_all_equal(*others)
-  chex.assert_tree_all_finite(jax.device_get(ended[0]._replace(step=0)))
-
-
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", FAMILIES)
 def test_a_frozen_client_stays_as_it_was_and_is_heard_by_nobody(method):
   """Its numbers at the end are those before the step that was not finite."""
   e, bad = build(method, "freeze"), build(method, "freeze", poison=np.inf)
-  call, stepper = first_call(e, method), Stepper(bad)
-  stepper.tables = Stepper(e).tables
+  call, stepper = faults.first_fault(e, bad), Stepper(bad)
+  foul, stepper.tables = stepper.tables, Stepper(e).tables
   before, _ = small.train(bad, calls=call, stepper=stepper)
-  kept = jax.device_get(before.clients)
-  stepper.tables = Stepper(bad).tables
-  state, _ = small.train(bad, before, stepper=stepper)
-  travels = method == "async edge"  # a frozen model starts anew wherever it is sent
-  for old, new in zip(kept, jax.device_get(state.clients), strict=True):
-    silent = new.health.since >= 0
-    assert (new.health.faults[silent] == 1).all()  # it is never asked again
-    if not travels:
-      one = lambda tree, m=silent: jax.tree.map(lambda x: x[m], tree)
-      chex.assert_trees_all_equal(*(one((c.params, c.model_state)) for c in (old, new)))
-  chex.assert_tree_all_finite(jax.device_get(state._replace(step=0)))
+  kept = jax.device_get(before.clients[0])
+  stepper.tables = foul
+  new = jax.device_get(small.train(bad, before, stepper=stepper)[0].clients[0])
+  assert new.health.since.tolist() == [call if k == VICTIM else -1 for k in range(4)]
+  assert new.health.faults[VICTIM] == 1  # it is never asked again
+  own = lambda c: jax.tree.map(lambda x: x[VICTIM], (c.params, c.model_state))
+  chex.assert_trees_all_equal(own(kept), own(new))
 
 
 # What teachers say
@@ -146,7 +70,7 @@ def test_what_is_not_a_number_is_not_taken_in(method):
   ends = [small.train(e, s, stepper=stepper)[0] for s in (loud, quiet)]
   keep = (np.arange(4) != VICTIM,)
   drop = lambda r: [c._replace(health=()) for c in r[0]]  # one counts what it refused
-  chex.assert_trees_all_equal(*(drop(rows(s, keep)) for s in ends))
+  chex.assert_trees_all_equal(*(drop(faults.rows(s, keep)) for s in ends))
   if method.startswith("mhd"):  # elsewhere it falls silent before anybody asks it
     refused = [jax.device_get(s.clients[0].health.refused)[keep[0]] for s in ends]
     assert (refused[0] > 0).all() and (refused[1] == refused[1].min()).all()
@@ -192,29 +116,23 @@ def poisoned(tmp_path, fault, **more):
   """A run whose third client has private examples that are no numbers."""
   c = api.get_config(ensembles.config("separate", dtype="float32", steps=12), **more)
   with c.unlocked():
-    c.source_info = dict(c.source_info, image=(FEATURES,))
+    c.source_info = dict(c.source_info, image=(faults.FEATURES,))
     c.faults.client, c.log_every, c.save_every = fault, 5, 4
   source, shards = small.data(4)
-  source = features(source)
+  source = faults.features(source)
   source.train.array[shards.private[VICTIM]] = np.nan
-  from kdjax import experiment
-
   data = dataset.Data(source, source.train, shards)
   return experiment.build(c, data=data, devices=jax.devices()[:1])
 
 
 @pytest.mark.parametrize("fault, steps", [("reset", 12), ("freeze", 1)])
 def test_a_run_names_the_client_and_goes_on(tmp_path, capsys, fault, steps):
-  from kdjax.core import files
-  from kdjax.report import table
-  from kdjax.training import loop, writer
-
   assert loop.run(poisoned(tmp_path, fault), tmp_path, command="again") == loop.DONE
   assert "client 2 was not finite at step 1" in capsys.readouterr().err
   summary = files.read_json(tmp_path / "summary.json")
   assert summary["faults"] == [{"client": 2, "step": 1, "steps": steps}]
-  faults = [line for line in writer.read_metrics(tmp_path) if line["phase"] == "fault"]
-  assert [(line["client"], line["since"]) for line in faults] == [(2, 1)]
+  said = [line for line in writer.read_metrics(tmp_path) if line["phase"] == "fault"]
+  assert [(line["client"], line["since"]) for line in said] == [(2, 1)]
   losses = [line["loss"] for line in writer.read_metrics(tmp_path) if "loss" in line]
   assert np.isfinite(losses).all() and len(losses) >= 2
   said = "client 2 was not finite at step 1, the first one"
@@ -222,16 +140,12 @@ def test_a_run_names_the_client_and_goes_on(tmp_path, capsys, fault, steps):
 
 
 def test_a_run_can_end_for_it_and_go_on_with_another_policy(tmp_path):
-  from kdjax.training import loop
-
   with pytest.raises(TrainingError, match="client 2 was not finite at step 1, the first of 1"):
     loop.run(poisoned(tmp_path, "stop"), tmp_path, command="again")
   assert loop.run(poisoned(tmp_path, "reset"), tmp_path, command="again") == loop.DONE
 
 
 def test_a_state_that_is_not_finite_is_not_saved(tmp_path):
-  from kdjax.training import checkpoint, loop, writer
-
   e = build("separate", "reset")
   run = loop.TrainingRun(e, tmp_path, checkpoint.Checkpoints(tmp_path), writer.Silent())
   state = huge(e.initialiser()(), 1)
@@ -245,8 +159,6 @@ def test_a_state_that_is_not_finite_is_not_saved(tmp_path):
 
 
 def test_where_nobody_can_go_on_the_run_ends(tmp_path):
-  from kdjax.training import loop
-
   c = ensembles.config("separate", dtype="float32", steps=12)
   c.optim.lr, c.optim.clip = 3e38, 0.0
   with pytest.raises(TrainingError, match="no client's loss is finite at step"):

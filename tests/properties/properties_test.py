@@ -14,7 +14,7 @@ METHODS = [m for m in ensembles.METHODS if m not in ensembles.VARIANTS]
 KIT = [name for name in testing.PROPERTIES if name != "meshes agree"]
 # What the programs of another setting contain is left out of what reads programs.
 SAME = {"work is shared": {"fedgkt async"}, "sums are few": {"fedgkt async"}}
-ALL = ("structure is kept",)  # of every variant too
+ALL = ("structure is kept", "faults stay")  # of every variant too
 MORE = {"work is shared": ["mhd top-k"], "replicas fold": ["gossip admm"]}
 
 

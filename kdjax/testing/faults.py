@@ -1,0 +1,100 @@
+"""The property that nothing of a client whose numbers are not finite reaches another."""
+
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from kdjax.data.sources import ExampleSet, Source
+from kdjax.experiment import Experiment
+from kdjax.plugins import find_method
+from kdjax.testing import small
+from kdjax.testing.case import Case
+from kdjax.training.stepper import Stepper
+from kdjax.types import TrainState
+
+FEATURES = 36  # of an example: those of `small.IMAGE`, as numbers, which can be anything
+
+
+def stay(case: Case) -> None:
+  """One step on data that are not numbers: the others go on as if its client had not taken it."""
+  for fault in ("reset", "freeze"):
+    clean, dirty = build(case, fault), build(case, fault, poison=np.nan)
+    call, stepper = first_fault(clean, dirty), Stepper(clean)
+    well, foul = stepper.tables, Stepper(dirty).tables
+    before, _ = small.train(clean, calls=call, stepper=stepper)
+    other = jax.tree.map(jnp.copy, before)
+    stepper.tables = foul
+    hurt, _ = small.train(clean, before, calls=call + 1, stepper=stepper)
+    stepper.tables = well
+    sound, _ = small.train(clean, other, calls=call + 1, stepper=stepper)
+    who = tuple(np.asarray(c.health.since) == call for c in hurt.clients)
+    ends = [small.train(clean, s, stepper=stepper)[0] for s in (hurt, replace(sound, hurt, who))]
+    chex.assert_tree_all_finite(jax.device_get(ends[0][1:]))
+    others = [rows(s, tuple(~m for m in who)) for s in ends]
+    message = f"a client that is not finite reaches others (faults.client={fault!r}): "
+    hint = "leave out those who do not speak (core.health.speaks), and what is not finite"
+    chex.assert_trees_all_equal(*others, custom_message=message + hint)
+
+
+def victim(case: Case) -> int:
+  """The holder of data who gets what are no numbers; where models travel, the first one visited."""
+  return 1 if find_method(case.method).travels else 2
+
+
+def build(case: Case, fault: str, poison: float | None = None, **changes: Any) -> Experiment:
+  """A small experiment on rows of features; `poison` in place of the victim's private examples."""
+  c = small.config(case, dtype="float32", **changes)
+  c.source_info = dict(c.source_info, image=(FEATURES,))
+  c.faults.client = fault
+  source, shards = small.data(sum(n for n, *_ in c.clients))
+  source = features(source)
+  if poison is not None and source.train.array is not None:
+    source.train.array[shards.private[victim(case)]] = poison
+  return small.build(c, data_=(source, shards))
+
+
+def features(source: Source) -> Source:
+  """The same examples as rows of features."""
+  rows = lambda s: (s.fetch(np.arange(len(s.labels))).reshape(-1, FEATURES) / 255).astype("f4")
+  table = lambda s: ExampleSet(s.labels, s.strata, (FEATURES,), rows(s), None)
+  return Source(source.name, table(source.train), table(source.test), source.classes)
+
+
+def first_fault(clean: Experiment, dirty: Experiment) -> int:
+  """The first call in the second half of a run, or in all of it, that the victim cannot take.
+
+  Raises:
+    AssertionError: where no client ever notices.
+  """
+  end = clean.visits[-1].start + clean.visits[-1].n
+  for begin in (end // 2, 0):
+    stepper = Stepper(dirty)
+    foul, stepper.tables = stepper.tables, Stepper(clean).tables
+    state = small.train(dirty, calls=begin, stepper=stepper)[0] if begin else None
+    stepper.tables = foul
+    state, _ = small.train(dirty, state, stepper=stepper)
+    since = np.concatenate([np.asarray(c.health.since) for c in state.clients])
+    if (since >= 0).any():
+      return int(since[since >= 0].min())
+  raise AssertionError("nobody notices a loss that is not finite: use core.clients.update")
+
+
+def rows(state: TrainState, keep: tuple) -> tuple:
+  """What belongs to the clients for whom `keep`, bool a cohort, and to the server."""
+  whole = jax.device_get(state)
+  chosen = lambda tree, mask: jax.tree.map(lambda x: x[mask], tree)
+  clients = [chosen(c, m) for c, m in zip(whole.clients, keep, strict=True)]
+  local = [chosen(own, m) for own, m in zip(whole.local, keep, strict=True)]
+  return clients, local, whole.server
+
+
+def replace(state: TrainState, other: TrainState, who: tuple) -> TrainState:
+  """A state in which the clients `who`, bool a cohort, are those of another."""
+  put = lambda mask: lambda old, new: jnp.where(jnp.expand_dims(mask, range(1, old.ndim)), new, old)
+  clients = tuple(
+    jax.tree.map(put(m), c, o) for c, o, m in zip(state.clients, other.clients, who, strict=True)
+  )
+  return state._replace(clients=clients)
