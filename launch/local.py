@@ -48,8 +48,10 @@ def wait(running, heard):
   passed, early = 0, None
   while any(p.poll() is None for p in running):
     fine = (None, 0, STOPPED) if heard else (None, 0)
-    if early is None and any(p.poll() not in fine for p in running):
+    gone = [(i, p.returncode) for i, p in enumerate(running) if p.poll() not in fine]
+    if gone and early is None:
       early = time.monotonic()
+      print(f"process {gone[0][0]} ended with {gone[0][1]}: ending the others", file=sys.stderr)
       tell(running, signal.SIGTERM)
     if early is not None and time.monotonic() - early > GRACE:
       tell(running, signal.SIGKILL)  # which those that are stopped obey, too

@@ -98,7 +98,7 @@ class Watch:
   def obey(self, link: Link, word: str, *rest: str) -> None:
     """What a line says: hello PROCESS HOST; done; ends CODE [PROCESS]; gone WHAT; beat."""
     if link.process < 0:
-      if word == "hello" and rest[0] in map(str, self.missing):
+      if word == "hello" and len(rest) == 2 and rest[0] in map(str, self.missing):
         link.process, link.host = int(rest[0]), rest[1]
         self.missing.remove(link.process)
     elif word == "done":

@@ -1,0 +1,52 @@
+"""One of four processes is killed, or stopped but alive: all end soon, the launcher with 44."""
+
+import os
+import random
+import signal
+import time
+from pathlib import Path
+
+import pytest
+import runs
+from campaign import HELD
+
+PROCESSES = 4
+
+
+def children(pid: int) -> list[int]:
+  """The processes that one has started, in order."""
+  return [int(x) for x in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def attempt(number, damage, seconds, folder):
+  """Damages one process at a random moment: of the start, or of training."""
+  draw, workdir = random.Random(number), folder / f"{damage.name}{number}"
+  running = runs.start(PROCESSES, "mhd", workdir, "--config.steps=100000")
+  who = draw.randrange(PROCESSES)
+  try:
+    training = number % 3 < 2
+    if training:
+      assert runs.until(lambda: runs.step(workdir), running)
+    assert runs.until(lambda: len(children(running.pid)) == PROCESSES, running)
+    time.sleep(draw.uniform(0, 2 if training else 8))
+    at = time.monotonic()
+    os.kill(children(running.pid)[who], damage)
+    code = running.wait(timeout=2 * seconds + 60)
+    took = time.monotonic() - at
+  finally:
+    runs.kill(running)
+  log = workdir.with_suffix(".log").read_text()
+  print(f"{number}: {damage.name} of process {who}: {code} after {took:.1f} s", flush=True)
+  if code != 44 or took > seconds or "Traceback" in log:
+    return f"{damage.name} of process {who}: {code} after {took:.1f} s: {log[-800:]}"
+  said = f"process {who} on " in log
+  return HELD if said or not training else f"nobody said who is gone: {log[-800:]}"
+
+
+@pytest.mark.parametrize(
+  "damage, seconds, few, many", [("SIGKILL", 15, 1, 12), ("SIGSTOP", 120, 0, 4)]
+)
+def test_one_of_four_is_gone(damage, seconds, few, many, campaign, tmp_path):
+  """A stopped one takes a minute to tell from a slow one: in the long form only."""
+  trial = lambda number: attempt(number, signal.Signals[damage], seconds, tmp_path)
+  campaign.run(f"lost_{damage}", campaign.trials(few, many), trial)
