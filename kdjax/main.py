@@ -122,6 +122,7 @@ def train(config: Any, workdir: Path, *, devices: list | None) -> int:
   from kdjax.report import page, table
 
   experiments = api.experiments(config, devices=devices)
+  ending.asked()  # from here on a signal waits for the next step, to be saved
   code = api.run(experiments, workdir, command=command(), stop=ending.asked)
   if not hosts.first():
     return code
