@@ -12,6 +12,7 @@ if __name__ == "__main__":
 import contextlib
 import shlex
 import sys
+import threading
 import traceback
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,7 @@ COMMANDS = {  # name: what runs it, (arguments) -> exit code
   "report": "kdjax.report.page:report_cli",
   "sweep": "kdjax.sweep:sweep_cli",
 }
+TOGETHER = 300  # seconds within which all processes start
 FLAGS = flags.FLAGS
 _CONFIG = config_flags.DEFINE_config_file(
   "config", None, "The experiment's file.", lock_config=True
@@ -103,13 +105,17 @@ def join() -> None:
   if FLAGS.coordinator and None in who:
     raise ConfigError("--coordinator", FLAGS.coordinator, "needs --processes and --process too")
   jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM for itself
+  line = f"not all processes came within {TOGETHER:g} s; the same command resumes"
+  late = threading.Timer(TOGETHER, ending.end, (LOST, line))
+  late.daemon = True
+  late.start()
   try:
-    jax.distributed.initialize(*who)
+    jax.distributed.initialize(*who, initialization_timeout=2 * TOGETHER)  # at which it aborts
   except ValueError as error:
     hint = f"no cluster was detected ({error}): give --coordinator, --processes and --process"
     raise ConfigError("--distributed", True, hint) from None
-  except jax.errors.JaxRuntimeError as error:
-    ending.end(LOST, f"not all processes came: {error}; the same command resumes")
+  finally:
+    late.cancel()
 
 
 def train(config: Any, workdir: Path, *, devices: list | None) -> int:
