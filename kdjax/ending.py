@@ -6,6 +6,7 @@ the byte that the interpreter writes into a pipe at once, and a thread reads. No
 takes time, since the command line listens before its other imports.
 """
 
+import contextlib
 import os
 import select
 import signal
@@ -74,9 +75,10 @@ def fail(code: int, line: str) -> NoReturn:
 
 def say(line: str) -> None:
   """Writes a line to stderr past its buffer; waits for no reader; a hidden cursor comes back."""
-  text = ("\033[?25h\n" if sys.stderr.isatty() else "") + f"kdjax: {line}\n"
-  if select.select([], [2], [], 1.0)[1]:
-    os.write(2, text.encode())
+  text = ("\033[?25h\n" if os.isatty(2) else "") + f"kdjax: {line}\n"
+  with contextlib.suppress(OSError, ValueError):  # stderr may be closed
+    if select.select([], [2], [], 1.0)[1]:
+      os.write(2, text.encode())
 
 
 def _watch(fd):

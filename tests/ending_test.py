@@ -90,6 +90,14 @@ def test_a_second_signal_ends_at_once():
   assert (code, out) == (42, "") and "ended at once" in err
 
 
+def test_it_ends_though_nobody_reads_what_it_says():
+  running = start(IDLE)
+  running.stderr.close()
+  running.stdout.close()
+  running.send_signal(signal.SIGTERM)
+  assert running.wait(timeout=30) == 42
+
+
 def test_a_forked_child_has_signals_of_its_own():
   running = subprocess.run(
     [sys.executable, "-c", FORKS], capture_output=True, text=True, timeout=30

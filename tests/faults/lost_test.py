@@ -51,3 +51,29 @@ def test_one_of_four_is_gone(damage, seconds, few, many, campaign, tmp_path):
     pytest.skip("a stopped process takes a minute to tell from a slow one: with --thorough")
   trial = lambda number: attempt(number, signal.Signals[damage], seconds, tmp_path)
   campaign.run(f"lost_{damage}", campaign.trials(few, many), trial)
+
+
+def paused(number, folder):
+  """Stops one process for 20 s, as a loaded machine may; then the run must go on."""
+  draw, workdir = random.Random(number), folder / f"paused{number}"
+  running = runs.start(PROCESSES, "mhd", workdir, "--config.steps=100000")
+  try:
+    assert runs.until(lambda: runs.step(workdir), running)
+    child = draw.choice(children(running.pid))
+    os.kill(child, signal.SIGSTOP)
+    time.sleep(20)
+    os.kill(child, signal.SIGCONT)
+    before = runs.step(workdir)
+    if not runs.until(lambda: runs.step(workdir) > before + 5, running):
+      return f"{running.returncode}: {workdir.with_suffix('.log').read_text()[-800:]}"
+    running.terminate()
+    code = running.wait(timeout=60)
+  finally:
+    runs.kill(running)
+  return HELD if code == 42 else f"then ended with {code}"
+
+
+def test_a_pause_of_one_of_four_is_no_loss(campaign, tmp_path):
+  if not campaign.thorough:
+    pytest.skip("half a minute a trial: with --thorough")
+  campaign.run("lost_paused", 4, lambda number: paused(number, tmp_path))
