@@ -59,7 +59,7 @@ class Watch:
   def __init__(self, processes: int, server: socket.socket | None = None) -> None:
     """Nobody is connected; the first process has a `server` at which the others come."""
     self.missing = set(range(1, processes)) if server else set()
-    self.began = time.monotonic()
+    self.began = self.judged = time.monotonic()
     self.links: list[Link] = []
     self.selector = selectors.DefaultSelector()
     if server:
@@ -88,7 +88,7 @@ class Watch:
     lines = link.lines()
     for line in lines or ():
       self.obey(link, *line.split(" "))
-    if lines is None or link.process < 0:  # a stranger has nothing to say
+    if lines is None or (lines and link.process < 0):  # a stranger has nothing to say
       self.selector.unregister(link.connection)
       self.links.remove(link)
       link.connection.close()
@@ -111,9 +111,17 @@ class Watch:
       self.leave(ending.LOST, " ".join(rest))
 
   def judge(self, now: float) -> None:
-    """Ends where a process has been silent for too long, or never came."""
+    """Ends where a process has been silent for too long, or never came.
+
+    Who was stopped for long itself, with all the others perhaps (Ctrl-Z), starts to listen anew.
+    """
+    if now - self.judged > SILENCE / 2:
+      self.began = now
+      for link in self.links:
+        link.heard = now
+    self.judged = now
     for link in self.links:
-      if now - link.heard > SILENCE:
+      if now - link.heard > SILENCE and link.process >= 0:
         since = clock(now - link.heard)
         self.lost(f"process {link.process} on {link.host} is silent since {since}")
     if self.missing and now - self.began > SILENCE:

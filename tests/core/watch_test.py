@@ -140,3 +140,31 @@ def test_a_stranger_has_no_say(first):
   assert wait(0) is None
   one.socket.close()
   two.socket.close()
+
+
+def test_who_was_stopped_itself_accuses_nobody(monkeypatch):
+  ends = []
+  monkeypatch.setattr(ending, "end", lambda code, line: ends.append(line))
+  ours, theirs = socket.socketpair()
+  with ours, theirs:
+    one = watch.Watch(2)
+    one.add(watch.Link(ours, 0, "host0"))
+    start = one.judged
+    for now in (1, 500, 520, 540, 559):  # stopped between the first two
+      one.judge(start + now)
+      assert not ends
+    one.judge(start + 561)
+    assert len(ends) == 1 and ends[0].startswith("process 0 on host0 is silent")
+    one.selector.close()
+
+
+def test_a_line_may_come_in_parts(first):
+  port, wait = first
+  one, two = socket.create_connection(("localhost", port)), Peer(port, 2)
+  one.sendall(b"hel")
+  time.sleep(0.3)
+  one.sendall(b"lo 1 host1\n")
+  two.hears("beat")
+  one.close()
+  assert wait()[1].startswith("process 1 on host1 is gone")
+  two.socket.close()
