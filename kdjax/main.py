@@ -110,7 +110,9 @@ def join() -> None:
   late.daemon = True
   late.start()
   try:
-    jax.distributed.initialize(*who, initialization_timeout=2 * TOGETHER)  # at which it aborts
+    # At these JAX would abort: `late` and `watch` end the process before, with a message.
+    patience = dict(initialization_timeout=2 * TOGETHER, heartbeat_timeout_seconds=2 * TOGETHER)
+    jax.distributed.initialize(*who, **patience)
   except ValueError as error:
     hint = f"no cluster was detected ({error}): give --coordinator, --processes and --process"
     raise ConfigError("--distributed", True, hint) from None
