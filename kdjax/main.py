@@ -111,8 +111,10 @@ def join() -> None:
   late.start()
   try:
     # At these JAX would abort: `late` and `watch` end the process before, with a message.
-    patience = dict(initialization_timeout=2 * TOGETHER, heartbeat_timeout_seconds=2 * TOGETHER)
-    jax.distributed.initialize(*who, **patience)
+    longer = 2 * TOGETHER
+    jax.distributed.initialize(
+      *who, initialization_timeout=longer, heartbeat_timeout_seconds=longer
+    )
   except ValueError as error:
     hint = f"no cluster was detected ({error}): give --coordinator, --processes and --process"
     raise ConfigError("--distributed", True, hint) from None
