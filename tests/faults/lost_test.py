@@ -19,12 +19,16 @@ def children(pid: int) -> list[int]:
 
 
 def attempt(number, damage, seconds, folder):
-  """Damages one process at a random moment: of the start, or of training."""
+  """Damages one process at a random moment: of the start, or of training.
+
+  One that is stopped before it has met the others cannot be told from one that is slow to start:
+  they wait for it for five minutes (`main.TOGETHER`).
+  """
   draw, workdir = random.Random(number), folder / f"{damage.name}{number}"
   running = runs.start(PROCESSES, "mhd", workdir, "--config.steps=100000")
   who = draw.randrange(PROCESSES)
   try:
-    training = number % 3 < 2
+    training = number % 3 < 2 or damage == signal.SIGSTOP
     if training:
       assert runs.until(lambda: runs.step(workdir), running)
     assert runs.until(lambda: len(children(running.pid)) == PROCESSES, running)
