@@ -1,12 +1,19 @@
 """The command line: `kdjax --config=NAME --workdir=FOLDER`, or `python -m kdjax.main`.
 
-Exit codes: 0 done; 42 stopped by a signal, the same command resumes; 2 bad input; 1 a fault.
+Exit codes: 0 done; 42 stopped by a signal; 44 another process is gone; after both the same command
+resumes; 43 the disk takes no checkpoint: resumes where there is space; 2 bad input; 1 a fault.
 """
 
+from kdjax import ending
+
+if __name__ == "__main__":
+  ending.listen()  # before the other imports: they take time
+
+import contextlib
 import shlex
-import signal
 import sys
-from collections.abc import Callable
+import threading
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +22,10 @@ from ml_collections import config_flags
 
 import kdjax
 from kdjax.config import find_config
+from kdjax.core import watch
 from kdjax.core.machine import configure_jax, cores
 from kdjax.plugins import find_yours, look_in
-from kdjax.types import BAD_INPUT, FAULT, ConfigError, TrainingError
+from kdjax.types import BAD_INPUT, FAULT, LOST, ConfigError, TrainingError
 
 HELP = """\
 kdjax --config=NAME --workdir=FOLDER [--config.KEY=VALUE ...]   train; the same command resumes
@@ -37,6 +45,7 @@ COMMANDS = {  # name: what runs it, (arguments) -> exit code
   "report": "kdjax.report.page:report_cli",
   "sweep": "kdjax.sweep:sweep_cli",
 }
+TOGETHER = 300  # seconds within which all processes start
 FLAGS = flags.FLAGS
 _CONFIG = config_flags.DEFINE_config_file(
   "config", None, "The experiment's file.", lock_config=True
@@ -70,19 +79,22 @@ def main(argv: list[str]) -> int:
   )
   if several:
     join()
-  import jax
+  with watch.together() if several else contextlib.nullcontext():
+    import jax
 
-  devices = jax.devices() if FLAGS.devices else None  # None: as many as pay
-  if FLAGS.plan:
-    from kdjax import plan
+    devices = jax.devices() if FLAGS.devices else None  # None: as many as pay
+    if FLAGS.plan:
+      from kdjax import plan
 
-    print(plan.describe(FLAGS.config, devices=devices))
-    return 0
-  return train(FLAGS.config, Path(FLAGS.workdir), devices=devices)
+      print(plan.describe(FLAGS.config, devices=devices))
+      return 0
+    return train(FLAGS.config, Path(FLAGS.workdir), devices=devices)
 
 
 def join() -> None:
   """Makes this process one of several; must precede JAX's first use of a device.
+
+  Ends the process where others do not come.
 
   Raises:
     ConfigError: where neither the flags nor the cluster say who takes part.
@@ -92,11 +104,22 @@ def join() -> None:
   who = (FLAGS.coordinator, FLAGS.processes, FLAGS.process)
   if FLAGS.coordinator and None in who:
     raise ConfigError("--coordinator", FLAGS.coordinator, "needs --processes and --process too")
+  jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM for itself
+  line = f"not all processes came within {TOGETHER:g} s; the same command resumes"
+  late = threading.Timer(TOGETHER, ending.end, (LOST, line))
+  late.daemon = True
+  late.start()
   try:
-    jax.distributed.initialize(*who)
+    # At these JAX would abort: `late` and `watch` end the process before, with a message.
+    longer = 2 * TOGETHER
+    jax.distributed.initialize(
+      *who, initialization_timeout=longer, heartbeat_timeout_seconds=longer
+    )
   except ValueError as error:
     hint = f"no cluster was detected ({error}): give --coordinator, --processes and --process"
     raise ConfigError("--distributed", True, hint) from None
+  finally:
+    late.cancel()
 
 
 def train(config: Any, workdir: Path, *, devices: list | None) -> int:
@@ -108,9 +131,9 @@ def train(config: Any, workdir: Path, *, devices: list | None) -> int:
   from kdjax.core import hosts
   from kdjax.report import page, table
 
-  stop = stop_on_signals()
   experiments = api.experiments(config, devices=devices)
-  code = api.run(experiments, workdir, command=command(), stop=stop)
+  ending.asked()  # from here on a signal waits for the next step, to be saved
+  code = api.run(experiments, workdir, command=command(), stop=ending.asked)
   if not hosts.first():
     return code
   if code:
@@ -120,20 +143,6 @@ def train(config: Any, workdir: Path, *, devices: list | None) -> int:
   print(table.closing_table(workdir))
   print(f"Report   {written}\nPlots    {workdir / 'plots'}\nAgain    {command()}")
   return code
-
-
-def stop_on_signals() -> Callable[[], bool]:
-  """A function that says whether SIGTERM or SIGINT has come; a second one ends at once."""
-  seen = []
-
-  def note(number, frame):
-    seen.append(number)
-    signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
-    print("stopping after this step; once more to end at once", file=sys.stderr)
-
-  for number in (signal.SIGTERM, signal.SIGINT):
-    signal.signal(number, note)
-  return lambda: bool(seen)
 
 
 def command() -> str:
@@ -199,6 +208,7 @@ def _tuple_hint(argv):
 
 def cli() -> None:
   """Runs `main` or a subcommand; bad input ends with one message and code 2, never a traceback."""
+  ending.listen()
   words = sys.argv[1:]
   try:
     if words[:1] in (["--help"], ["-h"], ["help"]):
@@ -211,11 +221,12 @@ def cli() -> None:
     else:
       app.run(main, flags_parser=parse_flags)
   except ConfigError as error:
-    print(f"kdjax: {error}", file=sys.stderr)
-    sys.exit(BAD_INPUT)
+    ending.fail(BAD_INPUT, str(error))
   except TrainingError as error:
-    print(f"kdjax: {error}", file=sys.stderr)
-    sys.exit(FAULT)
+    ending.fail(FAULT, str(error))
+  except Exception:
+    traceback.print_exc()
+    ending.fail(FAULT, "this is a fault of the program or of the machine")
 
 
 if __name__ == "__main__":

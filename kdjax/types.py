@@ -24,6 +24,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
+from kdjax.ending import BAD_INPUT as BAD_INPUT
+from kdjax.ending import DONE as DONE
+from kdjax.ending import FAULT as FAULT
+from kdjax.ending import LOST as LOST
+from kdjax.ending import STOPPED as STOPPED
+from kdjax.ending import UNSAVED as UNSAVED
+
 if TYPE_CHECKING:  # so that the command line answers before JAX is loaded
   import flax.linen as nn
   import jax
@@ -32,8 +39,6 @@ if TYPE_CHECKING:  # so that the command line answers before JAX is loaded
   from kdjax.core.env import Env
 
 PyTree = Any
-DONE, FAULT, BAD_INPUT = 0, 1, 2  # exit codes; after those below the same command goes on
-STOPPED, UNSAVED, LOST = 42, 43, 44  # by a signal; the disk takes no checkpoint; a process is gone
 
 
 class ConfigError(ValueError):

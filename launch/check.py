@@ -153,7 +153,7 @@ def pods(manifest):
 def slurm():
   """What the Slurm script calls, and its own exit code, for each of srun's exit codes."""
   job = dict(SLURM_CPUS_PER_TASK="4", SLURM_JOB_ID="7")
-  return "".join(stubbed("slurm/train.sbatch", code, **job) for code in (0, 1, 2, 42))
+  return "".join(stubbed("slurm/train.sbatch", code, **job) for code in (0, 1, 2, 42, 43, 44, 137))
 
 
 def tpu_vm():

@@ -45,4 +45,4 @@ def test_it_starts_from_any_folder_beside_any_clone(wheel, tmp_path):
   assert names == files - {"__init__", "common", "data"}
   archive = zipfile.ZipFile(wheel)
   (points,) = [n for n in archive.namelist() if n.endswith("entry_points.txt")]
-  assert b"kdjax = kdjax.main:cli" in archive.read(points)
+  assert b"kdjax = kdjax.__main__:cli" in archive.read(points)

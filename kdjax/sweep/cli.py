@@ -57,7 +57,10 @@ def _last_step(path: Path) -> int:
 
 
 class Stop:
-  """Notes SIGINT and SIGTERM, which are then handed on to the run that is under way."""
+  """Notes SIGINT and SIGTERM, which are then handed on to the run that is under way.
+
+  Inside, they do not end this process, which has to wait for the run (see `kdjax.ending`).
+  """
 
   def __init__(self) -> None:
     """No signal has come."""
@@ -67,9 +70,11 @@ class Stop:
     numbers = (signal.SIGINT, signal.SIGTERM)
     note = lambda number, frame: self.signals.append(number)
     self._before = {number: signal.signal(number, note) for number in numbers}
+    self._pipe = signal.set_wakeup_fd(-1)
     return self
 
   def __exit__(self, *exception: object) -> None:
+    signal.set_wakeup_fd(self._pipe, warn_on_full_buffer=False)
     for number, handler in self._before.items():
       signal.signal(number, handler)
 

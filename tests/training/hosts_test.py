@@ -132,6 +132,16 @@ def test_two_processes_stop_at_the_same_step(tmp_path):
   assert saved == [last]
 
 
+def test_who_waits_in_vain_for_the_others_ends_with_44(tmp_path):
+  program = "from kdjax import main; main.TOGETHER = 1; main.cli()"
+  alone = ("--coordinator=localhost:1", "--processes=2", "--process=1", f"--workdir={tmp_path}")
+  done = subprocess.run(
+    [sys.executable, "-c", program, *TINY, *alone], capture_output=True, text=True, timeout=120
+  )
+  assert done.returncode == 44
+  assert done.stderr == "kdjax: not all processes came within 1 s; the same command resumes\n"
+
+
 def test_a_process_holds_what_its_devices_look_at():
   """A mesh of 2 x 2 devices, a process a row: the second one holds the second half of clients."""
   devices = [[SimpleNamespace(process_index=p)] * 2 for p in (0, 1)]
