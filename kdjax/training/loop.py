@@ -11,7 +11,7 @@ import numpy as np
 
 from kdjax.core import files, hosts
 from kdjax.data import read_ahead
-from kdjax.training import checkpoint, clock, loss_log, program, run_folder, summary, watch, writer
+from kdjax.training import checkpoint, clock, faults, loss_log, program, run_folder, summary, writer
 from kdjax.training.progress import Progress
 from kdjax.training.stepper import Dispatch, Stepper
 from kdjax.types import DONE, STOPPED, ConfigError, PyTree, TrainingError, TrainState
@@ -105,7 +105,7 @@ class TrainingRun:
     self.clock, self.images = clock.Clock(), 0
     self.earlier = spent or {}
     self.losses = loss_log.LossLog(experiment.env, log, self.clock)
-    self.watch = watch.Watch(experiment.env, experiment.visits)
+    self.watch = faults.Watch(experiment.env, experiment.visits)
     self.evaluated = -1  # training batches at the last evaluation
     self.results: list[dict] | None = None  # what it found
 
@@ -180,7 +180,7 @@ class TrainingRun:
     """Writes every client's weights under the run folder's `pool/`."""
     shown.update(dispatch.batches, **self.losses.write())
     keep, cohorts = dispatch.visit.phase.publish, self.experiment.env.cohorts
-    watch.check_whole(self.experiment.env, state, dispatch.batches)
+    faults.check_whole(self.experiment.env, state, dispatch.batches)
     checkpoint.publish(self.workdir, state, cohorts, dispatch.batches, keep)
 
   def evaluation_due(self, dispatch: Dispatch) -> bool:
@@ -216,7 +216,7 @@ class TrainingRun:
   def save(self, state: TrainState, batches: int) -> None:
     """Starts saving a checkpoint of this very state."""
     jax.block_until_ready(state)
-    watch.check_whole(self.experiment.env, state, batches)
+    faults.check_whole(self.experiment.env, state, batches)
     meta = {"hash": self.experiment.hash, "spent": self.spent()}
     with self.clock.pausing():
       accuracy = self.best() if self.evaluated == batches else None
@@ -233,7 +233,7 @@ class TrainingRun:
     }
     return {key: value + self.earlier.get(key, 0) for key, value in here.items()}
 
-  def name(self, fault: watch.Fault, batches: int) -> None:
+  def name(self, fault: faults.Fault, batches: int) -> None:
     """Says of a client, once, that its numbers were not finite; `batches` of the run by now."""
     policy = self.experiment.env.training.fault
     words = {"reset": "goes on from", "freeze": "is silent from now on, at", "stop": "is at"}
@@ -247,7 +247,7 @@ class TrainingRun:
   def check_faults(self, state: TrainState) -> None:
     """Raises TrainingError where clients whose numbers were not finite end the run."""
     env = self.experiment.env
-    found, _ = watch.faults(env, self.experiment.visits, state)
+    found, _ = faults.faults(env, self.experiment.visits, state)
     if found and (env.training.fault == "stop" or len(found) == env.clients):
       first = found[0]
       raise TrainingError(

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kdjax.training import schedule, watch
+from kdjax.training import faults, schedule
 from kdjax.types import TrainState
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ def summary(
     spent: see `loop.TrainingRun.spent`.
     state: at the end.
   """
-  faults, refused = watch.faults(experiment.env, experiment.visits, state)
+  hurt, refused = faults.faults(experiment.env, experiment.visits, state)
   common = {
     "algorithm": experiment.config["algorithm"],
     "dataset": experiment.config["source"],
@@ -34,7 +34,7 @@ def summary(
     "input_bound": spent["waited"] / spent["working"],
     "compile_seconds": spent["compiled"],
     "wall_seconds": spent["wall"],
-    "faults": [{"client": f.client, "step": f.step, "steps": f.steps} for f in faults],
+    "faults": [{"client": f.client, "step": f.step, "steps": f.steps} for f in hurt],
     "refused": refused,
     **experiment.algorithm.facts(experiment.visits[-1].round + 1),
   }
