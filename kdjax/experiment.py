@@ -117,6 +117,7 @@ def build(
   placed = layout.lay_out(config, cohorts, image, _dtype(config), devices)
   env = Env(
     cohorts=placed.cohorts,
+    ensemble=placed.cohorts,
     population=_population(config, cohorts, identity),
     graph=call(graph.make, _holders(config), key="graph", arguments=config["graph"]),
     task=_task(config, data, image),

@@ -45,7 +45,7 @@ def pack(env: Env, clients: ClientState) -> Float[Array, "K_g L"]:
 def cohort_of(env: Env) -> Int[np.ndarray, " clients"]:
   """The cohort of every client; i32[R*K]."""
   out = np.zeros(env.clients, np.int32)
-  for g, cohort in enumerate(env.cohorts):
+  for g, cohort in enumerate(env.ensemble):
     out[list(cohort.ids)] = g
   return out
 

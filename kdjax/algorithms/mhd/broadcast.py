@@ -12,16 +12,18 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Bool
 
 from kdjax.algorithms.mhd import messages
 from kdjax.algorithms.mhd.exchange import Exchange, Speak
 from kdjax.algorithms.mhd.hyper import Hyper
 from kdjax.core import costs
+from kdjax.core.arrays import Array
 from kdjax.core.env import Env
 from kdjax.core.gradients import forward, recall
 from kdjax.core.passes import eval_mode, train_mode
 from kdjax.core.random import host_rng
-from kdjax.types import Examples, ModelOut, Phase, PyTree
+from kdjax.types import Batch, ClientState, Examples, ModelOut, Now, Phase, PyTree, TrainState
 
 
 class Heard(NamedTuple):
@@ -86,22 +88,46 @@ def published(env: Env, speak: Speak, hyper: Hyper) -> Exchange:
 
   Every `hyper.refresh_every` training batches the present one replaces a random one of them.
   """
-  teachers, top_k, pool_size = hyper.teachers, hyper.top_k, hyper.pool_size
-
-  def init(clients):
-    copies = lambda x: jnp.repeat(x[:, None], pool_size, 1)
-    return tuple(jax.tree.map(copies, (c.params, c.model_state)) for c in clients)
 
   def ask(state, batch, now):
-    def past(cohort, client, key, snapshots):
-      slot = jax.random.randint(key, (), 0, pool_size)
-      params, model_state = jax.tree.map(lambda x: x[slot], snapshots)
-      return client._replace(params=params, model_state=model_state)
+    said = speak_of_past(env, speak, hyper, state, batch, now)
+    return _listen(env, said, now, hyper.teachers)
 
-    keys = tuple(env.keys(g, "snapshot", now.count) for g in range(len(env.cohorts)))
-    speakers = _each(env, past, state.clients, keys, state.local)
-    said = _each(env, _evaluate(speak, top_k), speakers, batch.public)
-    return _listen(env, said, now, teachers)
+  return Exchange(
+    functools.partial(first_copies, hyper.pool_size),
+    ask,
+    functools.partial(_hear, env),
+    common=True,
+    steps=hyper.refresh_every,
+    args=lambda pos: env.graph.at(pos.count),
+    sent=_sent(env, speak, hyper.teachers, hyper.top_k),
+    refresh=keep_phase(env, hyper.pool_size),
+  )
+
+
+def first_copies(pool_size: int, clients: tuple[ClientState, ...]) -> tuple:
+  """Everyone's own first weights as all P of its past snapshots; leaves [K_g, P, ...]."""
+  copies = lambda x: jnp.repeat(x[:, None], pool_size, 1)
+  return tuple(jax.tree.map(copies, (c.params, c.model_state)) for c in clients)
+
+
+def speak_of_past(
+  env: Env, speak: Speak, hyper: Hyper, state: TrainState, batch: Batch, now: Now
+) -> tuple:
+  """What a random past snapshot of every client says; over cohorts, leaves [K_g, U, ...]."""
+
+  def past(cohort, client, key, snapshots):
+    slot = jax.random.randint(key, (), 0, hyper.pool_size)
+    params, model_state = jax.tree.map(lambda x: x[slot], snapshots)
+    return client._replace(params=params, model_state=model_state)
+
+  keys = tuple(env.keys(g, "snapshot", now.count) for g in range(len(env.cohorts)))
+  speakers = _each(env, past, state.clients, keys, state.local)
+  return _each(env, _evaluate(speak, hyper.top_k), speakers, batch.public)
+
+
+def keep_phase(env: Env, pool_size: int) -> Phase:
+  """The phase in which everyone's present weights replace a random one of its past snapshots."""
 
   def slots(round):
     """The snapshot that every client replaces at a refresh; i32[R*K]."""
@@ -118,17 +144,7 @@ def published(env: Env, speak: Speak, hyper: Hyper) -> Exchange:
     local = tuple(map(replaced, range(len(env.cohorts)), state.clients, state.local))
     return state._replace(local=local), ({},) * len(local)
 
-  phase = Phase("refresh", refresh, None, 1, args=lambda pos: slots(pos.round))
-  return Exchange(
-    init,
-    ask,
-    functools.partial(_hear, env),
-    common=True,
-    steps=hyper.refresh_every,
-    args=lambda pos: env.graph.at(pos.count),
-    sent=_sent(env, speak, teachers, top_k),
-    refresh=phase,
-  )
+  return Phase("refresh", refresh, None, 1, args=lambda pos: slots(pos.round))
 
 
 def say(speak: Speak, top_k: int, out: ModelOut) -> tuple[PyTree, jax.Array]:
@@ -150,9 +166,25 @@ def _each(env, fn, *args):
 
 
 def _listen(env, said, now, teachers):
-  """Heard, a tuple over cohorts: everyone draws D of its teachers among those who spoke."""
-  adjacency = now.args  # bool[K, K]
-  said = env.gather(said)  # leaves [R*K, U, ...]
+  """Heard, a tuple over cohorts: everyone draws D of its teachers, all of whom spoke."""
+  return draw_teachers(env, env.gather(said), now.args, now, teachers)
+
+
+def draw_teachers(
+  env: Env, said: PyTree, adjacency: Bool[Array, "K K"], now: Now, teachers: int
+) -> tuple[Heard, ...]:
+  """Everyone draws D of its teachers.
+
+  Args:
+    env: Env.
+    said: what everyone said, leaves [R*K, U, ...].
+    adjacency: bool[K, K], whom each may hear.
+    now: Now.
+    teachers: D.
+
+  Returns:
+    Over cohorts.
+  """
   name = jnp.asarray(env.population.identity)
 
   def one(key, i):
