@@ -20,13 +20,26 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from kdjax.algorithms.separate import objective, train_phase
-from kdjax.core import losses
+from kdjax.core import hosts, losses
 from kdjax.core.clients import has_data, share, update
 from kdjax.core.env import Env
 from kdjax.core.passes import eval_mode
-from kdjax.types import Algorithm, ConfigError, Feed, Method, Phase, Step, at_least
+from kdjax.peers import Kind, Mail
+from kdjax.types import (
+  Algorithm,
+  ClientState,
+  ConfigError,
+  Examples,
+  Feed,
+  Method,
+  Outside,
+  Phase,
+  Step,
+  at_least,
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -57,7 +70,28 @@ def make(env: Env, hyper: Hyper) -> Algorithm:
   return Algorithm(init, cycle(env, hyper), env.predict, prologue=prologue(env, hyper))
 
 
-METHOD = Method(Hyper, make)
+def apart(env: Env, hyper: Hyper, mail: Mail) -> Algorithm:
+  """FedMD for clients that train apart: the consensus is the mean of those whose logits came.
+
+  Raises:
+    ConfigError: see `make`.
+  """
+  check(env, hyper)
+  consensus, digest, revisit = cycle(env, hyper)
+  say = consensus._replace(step=say_step(env, hyper), sent=lambda pos: {})
+  agree = Phase("agree", agree_step(env), None, 1, outside=heard_logits(env, hyper, mail))
+
+  def init(clients):
+    table = jnp.zeros((hyper.alignment, env.task.classes), env.dtype)
+    own = env.own(clients)
+    said = tuple(jnp.zeros((len(env.ids(g)), *table.shape), table.dtype) for g in range(len(own)))
+    return own, said, table[None]
+
+  whole = (say, agree, digest, revisit)
+  return Algorithm(init, whole, env.predict, prologue=prologue(env, hyper))
+
+
+METHOD = Method(Hyper, make, apart=apart)
 
 
 def check(env: Env, hyper: Hyper) -> None:
@@ -132,25 +166,88 @@ def consensus_step(env: Env, hyper: Hyper) -> Step:
   """`Phase.step` that writes a batch's mean logits into server[replica, row], the same for all."""
   digest_share = hyper.digest_batch // env.mesh.shape["data"]
 
-  def tell(model, client, half):
-    return eval_mode(model, client, half.image).logits[:, 0]
-
-  def whole_batch(tree):
-    return jax.tree.map(lambda x: jax.lax.all_gather(x, "data", axis=1, tiled=True), tree)
-
   def step(state, batch, now):
-    said = tuple(
-      env.map_clients(functools.partial(tell, c.model), client, half)
-      for c, client, half in zip(env.cohorts, state.clients, batch.public, strict=True)
-    )
+    said = logits_of(env, state.clients, batch.public)
     by_replica = (env.R, env.K)
     mean = env.gather(said).reshape(*by_replica, digest_share, env.task.classes).mean(1)
     row = env.gather(tuple(h.row for h in batch.public)).reshape(*by_replica, -1)[:, 0]
     mask = env.gather(tuple(h.mask for h in batch.public)).reshape(*by_replica, -1)[:, 0]
-    mean, row, mask = whole_batch((mean, row, mask))
-    row = jnp.where(mask > 0, row, hyper.alignment)  # padding falls off the end
-    table = jax.vmap(lambda t, r, m: t.at[r].set(m, mode="drop"))(state.server, row, mean)
+    table = fill(hyper, state.server, row, mask, mean)
     return state._replace(server=table), ({},) * len(env.cohorts)
+
+  return step
+
+
+def logits_of(
+  env: Env, clients: tuple[ClientState, ...], halves: tuple[Examples, ...]
+) -> tuple[jax.Array, ...]:
+  """What everyone says of its public half, in evaluation mode; over cohorts, f32[K_g, B, C]."""
+
+  def tell(model, client, half):
+    return eval_mode(model, client, half.image).logits[:, 0]
+
+  return tuple(
+    env.map_clients(functools.partial(tell, c.model), client, half)
+    for c, client, half in zip(env.cohorts, clients, halves, strict=True)
+  )
+
+
+def fill(
+  hyper: Hyper, tables: jax.Array, row: jax.Array, mask: jax.Array, said: jax.Array
+) -> jax.Array:
+  """Writes a batch into tables; all but `tables` are a device's share of the batch.
+
+  Args:
+    hyper: Hyper.
+    tables: f32[n, alignment, C].
+    row: i32[n, B], where each example belongs.
+    mask: f32[n, B], 0 where it is padding.
+    said: f32[n, B, C].
+  """
+  whole = lambda x: jax.lax.all_gather(x, "data", axis=1, tiled=True)
+  said, row, mask = whole(said), whole(row), whole(mask)
+  row = jnp.where(mask > 0, row, hyper.alignment)  # padding falls off the end
+  return jax.vmap(lambda t, r, s: t.at[r].set(s, mode="drop"))(tables, row, said)
+
+
+def say_step(env: Env, hyper: Hyper) -> Step:
+  """`Phase.step` in which a client that trains apart notes what it says of a batch."""
+
+  def step(state, batch, now):
+    said = logits_of(env, state.clients, batch.public)
+    halves = zip(state.local, batch.public, said, strict=True)
+    local = tuple(fill(hyper, table, half.row, half.mask, x) for table, half, x in halves)
+    return state._replace(local=local), ({},) * len(env.cohorts)
+
+  return step
+
+
+def heard_logits(env: Env, hyper: Hyper, mail: Mail) -> Outside:
+  """Leaves what own clients say of a round's examples, and takes what the others say."""
+  shape = (hyper.alignment, env.task.classes)
+  kind = Kind("logits", lambda k: {"logits": (shape, env.dtype)})
+  others = [k for k in range(env.K) if k not in env.here]
+
+  def outside(stepper, state, visit):
+    tables = np.zeros((env.K, *shape), env.dtype)
+    for cohort, said in zip(env.cohorts, hosts.fetch(state.local), strict=True):
+      tables[list(cohort.ids)] = said
+    mail.leave(kind, visit.round, {k: {"logits": tables[k]} for k in env.here})
+    found = mail.of_round(kind, others, visit.round)
+    for k, message in found.items():
+      tables[k] = message.arrays["logits"]
+    return (tables, np.isin(np.arange(env.K), [*env.here, *found])), mail.counts()
+
+  return outside
+
+
+def agree_step(env: Env) -> Step:
+  """`Phase.step`: the consensus is the mean of those who spoke; `now.args` as they come."""
+
+  def step(state, batch, now):
+    tables, spoke = now.args  # f32[K, alignment, C], bool[K]
+    mean = jnp.where(spoke[:, None, None], tables, 0).sum(0) / spoke.sum()
+    return state._replace(server=mean[None]), ({},) * len(env.cohorts)
 
   return step
 

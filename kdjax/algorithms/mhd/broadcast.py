@@ -74,7 +74,7 @@ def fresh(env: Env, speak: Speak, hyper: Hyper, *, one_pass: bool) -> Exchange:
   return Exchange(
     lambda clients: ((),) * len(clients),
     ask,
-    functools.partial(_hear, env),
+    functools.partial(hear, env),
     own=own,
     common=True,
     steps=env.training.steps,
@@ -96,7 +96,7 @@ def published(env: Env, speak: Speak, hyper: Hyper) -> Exchange:
   return Exchange(
     functools.partial(first_copies, hyper.pool_size),
     ask,
-    functools.partial(_hear, env),
+    functools.partial(hear, env),
     common=True,
     steps=hyper.refresh_every,
     args=lambda pos: env.graph.at(pos.count),
@@ -197,8 +197,17 @@ def draw_teachers(
   return tuple(jax.vmap(one)(k, env.ids(g)) for g, k in enumerate(keys))
 
 
-def _hear(env, heard, images):
+def hear(env: Env, heard: Heard, images: jax.Array) -> tuple:
+  """What one client heard of its images: (p, xi, valid), see Exchange."""
   return messages.decode(heard.message, env.task.classes), heard.xi, heard.valid
+
+
+def said_shapes(env: Env, speak: Speak, top_k: int) -> tuple[PyTree, jax.ShapeDtypeStruct]:
+  """The shapes of what a client says of a public batch: (message, embeddings)."""
+  images = jax.ShapeDtypeStruct((env.training.public_batch, *env.task.image), env.dtype)
+  half = Examples(images, *[None] * 4)
+  one = lambda client, half: _evaluate(speak, top_k)(env.cohorts[0], client, half)
+  return jax.eval_shape(one, env.cohorts[0].template, half)
 
 
 def _sent(env, speak, teachers, top_k):
@@ -206,10 +215,7 @@ def _sent(env, speak, teachers, top_k):
 
   @functools.cache
   def message_bytes():
-    images = jax.ShapeDtypeStruct((env.training.public_batch, *env.task.image), env.dtype)
-    half = Examples(images, *[None] * 4)
-    one = lambda client, half: _evaluate(speak, top_k)(env.cohorts[0], client, half)
-    message, xi = jax.eval_shape(one, env.cohorts[0].template, half)
+    message, xi = said_shapes(env, speak, top_k)
     return {"predictions": costs.nbytes(message), "embeddings": costs.nbytes(xi)}
 
   def sent(pos):
