@@ -132,13 +132,21 @@ def experiments(
   return found
 
 
-def peer(config: ConfigDict, mail: Mail, *, devices: list[jax.Device] | None = None) -> Experiment:
+def peer(
+  config: ConfigDict,
+  mail: Mail,
+  *,
+  data: dataset.Data | None = None,
+  devices: list[jax.Device] | None = None,
+) -> Experiment:
   """The experiment of a peer: `mail.own` of the config's clients, without any baselines.
 
   Raises:
     ConfigError: for whatever in the config cannot work, or a method whose clients cannot.
   """
-  return experiment.build(config, devices=devices, mail=mail)
+  made = experiment.build(config, data=data, devices=devices, mail=mail)
+  mail.open(made.hash, made.visits[-1].round + 1)
+  return made
 
 
 def run(

@@ -149,8 +149,6 @@ def build(
     visits=schedule.visits(algorithm, streams.epoch_steps, **lengths),
     steps_per_dispatch=placed.steps_per_dispatch,
   )
-  if mail is not None:
-    mail.open(experiment.hash, experiment.visits[-1].round + 1)
   return dataclasses.replace(experiment, evaluators=_evaluators(experiment))
 
 

@@ -69,6 +69,9 @@ class Mail:
   def leave(self, kind: Kind, round: int, said: dict[int, Arrays]) -> None:
     """Leaves own clients' messages of a round; what the disk does not take is lost, and counted."""
     for sender, arrays in said.items():
+      if round == 0 and self.box.rounds(kind, sender)[-1:] > [0]:
+        text = f"client {sender} begins, and {self.folder} holds later messages of its own"
+        self._say(("begun", sender), f"{text}: give every run a folder of its own")
       try:
         self._count("left_bytes", self.box.leave(kind, sender, round, arrays))
         self._count("left")

@@ -76,6 +76,7 @@ def provenance(experiment: "Experiment") -> dict[str, Any]:
     },
     "git": _commit(),
     "hash": experiment.hash,
+    "here": list(env.here),  # the clients that train in this folder
     "examples": {
       half: [len(x) for x in getattr(experiment.data.shards, half)]
       for half in ("private", "public")
