@@ -166,8 +166,8 @@ def odd_text(rng, name, place):
 def odd_numbers(rng, name, place):
   """Numbers that cannot be, under the digest that fits."""
   arrays = valid(name, rng)
-  key = rng.choice([k for k, x in arrays.items() if x.size])
-  key = "p" if "p" in arrays and rng.random() < 0.5 else key
+  most = [k for k in ("p", "index") if k in arrays and rng.random() < 0.7]
+  key = rng.choice(most or [k for k, x in arrays.items() if x.size])
   flat = arrays[key].reshape(-1)
   at = rng.randrange(flat.size)
   if key == "index":
@@ -250,7 +250,7 @@ def pickled(rng, name, place):
 
 
 HARMS = (honest, flip_bits, overwrite, cut, extend, empty, gigantic, odd_field, other_keys, twice)
-HARMS += (odd_text, odd_numbers, other_sender, other_round, other_experiment, other_kind, no_file)
+HARMS += (odd_text, odd_numbers, odd_numbers, odd_numbers, other_sender, other_round, other_experiment, other_kind, no_file)
 HARMS += (odd_name, pickled)
 
 
