@@ -119,19 +119,24 @@ def probabilities(p: np.ndarray) -> str:
   """What is wrong with class probabilities f[..., C], or ''."""
   if (p < 0).any():
     return "negative"
-  return "sum" if (np.abs(p.sum(-1, dtype=np.float64) - 1) > FAR).any() else ""
+  return "sum" if _above_one(p) or (p.sum(-1, dtype=np.float64) < 1 - FAR).any() else ""
 
 
 def largest(p: np.ndarray, index: np.ndarray, classes: int) -> str:
   """What is wrong with the k largest class probabilities f[..., k], i32[..., k], or ''."""
   if (p < 0).any():
     return "negative"
-  if (p.sum(-1, dtype=np.float64) > 1 + FAR).any():
+  if _above_one(p):
     return "sum"
   if (index < 0).any() or (index >= classes).any():
     return "index"
   ordered = np.sort(index, -1)
   return "index" if (ordered[..., 1:] == ordered[..., :-1]).any() else ""
+
+
+def _above_one(p):
+  """Whether any of them, or their sum, is; each first: the sum of finite numbers may not be."""
+  return (p > 1 + FAR).any() or (p.sum(-1, dtype=np.float64) > 1 + FAR).any()
 
 
 def _size(shape, dtype):

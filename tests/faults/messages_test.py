@@ -19,8 +19,9 @@ from kdjax.peers import Kind, Mail, messages
 ME, SENDER, ROUND, AGE, ROUNDS = 0, 1, 5, 3, 10
 EXPERIMENT = "ab" * 32
 CLASSES = 4
-DENSE = {"p": ((2, 3, 2, CLASSES), "float32"), "xi": ((2, 3, 5), "float32")}
-FEW = {"p": ((2, 3, 2, 2), "float32"), "index": ((2, 3, 2, 2), "int32"), "xi": ((2, 3, 0), "float32")}
+DENSE = {"p": ((2, 3, 2, CLASSES), "float64"), "xi": ((2, 3, 5), "float64")}
+FEW = {"p": ((2, 3, 2, 2), "float32"), "index": ((2, 3, 2, 2), "int32")}
+FEW |= {"xi": ((2, 3, 0), "float32")}
 KINDS = {
   "checkpoints": Kind("checkpoints", lambda k: {"weights": ((37,), "float64")}),
   "logits": Kind("logits", lambda k: {"logits": ((6, CLASSES), "float32")}),
@@ -44,7 +45,7 @@ def valid(name, rng):
     if "index" in arrays:
       arrays["index"] = index
       p = np.take_along_axis(p, index, -1)
-    arrays["p"] = p.astype(np.float32)
+    arrays["p"] = p.astype(arrays["p"].dtype)
   return arrays
 
 
@@ -173,10 +174,11 @@ def odd_numbers(rng, name, place):
   if key == "index":
     flat[at] = rng.choice((-1, CLASSES, CLASSES + 1, 2**31 - 1, -(2**31), flat[at - 1], 0))
   else:
-    values = (math.nan, math.inf, -math.inf, -0.25, 0.5, 2.0, 1.1, -1e-9, 3e38, 0.0, -0.0)
-    flat[at] = rng.choice(values)
-    if rng.random() < 0.3:
-      flat *= rng.choice((0.0, 0.5, 0.99, 1.01, 2.0, -1.0))
+    values = (math.nan, math.inf, -math.inf, -0.25, 0.5, 2.0, 1.1, -1e-9, 3e38, 0.0, -0.0, 1e-40)
+    with np.errstate(all="ignore"):
+      flat[at] = rng.choice(values)
+      if rng.random() < 0.3:
+        flat *= rng.choice((0.0, 0.5, 0.99, 1.01, 2.0, -1.0, np.finfo(flat.dtype).max))
   payload = payload_of(arrays)
   place.write_bytes(file_of(sealed(header_of(KINDS[name]), payload), payload))
 
