@@ -136,7 +136,9 @@ def load(workdir: str | Path, *, client: int, step: int | None = None) -> Traine
   if not 0 <= client < env.clients:
     raise ConfigError("client", client, f"must lie in 0..{env.clients - 1}")
   if client not in env.here:
-    raise ConfigError("client", client, f"trained elsewhere: here are {', '.join(map(str, env.here))}")
+    raise ConfigError(
+      "client", client, f"trained elsewhere: here are {', '.join(map(str, env.here))}"
+    )
   checkpoints = Checkpoints(workdir)
   try:
     g, weights, server = _weights(checkpoints, planned, step, client)

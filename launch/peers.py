@@ -2,10 +2,10 @@
 
   python launch/peers.py --clients=5 -- --config=mhd_digits --config.replicas=1 --workdir=runs/apart
 
-What follows `--` goes to `python -m kdjax.main`, with --peers=FOLDER and --peer=NUMBERS. Each process
-has a folder of its own, WORKDIR/peer-NUMBERS; they meet in WORKDIR/shared. Nobody waits for another:
-when one fails the others go on, and its own command, as printed, starts it again. SIGTERM and
-SIGINT are passed on. Ends with the worst exit code.
+What follows `--` goes to `python -m kdjax.main`, with --peers=FOLDER and --peer=NUMBERS. Each
+process has a folder of its own, WORKDIR/peer-NUMBERS; they meet in WORKDIR/shared. Nobody waits for
+another: when one fails the others go on, and its own command, as printed, starts it again. SIGTERM
+and SIGINT are passed on. Ends with the worst exit code.
 """
 
 import argparse

@@ -118,9 +118,7 @@ class Env:
     """key[K_g]: each client's own key for a purpose at a step."""
     return self.keys_of(self.ids(g), purpose, step)
 
-  def keys_of(
-    self, ids: Int[Array, " n"], purpose: str, step: jax.Array | int
-  ) -> Key[Array, " n"]:
+  def keys_of(self, ids: Int[Array, " n"], purpose: str, step: jax.Array | int) -> Key[Array, " n"]:
     """key[n]: the own keys of clients i32[n], global numbers, for a purpose at a step."""
     seed = jnp.repeat(jnp.asarray(self.population.seeds), self.K)[ids]
     name = jnp.tile(jnp.asarray(self.population.identity), self.R)[ids]

@@ -1,4 +1,4 @@
-"""Messages that are damaged, forged or odd: none ends a client, none that breaks a check is taken."""
+"""Messages that are damaged, forged or odd: none ends a client, none is taken that fails a check."""
 
 import hashlib
 import json
@@ -252,7 +252,17 @@ def pickled(rng, name, place):
 
 
 HARMS = (honest, flip_bits, overwrite, cut, extend, empty, gigantic, odd_field, other_keys, twice)
-HARMS += (odd_text, odd_numbers, odd_numbers, odd_numbers, other_sender, other_round, other_experiment, other_kind, no_file)
+HARMS += (
+  odd_text,
+  odd_numbers,
+  odd_numbers,
+  odd_numbers,
+  other_sender,
+  other_round,
+  other_experiment,
+  other_kind,
+  no_file,
+)
 HARMS += (odd_name, pickled)
 
 
@@ -296,8 +306,10 @@ def likely(numbers, specs):
     return True
   k = specs["p"][0][-1]
   rows = [numbers["p"][i : i + k] for i in range(0, len(numbers["p"]), k)]
+  if not all(0 <= x <= 1.0001 for x in numbers["p"]):
+    return False
   sums = [math.fsum(row) for row in rows]
-  if min(numbers["p"]) < 0 or max(sums) > 1.0001:
+  if max(sums) > 1.0001:
     return False
   if "index" not in numbers:
     return min(sums) >= 0.9999

@@ -128,7 +128,9 @@ def test_first_pools_hold_the_teachers_first_weights(tmp_path):
   for mine, theirs, rows in ((0, 0, slice(1, 2)), (1, 1, slice(0, 1))):
     chex.assert_trees_all_equal(
       jax.device_get((own.clients[mine], own.local[mine])),
-      jax.tree.map(lambda x, r=rows: np.asarray(x)[r], (expected.clients[theirs], expected.local[theirs])),
+      jax.tree.map(
+        lambda x, r=rows: np.asarray(x)[r], (expected.clients[theirs], expected.local[theirs])
+      ),
     )
 
 

@@ -21,7 +21,7 @@ from kdjax.types import Feed, Phase
 
 
 def pools(env: Env, speak: Speak, hyper: Hyper, mail: Mail) -> Exchange:
-  """The rolling pool: every client leaves its snapshot at a refresh and takes a teacher's newest."""
+  """The rolling pool: at a refresh every client leaves a snapshot and takes a teacher's newest."""
   drawn = functools.cache(functools.partial(pool.draws, env, hyper))
   kind = Kind("checkpoints", lambda k: {"weights": ((int(sizes[k]),), env.dtype)})
   sizes = snapshots.sizes(env)

@@ -155,8 +155,7 @@ def first_pools(
   wanted = tuple(env.local_rows(g, peer.astype(np.int32)) for g in range(len(env.cohorts)))
   flat = tuple(snapshots.pack(env, c) for c in clients)
   return tuple(
-    Pool(slots, p, jnp.zeros_like(p))
-    for slots, p in zip(fetch(flat, wanted), wanted, strict=True)
+    Pool(slots, p, jnp.zeros_like(p)) for slots, p in zip(fetch(flat, wanted), wanted, strict=True)
   )
 
 
@@ -204,8 +203,7 @@ def refresh_step(env: Env, obtain: Callable[[TrainState, Now], tuple[Arrival, ..
 
   def step(state, batch, now):
     local = tuple(
-      replace(pool, *arrival)
-      for pool, arrival in zip(state.local, obtain(state, now), strict=True)
+      replace(pool, *arrival) for pool, arrival in zip(state.local, obtain(state, now), strict=True)
     )
     return state._replace(local=local), ({},) * len(local)
 
