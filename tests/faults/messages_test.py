@@ -1,4 +1,4 @@
-"""Messages that are damaged, forged or odd: none ends a client, none is taken that fails a check."""
+"""Messages, damaged, forged or odd: none ends a client, none is taken that fails a check."""
 
 import hashlib
 import json
