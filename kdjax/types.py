@@ -244,8 +244,8 @@ class Phase(NamedTuple):
   args: Callable[[Pos], PyTree] = lambda pos: ()  # traced values: graph, draws, drop-outs
   sent: Callable[[Pos], dict[str, int]] = lambda pos: {}  # bytes received by kind, all replicas
   publish: int = 0  # > 0: write every client's weights under pool/ after it; keep so many a client
-  outside: Outside | None = None  # where its `args` come from elsewhere, not from the position
   log: bool = False  # write the aux of every visit's last call, whatever `log_every` says
+  outside: Outside | None = None  # where its `args` come from elsewhere, not from the position
 
 
 @runtime_checkable

@@ -58,8 +58,11 @@ class Mailbox:
     with store():
       place.parent.mkdir(parents=True, exist_ok=True)
       part = place.with_name(f".{place.name}.{os.getpid()}{PART}")
-      part.write_bytes(data)
-      part.replace(place)
+      try:
+        part.write_bytes(data)
+        part.replace(place)
+      finally:
+        part.unlink(missing_ok=True)
     return len(data)
 
   def rounds(self, kind: Kind, sender: int) -> list[int]:

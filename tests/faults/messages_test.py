@@ -8,6 +8,8 @@ import pickle
 import random
 import shutil
 import struct
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -453,3 +455,102 @@ def test_a_refused_message_is_read_and_counted_once_until_it_changes(tmp_path, c
   ]
   mail.leave(KINDS["logits"], ROUND, {SENDER: valid("logits", random.Random(0))})
   assert asked(mail, "logits").round == ROUND
+
+
+def test_a_folder_that_takes_nothing_ends_nobody(tmp_path, caplog):
+  """The disk is full, or gone: what cannot be left is counted, and said once."""
+  (tmp_path / "logits").touch()  # where its folder would be
+  mail = mail_in(tmp_path)
+  for round in range(3):
+    mail.leave(KINDS["logits"], round, {ME: valid("logits", random.Random(0))})
+    assert asked(mail, "logits") is None
+  counts = mail.counts()
+  assert (counts["unsent"], counts["missing"]) == (3, 3) and "left" not in counts
+  assert len(caplog.records) == 1 and "could not leave a message" in caplog.text
+
+
+def test_a_message_that_cannot_be_finished_leaves_nothing(tmp_path, monkeypatch):
+  mail, kind = mail_in(tmp_path), KINDS["logits"]
+  mail.leave(kind, 0, {ME: valid("logits", random.Random(0))})
+  before = (tmp_path / "logits/0/0.msg").read_bytes()
+
+  def full(self, data):
+    with open(self, "wb") as file:
+      file.write(data[:100])
+    raise OSError(28, "No space left on device")
+
+  monkeypatch.setattr(type(mail.box.folder), "write_bytes", full)
+  mail.leave(kind, 0, {ME: valid("logits", random.Random(1))})
+  assert mail.counts()["unsent"] == 1
+  assert [p.name for p in (tmp_path / "logits/0").iterdir()] == ["0.msg"]
+  assert (tmp_path / "logits/0/0.msg").read_bytes() == before
+
+
+def test_what_a_kill_left_half_written_is_tidied_away(tmp_path):
+  mail, kind = mail_in(tmp_path), KINDS["logits"]
+  mail.keep = 2
+  (tmp_path / "logits/0").mkdir(parents=True)
+  (tmp_path / "logits/0/.0.msg.17.tmp").write_bytes(b"half")
+  for round in range(4):
+    mail.leave(kind, round, {ME: valid("logits", random.Random(0))})
+  assert sorted(p.name for p in (tmp_path / "logits/0").iterdir()) == ["2.msg", "3.msg"]
+
+
+@pytest.mark.parametrize(
+  "fails, heard, left",
+  [
+    ("open", False, False),
+    ("stat", False, True),
+    ("iterdir", True, True),
+    ("replace", True, False),
+  ],
+)
+def test_a_store_may_fail_with_an_error_of_its_own(tmp_path, monkeypatch, fails, heard, left):
+  mail, kind = mail_in(tmp_path), KINDS["logits"]
+  mail.leave(kind, ROUND, {SENDER: valid("logits", random.Random(0))})
+
+  class Unavailable(Exception):
+    """Object stores have such."""
+
+  def fail(self, *arguments, **keywords):
+    raise Unavailable("try again")
+
+  monkeypatch.setattr(type(mail.box.folder), fails, fail)
+  assert (asked(mail, "logits") is not None) == heard
+  mail.leave(kind, ROUND, {ME: valid("logits", random.Random(0))})
+  assert ("unsent" not in mail.counts()) == left
+
+
+def test_a_wait_ends_with_the_message_the_time_or_a_stop(tmp_path):
+  mail, kind = mail_in(tmp_path), KINDS["logits"]
+  mail.wait, mail.look = 0.3, 0.01
+  began = time.monotonic()
+  assert asked(mail, "logits") is None
+  assert 0.3 <= time.monotonic() - began < 5
+  looks = iter((False, False, True))
+  mail.wait, mail.stop = 600.0, lambda: next(looks)
+  assert asked(mail, "logits") is None and next(looks, None) is None
+  mail.stop = lambda: False
+  later = mail_in(tmp_path)
+  leave = lambda: later.leave(kind, ROUND, {SENDER: valid("logits", random.Random(0))})
+  timer = threading.Timer(0.2, leave)
+  timer.start()
+  assert asked(mail, "logits").round == ROUND
+  timer.join()
+
+
+def test_nobody_waits_for_a_sender_that_has_gone_on(tmp_path):
+  mail, kind = mail_in(tmp_path), KINDS["logits"]
+  mail.leave(kind, ROUND + 1, {SENDER: valid("logits", random.Random(0))})
+  mail.wait = 600.0
+  assert asked(mail, "logits") is None
+
+
+def test_who_begins_in_a_folder_with_later_messages_of_its_own_is_told(tmp_path, caplog):
+  mail, kind = mail_in(tmp_path), KINDS["logits"]
+  for round in (0, 1):
+    mail.leave(kind, round, {ME: valid("logits", random.Random(0))})
+  assert not caplog.records
+  again = mail_in(tmp_path)
+  again.leave(kind, 0, {ME: valid("logits", random.Random(0))})
+  assert "give every run a folder of its own" in caplog.text
