@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import chex
 import ensembles
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 
 import kdjax
-from kdjax import api, experiment
+from kdjax import api, experiment, main
 from kdjax.data import dataset
 from kdjax.peers import Mail
 from kdjax.training import loop, writer
@@ -279,3 +280,29 @@ def test_processes_that_wait_for_each_other_equal_the_fused_run(tmp_path):
       kdjax.load(tmp_path / "peer-0-1", client=2)
   chex.assert_trees_all_close(found, [params for params, _ in expected], rtol=1e-10, atol=1e-12)
   assert [row["client"] for row in kdjax.Run(tmp_path / "peer-2").results()][:2] == [2, 2]
+
+
+@pytest.mark.parametrize(
+  "flags, key",
+  [
+    (dict(peer=["0"]), "--peer"),
+    (dict(peers="shared"), "--peer"),
+    (dict(peers="shared", peer=["x"]), "--peer"),
+    (dict(peers="shared", peer=["-1"]), "--peer"),
+    (dict(peers="shared", peer=["0"], plan=True), "--peers"),
+  ],
+)
+def test_flags_that_do_not_go_together_are_refused(flags, key, monkeypatch):
+  given = SimpleNamespace(**(dict(peers=None, peer=[], plan=False) | flags))
+  monkeypatch.setattr(main, "FLAGS", given)
+  with pytest.raises(ConfigError) as refusal:
+    main.peer_clients(several=False)
+  assert refusal.value.key == key
+
+
+def test_flags_name_the_clients_of_a_peer(monkeypatch):
+  given = SimpleNamespace(peers="shared", peer=["2", "0"], plan=False)
+  monkeypatch.setattr(main, "FLAGS", given)
+  assert main.peer_clients(several=False) == (0, 2)
+  with pytest.raises(ConfigError, match="a peer is one process"):
+    main.peer_clients(several=True)
