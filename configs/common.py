@@ -81,6 +81,14 @@ def base():
     images=0.01,  # a larger share of images that cannot be read ends the run
   )
 
+  # Peers: clients that train apart, each a process, and meet in a shared folder (--peers)
+  c.peers = dict(
+    age=50,  # a snapshot may be so many rounds older than the refresh that takes it
+    keep=20,  # so many rounds of its own messages a client leaves in the folder; 0: all
+    wait_seconds=0.0,  # > 0: wait so long for messages of the very round; 0: nobody waits
+    look_seconds=0.2,  # between two looks into the folder while waiting
+  )
+
   # Hardware: changes no result beyond rounding
   c.input = dict(workers=0, ahead=2)  # processes that read what is not resident; 0: threads
   c.mesh = dict(map="auto", conv="auto", steps_per_dispatch=0, device_tflops=100.0)

@@ -12,6 +12,7 @@ from kdjax.config import plain, read_config, replica_seeds, validate, variants
 from kdjax.data import dataset
 from kdjax.data.sources import Source
 from kdjax.experiment import Experiment
+from kdjax.peers import Mail
 from kdjax.run import Run
 from kdjax.types import ConfigError
 
@@ -129,6 +130,23 @@ def experiments(
   for name, other in others.items():
     found[name] = experiment.build(other, data=first.data, devices=devices)
   return found
+
+
+def peer(
+  config: ConfigDict,
+  mail: Mail,
+  *,
+  data: dataset.Data | None = None,
+  devices: list[jax.Device] | None = None,
+) -> Experiment:
+  """The experiment of a peer: `mail.own` of the config's clients, without any baselines.
+
+  Raises:
+    ConfigError: for whatever in the config cannot work, or a method whose clients cannot.
+  """
+  made = experiment.build(config, data=data, devices=devices, mail=mail)
+  mail.open(made.hash, made.visits[-1].round + 1)
+  return made
 
 
 def run(

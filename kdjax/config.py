@@ -18,9 +18,10 @@ from ml_collections import ConfigDict
 
 from kdjax.types import ConfigError
 
-# What may differ between a run and its resumption: nothing that changes a number of the run.
+# What may differ between a run and its resumption: nothing that changes a number of the run; but
+# what `peers` hear is a matter of chance anyhow, and each may have a patience of its own.
 FREE_ON_RESUME = (
-  *("mesh", "input", "log_every", "save_every", "evals", "faults"),
+  *("mesh", "input", "log_every", "save_every", "evals", "faults", "peers"),
   *("compare", "baselines"),
 )
 # Groups whose keys are not the schema's, but those of what they are handed to.

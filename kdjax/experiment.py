@@ -21,6 +21,7 @@ from kdjax.data.example_set import ExampleSet
 from kdjax.data.streams import Streams
 from kdjax.data.views import views
 from kdjax.models.build import build_model, check_reads
+from kdjax.peers import Mail, part
 from kdjax.plugins import call, find, find_method
 from kdjax.training import schedule, start
 from kdjax.types import Algorithm, Cohort, ConfigError, Evaluator, Method, TrainState
@@ -93,6 +94,7 @@ def build(
   data: dataset.Data | None = None,
   devices: list[jax.Device] | None = None,
   identity: tuple[int, ...] | None = None,
+  mail: Mail | None = None,
 ) -> Experiment:
   """The experiment that a config describes.
 
@@ -101,6 +103,7 @@ def build(
     data: what to learn from; None: what the config names.
     devices: jax devices to use; None: all, but of a CPU's host devices as many as pay.
     identity: the K names under which clients draw; None: their numbers.
+    mail: of a peer: which clients train here, and how it meets the others; None: all do.
 
   Raises:
     ConfigError: for whatever in the config cannot work.
@@ -114,9 +117,11 @@ def build(
   augmentation, preprocess, view, image = views(config, data.source.train.shape)
   tx, lr = optim.make(**config["optim"])
   cohorts = _cohorts(config, method, hyper, data.source.classes, tx, image)
-  placed = layout.lay_out(config, cohorts, image, _dtype(config), devices)
+  here = cohorts if mail is None else part.cohorts(config, cohorts, mail.own)
+  placed = layout.lay_out(config, here, image, _dtype(config), devices)
   env = Env(
     cohorts=placed.cohorts,
+    ensemble=tuple(layout.lowered(c, placed.form.conv) for c in cohorts),
     population=_population(config, cohorts, identity),
     graph=call(graph.make, _holders(config), key="graph", arguments=config["graph"]),
     task=_task(config, data, image),
@@ -127,7 +132,11 @@ def build(
     local_map=placed.form.local_map,
     hostile=_hostile(config, method, cohorts),
   )
-  algorithm, streams = method.make(env, hyper), _streams(env, data)
+  if mail is None:
+    algorithm = method.make(env, hyper)
+  else:
+    algorithm = part.algorithm(config["algorithm"], method, env, hyper, mail)
+  streams = _streams(env, data)
   lengths = dict(steps=config["steps"], rounds=config["rounds"])
   experiment = Experiment(
     config=config,
@@ -243,7 +252,7 @@ def _task(config, data, image):
 
 
 def _streams(env, data):
-  members = tuple(tuple(k for k in c.ids if k < env.K) for c in env.cohorts)
+  members = tuple(tuple(k for k in c.ids if k < env.K) for c in env.ensemble)
   public = data.public.labels
   public = public if env.task.public_labels else np.full_like(public, -1)
   i32 = lambda labels: labels.astype(np.int32)

@@ -227,7 +227,7 @@ def lay_out(
   chosen = form(config["mesh"], to_do, sizes=sizes, devices=devices)
   offered = all(map(_offers, cohorts))
   return Placed(
-    tuple(_lowered(c, chosen.conv) for c in cohorts),
+    tuple(lowered(c, chosen.conv) for c in cohorts),
     chosen,
     mesh(config, sizes, default_devices(sizes, chosen) if devices is None else devices),
     config["mesh"]["steps_per_dispatch"] or steps_per_dispatch(chosen, to_do, offered=offered),
@@ -257,7 +257,7 @@ def _offers(cohort):
   return "conv" in {field.name for field in dataclasses.fields(cohort.model)}
 
 
-def _lowered(cohort, conv):
+def lowered(cohort: Cohort, conv: str) -> Cohort:
   """The cohort, its convolutions written so, where its network offers the choice."""
   model = cohort.model.clone(conv=conv) if _offers(cohort) else cohort.model
   return dataclasses.replace(cohort, model=model)

@@ -59,6 +59,8 @@ flags.DEFINE_bool("distributed", False, "One of several processes; Slurm, Open M
 flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0, where nothing detects it.")
 flags.DEFINE_integer("processes", None, "How many there are, where nothing detects it.")
 flags.DEFINE_integer("process", None, "Which one this is, from 0, where nothing detects it.")
+flags.DEFINE_string("peers", None, "A shared folder: the clients of --peer train here, apart.")
+flags.DEFINE_list("peer", [], "With --peers, the numbers of the clients that train here.")
 flags.DEFINE_bool("version", False, "Print the version, and stop.")
 
 
@@ -74,6 +76,7 @@ def main(argv: list[str]) -> int:
   if FLAGS.workdir is None and not FLAGS.plan:
     raise ConfigError("--workdir", None, "name the run's folder, or use --plan")
   several = FLAGS.distributed or FLAGS.coordinator
+  own = peer_clients(several)
   configure_jax(
     FLAGS.devices or (1 if several else cores()), x64=FLAGS.config.model.get("dtype") == "float64"
   )
@@ -88,7 +91,25 @@ def main(argv: list[str]) -> int:
 
       print(plan.describe(FLAGS.config, devices=devices))
       return 0
-    return train(FLAGS.config, Path(FLAGS.workdir), devices=devices)
+    return train(FLAGS.config, Path(FLAGS.workdir), devices=devices, own=own)
+
+
+def peer_clients(several: bool) -> tuple[int, ...]:
+  """The clients that train here where others train elsewhere, or none.
+
+  Raises:
+    ConfigError: for flags that do not go together.
+  """
+  if not FLAGS.peers:
+    if FLAGS.peer:
+      raise ConfigError("--peer", ",".join(FLAGS.peer), "needs --peers, the shared folder")
+    return ()
+  if several or FLAGS.plan:
+    raise ConfigError("--peers", FLAGS.peers, "a peer is one process, and has no --plan")
+  if not FLAGS.peer or not all(n.isdecimal() for n in FLAGS.peer):
+    hint = "with --peers: the numbers of the clients that train here, such as 0 or 0,1"
+    raise ConfigError("--peer", ",".join(FLAGS.peer), hint)
+  return tuple(sorted(map(int, FLAGS.peer)))
 
 
 def join() -> None:
@@ -122,16 +143,22 @@ def join() -> None:
     late.cancel()
 
 
-def train(config: Any, workdir: Path, *, devices: list | None) -> int:
+def train(config: Any, workdir: Path, *, devices: list | None, own: tuple[int, ...]) -> int:
   """Trains the config's method, then those that it is compared with; prints what came out.
 
-  `devices` None: as many as pay.
+  `devices` None: as many as pay. `own`, where not empty: the clients of a peer.
   """
   from kdjax import api
   from kdjax.core import hosts
+  from kdjax.peers import Mail
   from kdjax.report import page, table
 
-  experiments = api.experiments(config, devices=devices)
+  if own:
+    mail = Mail(FLAGS.peers, own, **config.peers, stop=ending.asked)
+    experiments = {"": api.peer(config, mail, devices=devices)}
+    workdir /= "peer-" + "-".join(map(str, own))
+  else:
+    experiments = api.experiments(config, devices=devices)
   ending.asked()  # from here on a signal waits for the next step, to be saved
   code = api.run(experiments, workdir, command=command(), stop=ending.asked)
   if not hosts.first():

@@ -74,7 +74,13 @@ class Run:
       for key in [k for k in result if k.endswith("_accuracy")]:
         for head, numbers in result[key].items():
           values = np.atleast_1d(np.array(numbers, float))
-          clients = range(K) if values.shape == (K,) else [-1] if values.shape == (1,) else []
+          clients = (
+            result.get("here", range(K))
+            if values.shape == (K,)
+            else [-1]
+            if values.shape == (1,)
+            else []
+          )
           for k, value in zip(clients, values, strict=False):
             place = (result["seed"], k, head)
             base = dict(zip(("seed", "client", "head"), place, strict=True))

@@ -233,6 +233,20 @@ class Evaluator(Protocol):
     """Over replicas: {key: {name: a number, or one a client}}, keys of `summary.json`."""
 
 
+@runtime_checkable
+class Outside(Protocol):
+  """What a phase without a batch hears of elsewhere, before it is called; see kdjax/peers."""
+
+  def __call__(
+    self, stepper: Any, state: TrainState, visit: Any
+  ) -> tuple[PyTree, dict[str, float]]:
+    """(the phase's args: host arrays of fixed shape, what is to be counted of it: {name: number}).
+
+    `stepper` is a training.stepper.Stepper, `visit` a training.schedule.Visit of the phase; the
+    state must be left as it is.
+    """
+
+
 class Phase(NamedTuple):
   """One jitted program of a method and when it runs."""
 
@@ -245,6 +259,7 @@ class Phase(NamedTuple):
   sent: Callable[[Pos], dict[str, int]] = lambda pos: {}  # bytes received by kind, all replicas
   publish: int = 0  # > 0: write every client's weights under pool/ after it; keep so many a client
   log: bool = False  # write the aux of every visit's last call, whatever `log_every` says
+  outside: Outside | None = None  # where its `args` come from elsewhere, not from the position
 
 
 @runtime_checkable
@@ -279,6 +294,9 @@ class Method(NamedTuple):
   heads: Callable[[Any], tuple[str, ...]] = lambda hyper: ("main",)  # that its models need
   # (config.clients, hyper) -> the entries that train, where these are not one a holder of data.
   stack: Callable[[Any, Any], Any] = lambda clients, hyper: clients
+  # (env, hyper, peers.Mail) -> the method for clients that train apart, `env.here` of them in this
+  # process; its `init` takes the fresh clients of all of `env.ensemble`. None: it cannot.
+  apart: Callable[[Env, Any, Any], Algorithm] | None = None
   one_architecture: bool = False  # averages or copies weights, so all clients must be alike
   travels: bool = False  # models work on one holder's data after another's: `stack` is their list
 

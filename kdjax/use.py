@@ -15,6 +15,7 @@ from kdjax import experiment
 from kdjax.core import files
 from kdjax.core.passes import eval_mode
 from kdjax.data import dataset
+from kdjax.peers import Mail
 from kdjax.training import run_folder
 from kdjax.types import ClientState, ConfigError, ModelOut, PyTree
 
@@ -134,6 +135,10 @@ def load(workdir: str | Path, *, client: int, step: int | None = None) -> Traine
   env = planned.env
   if not 0 <= client < env.clients:
     raise ConfigError("client", client, f"must lie in 0..{env.clients - 1}")
+  if client not in env.here:
+    raise ConfigError(
+      "client", client, f"trained elsewhere: here are {', '.join(map(str, env.here))}"
+    )
   checkpoints = Checkpoints(workdir)
   try:
     g, weights, server = _weights(checkpoints, planned, step, client)
@@ -166,8 +171,13 @@ def _record(workdir, step) -> tuple[dict[str, Any], int]:
 
 def _planned(record):
   """The run's experiment on one device, its data by shape alone."""
-  data = dataset.stand_in(record["config"], record["examples"])
-  return experiment.build(record["config"], data=data, devices=jax.devices()[:1])
+  config, here = record["config"], record.get("here", [])
+  data = dataset.stand_in(config, record["examples"])
+  whole = experiment.build(config, data=data, devices=jax.devices()[:1])
+  if not 0 < len(here) < whole.env.clients:
+    return whole
+  mail = Mail("", tuple(here), **config["peers"])  # of a peer's folder, and never opened
+  return experiment.build(config, data=data, devices=jax.devices()[:1], mail=mail)
 
 
 def _weights(checkpoints, planned, step, client):

@@ -56,8 +56,10 @@ def make_env(
   stats = {"batch_stats": variables["batch_stats"]}
   template = ClientState(variables["params"], stats, tx.init(variables["params"]), health.fresh())
   adjacency = graph.complete(K) if adjacency is None else adjacency
+  made = tuple(Cohort("linear", model, tx, tuple(ids), template, image[-1]) for ids in cohorts)
   return Env(
-    cohorts=tuple(Cohort("linear", model, tx, tuple(ids), template, image[-1]) for ids in cohorts),
+    cohorts=made,
+    ensemble=made,
     population=Population(K, K, seeds, tuple(range(K)) if identity is None else identity),
     graph=graph.Schedule(adjacency[None], 0),
     task=Task(

@@ -69,7 +69,8 @@ class Hostile(NamedTuple):
 class Env:
   """What every method is told about the ensemble; static."""
 
-  cohorts: tuple[Cohort, ...]
+  cohorts: tuple[Cohort, ...]  # the clients that train here
+  ensemble: tuple[Cohort, ...]  # all clients; the same, but in a peer of kdjax/peers
   population: Population
   graph: Schedule  # who learns from whom, over the holders
   task: Task
@@ -99,9 +100,19 @@ class Env:
     """The learning rate of a phase whose batches the schedule counts over the whole run."""
     return self.training.lr(pos.count, pos.total)
 
+  @property
+  def here(self) -> tuple[int, ...]:
+    """Global numbers of the clients that train here, ascending: all, but in a peer."""
+    return tuple(sorted(k for c in self.cohorts for k in c.ids))
+
+  @property
+  def apart(self) -> bool:
+    """Whether others of the ensemble train elsewhere."""
+    return len(self.here) < self.clients
+
   def snapshots(self) -> tuple[tuple[PyTree, PyTree], ...]:
-    """Over cohorts: the shapes of what one client is to others, (params, model_state)."""
-    return tuple((c.template.params, c.template.model_state) for c in self.cohorts)
+    """Over the ensemble's cohorts: what one client is to others, shapes (params, model_state)."""
+    return tuple((c.template.params, c.template.model_state) for c in self.ensemble)
 
   def ids(self, g: int) -> Int[Array, " K_g"]:
     """Global numbers i32[K_g] of the clients of cohort g on this device."""
@@ -116,13 +127,23 @@ class Env:
 
   def keys(self, g: int, purpose: str, step: jax.Array | int) -> Key[Array, " K_g"]:
     """key[K_g]: each client's own key for a purpose at a step."""
-    seed = jnp.repeat(jnp.asarray(self.population.seeds), self.K)[self.ids(g)]
-    name = jnp.tile(jnp.asarray(self.population.identity), self.R)[self.ids(g)]
+    return self.keys_of(self.ids(g), purpose, step)
+
+  def keys_of(self, ids: Int[Array, " n"], purpose: str, step: jax.Array | int) -> Key[Array, " n"]:
+    """key[n]: the own keys of clients i32[n], global numbers, for a purpose at a step."""
+    seed = jnp.repeat(jnp.asarray(self.population.seeds), self.K)[ids]
+    name = jnp.tile(jnp.asarray(self.population.identity), self.R)[ids]
     return jax.vmap(lambda s, c: client_key(s, purpose, step, c))(seed, name)
 
   def common_keys(self, g: int, purpose: str, step: jax.Array | int) -> Key[Array, " K_g"]:
     """key[K_g]: one key for all clients of a replica, of a name that no client has."""
-    seed = jnp.repeat(jnp.asarray(self.population.seeds), self.K)[self.ids(g)]
+    return self.common_keys_of(self.ids(g), purpose, step)
+
+  def common_keys_of(
+    self, ids: Int[Array, " n"], purpose: str, step: jax.Array | int
+  ) -> Key[Array, " n"]:
+    """key[n]: as `common_keys`, for clients i32[n], global numbers."""
+    seed = jnp.repeat(jnp.asarray(self.population.seeds), self.K)[ids]
     return jax.vmap(lambda s: client_key(s, purpose, step, EVERYONE))(seed)
 
   def map_clients(self, fn: Callable, *args: PyTree) -> PyTree:
@@ -130,7 +151,7 @@ class Env:
     return mapping.map_clients(self.local_map, fn, *args)
 
   def gather(self, xs: tuple[PyTree, ...] | list[PyTree]) -> PyTree:
-    """All clients' values in client order, on every device.
+    """All clients' values in client order, on every device; in a peer, those of `here`.
 
     Args:
       xs: tuple over cohorts of pytrees with leaves [K_g, ...], equal in shape beyond K_g.
@@ -175,6 +196,27 @@ class Env:
         if turn < n - 1:
           x, ids = jax.lax.ppermute((x, ids), "client", ring)
     return out
+
+  def of_all(self, xs: tuple[jax.Array, ...], wanted: tuple[jax.Array, ...]) -> tuple:
+    """`fetch` from values of the whole ensemble that are equal on every device.
+
+    Args:
+      xs: tuple over `ensemble` of arrays [n_g, ...], equal in shape beyond n_g.
+      wanted: as for `fetch`.
+    """
+    order = np.argsort(np.concatenate([c.ids for c in self.ensemble]))
+    whole = jnp.concatenate(xs)[order]
+    there = lambda w: jnp.expand_dims(w >= 0, range(w.ndim, w.ndim + whole.ndim - 1))
+    return tuple(jnp.where(there(w), whole[w], 0) for w in wanted)
+
+  def own(self, trees: tuple[PyTree, ...]) -> tuple[PyTree, ...]:
+    """The clients that train here, of pytrees over `ensemble` that are equal on every device."""
+    out = []
+    for g, cohort in enumerate(self.cohorts):
+      h = next(h for h, c in enumerate(self.ensemble) if cohort.ids[0] in c.ids)
+      rows = jnp.searchsorted(jnp.asarray(self.ensemble[h].ids), self.ids(g))
+      out.append(jax.tree.map(lambda x, rows=rows: x[rows], trees[h]))
+    return tuple(out)
 
   def predict(
     self, state: TrainState, images: Float[Array, "N ..."]

@@ -17,8 +17,10 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from kdjax.core import hosts
 from kdjax.core.arrays import Array
 from kdjax.core.env import Env
 from kdjax.types import ClientState, Health, PyTree
@@ -102,6 +104,14 @@ def speaks(env: Env, clients: tuple[ClientState, ...]) -> Bool[Array, " clients"
   if env.training.fault != "freeze":
     return jnp.ones(env.clients, bool)
   return env.gather(tuple(awake(env, c.health) for c in clients))
+
+
+def silent(env: Env, clients: tuple[ClientState, ...]) -> set[int]:
+  """The clients that train here and have fallen silent, on the host."""
+  if env.training.fault != "freeze":
+    return set()
+  since = [np.asarray(hosts.fetch(c.health.since)) for c in clients]
+  return {k for c, s in zip(env.cohorts, since, strict=True) for k in np.asarray(c.ids)[s >= 0]}
 
 
 def only_speaking(

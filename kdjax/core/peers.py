@@ -114,14 +114,14 @@ def logits(
   def say(flat, images, g):
     params, model_state = snapshots.unflatten(flat, env.snapshots()[g])
     client = ClientState(params, model_state, opt_state=())
-    return eval_mode(env.cohorts[g].model, client, images).logits[:, 0]
+    return eval_mode(env.ensemble[g].model, client, images).logits[:, 0]
 
   def silent(flat, images):
     return jnp.zeros((len(images), env.task.classes), env.dtype)
 
   branches: list[Callable] = [
     silent,
-    *(functools.partial(say, g=g) for g in range(len(env.cohorts))),
+    *(functools.partial(say, g=g) for g in range(len(env.ensemble))),
   ]
   branch = jnp.where(peer < 0, 0, 1 + jnp.asarray(snapshots.cohort_of(env))[peer])
   said = [jax.lax.switch(b, branches, f, images) for b, f in zip(branch, flat, strict=True)]

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
-from kdjax.core import costs
+from kdjax.core import costs, hosts
 from kdjax.core.arrays import Array
 from kdjax.core.env import Env
 from kdjax.types import ClientState, PyTree
@@ -34,7 +34,7 @@ def unflatten(flat: Float[Array, " L"], template: PyTree) -> PyTree:
 
 def length(env: Env) -> int:
   """L: numbers in the longest snapshot."""
-  return max(sum(x.size for x in jax.tree.leaves(s)) for s in env.snapshots())
+  return int(sizes(env).max())
 
 
 def pack(env: Env, clients: ClientState) -> Float[Array, "K_g L"]:
@@ -45,9 +45,26 @@ def pack(env: Env, clients: ClientState) -> Float[Array, "K_g L"]:
 def cohort_of(env: Env) -> Int[np.ndarray, " clients"]:
   """The cohort of every client; i32[R*K]."""
   out = np.zeros(env.clients, np.int32)
-  for g, cohort in enumerate(env.cohorts):
+  for g, cohort in enumerate(env.ensemble):
     out[list(cohort.ids)] = g
   return out
+
+
+def on_host(env: Env, clients: tuple[ClientState, ...]) -> dict[int, np.ndarray]:
+  """The snapshots of the clients that train here, by number, without padding."""
+  out = {}
+  for cohort, client in zip(env.cohorts, clients, strict=True):
+    leaves = jax.tree.leaves(hosts.fetch((client.params, client.model_state)))
+    for place, k in enumerate(cohort.ids):
+      out[k] = np.concatenate([np.ravel(x[place]) for x in leaves]).astype(env.dtype)
+  return out
+
+
+def sizes(env: Env) -> Int[np.ndarray, " clients"]:
+  """Numbers in every client's snapshot, without padding; i64[R*K]."""
+  return np.array([sum(x.size for x in jax.tree.leaves(s)) for s in env.snapshots()])[
+    cohort_of(env)
+  ]
 
 
 def nbytes(env: Env) -> Int[np.ndarray, " clients"]:

@@ -33,7 +33,7 @@ def make(experiment: "Experiment", *, batch: int) -> Evaluator:
     state -> a list over replicas of dicts, the accuracy keys of `summary.json`.
   """
   env, data = experiment.env, experiment.data
-  test, label_counts = data.source.test, data.shards.label_counts
+  test, label_counts = data.source.test, data.shards.label_counts[list(env.here)]
   total = np.bincount(test.labels, minlength=env.task.classes)
 
   def count(p, label, mask):
@@ -68,6 +68,8 @@ def make(experiment: "Experiment", *, batch: int) -> Evaluator:
     held = label_counts.reshape(env.R, -1, env.task.classes)
     along = experiment.algorithm.uses_graph
     distance = graph.distances(env.graph.union()) if along else None
+    if along and env.apart:
+      distance = distance[np.ix_(env.here, env.here)]
     return [
       summarise({e: c[r] for e, c in found.items()}, total, held[r], distance, env.heads)
       for r in range(env.R)

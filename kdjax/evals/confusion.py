@@ -41,7 +41,7 @@ def make(experiment: "Experiment", *, batch: int) -> Evaluator:
     holders = f"the data of {env.population.holders} holders"
     hint = f"{env.K} models work on {holders}: no class is a model's own"
     raise ConfigError("evals", "confusion", hint)
-  local = own_classes(data.shards).reshape(env.R, env.K, env.task.classes)
+  local = own_classes(data.shards)[list(env.here)].reshape(env.R, -1, env.task.classes)
 
   def count(logits, label, mask):
     """Test examples by true and said class, f32[K_g, H, C, C]; logits f32[K_g, N, H, C]."""
@@ -58,7 +58,7 @@ def make(experiment: "Experiment", *, batch: int) -> Evaluator:
 
   def run(state):
     confusion = counts(state, test, np.arange(len(test.labels)))
-    confusion = confusion.reshape(env.R, env.K, *confusion.shape[1:])
+    confusion = confusion.reshape(env.R, -1, *confusion.shape[1:])
     found = [summarise(confusion[r], local[r], env.heads) for r in range(env.R)]
     return [{k: v for k, v in one.items() if all(k in other for other in found)} for one in found]
 

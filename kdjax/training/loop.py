@@ -1,5 +1,6 @@
 """The training loop. It knows phases, never methods."""
 
+import collections
 import contextlib
 import sys
 from collections.abc import Callable
@@ -103,6 +104,7 @@ class TrainingRun:
     self.checkpoints, self.log = checkpoints, log
     self.stepper = Stepper(experiment)
     self.clock, self.images = clock.Clock(), 0
+    self.messages: collections.Counter[str] = collections.Counter()  # of a peer
     self.earlier = spent or {}
     self.losses = loss_log.LossLog(experiment.env, log, self.clock)
     self.watch = faults.Watch(experiment.env, experiment.visits)
@@ -175,6 +177,9 @@ class TrainingRun:
     if logs or (visit.phase.feed and due(batches, every, end)):
       lr = arguments[1].lr[dispatch.count - 1]
       self.losses.send_for(visit, aux, lr, batches, done, self.images)
+    if visit.phase.outside:
+      self.log.write(batches, visit.phase.name, self.stepper.counts)
+      self.messages.update(self.stepper.counts)
 
   def publish(self, state: TrainState, dispatch: Dispatch, shown: Shown) -> None:
     """Writes every client's weights under the run folder's `pool/`."""
@@ -230,8 +235,9 @@ class TrainingRun:
       "waited": self.clock.waited,
       "compiled": self.clock.compiled,
       "wall": self.clock.wall(),
+      **{summary.MESSAGES + key: count for key, count in self.messages.items()},
     }
-    return {key: value + self.earlier.get(key, 0) for key, value in here.items()}
+    return {key: here.get(key, 0) + self.earlier.get(key, 0) for key in {**self.earlier, **here}}
 
   def name(self, fault: faults.Fault, batches: int) -> None:
     """Says of a client, once, that its numbers were not finite; `batches` of the run by now."""

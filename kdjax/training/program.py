@@ -37,14 +37,10 @@ def jitted(experiment: "Experiment", phase: Phase) -> Any:
     donated. The number of calls is a traced value: however they are cut into dispatches, it is one
     program and the same bits.
   """
-  env = experiment.env
+  env, called = experiment.env, _call(experiment, phase)
 
   def step(state, batch, now, tables):
-    if phase.feed is not None:
-      batch = feed.materialise(
-        env, phase, tables, batch, now, experiment.augment, experiment.preprocess
-      )
-    new, aux = phase.step(state, batch, now)
+    new, aux = called(state, batch, now, tables)
     clients = health.stamp(state.clients, new.clients, state.step)
     if phase.feed is not None and not phase.feed.server:
       aux = tuple(a | {"since": c.health.since} for a, c in zip(aux, clients, strict=True))
@@ -62,14 +58,44 @@ def jitted(experiment: "Experiment", phase: Phase) -> Any:
     return jax.lax.fori_loop(0, count, body, (state, aux))
 
   def single(state, batches, nows, count, tables):
-    first = lambda tree: jax.tree.map(lambda x: x[0], tree)
-    return step(state, first(batches), first(nows), tables)
+    return step(state, *_first((batches, nows)), tables)
 
   fn = single if dispatch_size(experiment, phase) == 1 else many
   aux = P() if phase.feed and phase.feed.server else P("client")
   run = sharded(env, fn, (STATE, *INPUTS, P()), (STATE, aux))
   # `keep_unused`: what a phase overwrites without reading it is donated too.
   return jax.jit(run, donate_argnums=0, keep_unused=True, compiler_options=compiler_options())
+
+
+def reading(experiment: "Experiment", phase: Phase) -> Any:
+  """The program of a phase that leaves the state as it is.
+
+  Returns:
+    A jitted (state, batches, nows, count, tables) -> aux of the first call, leaves [K_g, ...].
+  """
+  called = _call(experiment, phase)
+
+  def single(state, batches, nows, count, tables):
+    return called(state, *_first((batches, nows)), tables)[1]
+
+  run = sharded(experiment.env, single, (STATE, *INPUTS, P()), P("client"))
+  return jax.jit(run, compiler_options=compiler_options())
+
+
+def _call(experiment, phase):
+  """One call of a phase on a drawn batch: (state, batch, now, tables) -> (state, aux)."""
+  made = experiment.augment, experiment.preprocess
+
+  def call(state, batch, now, tables):
+    if phase.feed is not None:
+      batch = feed.materialise(experiment.env, phase, tables, batch, now, *made)
+    return phase.step(state, batch, now)
+
+  return call
+
+
+def _first(tree):
+  return jax.tree.map(lambda x: x[0], tree)
 
 
 @functools.cache

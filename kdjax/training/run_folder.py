@@ -76,20 +76,27 @@ def provenance(experiment: "Experiment") -> dict[str, Any]:
     },
     "git": _commit(),
     "hash": experiment.hash,
+    "here": list(env.here),  # the clients that train in this folder
     "examples": {
       half: [len(x) for x in getattr(experiment.data.shards, half)]
       for half in ("private", "public")
     },
-    "values": _values(experiment.data.source.train),
+    "values": _values(experiment.data.source.train, _held(experiment)),
   }
 
 
-def _values(images):
+def _held(experiment):
+  """Places of the training examples that are there: all; in a peer, its own clients'."""
+  if not experiment.env.apart:
+    return np.arange(len(experiment.data.source.train.labels))
+  return np.sort(np.concatenate([experiment.data.shards.private[k] for k in experiment.env.here]))
+
+
+def _values(images, places):
   """What the training examples look like, of some thousand of them, evenly spaced."""
-  at = np.unique(
-    np.linspace(0, len(images.labels) - 1, SAMPLED if images.array is not None else 64)
-  )
-  some = np.asarray(images.fetch(at.astype(np.int64)))
+  count = SAMPLED if images.array is not None else 64
+  at = np.unique(np.linspace(0, len(places) - 1, count).astype(np.int64))
+  some = np.asarray(images.fetch(places[at]))
   return {
     "dtype": str(some.dtype),
     "min": float(some.min()),

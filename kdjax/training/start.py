@@ -15,20 +15,23 @@ def initialiser(env: Env, algorithm: Algorithm, *, common: bool) -> Callable[[Py
 
   Args:
     env: Env.
-    algorithm: Algorithm.
+    algorithm: Algorithm; in a peer, `init` is handed the fresh clients of the whole ensemble.
     common: whether all clients of a replica that are built alike start from the same weights.
 
   Returns:
     given -> TrainState, where `given` is what `load` returns.
   """
 
-  def clients(g, given):
-    model, tx = env.cohorts[g].model, env.cohorts[g].tx
-    keys = env.common_keys(g, "init", 0) if common else env.keys(g, "init", 0)
+  def clients(cohort, ids, given):
+    model, tx = cohort.model, cohort.tx
+    keys = env.common_keys_of(ids, "init", 0) if common else env.keys_of(ids, "init", 0)
     return jax.vmap(lambda key: client(model, tx, key, env.task.image, env.dtype, given))(keys)
 
   def start(given):
-    cohorts = tuple(clients(g, given) for g in range(len(env.cohorts)))
+    ids = [jnp.asarray(c.ids) for c in env.ensemble]
+    if not env.apart:
+      ids = [env.ids(g) for g in range(len(env.cohorts))]
+    cohorts = tuple(clients(c, k, given) for c, k in zip(env.ensemble, ids, strict=True))
     return TrainState(jnp.zeros((), jnp.int32), *algorithm.init(cohorts))
 
   options = {"xla_backend_optimization_level": 1}  # it runs once: compiling is what costs

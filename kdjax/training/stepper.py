@@ -56,7 +56,8 @@ class Stepper:
     self.experiment = experiment
     self.totals = schedule.totals(experiment.visits)
     self.tables = host.tables(experiment)
-    self.programs: dict[int, Any] = {}  # by phase number: compiled
+    self.programs: dict[int | str, Any] = {}  # by phase number: compiled
+    self.counts: dict[str, float] = {}  # of what the last phase that hears of elsewhere heard
 
   def init(self) -> TrainState:
     """The state of step 0."""
@@ -119,6 +120,8 @@ class Stepper:
       (state, aux of the last call), on the devices, see `program.jitted`.
     """
     arguments = self.inputs(dispatch) if arguments is None else arguments
+    if dispatch.visit.phase.outside:
+      arguments = self._from_outside(state, dispatch.visit, arguments)
     arguments = hosts.place(self.experiment.env.mesh, program.INPUTS, arguments)
     number = dispatch.visit.number
     if number not in self.programs:
@@ -126,6 +129,30 @@ class Stepper:
         jitted = program.jitted(self.experiment, dispatch.visit.phase)
         self.programs[number] = jitted.lower(state, *arguments, self.tables).compile()
     return self.programs[number](state, *arguments, self.tables)
+
+  def _from_outside(self, state, visit, arguments):
+    """A dispatch's inputs with what was heard of elsewhere as its phase's args."""
+    batches, nows, count = arguments
+    heard, self.counts = visit.phase.outside(self, state, visit)
+    return batches, nows._replace(args=jax.tree.map(lambda x: x[None], heard)), count
+
+  def told(self, state: TrainState, visit: schedule.Visit, name: str) -> list[PyTree]:
+    """The aux of every call of a visit that leaves the state as it is, on the host.
+
+    Args:
+      state: TrainState.
+      visit: of a phase that need not be one of the run's.
+      name: what its program is kept under.
+    """
+    out = []
+    for i in range(visit.n):
+      arguments = host.inputs(self.experiment, visit, i, 1, visit.n)
+      arguments = hosts.place(self.experiment.env.mesh, program.INPUTS, arguments)
+      if name not in self.programs:
+        jitted = program.reading(self.experiment, visit.phase)
+        self.programs[name] = jitted.lower(state, *arguments, self.tables).compile()
+      out.append(hosts.fetch(self.programs[name](state, *arguments, self.tables)))
+    return out
 
   def step(self, state: TrainState) -> tuple[TrainState, dict[str, float]]:
     """One training batch and the phases without a batch that follow it: an average, a refresh.

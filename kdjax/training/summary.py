@@ -1,6 +1,6 @@
 """What a finished run says of itself: `summary.json`."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -9,6 +9,9 @@ from kdjax.types import TrainState
 
 if TYPE_CHECKING:
   from kdjax.experiment import Experiment
+
+
+MESSAGES = "messages/"  # what the counts of a peer's messages begin with in `spent`
 
 
 def summary(
@@ -38,8 +41,20 @@ def summary(
     "refused": refused,
     **experiment.algorithm.facts(experiment.visits[-1].round + 1),
   }
+  if experiment.env.apart:
+    common |= messages(spent)
   runs = [facts | found for facts, found in zip(_facts(experiment), results, strict=True)]
   return common | ({"replicas": len(runs), "runs": runs} if len(runs) > 1 else runs[0])
+
+
+def messages(spent: dict[str, float]) -> dict[str, Any]:
+  """What a peer left, heard and refused: {'messages': {name: number}, 'bytes_sent': by kind}."""
+  found = {
+    key.removeprefix(MESSAGES): int(n) for key, n in spent.items() if key.startswith(MESSAGES)
+  }
+  taken = "taken_bytes/"
+  sent = {key.removeprefix(taken): n for key, n in found.items() if key.startswith(taken)}
+  return {"messages": dict(sorted(found.items())), "bytes_sent": sent}
 
 
 def _facts(experiment):
@@ -47,13 +62,16 @@ def _facts(experiment):
   env, shards = experiment.env, experiment.data.shards
   processed = experiment.streams.processed(experiment.visits)
   for r, seed in enumerate(env.population.seeds):
-    own = slice(r * env.population.holders, (r + 1) * env.population.holders)
+    first = r * env.population.holders
+    own = env.here if env.apart else range(first, first + env.population.holders)
     facts = {
       "seed": seed,
-      "label_counts": shards.label_counts[own].tolist(),
-      "primary_labels": [list(p) for p in shards.primary[own]],
-      "private_examples": processed[own].tolist(),
+      "label_counts": [shards.label_counts[k].tolist() for k in own],
+      "primary_labels": [list(shards.primary[k]) for k in own],
+      "private_examples": [int(processed[k]) for k in own],
     }
+    if env.apart:
+      facts["here"] = list(env.here)
     if experiment.algorithm.uses_graph:
       facts["edges"] = np.argwhere(env.graph.union()).tolist()
     yield facts

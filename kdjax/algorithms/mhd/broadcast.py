@@ -12,16 +12,18 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Bool
 
 from kdjax.algorithms.mhd import messages
 from kdjax.algorithms.mhd.exchange import Exchange, Speak
 from kdjax.algorithms.mhd.hyper import Hyper
 from kdjax.core import costs, health, hostile
+from kdjax.core.arrays import Array
 from kdjax.core.env import Env
 from kdjax.core.gradients import forward, recall
 from kdjax.core.passes import eval_mode, train_mode
 from kdjax.core.random import host_rng
-from kdjax.types import Examples, ModelOut, Phase, PyTree
+from kdjax.types import Batch, ClientState, Examples, ModelOut, Now, Phase, PyTree, TrainState
 
 
 class Heard(NamedTuple):
@@ -73,7 +75,7 @@ def fresh(env: Env, speak: Speak, hyper: Hyper, *, one_pass: bool) -> Exchange:
   return Exchange(
     lambda clients: ((),) * len(clients),
     ask,
-    functools.partial(_hear, env),
+    functools.partial(hear, env),
     own=own,
     common=True,
     steps=env.training.steps,
@@ -87,23 +89,47 @@ def published(env: Env, speak: Speak, hyper: Hyper) -> Exchange:
 
   Every `hyper.refresh_every` training batches the present one replaces a random one of them.
   """
-  teachers, top_k, pool_size = hyper.teachers, hyper.top_k, hyper.pool_size
-
-  def init(clients):
-    copies = lambda x: jnp.repeat(x[:, None], pool_size, 1)
-    return tuple(jax.tree.map(copies, (c.params, c.model_state)) for c in clients)
 
   def ask(state, batch, now):
-    def past(cohort, client, key, snapshots):
-      slot = jax.random.randint(key, (), 0, pool_size)
-      params, model_state = jax.tree.map(lambda x: x[slot], snapshots)
-      return client._replace(params=params, model_state=model_state)
+    said = speak_of_past(env, speak, hyper, state, batch, now)
+    return _listen(env, state.clients, said, now, hyper.teachers)
 
-    keys = tuple(env.keys(g, "snapshot", now.count) for g in range(len(env.cohorts)))
-    speakers = _each(env, past, state.clients, keys, state.local)
-    told = hostile.sent(env, speakers)
-    said = _each(env, _evaluate(speak, top_k), told, batch.public)
-    return _listen(env, state.clients, said, now, teachers)
+  return Exchange(
+    functools.partial(first_copies, hyper.pool_size),
+    ask,
+    functools.partial(hear, env),
+    common=True,
+    steps=hyper.refresh_every,
+    args=lambda pos: env.graph.at(pos.count),
+    sent=_sent(env, speak, hyper.teachers, hyper.top_k),
+    refresh=keep_phase(env, hyper.pool_size),
+  )
+
+
+def first_copies(pool_size: int, clients: tuple[ClientState, ...]) -> tuple:
+  """Everyone's own first weights as all P of its past snapshots; leaves [K_g, P, ...]."""
+  copies = lambda x: jnp.repeat(x[:, None], pool_size, 1)
+  return tuple(jax.tree.map(copies, (c.params, c.model_state)) for c in clients)
+
+
+def speak_of_past(
+  env: Env, speak: Speak, hyper: Hyper, state: TrainState, batch: Batch, now: Now
+) -> tuple:
+  """What a random past snapshot of every client says; over cohorts, leaves [K_g, U, ...]."""
+
+  def past(cohort, client, key, snapshots):
+    slot = jax.random.randint(key, (), 0, hyper.pool_size)
+    params, model_state = jax.tree.map(lambda x: x[slot], snapshots)
+    return client._replace(params=params, model_state=model_state)
+
+  keys = tuple(env.keys(g, "snapshot", now.count) for g in range(len(env.cohorts)))
+  speakers = _each(env, past, state.clients, keys, state.local)
+  told = hostile.sent(env, speakers)
+  return _each(env, _evaluate(speak, hyper.top_k), told, batch.public)
+
+
+def keep_phase(env: Env, pool_size: int) -> Phase:
+  """The phase in which everyone's present weights replace a random one of its past snapshots."""
 
   def slots(round):
     """The snapshot that every client replaces at a refresh; i32[R*K]."""
@@ -120,17 +146,7 @@ def published(env: Env, speak: Speak, hyper: Hyper) -> Exchange:
     local = tuple(map(replaced, range(len(env.cohorts)), state.clients, state.local))
     return state._replace(local=local), ({},) * len(local)
 
-  phase = Phase("refresh", refresh, None, 1, args=lambda pos: slots(pos.round))
-  return Exchange(
-    init,
-    ask,
-    functools.partial(_hear, env),
-    common=True,
-    steps=hyper.refresh_every,
-    args=lambda pos: env.graph.at(pos.count),
-    sent=_sent(env, speak, teachers, top_k),
-    refresh=phase,
-  )
+  return Phase("refresh", refresh, None, 1, args=lambda pos: slots(pos.round))
 
 
 def say(speak: Speak, top_k: int, out: ModelOut) -> tuple[PyTree, jax.Array]:
@@ -152,10 +168,27 @@ def _each(env, fn, *args):
 
 
 def _listen(env, clients, said, now, teachers):
-  """Heard, a tuple over cohorts: everyone draws D of its teachers among those who spoke."""
-  adjacency = now.args  # bool[K, K]
+  """Heard, a tuple over cohorts: everyone draws D of its teachers among those who speak."""
   spoke = health.speaks(env, clients).reshape(env.R, env.K)
-  said = env.gather(said)  # leaves [R*K, U, ...]
+  return draw_teachers(env, env.gather(said), spoke, now, teachers)
+
+
+def draw_teachers(
+  env: Env, said: PyTree, spoke: Bool[Array, "R K"], now: Now, teachers: int
+) -> tuple[Heard, ...]:
+  """Everyone draws D of its teachers, among those who spoke.
+
+  Args:
+    env: Env.
+    said: what everyone said, leaves [R*K, U, ...].
+    spoke: bool[R, K], whose part of it is there.
+    now: Now; its `args` are the graph, bool[K, K].
+    teachers: D.
+
+  Returns:
+    Over cohorts.
+  """
+  adjacency = now.args
   name = jnp.asarray(env.population.identity)
 
   def one(key, i):
@@ -169,8 +202,17 @@ def _listen(env, clients, said, now, teachers):
   return tuple(jax.vmap(one)(k, env.ids(g)) for g, k in enumerate(keys))
 
 
-def _hear(env, heard, images):
+def hear(env: Env, heard: Heard, images: jax.Array | None) -> tuple:
+  """What one client heard of its images: (p, xi, valid), see Exchange."""
   return messages.decode(heard.message, env.task.classes), heard.xi, heard.valid
+
+
+def said_shapes(env: Env, speak: Speak, top_k: int) -> tuple[PyTree, jax.ShapeDtypeStruct]:
+  """The shapes of what a client says of a public batch: (message, embeddings)."""
+  images = jax.ShapeDtypeStruct((env.training.public_batch, *env.task.image), env.dtype)
+  half = Examples(images, *[None] * 4)
+  one = lambda client, half: _evaluate(speak, top_k)(env.cohorts[0], client, half)
+  return jax.eval_shape(one, env.cohorts[0].template, half)
 
 
 def _sent(env, speak, teachers, top_k):
@@ -178,10 +220,7 @@ def _sent(env, speak, teachers, top_k):
 
   @functools.cache
   def message_bytes():
-    images = jax.ShapeDtypeStruct((env.training.public_batch, *env.task.image), env.dtype)
-    half = Examples(images, *[None] * 4)
-    one = lambda client, half: _evaluate(speak, top_k)(env.cohorts[0], client, half)
-    message, xi = jax.eval_shape(one, env.cohorts[0].template, half)
+    message, xi = said_shapes(env, speak, top_k)
     return {"predictions": costs.nbytes(message), "embeddings": costs.nbytes(xi)}
 
   def sent(pos):

@@ -34,3 +34,6 @@ class Exchange(NamedTuple):
   start: Callable[[], dict[str, int]] = lambda: {}
   steps: int = 0  # training steps between two refreshes
   refresh: Phase | None = None
+  # Of clients that train apart: the phase before a round's training steps, which fills `server`.
+  hear_phase: Phase | None = None
+  server: Callable[[], PyTree] = lambda: ()

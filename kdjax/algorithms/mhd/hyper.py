@@ -61,8 +61,8 @@ def check(env: Env, hyper: Hyper) -> None:
   _check_sizes(env, hyper)
   _check_top_k(env, hyper)
   _check_combinations(hyper)
-  if hyper.embeds and len({c.width for c in env.cohorts}) > 1:
-    widths = tuple(c.width for c in env.cohorts)
+  if hyper.embeds and len({c.width for c in env.ensemble}) > 1:
+    widths = tuple(c.width for c in env.ensemble)
     _refuse(hyper, "nu_emb", f"widths {widths} differ: set model.project, or algo.nu_emb=0")
   if not env.training.public_batch:
     raise ConfigError("public_batch", 0, "must be at least 1 for distillation")

@@ -31,8 +31,9 @@ import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Bool, Float, Int
 
+from kdjax.algorithms.mhd import apart as apart_
 from kdjax.algorithms.mhd import broadcast, losses, pool
-from kdjax.algorithms.mhd.exchange import Exchange
+from kdjax.algorithms.mhd.exchange import Exchange, Speak
 from kdjax.algorithms.mhd.hyper import Hyper, check
 from kdjax.algorithms.separate import cross_entropy
 from kdjax.core import health
@@ -41,7 +42,8 @@ from kdjax.core.clients import share, update
 from kdjax.core.env import Env, sharded
 from kdjax.core.random import example_keys
 from kdjax.models.heads import head_names
-from kdjax.types import Algorithm, Apply, Feed, Method, Objective, Phase, PyTree, Step
+from kdjax.peers import Mail
+from kdjax.types import Algorithm, Apply, ConfigError, Feed, Method, Objective, Phase, PyTree, Step
 
 
 def heads(hyper: Hyper) -> tuple[str, ...]:
@@ -57,6 +59,30 @@ def make(env: Env, hyper: Hyper) -> Algorithm:
   """
   check(env, hyper)
   exchange = make_exchange(env, hyper)
+  init = lambda clients: (clients, exchange.init(clients), ())
+  return Algorithm(
+    init, cycle(env, hyper, exchange), env.predict, start=exchange.start, uses_graph=True
+  )
+
+
+def apart(env: Env, hyper: Hyper, mail: Mail) -> Algorithm:
+  """MHD for clients that train apart; see apart.py.
+
+  Raises:
+    ConfigError: see `make`; also for the fresh exchange.
+  """
+  check(env, hyper)
+  forms = {"pool": apart_.pools, "published": apart_.published}
+  if hyper.exchange not in forms:
+    hint = "clients that train apart have no teachers' present predictions: use pool or published"
+    raise ConfigError("algo.exchange", hyper.exchange, hint)
+  exchange = forms[hyper.exchange](env, speaker(hyper), hyper, mail)
+  init = lambda clients: (env.own(clients), exchange.init(clients), exchange.server())
+  return Algorithm(init, cycle(env, hyper, exchange), env.predict, uses_graph=True)
+
+
+def cycle(env: Env, hyper: Hyper, exchange: Exchange) -> tuple[Phase, ...]:
+  """A round: what is heard before it, training, what is refreshed after it."""
   feed = Feed(private=env.training.batch, public=env.training.public_batch, common=exchange.common)
   train = Phase(
     "train",
@@ -67,26 +93,26 @@ def make(env: Env, hyper: Hyper) -> Algorithm:
     args=exchange.args,
     sent=exchange.sent,
   )
-  return Algorithm(
-    lambda clients: (clients, exchange.init(clients), ()),
-    (train, exchange.refresh) if exchange.refresh else (train,),
-    env.predict,
-    start=exchange.start,
-    uses_graph=True,
-  )
+  return tuple(p for p in (exchange.hear_phase, train, exchange.refresh) if p)
 
 
-METHOD = Method(Hyper, make, heads)
+METHOD = Method(Hyper, make, heads, apart=apart)
 
 
-def make_exchange(env: Env, hyper: Hyper) -> Exchange:
-  """How predictions reach a student; what is not used is neither computed nor sent."""
+def speaker(hyper: Hyper) -> Speak:
+  """What a client says of a batch; what is not used is neither computed nor sent."""
   m = hyper.aux_heads if hyper.predicts else 0
 
   def speak(out):
     embedding = out.embedding if hyper.embeds else out.embedding[..., :0]
     return losses.predictions(out.logits, m), embedding
 
+  return speak
+
+
+def make_exchange(env: Env, hyper: Hyper) -> Exchange:
+  """How predictions reach a student."""
+  speak = speaker(hyper)
   if hyper.exchange == "pool":
     return pool.exchange(env, speak, hyper)
   if hyper.exchange == "published":

@@ -7,6 +7,7 @@ that communicates. A snapshot is one flat vector, so that different architecture
 """
 
 import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -29,6 +30,15 @@ class Pool(NamedTuple):
   flat: jax.Array  # f32[K_g, P, L], snapshots, padded to the longest
   peer: jax.Array  # i32[K_g, P], whose snapshot it is; -1: the slot is empty
   born: jax.Array  # i32[K_g, P], training batches that the peer had taken
+
+
+class Arrival(NamedTuple):
+  """What a refresh brings the clients of one cohort."""
+
+  slot: jax.Array  # i32[K_g], where it goes
+  snapshot: jax.Array  # f32[K_g, L]
+  peer: jax.Array  # i32[K_g], whose it is; -1: nothing has come
+  born: jax.Array  # i32[] or i32[K_g], training batches that the peer had taken
 
 
 def draw(
@@ -54,7 +64,7 @@ def replace(
   slot: Int[Array, " K_g"],
   snapshot: Float[Array, "K_g L"],
   peer: Int[Array, " K_g"],
-  born: Int[Array, ""],
+  born: Int[Array, " _"] | Int[Array, ""],
 ) -> Pool:
   """Puts a fresh snapshot into one slot of every client's pool.
 
@@ -63,7 +73,7 @@ def replace(
     slot: i32[K_g].
     snapshot: f32[K_g, L].
     peer: i32[K_g]; a client with -1 keeps its pool as it is.
-    born: i32[].
+    born: i32[], or i32[K_g].
 
   Returns:
     Pool.
@@ -72,7 +82,7 @@ def replace(
   return Pool(
     flat=jnp.where(here[..., None], snapshot[:, None], pool.flat),
     peer=jnp.where(here, peer[:, None], pool.peer),
-    born=jnp.where(here, born, pool.born),
+    born=jnp.where(here, jnp.reshape(born, (-1, 1)), pool.born),
   )
 
 
@@ -88,9 +98,9 @@ def exchange(env: Env, speak: Speak, hyper: Hyper) -> Exchange:
     peer, _ = drawn(pos.round)
     return {"checkpoints": int(size[peer[peer >= 0]].sum())}
 
-  refresh = refresh_step(env)
+  refresh = refresh_step(env, functools.partial(fetch_drawn, env))
   return Exchange(
-    functools.partial(first_pools, env, hyper.pool_size),
+    functools.partial(first_pools, env, hyper.pool_size, env.fetch),
     functools.partial(ask, env, hyper.teachers),
     functools.partial(hear, env, speak),
     common=False,
@@ -119,7 +129,7 @@ def ask(env: Env, teachers: int, state: TrainState, batch: Batch, now: Now) -> t
 def hear(env: Env, speak: Speak, asked: tuple, images: jax.Array) -> tuple:
   """What one client's drawn teachers say of its images: (p, xi, valid), see Exchange."""
   flat, peer, valid = asked
-  branches = [functools.partial(_teach, env, speak, g) for g in range(len(env.cohorts))]
+  branches = [functools.partial(_teach, env, speak, g) for g in range(len(env.ensemble))]
   said = []
   for d in range(len(flat)):
     if len(branches) == 1:
@@ -134,18 +144,19 @@ def hear(env: Env, speak: Speak, asked: tuple, images: jax.Array) -> tuple:
 def _teach(env, speak, g, flat, images):
   params, model_state = snapshots.unflatten(flat, env.snapshots()[g])
   variables = {"params": params, **model_state}
-  return speak(env.cohorts[g].model.apply(variables, images, train=False))
+  return speak(env.ensemble[g].model.apply(variables, images, train=False))
 
 
-def first_pools(env: Env, pool_size: int, clients: tuple[ClientState, ...]) -> tuple[Pool, ...]:
-  """Pools of the teachers' first weights, in turn."""
+def first_pools(
+  env: Env, pool_size: int, fetch: Callable, clients: tuple[ClientState, ...]
+) -> tuple[Pool, ...]:
+  """Pools of the teachers' first weights, in turn; `fetch` is `env.fetch` or `env.of_all`."""
   first = first_teachers(env.graph.at(0), pool_size, env.population.identity)  # [K, P]
   peer = np.concatenate([np.where(first < 0, -1, first + r * env.K) for r in range(env.R)])
-  wanted = tuple(env.local_rows(g, peer.astype(np.int32)) for g in range(len(clients)))
+  wanted = tuple(env.local_rows(g, peer.astype(np.int32)) for g in range(len(env.cohorts)))
   flat = tuple(snapshots.pack(env, c) for c in hostile.sent(env, clients))
   return tuple(
-    Pool(slots, p, jnp.zeros_like(p))
-    for slots, p in zip(env.fetch(flat, wanted), wanted, strict=True)
+    Pool(slots, p, jnp.zeros_like(p)) for slots, p in zip(fetch(flat, wanted), wanted, strict=True)
   )
 
 
@@ -179,18 +190,23 @@ def draws(env: Env, hyper: Hyper, round: int) -> tuple[np.ndarray, np.ndarray]:
   return np.concatenate(peer).astype(np.int32), np.concatenate(slot).astype(np.int32)
 
 
-def refresh_step(env: Env) -> Step:
-  """`Phase.step`: every client replaces a slot; `now.args` are `draws` and the batches so far."""
+def fetch_drawn(env: Env, state: TrainState, now: Now) -> tuple[Arrival, ...]:
+  """What a refresh of the whole ensemble brings; `now.args` are `draws` and the batches so far."""
+  peer, slot, born = now.args
+  cohorts = range(len(env.cohorts))
+  peer = health.only_speaking(env, state.clients, peer)
+  wanted = tuple(env.local_rows(g, peer) for g in cohorts)
+  told = hostile.sent(env, state.clients)
+  fresh = env.fetch(tuple(snapshots.pack(env, c) for c in told), wanted)
+  return tuple(Arrival(env.local_rows(g, slot), fresh[g], wanted[g], born) for g in cohorts)
+
+
+def refresh_step(env: Env, obtain: Callable[[TrainState, Now], tuple[Arrival, ...]]) -> Step:
+  """`Phase.step`: every client replaces a slot by what `obtain` brings it."""
 
   def step(state, batch, now):
-    peer, slot, born = now.args
-    cohorts = range(len(env.cohorts))
-    peer = health.only_speaking(env, state.clients, peer)
-    wanted = tuple(env.local_rows(g, peer) for g in cohorts)
-    told = hostile.sent(env, state.clients)
-    fresh = env.fetch(tuple(snapshots.pack(env, c) for c in told), wanted)
     local = tuple(
-      replace(state.local[g], env.local_rows(g, slot), fresh[g], wanted[g], born) for g in cohorts
+      replace(pool, *arrival) for pool, arrival in zip(state.local, obtain(state, now), strict=True)
     )
     return state._replace(local=local), ({},) * len(local)
 

@@ -1,0 +1,99 @@
+"""FedMD: clients of any architecture agree on logits for public examples, then revisit their own.
+
+Li and Wang: FedMD: Heterogenous Federated Learning via Model Distillation, NeurIPS workshop 2019,
+https://arxiv.org/abs/1910.03581, Algorithm 1, with the details of the authors' code:
+
+  transfer   everyone trains on the labelled public set (if `public_labels`), then on its own data
+  consensus  everyone's logits on a fresh random part of the public set, averaged
+  digest     everyone fits its logits to the consensus, mean absolute error
+  revisit    everyone trains on its own private data for a few epochs
+
+Departures: the number of pre-training epochs is fixed where the code stops early on a validation
+set; public examples of a round are drawn uniformly, not by label, so that no public label is used
+unless the config's `public_labels` says so; the consensus is taken in evaluation mode;
+an augmentation, which the code does not have, would show the digest other crops than the consensus.
+"""
+
+from typing import Any
+
+import jax.numpy as jnp
+
+from kdjax.algorithms.fedmd.apart import agree_step, heard_logits, say_step
+from kdjax.algorithms.fedmd.hyper import Hyper, check
+from kdjax.algorithms.fedmd.steps import consensus_step, digest_step, public_step
+from kdjax.algorithms.separate import train_phase
+from kdjax.core.env import Env
+from kdjax.peers import Mail
+from kdjax.types import Algorithm, Feed, Method, Phase, Step
+
+
+def make(env: Env, hyper: Hyper) -> Algorithm:
+  """FedMD; see the file's docstring.
+
+  Raises:
+    ConfigError: for sizes that cannot be.
+  """
+  check(env, hyper)
+
+  def init(clients):
+    table = jnp.zeros((env.R, hyper.alignment, env.task.classes), env.dtype)
+    return clients, ((),) * len(clients), table
+
+  return Algorithm(init, cycle(env, hyper), env.predict, prologue=prologue(env, hyper))
+
+
+def apart(env: Env, hyper: Hyper, mail: Mail) -> Algorithm:
+  """FedMD for clients that train apart: the consensus is the mean of those whose logits came.
+
+  Raises:
+    ConfigError: see `make`.
+  """
+  check(env, hyper)
+  consensus, digest, revisit = cycle(env, hyper)
+  say = consensus._replace(step=say_step(env, hyper), sent=lambda pos: {})
+  agree = Phase("agree", agree_step(env), None, 1, outside=heard_logits(env, hyper, mail))
+
+  def init(clients):
+    table = jnp.zeros((hyper.alignment, env.task.classes), env.dtype)
+    own = env.own(clients)
+    said = tuple(jnp.zeros((len(env.ids(g)), *table.shape), table.dtype) for g in range(len(own)))
+    return own, said, table[None]
+
+  whole = (say, agree, digest, revisit)
+  return Algorithm(init, whole, env.predict, prologue=prologue(env, hyper))
+
+
+METHOD = Method(Hyper, make, apart=apart)
+
+
+def prologue(env: Env, hyper: Hyper) -> tuple[Phase, ...]:
+  """Transfer learning: the public set, then everyone's own."""
+  phases = []
+  if hyper.public_epochs:
+    public = dict(public=env.training.public_batch, epochs=hyper.public_epochs)
+    phases.append(passes(env, "public training", public_step(env), **public))
+  if hyper.private_epochs:
+    own = Feed(private=hyper.private_batch, kind="epoch", epochs=hyper.private_epochs)
+    phases.append(train_phase(env, name="private training", feed=own, steps=None))
+  return tuple(phases)
+
+
+def cycle(env: Env, hyper: Hyper) -> tuple[Phase, ...]:
+  """A round: consensus, digest, revisit."""
+  # Every client sends its logits to the server, and the server the consensus to every client.
+  table_bytes = hyper.alignment * env.task.classes * jnp.dtype(env.dtype).itemsize
+  logits = {"logits": 2 * env.clients * table_bytes}
+  aligned = dict(public=hyper.digest_batch, sample=hyper.alignment)
+  revisit = Feed(private=env.training.batch, kind="epoch", epochs=hyper.revisit_epochs)
+  return (
+    passes(env, "consensus", consensus_step(env, hyper), common=True, **aligned)._replace(
+      sent=lambda pos: logits if pos.i == 0 else {}
+    ),
+    passes(env, "digest", digest_step(env), epochs=hyper.digest_epochs, **aligned),
+    train_phase(env, name="revisit", feed=revisit, steps=None),
+  )
+
+
+def passes(env: Env, name: str, step: Step, **feed: Any) -> Phase:
+  """A phase of whole epochs; `feed` as `Feed`'s fields."""
+  return Phase(name, step, Feed(kind="epoch", **feed), None, lr=env.rate)

@@ -1,0 +1,107 @@
+"""The steps of FedMD's phases, jitted: public training, consensus, digest."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Bool, Float
+
+from kdjax.algorithms.fedmd.hyper import Hyper
+from kdjax.algorithms.separate import objective
+from kdjax.core import health, losses
+from kdjax.core.arrays import Array
+from kdjax.core.clients import has_data, share, update
+from kdjax.core.env import Env
+from kdjax.core.hostile import sent
+from kdjax.core.passes import eval_mode
+from kdjax.types import ClientState, Examples, Step
+
+
+def public_step(env: Env) -> Step:
+  """`Phase.step` of supervised training on the public set."""
+
+  def step(state, batch, now):
+    active = tuple(map(has_data, batch.public))
+    clients, aux = update(env, state.clients, objective, batch.public, now.lr, active)
+    return state._replace(clients=clients), aux
+
+  return step
+
+
+def consensus_step(env: Env, hyper: Hyper) -> Step:
+  """`Phase.step` that writes a batch's mean logits into server[replica, row], the same for all."""
+  digest_share = hyper.digest_batch // env.mesh.shape["data"]
+
+  def step(state, batch, now):
+    said = logits_of(env, sent(env, state.clients), batch.public)
+    by_replica = (env.R, env.K)
+    logits = env.gather(said).reshape(*by_replica, digest_share, env.task.classes)
+    heard = health.told(logits) & health.speaks(env, state.clients).reshape(*by_replica, 1)
+    mean = agreement(logits, heard)
+    row = env.gather(tuple(h.row for h in batch.public)).reshape(*by_replica, -1)[:, 0]
+    mask = env.gather(tuple(h.mask for h in batch.public)).reshape(*by_replica, -1)[:, 0]
+    table = fill(hyper, state.server, row, mask * heard.any(1), mean)
+    return state._replace(server=table), ({},) * len(env.cohorts)
+
+  return step
+
+
+def agreement(
+  logits: Float[Array, "R K N C"], heard: Bool[Array, "R K N"]
+) -> Float[Array, "R N C"]:
+  """Mean logits over the clients whose logits for an example are taken in."""
+  count = jnp.maximum(heard.sum(1), 1)[..., None]
+  return jnp.where(heard[..., None], logits, 0).sum(1) / count.astype(logits.dtype)
+
+
+def logits_of(
+  env: Env, clients: tuple[ClientState, ...], halves: tuple[Examples, ...]
+) -> tuple[jax.Array, ...]:
+  """What everyone says of its public half, in evaluation mode; over cohorts, f32[K_g, B, C]."""
+
+  def tell(model, client, half):
+    return eval_mode(model, client, half.image).logits[:, 0]
+
+  return tuple(
+    env.map_clients(functools.partial(tell, c.model), client, half)
+    for c, client, half in zip(env.cohorts, clients, halves, strict=True)
+  )
+
+
+def fill(
+  hyper: Hyper, tables: jax.Array, row: jax.Array, mask: jax.Array, said: jax.Array
+) -> jax.Array:
+  """Writes a batch into tables; all but `tables` are a device's share of the batch.
+
+  Args:
+    hyper: Hyper.
+    tables: f32[n, alignment, C].
+    row: i32[n, B], where each example belongs.
+    mask: f32[n, B], 0 where it is padding.
+    said: f32[n, B, C].
+  """
+  whole = lambda x: jax.lax.all_gather(x, "data", axis=1, tiled=True)
+  said, row, mask = whole(said), whole(row), whole(mask)
+  row = jnp.where(mask > 0, row, hyper.alignment)  # padding falls off the end
+  return jax.vmap(lambda t, r, s: t.at[r].set(s, mode="drop"))(tables, row, said)
+
+
+def digest_step(env: Env) -> Step:
+  """`Phase.step` in which everyone fits its logits to the consensus."""
+
+  def agree(apply, params, d):
+    out, model_state = apply(params, d["public"])
+    error = losses.absolute_error(d["target"], out.logits[:, 0])
+    loss = share(error, d["public"].mask, d["public"].total)
+    return loss, ({"loss": loss, "digest": loss}, model_state)
+
+  def step(state, batch, now):
+    data = tuple(
+      {"public": half, "target": state.server[env.ids(g)[:, None] // env.K, half.row]}
+      for g, half in enumerate(batch.public)
+    )
+    active = tuple(map(has_data, batch.public))
+    clients, aux = update(env, state.clients, agree, data, now.lr, active)
+    return state._replace(clients=clients), aux
+
+  return step
