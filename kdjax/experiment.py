@@ -12,7 +12,8 @@ import numpy as np
 from jax.sharding import NamedSharding
 
 from kdjax import layout, optim
-from kdjax.config import FREE_ON_RESUME, plain, replica_seeds, validate
+from kdjax.checks import validate
+from kdjax.config import FREE_ON_RESUME, plain, replica_seeds
 from kdjax.core import clients, graph
 from kdjax.core.env import STATE, Env, Population, Task, Training
 from kdjax.core.passes import eval_mode
@@ -70,9 +71,19 @@ class Experiment:
 
   def initialiser(self) -> Callable[[], TrainState]:
     """A function without arguments that makes the TrainState of step 0."""
+    return functools.partial(self._fresh(), self._given())
+
+  def begins(self) -> TrainState:
+    """The shapes of step 0, from the weights that `config.start` names.
+
+    Raises:
+      ConfigError: for weights that are not there, or do not fit.
+    """
+    return jax.eval_shape(self._fresh(), self._given())
+
+  def _given(self):
     begin = self.config["start"]
-    given = start.given_weights(**{k: begin[k] for k in ("workdir", "client", "part")})
-    return functools.partial(self._fresh(), given)
+    return start.given_weights(**{k: begin[k] for k in ("workdir", "client", "part")})
 
   def _fresh(self):
     return start.initialiser(self.env, self.algorithm, common=self.config["start"]["common"])

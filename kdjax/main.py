@@ -107,9 +107,11 @@ def train(config: Any, workdir: Path, *, devices: list | None) -> int:
   from kdjax import api
   from kdjax.core import hosts
   from kdjax.report import page, table
+  from kdjax.training import run_folder
 
   stop = stop_on_signals()
-  experiments = api.experiments(config, devices=devices)
+  begun = run_folder.is_begun(workdir)
+  experiments = api.experiments(config, devices=devices, begun=begun)
   code = api.run(experiments, workdir, command=command(), stop=stop)
   if not hosts.first():
     return code

@@ -9,12 +9,12 @@ import pytest
 ROOT = Path(__file__).parent.parent
 LAYERS = [
   {"types", "plugins"},
-  {"config"},
+  {"config", "checks"},
   {"core"},
   {"data", "models", "optim"},
   {"training", "evals", "report", "layout", "algorithms"},
   {"experiment"},
-  {"plan", "use"},
+  {"plan", "use", "needs"},
   {"run"},
   {"api", "measure", "sweep", "testing"},
   {"main"},

@@ -1,5 +1,6 @@
 """Sources by name: labelled images and tables from disk, or from the user's own code."""
 
+import inspect
 from typing import Any
 
 import numpy as np
@@ -147,6 +148,10 @@ def _users(name):
   make = find_yours(name, key="source", hint=f"write {KINDS}")
   if not callable(make):
     raise ConfigError("source", name, f"must be a function, not {make!r}")
+  try:
+    inspect.signature(make).bind()
+  except (TypeError, ValueError) as error:  # or it does not tell
+    raise ConfigError("source", name, f"must be a function without arguments: {error}") from None
   source = make()
   if not isinstance(source, Source):
     hint = f"must return a kdjax.data.sources.Source, not {type(source).__name__}"

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from kdjax import config as configs
-from kdjax.config import differences, plain, validate
+from kdjax.checks import validate
+from kdjax.config import differences, plain
 from kdjax.core import files
 from kdjax.types import ConfigError
 

@@ -31,6 +31,11 @@ def check_config(workdir: str | Path, config: dict[str, Any]) -> None:
     raise ConfigError(key, new, hint)
 
 
+def is_begun(workdir: str | Path) -> bool:
+  """Whether a run lives in a folder already."""
+  return (Path(workdir) / "config.json").exists()
+
+
 def read(workdir: str | Path) -> dict[str, Any]:
   """What `claim` wrote.
 
@@ -48,8 +53,9 @@ def claim(workdir: str | Path, experiment: "Experiment", command: str) -> None:
   check_config(workdir, experiment.config)
   path = Path(workdir) / "config.json"
   if not path.exists():
+    written = provenance(experiment) | {"command": command}
     path.parent.mkdir(parents=True, exist_ok=True)
-    files.write_json(path, provenance(experiment) | {"command": command})
+    files.write_json(path, written)
 
 
 def provenance(experiment: "Experiment") -> dict[str, Any]:
