@@ -49,6 +49,7 @@ def validate(config: dict[str, Any]) -> None:
   _images(config)
   _clients(config["clients"], config["replicas"])
   _evals(config)
+  _baselines(config["baselines"])
   _start(config["start"])
   if config["primary_labels"] and config["primary"] != "explicit":
     hint = f"of no account with primary = {config['primary']!r}: set 'explicit', or leave it ()"
@@ -209,6 +210,12 @@ def _evals(config):
     if type(every) is not int or every < 0:
       hint = "a dict with `every`: batches between two evaluations, or 0: after every round"
       raise ConfigError(f"evals.{name}", arguments, hint)
+
+
+def _baselines(baselines):
+  for name, changes in baselines.items():
+    if not isinstance(changes, dict):
+      raise ConfigError(f"baselines.{name}", changes, "a dict of what differs")
 
 
 def _start(start):
