@@ -64,7 +64,10 @@ def _set(config, key, value):
     place = place[group]
   if groups[:1] != ["algo"] and name not in place:  # a method's own keys are checked with it
     raise ConfigError(key, value, "no such key: " + ", ".join(place))
-  place[name] = value
+  try:
+    place[name] = value
+  except OverflowError:
+    raise ConfigError(key, value, "must be a number that a float can hold") from None
 
 
 def build(
@@ -139,6 +142,9 @@ def experiments(
   """
   validate(plain(config))
   others = variants(config)  # whatever is wrong with any of them is said before work
+  if data is None and begun:
+    whole = plain(config)
+    data = dataset.open_data(whole, replica_seeds(whole), begun=True)
   first = experiment.build(config, data=data, devices=devices)
   found = {"": first}
   for name, other in others.items():

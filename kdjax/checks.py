@@ -13,7 +13,7 @@ from kdjax.types import ConfigError
 
 LONGEST = 4096  # characters of a text: no path is longer
 WHOLE = 2**31 - 1  # positions and sizes are 32-bit numbers on a device
-LARGEST = 3.4e38  # what is more is infinite in float32
+LARGEST = 1e9  # no weight, rate or bound is larger, but for numbers that may be infinite
 BYTES = ("source_resident_bytes",)  # of the host's memory, which may be more
 MOST_STEPS, MOST_ROUNDS = 10**8, 10**6
 MOST_CLIENTS = 10_000  # of all replicas: each is dealt its data and draws on the host
@@ -75,8 +75,8 @@ def _check_leaf(key, value):
   if isinstance(value, float):
     if not math.isfinite(value):
       raise ConfigError(key, value, "must be a finite number")
-    if abs(value) > LARGEST:
-      raise ConfigError(key, value, f"must be below {LARGEST:g}, beyond which float32 is infinite")
+    if abs(value) > LARGEST and key not in (*BYTES, *INFINITE):
+      raise ConfigError(key, value, f"must be at most {LARGEST:g}")
   elif isinstance(value, int):
     if abs(value) > (2**63 - 1 if key in BYTES else WHOLE):
       raise ConfigError(key, value, "must be below 2**31: steps and sizes are 32-bit numbers")

@@ -20,6 +20,7 @@ from kdjax.core.passes import eval_mode
 from kdjax.data import dataset, facts
 from kdjax.data.example_set import ExampleSet
 from kdjax.data.streams import Streams
+from kdjax.data.unreadable import Unreadable
 from kdjax.data.views import views
 from kdjax.models.build import build_model, check_reads
 from kdjax.plugins import call, find, find_method
@@ -41,6 +42,7 @@ class Experiment:
   view: Callable[[jax.Array], jax.Array]
   visits: tuple[schedule.Visit, ...]
   steps_per_dispatch: int
+  unreadable: Unreadable  # what a run finds of damaged images
   evaluators: dict[str, tuple[int, Evaluator]] = dataclasses.field(default_factory=dict)
 
   @property
@@ -150,6 +152,10 @@ def build(
     view=view,
     visits=schedule.visits(algorithm, streams.epoch_steps, **lengths),
     steps_per_dispatch=placed.steps_per_dispatch,
+    unreadable=Unreadable(
+      {"private": data.source.train, "public": data.public, "test": data.source.test},
+      config["faults"]["images"],
+    ),
   )
   return dataclasses.replace(experiment, evaluators=_evaluators(experiment))
 

@@ -37,6 +37,8 @@ COMMANDS = {  # name: what runs it, (arguments) -> exit code
   "report": "kdjax.report.page:report_cli",
   "sweep": "kdjax.sweep:sweep_cli",
 }
+# What ml_collections raises for values that are none, and for files that cannot be loaded.
+BAD_FLAGS = (TypeError, ValueError, OverflowError, SyntaxError, ImportError, OSError)
 FLAGS = flags.FLAGS
 _CONFIG = config_flags.DEFINE_config_file(
   "config", None, "The experiment's file.", lock_config=True
@@ -165,7 +167,7 @@ def parse_flags(argv: list[str]) -> list[str]:
   except (AttributeError, KeyError) as error:
     hint = f"no such key: {error.args[0]}"  # a KeyError's own text would be quoted once more
     raise ConfigError("--config", " ".join(argv[1:]), hint) from None
-  except (flags.Error, TypeError, ValueError, SyntaxError, ImportError, OSError) as error:
+  except (flags.Error, *BAD_FLAGS) as error:
     hint = f"{error}{_tuple_hint(argv)}"
     raise ConfigError("--config", " ".join(argv[1:]), hint) from None
 

@@ -116,9 +116,9 @@ def make(**arguments: Any) -> tuple[optax.GradientTransformation, Rate]:
     if key not in arguments:
       raise ConfigError(f"optim.{key}", None, "is missing")
   name, lr, schedule, warmup = map(arguments.pop, ("name", "lr", "schedule", "warmup"))
-  if name not in OPTIMISERS:
+  if not isinstance(name, str) or name not in OPTIMISERS:
     raise ConfigError("optim.name", name, "must be one of " + ", ".join(OPTIMISERS))
-  if schedule not in SCHEDULES:
+  if not isinstance(schedule, str) or schedule not in SCHEDULES:
     raise ConfigError("optim.schedule", schedule, "must be one of " + ", ".join(SCHEDULES))
   own, shape = _keywords(OPTIMISERS[name]), _keywords(SCHEDULES[schedule])
   kinds = {"lr": float, "warmup": int, **own, **shape}

@@ -162,7 +162,7 @@ def make(*, kind: str = "", **args: Any) -> Augment:
   Raises:
     ConfigError: an unknown kind, a missing or an unknown argument.
   """
-  if kind not in AUGMENT:
+  if not isinstance(kind, str) or kind not in AUGMENT:
     raise ConfigError("augment.kind", kind, f"one of {sorted(AUGMENT)}")
   return call(AUGMENT[kind], key="augment", arguments=args)
 

@@ -86,16 +86,17 @@ def provenance(experiment: "Experiment") -> dict[str, Any]:
       half: [len(x) for x in getattr(experiment.data.shards, half)]
       for half in ("private", "public")
     },
-    "values": _values(experiment.data.source.train),
+    "values": _values(experiment),
   }
 
 
-def _values(images):
+def _values(experiment):
   """What the training examples look like, of some thousand of them, evenly spaced."""
+  images = experiment.data.source.train
   at = np.unique(
     np.linspace(0, len(images.labels) - 1, SAMPLED if images.array is not None else 64)
   )
-  some = np.asarray(images.fetch(at.astype(np.int64)))
+  some = np.asarray(experiment.unreadable.fetch("private", at.astype(np.int64)))
   return {
     "dtype": str(some.dtype),
     "min": float(some.min()),

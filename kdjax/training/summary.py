@@ -30,6 +30,7 @@ def summary(
     "bytes_sent": schedule.bytes_sent(experiment.algorithm, experiment.visits, step),
     "images_per_second": spent["images"] / spent["working"],
     "input_bound": spent["waited"] / spent["working"],
+    "unreadable_images": experiment.unreadable.count,
     "compile_seconds": spent["compiled"],
     "wall_seconds": spent["wall"],
     **experiment.algorithm.facts(experiment.visits[-1].round + 1),
