@@ -81,8 +81,7 @@ def decode(
     file = io.BytesIO(data)
   try:
     with Image.open(file) as opened:
-      if opened.mode in DEEP:
-        raise Damaged("source", name, f"{what} has more than 8 bits a channel; store 8")
+      _check_depth(name, what, opened)
       if size:
         opened.draft(None, size[::-1])  # a JPEG may be decoded at 1/2, 1/4, 1/8: much faster
       image = opened.convert("RGBA") if "transparency" in opened.info else opened
@@ -103,7 +102,10 @@ def header(name: str, what: str, file: Path | BinaryIO) -> tuple[int, int, int]:
   """
   try:
     with Image.open(file) as image:
+      _check_depth(name, what, image)
       return (*image.size[::-1], _channels(image))
+  except Damaged:
+    raise
   except Exception as error:  # as in `decode`
     raise _unreadable(name, what, error) from None
 
@@ -118,6 +120,11 @@ def ends_whole(file: Path | BinaryIO) -> bool:
     last = opened.read(8)
     opened.seek(0)
   return any(first.startswith(a) and last.endswith(b) for a, b in ENDS.items())
+
+
+def _check_depth(name, what, image):
+  if image.mode in DEEP:
+    raise Damaged("source", name, f"{what} has more than 8 bits a channel; store 8")
 
 
 def _channels(image):
