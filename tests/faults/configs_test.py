@@ -16,12 +16,12 @@ from kdjax import api
 from kdjax.training.stepper import Stepper
 from kdjax.types import ConfigError
 
-SECONDS = 5
+SECONDS = 5  # of this process: others share the machine
 
 
 def outcome(case, folder):
   """'held', or what happened."""
-  begin = time.monotonic()
+  begin = time.process_time()
   try:
     built = api.experiments(hostile.config(case), devices=jax.devices()[:1])
   except ConfigError as error:
@@ -36,7 +36,7 @@ def outcome(case, folder):
     if case.certain:
       return f"{case}: accepted"
     return outcome_of_a_step(case, built[""])
-  took = time.monotonic() - begin
+  took = time.process_time() - begin
   if took > SECONDS:
     return f"{case}: {took:.1f} s"
   return HELD if not list(folder.iterdir()) else f"{case}: wrote {list(folder.iterdir())}"
@@ -181,11 +181,11 @@ REVIEW = [  # (base, changes, the key that is blamed)
 
 @pytest.mark.parametrize("base, changes, key", REVIEW, ids=[str(c)[:60] for _, c, _ in REVIEW])
 def test_what_was_once_accepted_or_badly_refused_is_refused_by_its_key(base, changes, key):
-  begin = time.monotonic()
+  begin = time.process_time()
   with pytest.raises(ConfigError) as error:
     api.experiments(api.get_config(base, **changes), devices=jax.devices()[:1])
   assert error.value.key == key and error.value.hint
-  assert time.monotonic() - begin < SECONDS
+  assert time.process_time() - begin < SECONDS
 
 
 ACCEPTED = [  # what has a meaning: facts left out, two sources of one shape, phases left out
