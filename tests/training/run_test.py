@@ -178,7 +178,9 @@ def test_published_snapshots_are_the_clients_weights_at_each_refresh(tmp_path):
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_client(tmp_path):
-  c = ensembles.config("separate", dtype="float32", optim=ensembles.common.sgd(lr=1e30, clip=0.0))
+  c = ensembles.config(
+    "separate", dtype="float32", optim=ensembles.common.sgd(lr=100.0, clip=0.0, weight_decay=1e9)
+  )
   with pytest.raises(TrainingError, match="cross_entropy of client 0 is not finite at step"):
     run(ensembles.build(c), tmp_path)
 
@@ -333,7 +335,7 @@ def test_losses_are_written_while_the_next_step_computes(tmp_path, monkeypatch):
 
 
 def test_nothing_is_saved_after_a_loss_that_is_not_finite(tmp_path):
-  optim = ensembles.common.sgd(lr=1e30, clip=0.0)
+  optim = ensembles.common.sgd(lr=100.0, clip=0.0, weight_decay=1e9)
   c = ensembles.config("separate", dtype="float32", optim=optim, log_every=1, save_every=1)
   c.mesh.steps_per_dispatch = 1
   with pytest.raises(TrainingError, match="is not finite at step") as caught:
