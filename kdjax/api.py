@@ -1,19 +1,22 @@
 """The library's front door: a config from a name, an experiment from a config, a run from both."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import jax
 from ml_collections import ConfigDict
 
-from kdjax import experiment
-from kdjax.config import plain, read_config, replica_seeds, validate, variants
+from kdjax import experiment, needs
+from kdjax.checks import validate
+from kdjax.config import plain, read_config, replica_seeds, variants
 from kdjax.data import dataset
 from kdjax.data.sources import Source
 from kdjax.experiment import Experiment
 from kdjax.peers import Mail
 from kdjax.run import Run
+from kdjax.training import run_folder
 from kdjax.types import ConfigError
 
 Config: TypeAlias = str | Path | dict[str, Any] | ConfigDict
@@ -62,7 +65,10 @@ def _set(config, key, value):
     place = place[group]
   if groups[:1] != ["algo"] and name not in place:  # a method's own keys are checked with it
     raise ConfigError(key, value, "no such key: " + ", ".join(place))
-  place[name] = value
+  try:
+    place[name] = value
+  except OverflowError:
+    raise ConfigError(key, value, "must be a number that a float can hold") from None
 
 
 def build(
@@ -79,7 +85,9 @@ def build(
     ConfigError: for whatever in the config cannot work.
   """
   config = get_config(config)
-  return experiment.build(config, data=_handed_out(config, data), devices=devices)
+  built = experiment.build(config, data=_handed_out(config, data), devices=devices)
+  needs.check(built, built.begins())
+  return built
 
 
 def _handed_out(config, data):
@@ -111,7 +119,8 @@ def train(
     TrainingError: where a loss is no longer finite.
   """
   config = get_config(config)
-  everything = experiments(config, data=_handed_out(config, data), devices=devices)
+  given = dict(data=_handed_out(config, data), devices=devices)
+  everything = experiments(config, begun=run_folder.is_begun(workdir), **given)
   run(everything, Path(workdir), command=f"kdjax.train(..., {str(workdir)!r})", stop=stop)
   return Run(workdir)
 
@@ -121,14 +130,29 @@ def experiments(
   *,
   data: dataset.Data | None = None,
   devices: list[jax.Device] | None = None,
+  begun: bool = False,
 ) -> dict[str, Experiment]:
-  """The config's experiment under '', then those that it is compared with, on the same split."""
+  """The config's experiment under '', then those that it is compared with, on the same split.
+
+  Args:
+    config, data, devices: as in `build`.
+    begun: whether the run goes on: what only its first step needs may be gone.
+
+  Raises:
+    ConfigError: for whatever cannot work, or does not fit into this machine.
+  """
   validate(plain(config))
   others = variants(config)  # whatever is wrong with any of them is said before work
+  if data is None and begun:
+    whole = plain(config)
+    data = dataset.open_data(whole, replica_seeds(whole), begun=True)
   first = experiment.build(config, data=data, devices=devices)
   found = {"": first}
   for name, other in others.items():
-    found[name] = experiment.build(other, data=first.data, devices=devices)
+    with blamed(f"compare.{name}"):
+      found[name] = experiment.build(other, data=first.data, devices=devices)
+  for one in found.values():
+    needs.check(one, one.template() if begun else one.begins())
   return found
 
 
@@ -149,6 +173,15 @@ def peer(
   return made
 
 
+@contextlib.contextmanager
+def blamed(group: str) -> Iterator[None]:
+  """Puts the group in front of the key of a ConfigError that is raised inside."""
+  try:
+    yield
+  except ConfigError as error:
+    raise ConfigError(f"{group}.{error.key}", error.value, error.hint) from None
+
+
 def run(
   experiments: dict[str, Experiment],
   workdir: Path,
@@ -157,7 +190,7 @@ def run(
   stop: Callable[[], bool] = lambda: False,
 ) -> int:
   """Trains one experiment after the other, in WORKDIR and WORKDIR/NAME; see `loop.run`."""
-  from kdjax.training import loop, run_folder
+  from kdjax.training import loop
 
   for name, one in experiments.items():
     run_folder.check_config(workdir / name, one.config)

@@ -1,4 +1,4 @@
-"""Configs: where one is found, what no config can hold, and the variants that it compares.
+"""Configs: where one is found, and the variants that it compares.
 
 `configs/common.py: base` is the schema: every key, its type, its group. A key that it does not have
 is refused, wherever it was set.
@@ -11,6 +11,7 @@ import importlib.resources
 import math
 import re
 import runpy
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +33,7 @@ SPLIT = (
   *("primary", "primary_labels", "labels", "alpha", "counts", "overlay"),
   *("public_source", "public_source_info", "public_share", "public_reuse", "public_labels"),
 )
-NOT_NEGATIVE = (
-  "seed", "steps", "rounds", "public_batch", "log_every", "save_every", "holdout", "limit",
-  "graph.seed", "mesh.steps_per_dispatch",
-)  # fmt: skip
-ENTRY = "each entry is (how many, model, model arguments)"
+INFINITE = ("skew",)  # keys of numbers that may be infinite, which JSON does not know: 'inf'
 
 
 def packaged() -> dict[str, Path]:
@@ -103,10 +100,15 @@ def plain(config: Any) -> Any:
   """A config as nested dicts, lists and scalars, as it stands in `config.json`."""
   config = config.to_dict() if hasattr(config, "to_dict") else config
   if isinstance(config, dict):
-    return {key: plain(value) for key, value in config.items()}
-  if isinstance(config, list | tuple):
-    return [plain(value) for value in config]
-  return str(config) if config in (math.inf, -math.inf) else config  # JSON knows no infinity
+    infinite = {k for k in INFINITE if isinstance(config.get(k), float) and config[k] == math.inf}
+    return {k: "inf" if k in infinite else plain(value) for k, value in config.items()}
+  return [plain(value) for value in config] if isinstance(config, list | tuple) else config
+
+
+def no_key(key: str, known: Iterable[str]) -> str:
+  """What to say of a key that is not among those known."""
+  near = difflib.get_close_matches(str(key), known, n=1)
+  return f"no such key; did you mean {near[0]}?" if near else f"no such key: {', '.join(known)}"
 
 
 def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -167,7 +169,7 @@ def variant(config: ConfigDict, name: str, changes: dict[str, Any]) -> ConfigDic
   with other.unlocked(), other.ignore_type():
     for field, value in whole.items():
       if field not in schema():
-        raise ConfigError(f"{key}.{field}", value, _no_key(field, schema()))
+        raise ConfigError(f"{key}.{field}", value, no_key(field, schema()))
       other[field] = _over(field, config[field], value)
     other.compare = ()
   _same_split(config, other, key)
@@ -203,100 +205,3 @@ def _same_split(config, other, key):
     if plain(config[field]) != plain(other[field]):
       hint = f"{field} would change who holds what: all that are compared share one split"
       raise ConfigError(f"{key}.{field}", plain(other[field]), hint)
-
-
-def validate(config: dict[str, Any]) -> None:
-  """Raises ConfigError for the first key or value of a config, a nested dict, that cannot be."""
-  _keys(config)
-  _numbers(config)
-  _images(config)
-  _clients(config["clients"])
-  _evals(config)
-
-
-def _keys(config):
-  """Every key is the schema's, of its type; those of closed groups too."""
-  known = schema()
-  for key in config:
-    if key not in known:
-      raise ConfigError(key, config[key], _no_key(key, known))
-  for key, usual in known.items():
-    if key not in config:
-      raise ConfigError(key, None, "missing: start from kdjax.configs.common.base()")
-    _type(key, config[key], usual)
-    if isinstance(usual, dict) and key not in OPEN:
-      for name, value in config[key].items():
-        if name not in usual:
-          raise ConfigError(f"{key}.{name}", value, _no_key(name, usual))
-        _type(f"{key}.{name}", value, usual[name])
-
-
-def _no_key(key, known):
-  near = difflib.get_close_matches(str(key), known, n=1)
-  return f"no such key; did you mean {near[0]}?" if near else f"no such key: {', '.join(known)}"
-
-
-def _type(key, value, usual):
-  """Refuses a value of another type than the schema's; whole numbers are numbers."""
-  number = isinstance(value, int | float) and not isinstance(value, bool)
-  infinite = value in ("inf", "-inf")  # as `plain` writes it
-  right = {
-    bool: (isinstance(value, bool), "True or False"),
-    int: (number and isinstance(value, int), "a whole number"),
-    float: (number or infinite, "a number"),
-    str: (isinstance(value, str), "text"),
-    list: (isinstance(value, list | tuple), "a tuple"),
-    dict: (isinstance(value, dict), "a group of keys"),
-  }
-  fits, words = right[type(usual)]
-  if not fits and key != "compare":
-    raise ConfigError(key, value, f"must be {words}, such as {usual!r}")
-
-
-def _numbers(config):
-  for key in NOT_NEGATIVE:
-    group, _, name = key.rpartition(".")
-    value = (config[group] if group else config).get(name, 0)
-    if value < 0:
-      raise ConfigError(key, value, "must not be negative")
-  for key in ("batch", "replicas"):
-    if config[key] < 1:
-      raise ConfigError(key, config[key], "must be at least 1")
-  if config["seed"] + config["replicas"] > 2**31:
-    raise ConfigError("seed", config["seed"], "must be below 2**31, that of every replica too")
-  if not config["mesh"].get("device_tflops", 1) > 0:
-    raise ConfigError("mesh.device_tflops", config["mesh"]["device_tflops"], "must be above 0")
-
-
-def _images(config):
-  for key in ("source_info", "public_source_info"):
-    shape = config[key]["image"]
-    sizes = shape if isinstance(shape, list) else ()  # zeros where nothing is given
-    if len(sizes) not in (1, 3) or not all(isinstance(n, int) and n >= 0 for n in sizes):
-      hint = "(height, width, channels) in pixels, or (features,) of a table"
-      raise ConfigError(f"{key}.image", shape, hint)
-  for key, value in config["normalise"].items():  # `data.facts` counts them
-    if value != ["data"] and not (value and all(isinstance(x, int | float) for x in value)):
-      hint = "one number, or one for each channel or feature; or ('data',)"
-      raise ConfigError(f"normalise.{key}", value, hint)
-
-
-def _clients(clients):
-  if not clients:
-    raise ConfigError("clients", (), "needs at least one entry (how many, model, model arguments)")
-  for entry in clients:
-    n, name, arguments = entry if isinstance(entry, list) and len(entry) == 3 else (0, "", {})
-    if not (isinstance(n, int) and n > 0 and isinstance(name, str) and isinstance(arguments, dict)):
-      raise ConfigError("clients", entry, ENTRY)
-    for key in ("classes", "heads"):
-      if key in arguments:
-        hint = f"{key} is no model argument: the data and the method set it"
-        raise ConfigError("clients", entry, hint)
-
-
-def _evals(config):
-  for name, arguments in config["evals"].items():
-    every = arguments.get("every") if isinstance(arguments, dict) else None
-    if not (isinstance(every, int) and every >= 0):
-      hint = "a dict with `every`: batches between two evaluations, or 0: after every round"
-      raise ConfigError(f"evals.{name}", arguments, hint)

@@ -12,13 +12,15 @@ import numpy as np
 from jax.sharding import NamedSharding
 
 from kdjax import layout, optim
-from kdjax.config import FREE_ON_RESUME, plain, replica_seeds, validate
+from kdjax.checks import validate
+from kdjax.config import FREE_ON_RESUME, plain, replica_seeds
 from kdjax.core import clients, graph, health, hostile
 from kdjax.core.env import STATE, Env, Hostile, Population, Task, Training
 from kdjax.core.passes import eval_mode
 from kdjax.data import dataset, facts
 from kdjax.data.example_set import ExampleSet
 from kdjax.data.streams import Streams
+from kdjax.data.unreadable import Unreadable
 from kdjax.data.views import views
 from kdjax.models.build import build_model, check_reads
 from kdjax.peers import Mail, part
@@ -41,6 +43,7 @@ class Experiment:
   view: Callable[[jax.Array], jax.Array]
   visits: tuple[schedule.Visit, ...]
   steps_per_dispatch: int
+  unreadable: Unreadable  # what a run finds of damaged images
   evaluators: dict[str, tuple[int, Evaluator]] = dataclasses.field(default_factory=dict)
 
   @property
@@ -71,9 +74,19 @@ class Experiment:
 
   def initialiser(self) -> Callable[[], TrainState]:
     """A function without arguments that makes the TrainState of step 0."""
+    return functools.partial(self._fresh(), self._given())
+
+  def begins(self) -> TrainState:
+    """The shapes of step 0, from the weights that `config.start` names.
+
+    Raises:
+      ConfigError: for weights that are not there, or do not fit.
+    """
+    return jax.eval_shape(self._fresh(), self._given())
+
+  def _given(self):
     begin = self.config["start"]
-    given = start.given_weights(**{k: begin[k] for k in ("workdir", "client", "part")})
-    return functools.partial(self._fresh(), given)
+    return start.given_weights(**{k: begin[k] for k in ("workdir", "client", "part")})
 
   def _fresh(self):
     return start.initialiser(self.env, self.algorithm, common=self.config["start"]["common"])
@@ -149,6 +162,10 @@ def build(
     view=view,
     visits=schedule.visits(algorithm, streams.epoch_steps, **lengths),
     steps_per_dispatch=placed.steps_per_dispatch,
+    unreadable=Unreadable(
+      {"private": data.source.train, "public": data.public, "test": data.source.test},
+      config["faults"]["images"],
+    ),
   )
   return dataclasses.replace(experiment, evaluators=_evaluators(experiment))
 

@@ -46,6 +46,8 @@ COMMANDS = {  # name: what runs it, (arguments) -> exit code
   "sweep": "kdjax.sweep:sweep_cli",
 }
 TOGETHER = 300  # seconds within which all processes start
+# What ml_collections raises for values that are none, and for files that cannot be loaded.
+BAD_FLAGS = (TypeError, ValueError, OverflowError, SyntaxError, ImportError, OSError)
 FLAGS = flags.FLAGS
 _CONFIG = config_flags.DEFINE_config_file(
   "config", None, "The experiment's file.", lock_config=True
@@ -152,13 +154,15 @@ def train(config: Any, workdir: Path, *, devices: list | None, own: tuple[int, .
   from kdjax.core import hosts
   from kdjax.peers import Mail
   from kdjax.report import page, table
+  from kdjax.training import run_folder
 
+  begun = run_folder.is_begun(workdir)
   if own:
     mail = Mail(FLAGS.peers, own, **config.peers, stop=ending.asked)
     experiments = {"": api.peer(config, mail, devices=devices)}
     workdir /= "peer-" + "-".join(map(str, own))
   else:
-    experiments = api.experiments(config, devices=devices)
+    experiments = api.experiments(config, devices=devices, begun=begun)
   ending.asked()  # from here on a signal waits for the next step, to be saved
   code = api.run(experiments, workdir, command=command(), stop=ending.asked)
   if not hosts.first():
@@ -199,7 +203,7 @@ def parse_flags(argv: list[str]) -> list[str]:
   except (AttributeError, KeyError) as error:
     hint = f"no such key: {error.args[0]}"  # a KeyError's own text would be quoted once more
     raise ConfigError("--config", " ".join(argv[1:]), hint) from None
-  except (flags.Error, TypeError, ValueError, SyntaxError, ImportError, OSError) as error:
+  except (flags.Error, *BAD_FLAGS) as error:
     hint = f"{error}{_tuple_hint(argv)}"
     raise ConfigError("--config", " ".join(argv[1:]), hint) from None
 

@@ -13,6 +13,7 @@ import jax
 import optax
 
 from kdjax.core import health
+from kdjax.plugins import wrong_type
 from kdjax.types import ConfigError
 
 Rate = Callable[[int, int], float]  # (count, total) -> the learning rate
@@ -61,6 +62,7 @@ def adam(
 OPTIMISERS: dict[str, Callable] = {"sgd": sgd, "adam": adam}
 NOT_NEGATIVE = ("lr", "warmup", "eps", "weight_decay", "clip")
 BELOW_1 = ("momentum", "b1", "b2")
+MOST_LR = 100
 
 
 def constant(lr: float, warmup: int) -> Rate:
@@ -129,25 +131,31 @@ def make(**arguments: Any) -> tuple[optax.GradientTransformation, Rate]:
     if key not in arguments:
       raise ConfigError(f"optim.{key}", None, "is missing")
   name, lr, schedule, warmup = map(arguments.pop, ("name", "lr", "schedule", "warmup"))
-  if name not in OPTIMISERS:
+  if not isinstance(name, str) or name not in OPTIMISERS:
     raise ConfigError("optim.name", name, "must be one of " + ", ".join(OPTIMISERS))
-  if schedule not in SCHEDULES:
+  if not isinstance(schedule, str) or schedule not in SCHEDULES:
     raise ConfigError("optim.schedule", schedule, "must be one of " + ", ".join(SCHEDULES))
   own, shape = _keywords(OPTIMISERS[name]), _keywords(SCHEDULES[schedule])
-  for key in sorted((own | shape) ^ set(arguments)):
-    state = "is missing" if key in own | shape else "is unknown"
-    hint = f"{name!r} with {schedule!r} takes {', '.join(sorted(own | shape))}"
+  kinds = {"lr": float, "warmup": int, **own, **shape}
+  for key in sorted({**own, **shape}.keys() ^ set(arguments)):
+    state = "is unknown" if key in arguments else "is missing"
+    hint = f"{name!r} with {schedule!r} takes {', '.join(sorted({**own, **shape}))}"
     raise ConfigError(f"optim.{key}", arguments.get(key), f"{state}: {hint}")
   for key, value in dict(arguments, lr=lr, warmup=warmup).items():
+    wrong = wrong_type(value, kinds[key])
+    if wrong:
+      raise ConfigError(f"optim.{key}", value, wrong)
     if key in NOT_NEGATIVE and not value >= 0:
       raise ConfigError(f"optim.{key}", value, "must not be negative")
     if key in BELOW_1 and not 0 <= value < 1:
       raise ConfigError(f"optim.{key}", value, "must be at least 0 and below 1")
+  if lr > MOST_LR:
+    raise ConfigError("optim.lr", lr, f"at most {MOST_LR}: no network learns at such a rate")
   rate = SCHEDULES[schedule](lr, warmup, **{key: arguments.pop(key) for key in shape})
   return OPTIMISERS[name](**arguments), rate
 
 
 def _keywords(fn):
-  """The names of a function's keyword-only arguments."""
+  """A function's keyword-only arguments, {name: annotation}."""
   parameters = inspect.signature(fn).parameters.values()
-  return {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}
+  return {p.name: p.annotation for p in parameters if p.kind is p.KEYWORD_ONLY}

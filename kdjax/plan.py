@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import jax
 
 from kdjax import experiment
-from kdjax.config import plain, replica_seeds, validate
+from kdjax.checks import validate
+from kdjax.config import plain, replica_seeds
 from kdjax.core.costs import nbytes
 from kdjax.data import dataset, sources
 from kdjax.data.dataset import Data

@@ -10,7 +10,9 @@ import importlib
 import inspect
 import pkgutil
 import sys
-from collections.abc import Callable
+import types
+import typing
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +110,7 @@ def accept(fn: Callable, *, key: str, arguments: dict[str, Any]) -> None:
   """Checks arguments against a keyword-only signature, which is their schema.
 
   Raises:
-    ConfigError: for an argument that is unknown or missing, or no number where one is due.
+    ConfigError: for an argument that is unknown or missing, or not of its annotation's type.
   """
   signature = inspect.signature(fn).parameters
   known = {p.name: p for p in signature.values() if p.kind is p.KEYWORD_ONLY}
@@ -125,12 +127,43 @@ def accept(fn: Callable, *, key: str, arguments: dict[str, Any]) -> None:
 
 
 def wrong_type(value: Any, kind: Any) -> str | None:
-  """What a value of a plain type must be, where it is not; None for other annotations."""
-  if kind in (bool, str) and not isinstance(value, kind):
-    return f"must be {'True or False' if kind is bool else 'text'}"
-  number = isinstance(value, int | float) and not isinstance(value, bool)
-  if kind is int and not (number and isinstance(value, int)):
-    return "must be a whole number"
-  if kind is float and not number:
-    return "must be a number"
-  return None
+  """What a value must be to be of a type, where it is not: see `fits`."""
+  return None if fits(value, kind) else f"must be {_words(kind)}"
+
+
+NAMES = {bool: "True or False", str: "text", int: "a whole number", float: "a number"}
+NAMES |= {tuple: "a tuple", dict: "a group of keys"}
+
+
+def fits(value: Any, kind: Any) -> bool:
+  """Whether a value is of a type that a config can hold; True for all other annotations.
+
+  Those are bool, int, float (a whole number is one), str, tuple, dict, `tuple[int, ...]`,
+  `tuple[str, dict]`, `Sequence[float]` and unions; a list is a tuple.
+  """
+  origin, inner = typing.get_origin(kind), typing.get_args(kind)
+  if origin in (typing.Union, types.UnionType):
+    return any(fits(value, one) for one in inner)
+  if kind in (int, float):
+    return isinstance(value, int if kind is int else int | float) and not isinstance(value, bool)
+  if kind in (bool, str, dict):
+    return isinstance(value, kind)
+  if kind is not tuple and origin not in (tuple, Sequence):
+    return True
+  if not isinstance(value, list | tuple):
+    return False
+  if origin is Sequence or Ellipsis in inner:
+    return all(fits(one, inner[0]) for one in value)
+  return not inner or (len(value) == len(inner) and all(map(fits, value, inner)))
+
+
+def _words(kind):
+  """What to call a type that `fits` knows."""
+  origin, inner = typing.get_origin(kind), typing.get_args(kind)
+  if origin in (typing.Union, types.UnionType):
+    return " or ".join(map(_words, inner))
+  if origin is Sequence or Ellipsis in inner:
+    return f"a tuple, each {_words(inner[0])}"
+  if inner:
+    return "(" + ", ".join(map(_words, inner)) + ")"
+  return NAMES[kind]

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from kdjax import api, config
+from kdjax import api, checks, config
 from kdjax.configs import common, mhd_digits
 from kdjax.types import ConfigError
 
@@ -70,7 +70,7 @@ def test_a_key_or_type_that_the_schema_lacks_is_refused_wherever_it_was_set(chan
     for name, value in changes.items():
       c[name] = value  # as a config file may
   with pytest.raises(ConfigError, match=f"^{re.escape(key)} = .*{hint}"):
-    config.validate(config.plain(c))
+    checks.validate(config.plain(c))
 
 
 def test_whole_numbers_are_numbers_and_infinity_is_one():
@@ -79,7 +79,7 @@ def test_whole_numbers_are_numbers_and_infinity_is_one():
   c.source_info.image = (1, 1, 1)
   for value in (3, 2.5, float("inf")):
     c.skew = float(value)
-    config.validate(config.plain(c) | {"skew": value if value == 3 else config.plain(c)["skew"]})
+    checks.validate(config.plain(c) | {"skew": value if value == 3 else config.plain(c)["skew"]})
 
 
 def test_bare_names_and_named_variants():

@@ -22,7 +22,7 @@ from kdjax.core.arrays import Array
 from kdjax.core.clients import where
 from kdjax.core.costs import nbytes
 from kdjax.core.env import Env
-from kdjax.types import Algorithm, ClientState, ConfigError, Feed, Method, Phase, PyTree, at_least
+from kdjax.types import Algorithm, ClientState, Feed, Method, Phase, PyTree, at_least, one_of
 
 
 def average(env: Env, tree: PyTree, weight: Float[Array | np.ndarray, " clients"]) -> PyTree:
@@ -68,16 +68,14 @@ class Hyper:
   local_steps: int  # u, batches between two averages
   momentum: str  # what an average does to the optimiser's state: keep or reset
 
+  def __post_init__(self):
+    """Refuses values that cannot be: ConfigError."""
+    at_least(1, local_steps=self.local_steps)
+    one_of(("keep", "reset"), momentum=self.momentum)
+
 
 def make(env: Env, hyper: Hyper) -> Algorithm:
-  """FedAvg; see the file's docstring.
-
-  Raises:
-    ConfigError: for values that cannot be.
-  """
-  if hyper.momentum not in ("keep", "reset"):
-    raise ConfigError("algo.momentum", hyper.momentum, "must be 'keep' or 'reset'")
-  at_least(1, local_steps=hyper.local_steps)
+  """FedAvg; see the file's docstring."""
   sizes = np.asarray(env.task.private_sizes, float).reshape(env.R, env.K)
   weight = (sizes / sizes.sum(1, keepdims=True)).ravel()
   names = np.asarray(env.population.identity)

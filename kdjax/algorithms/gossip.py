@@ -53,7 +53,20 @@ from kdjax.core.costs import nbytes
 from kdjax.core.env import Env
 from kdjax.core.graph import Schedule
 from kdjax.core.random import host_rng
-from kdjax.types import Algorithm, Apply, ConfigError, Feed, Method, Phase, PyTree, at_least
+from kdjax.types import (
+  MOST_EPOCHS,
+  Algorithm,
+  Apply,
+  ConfigError,
+  Feed,
+  Method,
+  Phase,
+  PyTree,
+  above_0,
+  at_least,
+  between,
+  one_of,
+)
 
 
 class Variant(NamedTuple):
@@ -75,25 +88,29 @@ class Hyper:
   rho: float  # strength of the proximal term, or ADMM's penalty
   mu: float  # weight of the losses against the neighbours' agreement; of no account for average
 
+  def __post_init__(self):
+    """Refuses values that cannot be: ConfigError."""
+    one_of(("average", "admm"), variant=self.variant)
+    between(1, MOST_EPOCHS, local_epochs=self.local_epochs)
+    at_least(0, rho=self.rho, mu=self.mu)
+    if self.variant == "admm":
+      above_0(rho=self.rho, mu=self.mu)
+
 
 def make(env: Env, hyper: Hyper) -> Algorithm:
   """Gossip; see the file's docstring.
 
   Raises:
-    ConfigError: for a client without neighbours, or values that cannot be.
+    ConfigError: for a client without neighbours.
   """
   graph = neighbours(env.graph)
   if not graph.any(1).all():
     alone = np.flatnonzero(~graph.any(1)).tolist()
     raise ConfigError("graph", alone, "these clients have no neighbour to gossip with")
-  at_least(1, local_epochs=hyper.local_epochs)
-  variants = {
-    "average": lambda: average(env, rho=hyper.rho),
-    "admm": lambda: admm(env, graph, rho=hyper.rho, mu=hyper.mu),
-  }
-  if hyper.variant not in variants:
-    raise ConfigError("algo.variant", hyper.variant, "must be " + " or ".join(variants))
-  v = variants[hyper.variant]()
+  if hyper.variant == "average":
+    v = average(env, rho=hyper.rho)
+  else:
+    v = admm(env, graph, rho=hyper.rho, mu=hyper.mu)
 
   def local(state, batch, now):
     (half,), (own,) = batch.private, state.local
@@ -177,8 +194,6 @@ def partners(env: Env, graph: Bool[np.ndarray, "K K"], round: int) -> Int[np.nda
 
 def average(env: Env, *, rho: float) -> Variant:
   """Variant 'average'; `rho` as in `make`."""
-  if rho < 0:
-    raise ConfigError("algo.rho", rho, "must not be negative")
   flat = functools.partial(_flat, env.snapshots()[0])
 
   def init(client):
@@ -200,9 +215,6 @@ def average(env: Env, *, rho: float) -> Variant:
 
 def admm(env: Env, graph: Bool[np.ndarray, "K K"], *, rho: float, mu: float) -> Variant:
   """Variant 'admm'; `graph` bool[K, K], `rho` and `mu` as in `make`."""
-  for key, value in (("rho", rho), ("mu", mu)):
-    if value <= 0:
-      raise ConfigError(f"algo.{key}", value, "must be above 0")
   flat = functools.partial(_flat, env.cohorts[0].template.params)
   degree = np.tile(graph.sum(1), env.R)
   sizes = np.asarray(env.task.private_sizes, float).reshape(env.R, env.K)

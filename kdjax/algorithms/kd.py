@@ -23,7 +23,7 @@ from kdjax.algorithms.separate import train_phase
 from kdjax.core import losses, peers
 from kdjax.core.clients import has_data, share, update
 from kdjax.core.env import Env
-from kdjax.types import Algorithm, Feed, Method, Phase, at_least
+from kdjax.types import MOST_EPOCHS, Algorithm, Feed, Method, Phase, at_least, between
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -35,15 +35,14 @@ class Hyper:
   local_epochs: int  # passes over the private data before a fetch
   distil_epochs: int  # and after it
 
+  def __post_init__(self):
+    """Refuses values that cannot be: ConfigError."""
+    at_least(0, alpha=self.alpha, beta=self.beta)
+    between(1, MOST_EPOCHS, local_epochs=self.local_epochs, distil_epochs=self.distil_epochs)
+
 
 def make(env: Env, hyper: Hyper) -> Algorithm:
-  """Real-time distillation; see the file's docstring.
-
-  Raises:
-    ConfigError: for negative weights, or turns without a pass.
-  """
-  at_least(0, alpha=hyper.alpha, beta=hyper.beta)
-  at_least(1, local_epochs=hyper.local_epochs, distil_epochs=hyper.distil_epochs)
+  """Real-time distillation; see the file's docstring."""
 
   def objective(apply, params, d):
     half, found = d

@@ -121,16 +121,17 @@ def take(
     alive: bool[], whether it takes part in this step; None: it does.
 
   Returns:
-    (ClientState, aux with whether it took the step as 'live').
+    (ClientState, aux with whether it took the step as 'live', or could not as 'failed').
   """
   fine = health.sound(aux, grads, statistics)
   taken = fine & health.awake(env, old.health)
   params, opt_state = gradients.apply_update(tx, lr, grads, old.params, old.opt_state, taken)
-  after = health.noted(old.health, ~fine & health.awake(env, old.health), aux.get("refused", 0))
+  failed = ~fine & health.awake(env, old.health)
+  after = health.noted(old.health, failed, aux.get("refused", 0))
   new = ClientState(params, where(taken, statistics, old.model_state), opt_state, after)
   if alive is None:
-    return new, aux | {"live": taken}
-  return where(alive, new, old), aux | {"live": taken & alive}
+    return new, aux | {"live": taken, "failed": failed}
+  return where(alive, new, old), aux | {"live": taken & alive, "failed": failed & alive}
 
 
 def where(chosen: Bool[Array, ""], new: PyTree, old: PyTree) -> PyTree:

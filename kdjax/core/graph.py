@@ -14,6 +14,7 @@ from jaxtyping import Bool, Int
 from kdjax.core.random import host_rng
 from kdjax.types import ConfigError
 
+DENSE = 3 / 4  # of all clients as neighbours, from where on a regular graph is drawn inside out
 KINDS = ("complete", "islands", "cycle", "chain", "star", "random_regular", "edges", "none")
 
 
@@ -54,8 +55,11 @@ def random_regular(K: int, degree: int, seed: int) -> Bool[np.ndarray, "K K"]:
   """A random undirected graph in which everyone has `degree` neighbours; bool[K, K].
 
   Steger and Wormald's pairing (Combinatorics, Probability and Computing, 1999): join random free
-  ends that make neither a loop nor a double edge, start again when none are left to join.
+  ends that make neither a loop nor a double edge, start again when none are left to join. That
+  hardly ever ends where nearly all are neighbours: then who is none is drawn.
   """
+  if degree > DENSE * K:
+    return complete(K) & ~random_regular(K, K - 1 - degree, seed)
   rng = host_rng(seed, "graph")
   while True:
     adjacency, free = np.zeros((K, K), bool), np.full(K, degree)
@@ -99,9 +103,11 @@ def adjacency(
       raise ConfigError("graph.degree", degree, hint)
     return random_regular(K, degree, seed)
   if kind == "edges":
+    if not edges:
+      raise ConfigError("graph.edges", edges, "at least one (student, teacher); or kind='none'")
     for edge in edges:
       pair = isinstance(edge, list | tuple) and len(edge) == 2
-      if not pair or not all(isinstance(v, int) for v in edge):
+      if not pair or not all(type(v) is int for v in edge):
         raise ConfigError("graph.edges", edge, "an edge is a pair (student, teacher)")
       if not all(0 <= v < K for v in edge):
         raise ConfigError("graph.edges", edge, f"client numbers must lie in 0..{K - 1}")

@@ -4,15 +4,16 @@ An augmentation is `(key, image) -> image` for an image u8[h, w, c] or f32[h, w,
 stays in 0..255: `preprocess` normalises afterwards, so padding is black, not the mean.
 """
 
-import inspect
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from kdjax.plugins import call
 from kdjax.types import ConfigError
 
+LARGEST = 4096  # pixels of a side that a crop is resized to
 TRIES = 10  # of a random crop that fits the image, before the largest centred one is taken
 MARGIN = 7 / 8  # of the shorter side that evaluation keeps at most: the usual 224 of 256
 
@@ -46,11 +47,14 @@ def crop_flip(*, padding: int, flip: bool) -> Augment:
     padding: pixels.
     flip: True: mirror with probability 1/2.
   """
-  if not isinstance(padding, int) or padding < 0:
+  if padding < 0:
     raise ConfigError("augment.padding", padding, "whole pixels, 0 or more")
 
   def augment(key, image):
     crop_key, flip_key = jax.random.split(key)
+    if padding >= min(image.shape[:2]):
+      hint = f"below {min(image.shape[:2])}, the image's shorter side, or crops show nothing of it"
+      raise ConfigError("augment.padding", padding, hint)
     padded = jnp.pad(image, ((padding, padding), (padding, padding), (0, 0)))
     top, left = jax.random.randint(crop_key, (2,), 0, 2 * padding + 1)
     crop = jax.lax.dynamic_slice(padded, (top, left, 0), image.shape)
@@ -70,7 +74,7 @@ def crop_flip_cutout(*, padding: int, flip: bool, cutout: int, fill: tuple[float
     fill: 1 or c numbers in 0..1, its colour; with the means of `normalise` it becomes zeros, as
       where the square is cut out of normalised images.
   """
-  if not isinstance(cutout, int) or cutout < 1:
+  if cutout < 1:
     raise ConfigError("augment.cutout", cutout, "whole pixels, 1 or more")
   if not all(0 <= value <= 1 for value in fill):
     raise ConfigError("augment.fill", fill, "a colour of 1 or c numbers in 0..1")
@@ -79,6 +83,9 @@ def crop_flip_cutout(*, padding: int, flip: bool, cutout: int, fill: tuple[float
   def augment(key, image):
     first_key, place_key = jax.random.split(key)
     h, w, c = image.shape
+    if cutout >= 2 * max(h, w):
+      hint = f"below {2 * max(h, w)}, twice the image's longer side, or it hides all of it"
+      raise ConfigError("augment.cutout", cutout, hint)
     if len(fill) not in (1, c):
       raise ConfigError("augment.fill", fill, f"1 or {c} numbers, as the image has channels")
     top, left = jax.random.randint(place_key, (2,), 0, jnp.array([h, w])) - cutout // 2
@@ -105,8 +112,8 @@ def resized_crop(
     ratio: (low, high) width over height, drawn log-uniformly.
     flip: True: mirror with probability 1/2.
   """
-  if not isinstance(size, int) or size < 1:
-    raise ConfigError("augment.size", size, "whole pixels, 1 or more")
+  if not 1 <= size <= LARGEST:
+    raise ConfigError("augment.size", size, f"whole pixels, 1 to {LARGEST:,}")
   if not 0 < scale[0] <= scale[1] <= 1:
     raise ConfigError("augment.scale", scale, "(low, high) with 0 < low <= high <= 1")
   if not 0 < ratio[0] <= ratio[1]:
@@ -149,18 +156,15 @@ AUGMENT: dict[str, Callable[..., Augment]] = {
 }
 
 
-def make(*, kind: str, **args: Any) -> Augment:
+def make(*, kind: str = "", **args: Any) -> Augment:
   """The augmentation `(key, image) -> image` of a kind in AUGMENT with exactly its arguments.
 
   Raises:
     ConfigError: an unknown kind, a missing or an unknown argument.
   """
-  if kind not in AUGMENT:
+  if not isinstance(kind, str) or kind not in AUGMENT:
     raise ConfigError("augment.kind", kind, f"one of {sorted(AUGMENT)}")
-  takes = sorted(inspect.signature(AUGMENT[kind]).parameters)
-  if sorted(args) != takes:
-    raise ConfigError("augment.kind", kind, f"takes {takes or 'nothing'}, not {sorted(args)}")
-  return AUGMENT[kind](**args)
+  return call(AUGMENT[kind], key="augment", arguments=args)
 
 
 def centre(size: int) -> Callable[[jax.Array], jax.Array]:

@@ -23,17 +23,18 @@ class Data(NamedTuple):
   facts: Mapping[str, Any] = MappingProxyType({})  # {a config's key: what it was found to be}
 
 
-def open_data(config: dict[str, Any], seeds: tuple[int, ...]) -> Data:
+def open_data(config: dict[str, Any], seeds: tuple[int, ...], *, begun: bool = False) -> Data:
   """Opens the sources of a config and hands them out.
 
   Args:
     config: nested dict.
     seeds: of the R replicas.
+    begun: see `sources.open_source`.
 
   Raises:
     ConfigError: see `sources.open_source` and `partition.partition`.
   """
-  return _data(config, functools.partial(_open, config), seeds)
+  return _data(config, functools.partial(_open, config, begun=begun), seeds)
 
 
 def hand_out(config: dict[str, Any], source: Source, seeds: tuple[int, ...]) -> Data:
@@ -72,9 +73,9 @@ def _data(config, read, seeds, given=None):
   return _after(first, Data(source, public, shards, facts))
 
 
-def _open(config, name, info, holdout):
+def _open(config, name, info, holdout, begun=False):
   resident = config["source_resident_bytes"]
-  return sources.open_source(name, info=info, holdout=holdout, resident_bytes=resident)
+  return sources.open_source(name, info=info, holdout=holdout, resident_bytes=resident, begun=begun)
 
 
 def _describe(config, name, info, holdout):

@@ -1,16 +1,22 @@
 """Sets of encoded images, decoded where they are read; their shape is looked up in the files."""
 
+import collections
 import dataclasses
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
+from rich import progress
+from rich.console import Console
 
-from kdjax.data.images import MODES, check_decoder, decode, header
+from kdjax.data.images import MODES, Damaged, check_decoder, decode, ends_whole, header, refuse
 from kdjax.types import ConfigError
 
 HEADERS, PROBES = 1024, 64  # images whose headers are read, and that are decoded, as a test
+CHUNK = 64  # images that a thread looks at in turn
+SHOWN = 5_000  # images from which on a bar is shown
 
 # Indices -> [(what the image is called, a path or a binary stream)].
 Files = Callable[[Sequence[int] | np.ndarray], Sequence[tuple[str, Path | BinaryIO]]]
@@ -25,24 +31,85 @@ class Encoded:
   shape: tuple[int, int, int]  # (h, w, c) after decoding
   resize: bool  # to `shape`; otherwise every image must have it
   decoder: str  # one of DECODERS
+  grey: bool  # whether colours may be dropped
+  like: str  # an image of the usual size, by name
 
   def __call__(self, index: np.ndarray) -> np.ndarray:
-    """Indices i64[n] -> u8[n, h, w, c]; raises ConfigError for an image that has another shape."""
+    """Indices i64[n] -> u8[n, h, w, c]; raises Damaged for an image that has another shape."""
     out = np.empty((len(index), *self.shape), np.uint8)
     size = self.shape[:2] if self.resize else None
     for i, (what, file) in enumerate(self.files(index)):
       image = decode(self.name, what, file, self.shape[2], size, self.decoder)
       if image.shape != self.shape:
-        raise _differ(self.name, self.files([0])[0][0], self.shape, what, image.shape)
+        raise self._differs(what, image.shape)
       out[i] = image
     return out
 
+  def check(self, n: int) -> None:
+    """Looks at n images, in parallel: at the headers and ends of all that are files of their own.
+
+    A file that does not end as its format does is decoded, and so are some others. Of images inside
+    other files 1,024 headers are read, evenly spread: a header alone is not to be had there.
+
+    Raises:
+      ConfigError: names the first that cannot be read, or have another shape, and says how many.
+    """
+    (_, first), *_ = self.files([0])
+    places = np.arange(n) if isinstance(first, Path) else _spread(n, HEADERS)
+    chunks = np.array_split(places, max(1, len(places) // CHUNK))
+    with ThreadPoolExecutor() as pool:
+      found = pool.map(self._look, chunks)
+      errors = [error for some in _shown(found, self.name, len(places), n) for error in some]
+    refuse(errors or [e for i in _spread(n, PROBES) if (e := self._decoded(i))], n)
+
+  def _look(self, places):
+    """The Damaged of these images, from header and end."""
+    return [
+      e for i, item in zip(places, self.files(places), strict=True) if (e := self._one(i, item))
+    ]
+
+  def _one(self, i, item):
+    what, file = item
+    try:
+      h, w, c = header(self.name, what, file)
+      if not self.resize and (h, w) != self.shape[:2]:
+        return self._differs(what, (h, w, c))
+      if c > self.shape[2] and not self.grey:
+        return Damaged("source", self.name, f"{what} has colours, others of the set have none")
+      return None if not isinstance(file, Path) or ends_whole(file) else self._decoded(i)
+    except Damaged as error:
+      return error
+
+  def _decoded(self, i):
+    try:
+      self(np.array([i]))
+    except Damaged as error:
+      return error
+    return None
+
+  def _differs(self, what, shape):
+    return _differ(self.name, self.like, self.shape, what, shape)
+
+
+def _shown(found, name, looked_at, n):
+  """The same, with a bar on a terminal where there are many."""
+  console = Console(stderr=True)
+  bar = progress.Progress(console=console, transient=True)
+  if looked_at < SHOWN or not console.is_interactive:
+    yield from found
+    return
+  with bar:
+    task = bar.add_task(f"looking at {name}", total=looked_at // CHUNK)
+    for one in found:
+      bar.advance(task)
+      yield one
+
 
 def encoded(name: str, files: Files, n: int, *, channels: int, info: dict[str, Any]) -> Encoded:
-  """Encoded images; before a run starts, some of them are looked at.
+  """Encoded images, of the shape that most have; `Encoded.check` looks for those that differ.
 
-  The headers of 1,024 images, evenly spread (all where there are fewer), must agree on a size,
-  which is the set's shape unless `resize` is set. Colour is never lost unasked: files with colours
+  The headers of 1,024 images, evenly spread (all where there are fewer), say the size, which is the
+  set's shape unless `resize` is set. Colour is never lost unasked: files with colours
   are refused as grey images, unless `grey` is set; grey files may be read as colour ones.
 
   Args:
@@ -54,8 +121,7 @@ def encoded(name: str, files: Files, n: int, *, channels: int, info: dict[str, A
       of coloured files, `decoder` is one of `DECODERS`.
 
   Raises:
-    ConfigError: other channels, an unreadable image, images that differ in shape, or a decoder
-      that is not there.
+    ConfigError: other channels, no readable image, or a decoder that is not there.
   """
   check_decoder(info["decoder"])
   given, headers = info["image"], _headers(name, files, n)
@@ -66,12 +132,12 @@ def encoded(name: str, files: Files, n: int, *, channels: int, info: dict[str, A
   if colour and not info["grey"]:
     hint = f"{colour} has colours: three channels, or source_info.grey=True to drop them"
     raise ConfigError("source_info.image", given, hint)
-  size = given[:2] if info["resize"] else _one_size(name, headers)
+  size, like = _usual_size(headers)
+  size = given[:2] if info["resize"] else size
   if not all(size):
     raise ConfigError("source_info.image", given, "the (height, width, channels) to resize to")
-  images = Encoded(name, files, (*size, channels), bool(info["resize"]), info["decoder"])
-  images(_spread(n, PROBES))
-  return images
+  how = dict(resize=bool(info["resize"]), decoder=info["decoder"], grey=bool(info["grey"]))
+  return Encoded(name, files, (*size, channels), like=like, **how)
 
 
 def _spread(n, most):
@@ -80,19 +146,24 @@ def _spread(n, most):
 
 
 def _headers(name, files, n):
-  """[(what it is called, (h, w, c) as stored)] of some of the images."""
-  return [(what, header(name, what, file)) for what, file in files(_spread(n, HEADERS))]
+  """[(what it is called, (h, w, c) as stored)] of some of the images, those that can be read."""
+  found, error = [], None
+  for what, file in files(_spread(n, HEADERS)):
+    try:
+      found.append((what, header(name, what, file)))
+    except Damaged as damaged:
+      error = error or damaged
+  if not found and error:
+    raise error
+  return found
 
 
-def _one_size(name, headers):
-  """The (h, w) that all headers have."""
-  first, shape = headers[0]
-  for what, other in headers:
-    if other[:2] != shape[:2]:
-      raise _differ(name, first, shape, what, other)
-  return shape[:2]
+def _usual_size(headers):
+  """(the (h, w) that most headers have, the first image that has it)."""
+  size, _ = collections.Counter(shape[:2] for _, shape in headers).most_common(1)[0]
+  return size, next(what for what, shape in headers if shape[:2] == size)
 
 
 def _differ(name, first, shape, what, other):
   hint = f"{first} is {shape}, {what} is {other}; set source_info.image and source_info.resize=True"
-  return ConfigError("source", name, f"images differ in shape: {hint}, or store them alike")
+  return Damaged("source", name, f"images differ in shape: {hint}, or store them alike")

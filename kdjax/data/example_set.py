@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from kdjax.core.random import host_rng
+from kdjax.data.images import Damaged, refuse
 from kdjax.types import ConfigError
 
 CHUNK = 256  # examples a thread reads at a time
@@ -88,7 +89,11 @@ def hold_out(source: Source, n: int) -> Source:
 
 
 def resident(examples: ExampleSet, resident_bytes: float) -> ExampleSet:
-  """The set with i64 labels, and in memory where it fits into `resident_bytes`."""
+  """The set with i64 labels, and in memory where it fits into `resident_bytes`.
+
+  Raises:
+    ConfigError: for images that cannot be decoded; names the first, and says how many.
+  """
   labels, strata = (x.astype(np.int64) for x in (examples.labels, examples.strata))
   examples = dataclasses.replace(examples, labels=labels, strata=strata)
   n, size = len(labels), math.prod(examples.shape) * examples.dtype.itemsize
@@ -96,10 +101,15 @@ def resident(examples: ExampleSet, resident_bytes: float) -> ExampleSet:
     return examples
   array = np.empty((n, *examples.shape), examples.dtype)
 
-  def fill(start):
-    stop = min(start + CHUNK, n)
-    array[start:stop] = examples.read(np.arange(start, stop))
+  def fill(places):
+    """The Damaged among these places, which are filled."""
+    try:
+      array[places] = examples.read(places)
+    except Damaged as error:
+      return [error] if len(places) == 1 else [e for i in places for e in fill(np.array([i]))]
+    return []
 
   with ThreadPoolExecutor() as pool:
-    list(pool.map(fill, range(0, n, CHUNK)))
+    chunks = (np.arange(start, min(start + CHUNK, n)) for start in range(0, n, CHUNK))
+    refuse([error for some in pool.map(fill, chunks) for error in some], n)
   return dataclasses.replace(examples, array=array, read=None)

@@ -37,9 +37,9 @@ def _rows(x, ids):
   return x[first : last + 1] if len(ids) == last - first + 1 else x[np.asarray(ids)]
 
 
-def read_now(sets: dict[str, ExampleSet]) -> ReadParts:
-  """A `read` for `with_images` that reads everything when it is asked."""
-  return lambda name, index: [sets[name].fetch(index)]
+def read_now(fetch: Callable[[str, np.ndarray], np.ndarray]) -> ReadParts:
+  """A `read` for `with_images` that reads everything when it is asked; `fetch` is a run's."""
+  return lambda name, index: [fetch(name, index)]
 
 
 def with_images(

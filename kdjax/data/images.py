@@ -7,19 +7,40 @@ averages over what a pixel covers; OpenCV interpolates between neighbours once t
 decoded at 1/2, 1/4 or 1/8, where that still covers the target.
 """
 
+import contextlib
 import functools
 import io
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from kdjax.types import ConfigError
 
 MODES = {1: "L", 3: "RGB"}  # Pillow's name of c channels of 8 bits
 DEEP = ("I", "F", "I;16", "I;16B", "I;16L")  # more than 8 bits: a conversion would clip silently
 DECODERS = ("pillow", "opencv")
+ENDS = {
+  b"\xff\xd8": b"\xff\xd9",
+  b"\x89PNG": b"IEND\xaeB`\x82",
+  b"GIF8": b";",
+}  # {first: last bytes}
+
+
+NAMED = 3  # damaged images that are named
+
+
+class Damaged(ConfigError):
+  """An image that cannot be read, or is not as the others of its set."""
+
+
+def refuse(errors: list[Damaged], n: int) -> None:
+  """Raises a ConfigError that names the first of some damaged images, and says how many of n."""
+  if errors:
+    said = "; ".join(error.hint for error in errors[:NAMED])
+    more = f"; {len(errors):,} of {n:,} images are so" if len(errors) > 1 else ""
+    raise ConfigError(errors[0].key, errors[0].value, said + more)
 
 
 def check_decoder(decoder: str) -> None:
@@ -53,21 +74,22 @@ def decode(
     try:
       data = file.read_bytes() if isinstance(file, Path) else file.read()
     except OSError as error:
-      raise ConfigError("source", name, f"{what} cannot be read: {error}") from None
+      raise Damaged("source", name, f"{what} cannot be read: {error}") from None
     pixels = _opencv(data, channels, size)
     if pixels is not None:
       return pixels.reshape(*pixels.shape[:2], channels)
     file = io.BytesIO(data)
   try:
     with Image.open(file) as opened:
-      if opened.mode in DEEP:
-        raise ConfigError("source", name, f"{what} has more than 8 bits a channel; store 8")
+      _check_depth(name, what, opened)
       if size:
         opened.draft(None, size[::-1])  # a JPEG may be decoded at 1/2, 1/4, 1/8: much faster
       image = opened.convert("RGBA") if "transparency" in opened.info else opened
       image = image.convert(MODES[channels])
       pixels = np.asarray(_cover(image, size) if size else image)
-  except (UnidentifiedImageError, OSError, SyntaxError) as error:
+  except Damaged:
+    raise
+  except Exception as error:  # what Pillow's plugins raise for hostile bytes has no common class
     raise _unreadable(name, what, error) from None
   return pixels.reshape(*pixels.shape[:2], channels)
 
@@ -80,9 +102,29 @@ def header(name: str, what: str, file: Path | BinaryIO) -> tuple[int, int, int]:
   """
   try:
     with Image.open(file) as image:
+      _check_depth(name, what, image)
       return (*image.size[::-1], _channels(image))
-  except (UnidentifiedImageError, OSError, SyntaxError) as error:
+  except Damaged:
+    raise
+  except Exception as error:  # as in `decode`
     raise _unreadable(name, what, error) from None
+
+
+def ends_whole(file: Path | BinaryIO) -> bool:
+  """Whether a file's last bytes are those with which its format ends; only a few formats say."""
+  with open(file, "rb") if isinstance(file, Path) else contextlib.nullcontext(file) as opened:
+    opened.seek(0)
+    first = opened.read(4)
+    opened.seek(0, io.SEEK_END)
+    opened.seek(max(0, opened.tell() - 8))
+    last = opened.read(8)
+    opened.seek(0)
+  return any(first.startswith(a) and last.endswith(b) for a, b in ENDS.items())
+
+
+def _check_depth(name, what, image):
+  if image.mode in DEEP:
+    raise Damaged("source", name, f"{what} has more than 8 bits a channel; store 8")
 
 
 def _channels(image):
@@ -93,7 +135,10 @@ def _channels(image):
 
 
 def _unreadable(name, what, error):
-  return ConfigError("source", name, f"{what} is no image that Pillow can read: {error}")
+  if isinstance(error, Image.DecompressionBombError):
+    most = 2 * (Image.MAX_IMAGE_PIXELS or 0)
+    return Damaged("source", name, f"{what} has more than {most:,} pixels: store it smaller")
+  return Damaged("source", name, f"{what} is no image that Pillow can read: {error}")
 
 
 def _cover(image, size):

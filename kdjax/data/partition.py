@@ -147,7 +147,7 @@ def table(
     ConfigError: another number of columns, or a stratum with too few examples.
   """
   S = int(strata.max()) + 1
-  whole = lambda row: all(isinstance(n, int) and n >= 0 for n in row)
+  whole = lambda row: all(type(n) is int and n >= 0 for n in row)
   if not all(isinstance(row, list | tuple) and len(row) == S and whole(row) for row in counts):
     raise ConfigError("counts", counts, f"{S} counts, 0 or more, for each client")
   wanted = np.asarray(counts, np.int64)
@@ -240,8 +240,8 @@ def _reserve(places, K, seed, *, share, clients):
     raise ConfigError(
       "overlay.share", share, "from 0 to below 1, above 0 exactly with overlay.clients"
     )
-  if not all(isinstance(i, int) and i in range(K) for i in clients):
-    raise ConfigError("overlay.clients", clients, f"client numbers in 0..{K - 1}")
+  if not all(type(i) is int and i in range(K) for i in clients) or len(set(clients)) < len(clients):
+    raise ConfigError("overlay.clients", clients, f"client numbers in 0..{K - 1}, each once")
   order = host_rng(seed, "overlay").permutation(places)
   count = round(share * len(places))
   return np.sort(order[:count]), np.sort(order[count:])

@@ -29,6 +29,7 @@ from rich.console import Console
 from kdjax.core import files
 from kdjax.core.machine import cores
 from kdjax.data import images, records, sources, worker
+from kdjax.data.encoded import Encoded
 from kdjax.data.example_set import ExampleSet, is_table
 from kdjax.types import BAD_INPUT, DONE, STOPPED, ConfigError
 
@@ -145,6 +146,9 @@ def prepare(job: Job, out: Path, *, workers: int, shards: int, console: Console)
   check_job(job, workers, shards)
   open_source.cache_clear()  # the files may have changed since
   sets, _ = open_source(job)
+  for one in sets.values():
+    if isinstance(one.read, Encoded):
+      one.read.check(len(one.labels))
   fresh = plan(job, shards)
   out.mkdir(parents=True, exist_ok=True)
   with locked(out):

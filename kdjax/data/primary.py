@@ -47,11 +47,16 @@ def _explicit(primary, K, classes):
   if primary is None or len(primary) != K:
     raise ConfigError("primary_labels", primary, f"one tuple of labels for each of {K} clients")
   for labels in primary:
-    known = isinstance(labels, list | tuple) and all(label in range(classes) for label in labels)
+    known = isinstance(labels, list | tuple) and all(
+      type(label) is int and 0 <= label < classes for label in labels
+    )
     if not known or len(set(labels)) != len(labels):
       raise ConfigError(
         "primary_labels", primary, f"different labels, 0 to {classes - 1}, in each tuple"
       )
+  if not any(primary):
+    hint = "some client needs a label; without any, labels = 0 with primary = 'random'"
+    raise ConfigError("primary_labels", primary, hint)
   return tuple(tuple(sorted(int(label) for label in labels)) for labels in primary)
 
 

@@ -18,6 +18,7 @@ from kdjax.core.machine import cores
 from kdjax.data import worker
 from kdjax.data.example_set import ExampleSet, ReadParts
 from kdjax.data.streams import Streams
+from kdjax.data.unreadable import Replacing, replacing
 from kdjax.types import ConfigError, Feed, Phase, Pos
 
 PIECE = 64  # images, at most
@@ -37,7 +38,7 @@ class Pieces:
   """All that a run has still to read, in order; it pickles, for worker processes."""
 
   streams: Streams
-  reads: dict[str, Callable]  # {half: indices i64[n] -> [n, *shape]}
+  reads: dict[str, Replacing]  # {half: what reads it}
   names: tuple[str, ...]  # of the phases
   feeds: tuple[Feed | None, ...]  # theirs, without functions that hold on to the method
   halves: tuple[tuple[ToRead, ...], ...]  # of each phase
@@ -48,8 +49,8 @@ class Pieces:
   def __len__(self):
     return int(self.ends[-1]) if len(self.ends) else 0
 
-  def __call__(self, n: int) -> np.ndarray:
-    """Piece n: [<= PIECE, *shape]."""
+  def __call__(self, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Piece n: ([<= PIECE, *shape], which of them are damaged)."""
     step = int(np.searchsorted(self.ends, n, side="right"))
     halves = self.halves[self.phase[step]]
     n = int(n - self.ends[step] + sum(half.pieces for half in halves))
@@ -59,10 +60,21 @@ class Pieces:
       n -= half.pieces
     raise IndexError(n)
 
-  def reader(self, number: int, parts: Iterator[np.ndarray]) -> ReadParts:
-    """The `read` of feed.with_images for a step of phase `number` whose pieces come next."""
+  def reader(self, number: int, parts: Iterator, note: Callable = lambda *_: None) -> ReadParts:
+    """The `read` of feed.with_images for a step of phase `number` whose pieces come next.
+
+    `note` is told of damaged ones: (half, indices i64[n]).
+    """
     left = {half.name: half.pieces for half in self.halves[number]}
-    return lambda name, index: itertools.islice(parts, left[name])
+
+    def read(name, index):
+      done = 0
+      for examples, damaged in itertools.islice(parts, left[name]):
+        note(name, index[done : done + len(examples)][damaged])
+        done += len(examples)
+        yield examples
+
+    return read
 
 
 def plan(
@@ -81,7 +93,7 @@ def plan(
     needed: size -> bool[R*K, size], which examples to read.
     steps: [(phase's number, Pos)].
   """
-  reads = {name: s.read for name, s in sets.items() if s.array is None and s.read}
+  reads = {name: replacing(s) for name, s in sets.items() if s.array is None and s.read}
   turns = 1 + max((pos.round for _, pos in steps), default=0)
   halves = tuple(_halves(p.feed, reads, needed, len(streams.seeds)) for p in phases)
   count = np.array([sum(half.pieces for half in some) for some in halves], np.int64)
@@ -147,7 +159,7 @@ def check_settings(settings: dict[str, Any]) -> None:
 
 
 @contextlib.contextmanager
-def reading(pieces: Pieces, *, workers: int, ahead: int) -> Iterator[Iterator[np.ndarray]]:
+def reading(pieces: Pieces, *, workers: int, ahead: int) -> Iterator[Iterator]:
   """An iterator over all pieces, read by Grain in the background until the context ends.
 
   Args:

@@ -1,11 +1,13 @@
 """Sources by name: labelled images and tables from disk, or from the user's own code."""
 
+import inspect
 from typing import Any
 
 import numpy as np
 
 from kdjax.data import readers
 from kdjax.data.checks import NOTHING, check_info, check_source
+from kdjax.data.encoded import Encoded
 from kdjax.data.example_set import ExampleSet, Source, hold_out, resident
 from kdjax.data.folder import folder
 from kdjax.data.hub import hf
@@ -33,7 +35,9 @@ KINDS = (
 )
 
 
-def open_source(name: str, *, info: dict[str, Any], holdout: int, resident_bytes: float) -> Source:
+def open_source(
+  name: str, *, info: dict[str, Any], holdout: int, resident_bytes: float, begun: bool = False
+) -> Source:
   """Opens the source that the config names.
 
   Args:
@@ -47,6 +51,8 @@ def open_source(name: str, *, info: dict[str, Any], holdout: int, resident_bytes
     holdout: n > 0 takes n training examples, always the same, as the test set.
     resident_bytes: a set that would fill more bytes is not read into memory; arrays and tables
       always are.
+    begun: whether a run that goes on reads it: images that were damaged since are replaced then,
+      and so not refused, unless they are read into memory.
 
   Raises:
     ConfigError: the source is not there, is damaged, or has not the shape or the classes that
@@ -58,6 +64,9 @@ def open_source(name: str, *, info: dict[str, Any], holdout: int, resident_bytes
       hint = f"{NOTHING[key]}: only {ENCODED} decode and resize, not {name!r}"
       raise ConfigError(f"source_info.{key}", info[key], hint)
   source = opened(name, info=info, test=not holdout)
+  for examples in () if begun else (source.train, source.test)[: 1 if holdout else 2]:
+    if isinstance(examples.read, Encoded):
+      examples.read.check(len(examples.labels))
   check_source(source, name, info)
   return finished(source, holdout=holdout, resident_bytes=resident_bytes)
 
@@ -147,6 +156,10 @@ def _users(name):
   make = find_yours(name, key="source", hint=f"write {KINDS}")
   if not callable(make):
     raise ConfigError("source", name, f"must be a function, not {make!r}")
+  try:
+    inspect.signature(make).bind()
+  except (TypeError, ValueError) as error:  # or it does not tell
+    raise ConfigError("source", name, f"must be a function without arguments: {error}") from None
   source = make()
   if not isinstance(source, Source):
     hint = f"must return a kdjax.data.sources.Source, not {type(source).__name__}"

@@ -55,7 +55,8 @@ def over(
       mask = (index < len(places)).astype(np.float32)
       index = places[np.minimum(index, len(places) - 1)]
       label = images.labels[index].astype(np.int32)
-      part = jax.device_get(program(state, *place((images.fetch(index), label, mask))))
+      seen = experiment.unreadable.fetch_from(images, index)
+      part = jax.device_get(program(state, *place((seen, label, mask))))
       part = jax.tree.map(lambda x: np.rint(x).astype(np.int64), part)
       sums = part if sums is None else jax.tree.map(np.add, sums, part)
     return sums

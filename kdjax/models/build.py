@@ -12,6 +12,8 @@ from kdjax.types import ConfigError
 
 COMMON = ("norm", "dtype", "project")  # of config.model, for all models
 LEAST = {"classes": 2, "heads": 1, "project": 0}
+DEEPEST = 200  # numbers in a tuple, a layer each
+WIDEST = 1_000_000  # units of a layer
 
 
 def build_model(name: str, *, classes: int, heads: int, **arguments: Any) -> nn.Module:
@@ -43,14 +45,16 @@ def build_model(name: str, *, classes: int, heads: int, **arguments: Any) -> nn.
       raise ConfigError("clients", key, hint)
   for key, field in fields.items():
     if key not in arguments and field.default is field.empty:
-      raise ConfigError("clients", sorted(arguments), f"{key} is missing; {accepted}")
+      at, value = (f"model.{key}", None) if key in COMMON else ("clients", sorted(arguments))
+      raise ConfigError(at, value, f"{key} is missing; {accepted}")
   choices = {"norm": NORMS, "dtype": DTYPES} | getattr(model, "choices", {})
   values = {}
   for key, value in arguments.items():
     values[key] = tuple(value) if isinstance(value, list) else value
     hint = _wrong(key, values[key], fields[key].annotation, choices.get(key))
     if hint:
-      raise ConfigError("clients", {key: value}, f"{key} is {hint}; {accepted}")
+      at, said = (f"model.{key}", value) if key in COMMON else ("clients", {key: value})
+      raise ConfigError(at, said, f"{key} is {hint}; {accepted}")
   return model(**values)
 
 
@@ -76,12 +80,16 @@ def _wrong(key, value, kind, choices):
   if kind == tuple[int, ...]:
     if not (isinstance(value, tuple) and value and all(_is(v, int) and v > 0 for v in value)):
       return "a tuple of positive integers"
+    if len(value) > DEEPEST or max(value) > WIDEST:
+      return f"at most {DEEPEST} numbers, none above {WIDEST:,}"
   elif isinstance(kind, type) and kind is not inspect.Parameter.empty and not _is(value, kind):
     return f"of type {kind.__name__}"
   if choices is not None and value not in choices:
     return f"one of {choices}"
   if key in LEAST and value < LEAST[key]:
     return f"at least {LEAST[key]}"
+  if kind is int and value > WIDEST:
+    return f"at most {WIDEST:,}"
   return None
 
 

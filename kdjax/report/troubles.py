@@ -39,6 +39,6 @@ def _refused(run: "RunRecord", summary: dict[str, Any]) -> Iterator[str]:
 
 
 def _unreadable(run: "RunRecord", summary: dict[str, Any]) -> Iterator[str]:
-  unreadable = summary.get("unreadable", 0)
+  unreadable = summary.get("unreadable_images", 0)
   if unreadable:
     yield f"In {run.name} {unreadable:,} images could not be read (faults.images)."

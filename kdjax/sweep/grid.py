@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from kdjax import config as configs
-from kdjax.config import differences, plain, validate
+from kdjax.checks import validate
+from kdjax.config import differences, plain
 from kdjax.core import files
 from kdjax.types import ConfigError
 
@@ -91,7 +92,14 @@ def read_config(name: str, flags: Sequence[str]) -> dict[str, Any]:
   try:
     config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=line)
     values(line)
-  except (absl_flags.Error, LookupError, AttributeError, TypeError, ValueError) as error:
+  except (
+    absl_flags.Error,
+    LookupError,
+    AttributeError,
+    TypeError,
+    ValueError,
+    OverflowError,
+  ) as error:
     raise ConfigError("--config", " ".join([name, *line[1:]]), str(error)) from None
   whole = plain(config)
   validate(whole)

@@ -113,7 +113,7 @@ def _batch(experiment, phase, pos, images):
   halves = experiment.streams.batch(phase.feed, phase.name, pos)
   if images:
     sets, needed = experiment.sets, functools.partial(_needed, experiment.env)
-    read = images if callable(images) else feed.read_now(sets)
+    read = images if callable(images) else feed.read_now(experiment.unreadable.fetch)
     halves = feed.with_images(halves, sets, needed, read)
   batch = feed.by_cohort(halves, experiment.env.cohorts, phase.feed.cohorts)
   return batch._replace(server=phase.feed.server(pos)) if phase.feed.server else batch

@@ -74,12 +74,14 @@ def restore(
     (state, its training batches or None, what the run had spent until then: see `Run.spent`).
   """
   newest = checkpoints.latest()
+  experiment.unreadable.restore({})
   if newest is None:
     return experiment.initialiser()(), None, {}
   meta = checkpoints.meta(newest)
   if meta["hash"] != experiment.hash:
     hint = "the data behind the source changed: who holds which example is not what it was"
     raise ConfigError("workdir", str(checkpoints.workdir), hint)
+  experiment.unreadable.restore(meta.get("unreadable", {}))
   state = checkpoints.restore(newest, experiment.template())
   return state, newest, meta.get("spent", {})  # checkpoints of older versions do not say
 
@@ -222,7 +224,10 @@ class TrainingRun:
     """Starts saving a checkpoint of this very state."""
     jax.block_until_ready(state)
     faults.check_whole(self.experiment.env, state, batches)
-    meta = {"hash": self.experiment.hash, "spent": self.spent()}
+    unreadable = self.experiment.unreadable
+    meta = {"hash": self.experiment.hash, "spent": self.spent(), "unreadable": unreadable.record()}
+    if unreadable.count:
+      self.log.write(batches, "images", {"unreadable": unreadable.count})
     with self.clock.pausing():
       accuracy = self.best() if self.evaluated == batches else None
       self.checkpoints.save(batches, state, meta, accuracy)

@@ -31,6 +31,11 @@ def check_config(workdir: str | Path, config: dict[str, Any]) -> None:
     raise ConfigError(key, new, hint)
 
 
+def is_begun(workdir: str | Path) -> bool:
+  """Whether a run lives in a folder already."""
+  return (Path(workdir) / "config.json").exists()
+
+
 def read(workdir: str | Path) -> dict[str, Any]:
   """What `claim` wrote.
 
@@ -48,8 +53,9 @@ def claim(workdir: str | Path, experiment: "Experiment", command: str) -> None:
   check_config(workdir, experiment.config)
   path = Path(workdir) / "config.json"
   if not path.exists():
+    written = provenance(experiment) | {"command": command}
     path.parent.mkdir(parents=True, exist_ok=True)
-    files.write_json(path, provenance(experiment) | {"command": command})
+    files.write_json(path, written)
 
 
 def provenance(experiment: "Experiment") -> dict[str, Any]:
@@ -81,7 +87,7 @@ def provenance(experiment: "Experiment") -> dict[str, Any]:
       half: [len(x) for x in getattr(experiment.data.shards, half)]
       for half in ("private", "public")
     },
-    "values": _values(experiment.data.source.train, _held(experiment)),
+    "values": _values(experiment, _held(experiment)),
   }
 
 
@@ -92,11 +98,11 @@ def _held(experiment):
   return np.sort(np.concatenate([experiment.data.shards.private[k] for k in experiment.env.here]))
 
 
-def _values(images, places):
+def _values(experiment, places):
   """What the training examples look like, of some thousand of them, evenly spaced."""
-  count = SAMPLED if images.array is not None else 64
+  count = SAMPLED if experiment.data.source.train.array is not None else 64
   at = np.unique(np.linspace(0, len(places) - 1, count).astype(np.int64))
-  some = np.asarray(images.fetch(places[at]))
+  some = np.asarray(experiment.unreadable.fetch("private", places[at]))
   return {
     "dtype": str(some.dtype),
     "min": float(some.min()),

@@ -4,7 +4,10 @@ import itertools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from kdjax.checks import MOST_STEPS, took
 from kdjax.types import Algorithm, ConfigError, Feed, Phase, Pos
+
+MOST_VISITS = 500_000  # stretches of phases in a run: some seconds to walk
 
 
 class Visit(NamedTuple):
@@ -37,7 +40,8 @@ def visits(
     rounds: turns of the cycle, or 0; exactly one of the two is set.
 
   Raises:
-    ConfigError: where not exactly one is set, or where no phase of the cycle takes a batch.
+    ConfigError: where not exactly one is set, no phase of the cycle takes a batch, or the run is
+      too long to walk.
   """
   if (steps > 0) == (rounds > 0):
     raise ConfigError("steps", steps, f"exactly one of steps and rounds (= {rounds}) is above 0")
@@ -58,7 +62,8 @@ def visits(
     for round in range(rounds) if rounds else itertools.count():
       yield from ((number, round) for number in range(first, len(phases)))
 
-  out, counts, start, batches = [], [0] * len(phases), 0, 0
+  out: list[Visit] = []
+  counts, start, batches = [0] * len(phases), 0, 0
   for number, round in walk():
     phase, whole = phases[number], length(phases[number], round)
     n = whole
@@ -69,10 +74,24 @@ def visits(
     out.append(Visit(phase, number, round, start, counts[number], batches, n, False, False))
     start, counts[number] = start + n, counts[number] + n
     batches += n if phase.feed else 0
+    if number == len(phases) - 1:
+      turns = rounds or (round + 1) * steps / max(batches, 1)  # as long as those so far
+      stretches = turns * len(algorithm.cycle)
+      _refuse_endless(("steps", steps) if steps else ("rounds", rounds), stretches, start)
     if n < whole:
       break
   following = out[1:] + [None]
   return tuple(map(_closed, out, following))
+
+
+def _refuse_endless(length, stretches, calls):
+  """Raises ConfigError for a run that takes too long to list, or to make."""
+  if stretches > MOST_VISITS:
+    hint = f"the run would have some {stretches:,.0f} stretches of phases, which are listed first"
+    raise ConfigError(*length, f"{hint}: at most {MOST_VISITS:,}")
+  if calls > 2 * MOST_STEPS:
+    hint = f"{calls:,} calls of phases and more would take {took(calls)} at 1 ms each"
+    raise ConfigError(*length, f"{hint}: at most {2 * MOST_STEPS:,}")
 
 
 def _closed(visit, after):

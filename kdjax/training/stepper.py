@@ -97,9 +97,10 @@ class Stepper:
       yield from ((one, self.inputs(one)) for one in plan)
       return
     pieces = host.pieces(self.experiment, plan, self.totals)
+    note = self.experiment.unreadable.note
     with read_ahead.reading(pieces, **self.experiment.config["input"]) as parts:
       for one in plan:
-        yield one, self.inputs(one, images=pieces.reader(one.visit.number, parts))
+        yield one, self.inputs(one, images=pieces.reader(one.visit.number, parts, note))
 
   def run(
     self,

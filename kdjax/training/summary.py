@@ -35,6 +35,7 @@ def summary(
     "bytes_sent": schedule.bytes_sent(experiment.algorithm, experiment.visits, int(state.step)),
     "images_per_second": spent["images"] / spent["working"],
     "input_bound": spent["waited"] / spent["working"],
+    "unreadable_images": experiment.unreadable.count,
     "compile_seconds": spent["compiled"],
     "wall_seconds": spent["wall"],
     "faults": [{"client": f.client, "step": f.step, "steps": f.steps} for f in hurt],

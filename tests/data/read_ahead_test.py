@@ -96,7 +96,10 @@ def test_examples_are_read_once_and_only_where_they_are_needed():
   (image,) = (
     h.image
     for h in feed.with_images(
-      {"private": half}, sets, lambda _: needed, feed.read_now(sets)
+      {"private": half},
+      sets,
+      lambda _: needed,
+      feed.read_now(lambda name, index: sets[name].fetch(index)),
     ).values()
   )
   assert read.asked == [[3, 5, 9]]
@@ -128,8 +131,8 @@ def test_what_workers_receive_is_small_and_holds_nothing_of_the_device(method):
   assert b"jax" not in data.replace(b"kdjax", b"") and len(data) < held + 20_000
   copy = pickle.loads(data)
   for n in range(len(pieces)):
-    np.testing.assert_array_equal(copy(n), pieces(n))
-  assert pickle.loads(cloudpickle.dumps(pieces))(0).shape[1:] == ensembles.IMAGE
+    np.testing.assert_array_equal(copy(n)[0], pieces(n)[0])
+  assert pickle.loads(cloudpickle.dumps(pieces))(0)[0].shape[1:] == ensembles.IMAGE
 
 
 def test_threads_and_processes_give_the_same_pieces(monkeypatch):
@@ -138,14 +141,14 @@ def test_threads_and_processes_give_the_same_pieces(monkeypatch):
   e, _ = streamed("mhd pool", public_batch=16)
   plan, totals = dispatches(e), schedule.totals(e.visits)
   pieces = inputs.pieces(e, plan, totals)
-  right = [pieces(n) for n in range(len(pieces))]
+  right = [pieces(n)[0] for n in range(len(pieces))]
   assert min(map(len, right)) == 0
   for workers in (0, 2):
     with read_ahead.reading(pieces, workers=workers, ahead=2) as parts:
-      np.testing.assert_array_equal(next(parts), right[0])
+      np.testing.assert_array_equal(next(parts)[0], right[0])
       for child in multiprocessing.active_children():  # as a Ctrl-C does
         os.kill(child.pid, signal.SIGINT)
-      for one, other in zip(parts, right[1:], strict=True):
+      for (one, _), other in zip(parts, right[1:], strict=True):
         np.testing.assert_array_equal(one, other)
   assert not multiprocessing.active_children()
 

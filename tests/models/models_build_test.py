@@ -41,7 +41,7 @@ MLP = SHARED | dict(hidden=(8,), activation="tanh")
 )
 def test_wrong_models_are_refused_by_name(name, changes, right):
   arguments = dict(classes=10, heads=1) | MLP | changes
-  with pytest.raises(ConfigError, match=f"(?s)clients = .*{right}"):
+  with pytest.raises(ConfigError, match=rf"(?s)(clients|model\.\w+) = .*{right}"):
     build_model(name, **arguments)
 
 

@@ -178,7 +178,9 @@ def test_published_snapshots_are_the_clients_weights_at_each_refresh(tmp_path):
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_client(tmp_path):
-  c = ensembles.config("separate", dtype="float32", optim=ensembles.common.sgd(lr=1e30, clip=0.0))
+  c = ensembles.config(
+    "separate", dtype="float32", optim=ensembles.common.sgd(lr=100.0, clip=0.0, weight_decay=1e9)
+  )
   with pytest.raises(TrainingError, match="cross_entropy of client 0 is not finite at step"):
     run(ensembles.build(c), tmp_path)
 
@@ -298,7 +300,7 @@ def test_a_copy_trains_like_what_it_was_made_from(photos, tmp_path):
 
 
 def test_settings_of_the_input_are_checked_before_work(photos, tmp_path):
-  with pytest.raises(ConfigError, match="input.workers = -1: a whole number, at least 0"):
+  with pytest.raises(ConfigError, match="input.workers = -1: must not be negative"):
     run(built(photos, workers=-1), tmp_path / "run")
   assert not (tmp_path / "run").exists()
 
@@ -308,7 +310,7 @@ def test_an_image_that_breaks_while_training_is_named(photos, tmp_path):
   folder = tmp_path / "photos" / "train"
   for path in folder.rglob("*.jpg"):
     path.write_bytes(b"no image")
-  with pytest.raises(ConfigError, match="jpg is no image that Pillow can read"):
+  with pytest.raises(TrainingError, match="images cannot be read.*jpg is no image that Pillow can"):
     run(e, tmp_path / "run")
 
 
@@ -333,7 +335,7 @@ def test_losses_are_written_while_the_next_step_computes(tmp_path, monkeypatch):
 
 
 def test_nothing_is_saved_after_a_loss_that_is_not_finite(tmp_path):
-  optim = ensembles.common.sgd(lr=1e30, clip=0.0)
+  optim = ensembles.common.sgd(lr=100.0, clip=0.0, weight_decay=1e9)
   c = ensembles.config("separate", dtype="float32", optim=optim, log_every=1, save_every=1)
   c.mesh.steps_per_dispatch = 1
   with pytest.raises(TrainingError, match="is not finite at step") as caught:

@@ -2,8 +2,9 @@
 
 import dataclasses
 
-from kdjax.types import ConfigError, at_least
+from kdjax.types import MOST_EPOCHS, above_0, at_least, between, one_of
 
+MOST_MODELS = 1000  # at an edge
 INITS = ("scratch", "independent", "clone")
 
 
@@ -24,23 +25,20 @@ class Hyper:
   distil_epochs: int  # at least 1
   # (edge, lag) a round, from the front again when they end: whose models arrive, an edge by its
   # number 1.. among those who hold data, and from how many rounds before this one its clone is;
-  # none is older than the trained core of before round 0. (): every edge in turn, lag 0.
+  # none is older than the trained core of before round 0, so that a lag is at most its place in
+  # the list. (): every edge in turn, lag 0.
   arrivals: tuple = ()
   noisy: tuple = ()  # edges whose labels are permuted against their images within a batch
   noise: float = 1.0  # the probability of that in each of their batches
   flag_above: float = 0.02  # rise of the core's training accuracy (a fraction) that flags a round
 
-
-def check(hyper: Hyper) -> None:
-  """Refuses values that cannot be.
-
-  Raises:
-    ConfigError: with the key, its value and what would be right.
-  """
-  at_least(1, memory=hyper.memory, distil_epochs=hyper.distil_epochs)
-  at_least(0, core_epochs=hyper.core_epochs, edge_epochs=hyper.edge_epochs)
-  at_least(0, flag_above=hyper.flag_above)
-  if not hyper.temperature > 0:
-    raise ConfigError("algo.temperature", hyper.temperature, "must be above 0")
-  if hyper.memory_reduce not in ("sum", "mean"):
-    raise ConfigError("algo.memory_reduce", hyper.memory_reduce, "must be 'sum' or 'mean'")
+  def __post_init__(self):
+    """Refuses values that cannot be, whatever the ensemble: ConfigError."""
+    one_of(INITS, init=self.init)
+    between(1, MOST_MODELS, ensemble=self.ensemble)
+    at_least(1, memory=self.memory)
+    one_of(("sum", "mean"), memory_reduce=self.memory_reduce)
+    above_0(temperature=self.temperature)
+    between(0, MOST_EPOCHS, core_epochs=self.core_epochs, edge_epochs=self.edge_epochs)
+    between(1, MOST_EPOCHS, distil_epochs=self.distil_epochs)
+    at_least(0, flag_above=self.flag_above)

@@ -29,7 +29,7 @@ import jax
 import numpy as np
 
 from kdjax.algorithms.async_edge import travel
-from kdjax.algorithms.async_edge.hyper import INITS, Hyper, check
+from kdjax.algorithms.async_edge.hyper import Hyper
 from kdjax.algorithms.async_edge.steps import (
   collect_step,
   dispatch_step,
@@ -52,7 +52,6 @@ from kdjax.types import (
   Predict,
   PyTree,
   Step,
-  at_least,
 )
 
 
@@ -62,9 +61,6 @@ def stack(clients: tuple, hyper: Hyper) -> tuple:
   Raises:
     ConfigError: without edges, for edges that differ, or for clones of another architecture.
   """
-  if hyper.init not in INITS:
-    raise ConfigError("algo.init", hyper.init, "must be one of " + ", ".join(INITS))
-  at_least(1, ensemble=hyper.ensemble)
   core, *edges = [(name, arguments) for n, name, arguments in clients for _ in range(n)]
   if not edges:
     raise ConfigError("clients", clients, "the first is the core: at least one edge must follow")
@@ -83,7 +79,6 @@ def make(env: Env, hyper: Hyper) -> Algorithm:
   Raises:
     ConfigError: for values that cannot be.
   """
-  check(hyper)
   visits = travel.itinerary(
     env, init=hyper.init, arrivals=hyper.arrivals, noisy=hyper.noisy, noise=hyper.noise
   )

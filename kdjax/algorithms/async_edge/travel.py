@@ -29,15 +29,18 @@ def itinerary(
   edges = range(1, env.population.holders)
   visits = tuple(arrivals) or tuple((edge, 0) for edge in edges)
   who = f"an edge's number, 1..{edges[-1]}"
-  for visit in visits:
+  for place, visit in enumerate(visits):
     pair = isinstance(visit, list | tuple) and [type(x) for x in visit] == [int, int]
     if not pair or visit[0] not in edges or visit[1] < 0:
       raise ConfigError("algo.arrivals", visit, f"each is ({who}; a lag of 0 or more)")
+    if visit[1] > place:
+      hint = f"in round {place} no clone is more than {place} rounds old: a lag of 0..{place}"
+      raise ConfigError("algo.arrivals", visit, hint)
     if visit[1] and init != "clone":
       hint = f"with algo.init = {init!r} nothing is cloned that could be out of date: lag 0"
       raise ConfigError("algo.arrivals", visit, hint)
   for edge in noisy:
-    if edge not in edges:
+    if type(edge) is not int or edge not in edges:
       raise ConfigError("algo.noisy", edge, f"must be {who}")
   if not 0 <= noise <= 1:
     raise ConfigError("algo.noise", noise, "must be a probability")

@@ -11,12 +11,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kdjax.algorithms.fedgkt.hyper import Hyper
+from kdjax.algorithms.fedgkt.hyper import Hyper, epoch_schedule
 from kdjax.core.env import Env
 from kdjax.core.random import host_rng
 from kdjax.types import ConfigError, Rows
-
-ORDERS = ("client", "shuffled")
 
 
 class Call(NamedTuple):
@@ -106,17 +104,17 @@ def check(env: Env, hyper: Hyper) -> None:
   Raises:
     ConfigError: with the key, its value and what would be right.
   """
-  size = hyper.server_batch
-  if size < 1 or size % env.mesh.size:
-    hint = f"must be a positive multiple of the number of devices, {env.mesh.size}"
+  size, devices = hyper.server_batch, env.mesh.size
+  if size % devices:
+    hint = f"must be a positive multiple of the number of devices, {devices}"
+    raise ConfigError("algo.server_batch", size, hint)
+  uploads = int(np.reshape(env.task.private_sizes, (env.R, -1)).sum(1).max())
+  if size > -(-uploads // devices) * devices:
+    hint = f"at most {uploads:,}, all private examples of a replica"
     raise ConfigError("algo.server_batch", size, hint)
   if not 0 <= hyper.arrivals <= env.K:
     hint = f"must lie in 0..{env.K}, the clients; 0: all"
     raise ConfigError("algo.arrivals", hyper.arrivals, hint)
-  if not 0 < hyper.present <= 1:
-    raise ConfigError("algo.present", hyper.present, "must be a probability above 0")
-  if hyper.order not in ORDERS:
-    raise ConfigError("algo.order", hyper.order, "must be one of " + ", ".join(ORDERS))
 
 
 def _uploads(env, r, round, members, *, own_order):
@@ -139,17 +137,3 @@ def _groups(env, r, round, arrivals, present):
   here.sort(key=lambda i: draws[i][1])
   cut = [here[j : j + arrivals] for j in range(0, len(here), arrivals)]
   return [[r * env.K + i for i in sorted(g, key=lambda i: names[i])] for g in cut]
-
-
-def epoch_schedule(epochs: int | tuple) -> Callable[[int], int]:
-  """round -> epochs, from a number or from ((until round, number), ...).
-
-  Raises:
-    ConfigError: for numbers below 1, or rounds that do not ascend.
-  """
-  parts = ((1, epochs),) if isinstance(epochs, int) else tuple(map(tuple, epochs))
-  rounds, numbers = [p[0] for p in parts], [p[-1] for p in parts]
-  if not parts or min(numbers) < 1 or rounds != sorted(set(rounds)):
-    hint = "must be a number of at least 1, or ((until round, number), ...), rounds ascending"
-    raise ConfigError("algo.server_epochs", epochs, hint)
-  return lambda round: next((n for until, n in parts if round < until), numbers[-1])

@@ -1,8 +1,12 @@
 """The hyper-parameters of FedGKT, and what they cannot be."""
 
 import dataclasses
+from collections.abc import Callable
 
-from kdjax.types import ConfigError, at_least
+from kdjax.plugins import fits, wrong_type
+from kdjax.types import MOST_EPOCHS, ConfigError, above_0, at_least, between, one_of
+
+ORDERS = ("client", "shuffled")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -36,21 +40,42 @@ class Hyper:
   # shuffled afresh: they meet the wrong examples.
   keyed: bool = True
 
+  def __post_init__(self):
+    """Refuses values that cannot be, whatever the ensemble: ConfigError."""
+    between(1, MOST_EPOCHS, edge_epochs=self.edge_epochs)
+    at_least(1, server_batch=self.server_batch)
+    at_least(0, alpha=self.alpha, arrivals=self.arrivals)
+    above_0(temperature=self.temperature)
+    one_of(ORDERS, order=self.order)
+    if not 0 < self.present <= 1:
+      raise ConfigError("algo.present", self.present, "must be a probability above 0")
+    epoch_schedule(self.server_epochs)
+    _check_plateau(self.plateau)
 
-def check(hyper: Hyper) -> None:
-  """Refuses values that cannot be.
 
-  Raises:
-    ConfigError: with the key, its value and what would be right.
-  """
-  at_least(1, edge_epochs=hyper.edge_epochs)
-  at_least(0, alpha=hyper.alpha)
-  if not hyper.temperature > 0:
-    raise ConfigError("algo.temperature", hyper.temperature, "must be above 0")
-  plateau = hyper.plateau
+def _check_plateau(plateau):
   if sorted(plateau) != ["factor", "patience"]:
     raise ConfigError("algo.plateau", plateau, "must be dict(factor=..., patience=...)")
+  for key, kind in (("factor", float), ("patience", int)):
+    hint = wrong_type(plateau[key], kind)
+    if hint:
+      raise ConfigError(f"algo.plateau.{key}", plateau[key], hint)
   if not 0 < plateau["factor"] < 1:
     raise ConfigError("algo.plateau.factor", plateau["factor"], "must lie between 0 and 1")
   if plateau["patience"] < 0:
     raise ConfigError("algo.plateau.patience", plateau["patience"], "must not be negative; 0: off")
+
+
+def epoch_schedule(epochs: int | tuple) -> Callable[[int], int]:
+  """round -> epochs, from a number or from ((until round, number), ...).
+
+  Raises:
+    ConfigError: for numbers below 1, or rounds that do not ascend.
+  """
+  parts = ((1, epochs),) if isinstance(epochs, int) else epochs
+  pairs = fits(parts, tuple[tuple[int, int], ...]) and len(parts) > 0
+  rounds, numbers = zip(*parts, strict=True) if pairs else ((), (0,))
+  if not 1 <= min(numbers) <= max(numbers) <= MOST_EPOCHS or list(rounds) != sorted(set(rounds)):
+    hint = f"must be a number in 1..{MOST_EPOCHS:,}, or ((until round, number), ...), ascending"
+    raise ConfigError("algo.server_epochs", epochs, hint)
+  return lambda round: next((n for until, n in parts if round < until), numbers[-1])

@@ -28,7 +28,7 @@ import numpy as np
 from kdjax.algorithms.fedgkt import server as servers
 from kdjax.algorithms.fedgkt import uploads
 from kdjax.algorithms.fedgkt.arrivals import Plan, plan_rounds
-from kdjax.algorithms.fedgkt.hyper import Hyper, check
+from kdjax.algorithms.fedgkt.hyper import Hyper
 from kdjax.algorithms.fedgkt.steps import edge_step, fresh_servers, server_step
 from kdjax.core.costs import forward_flops
 from kdjax.core.env import Env
@@ -50,7 +50,6 @@ def make(env: Env, hyper: Hyper) -> Algorithm:
   Raises:
     ConfigError: for values that cannot be.
   """
-  check(hyper)
   model, feature = network(env, hyper.server), uploads.feature_at(env, hyper.cut)
   plan = plan_rounds(env, hyper)
   predict, alone = stitched(env, model, hyper.cut)

@@ -3,7 +3,7 @@
 import dataclasses
 
 from kdjax.core.env import Env
-from kdjax.types import ConfigError, at_least
+from kdjax.types import MOST_EPOCHS, ConfigError, at_least, between
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -18,6 +18,15 @@ class Hyper:
   digest_batch: int  # their batch
   revisit_epochs: int  # passes over the private data per round
 
+  def __post_init__(self):
+    """Refuses values that cannot be, whatever the ensemble: ConfigError."""
+    passes = dict(public_epochs=self.public_epochs, private_epochs=self.private_epochs)
+    between(0, MOST_EPOCHS, **passes)
+    at_least(1, private_batch=self.private_batch, digest_batch=self.digest_batch)
+    at_least(1, alignment=self.alignment)
+    passes = dict(digest_epochs=self.digest_epochs, revisit_epochs=self.revisit_epochs)
+    between(1, MOST_EPOCHS, **passes)
+
 
 def check(env: Env, hyper: Hyper) -> None:
   """Refuses sizes that cannot be.
@@ -25,8 +34,6 @@ def check(env: Env, hyper: Hyper) -> None:
   Raises:
     ConfigError: with the key, its value and what would be right.
   """
-  at_least(0, public_epochs=hyper.public_epochs, private_epochs=hyper.private_epochs)
-  at_least(1, digest_epochs=hyper.digest_epochs, revisit_epochs=hyper.revisit_epochs)
   if hyper.public_epochs and not env.training.public_batch:
     raise ConfigError("public_batch", 0, "must be at least 1 for algo.public_epochs above 0")
   if not 1 <= hyper.alignment <= env.task.public_sizes.min():
@@ -36,8 +43,11 @@ def check(env: Env, hyper: Hyper) -> None:
     hint = "pre-training on the public set uses its labels: set public_labels=True, or this to 0"
     raise ConfigError("algo.public_epochs", hyper.public_epochs, hint)
   data = env.mesh.shape["data"]
-  for key in ("digest_batch", "private_batch"):
+  most = {"digest_batch": hyper.alignment, "private_batch": int(env.task.private_sizes.max())}
+  for key, rows in most.items():
     size = getattr(hyper, key)
-    if size < 1 or size % data:
+    if size % data:
       hint = f"must be a positive multiple of the mesh's data axis, {data}"
       raise ConfigError(f"algo.{key}", size, hint)
+    if size > -(-rows // data) * data:
+      raise ConfigError(f"algo.{key}", size, f"at most {rows:,}, all that there is to take it from")

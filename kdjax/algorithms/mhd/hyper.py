@@ -2,13 +2,15 @@
 
 import dataclasses
 
-from kdjax.core import losses
+from kdjax.core import losses, snapshots
 from kdjax.core.env import Env
-from kdjax.types import ConfigError
+from kdjax.types import ConfigError, at_least, one_of
 
 EXCHANGES = ("pool", "fresh", "published")
 ONE_PASS = ("always", "auto", "never")
 TARGETS = ("confident", "random", "all")
+MOST_TRACED = 100  # heads, or teachers
+MOST_SNAPSHOTS = 100_000  # in a pool
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -35,6 +37,23 @@ class Hyper:
   rho: str = "square"  # of the embeddings' distance: square or pseudo_huber
   public_statistics: bool = False  # whether the public pass, too, moves BatchNorm's statistics
 
+  def __post_init__(self):
+    """Refuses values that cannot be, whatever the ensemble: ConfigError."""
+    one_of(EXCHANGES, exchange=self.exchange)
+    one_of(TARGETS, target=self.target)
+    one_of(losses.CONFIDENCES, confidence=self.confidence)
+    one_of(losses.RHOS, rho=self.rho)
+    one_of(ONE_PASS, one_pass=self.one_pass)
+    at_least(0, aux_heads=self.aux_heads, nu_emb=self.nu_emb, nu_aux=self.nu_aux)
+    at_least(0, pool_size=self.pool_size, refresh_every=self.refresh_every)
+    at_least(0, publish=self.publish, top_k=self.top_k)
+    at_least(1, teachers=self.teachers)
+    for key in ("aux_heads", "teachers"):
+      count = getattr(self, key)
+      if count > MOST_TRACED:
+        hint = f"at most {MOST_TRACED}: each is compiled by itself, some {count / 5:,.0f} s in all"
+        raise ConfigError(f"algo.{key}", count, hint)
+
   @property
   def predicts(self) -> bool:
     """Whether auxiliary heads learn from predictions."""
@@ -57,7 +76,6 @@ def check(env: Env, hyper: Hyper) -> None:
   Raises:
     ConfigError: with the key, its value and what would be right.
   """
-  _check_names(hyper)
   _check_sizes(env, hyper)
   _check_top_k(env, hyper)
   _check_combinations(hyper)
@@ -74,26 +92,13 @@ def _refuse(hyper, key, hint):
   raise ConfigError(f"algo.{key}", getattr(hyper, key), hint)
 
 
-def _check_names(hyper):
-  choices = {
-    "exchange": EXCHANGES,
-    "target": TARGETS,
-    "confidence": losses.CONFIDENCES,
-    "rho": losses.RHOS,
-    "one_pass": ONE_PASS,
-  }
-  for key, allowed in choices.items():
-    if getattr(hyper, key) not in allowed:
-      _refuse(hyper, key, "must be one of " + ", ".join(allowed))
-
-
 def _check_sizes(env, hyper):
-  for key in ("aux_heads", "nu_emb", "nu_aux"):
-    if getattr(hyper, key) < 0:
-      _refuse(hyper, key, "must not be negative")
   pool, published = hyper.exchange == "pool", hyper.exchange == "published"
-  if hyper.publish < 0 or (hyper.publish and not pool):
-    hint = "snapshots a client to keep: at least 0, and above 0 with exchange='pool' only"
+  if hyper.pool_size > MOST_SNAPSHOTS:
+    size = hyper.pool_size * int(snapshots.nbytes(env).sum()) / 2**30
+    _refuse(hyper, "pool_size", f"at most {MOST_SNAPSHOTS:,}: the pools would need {size:,.0f} GiB")
+  if hyper.publish and not pool:
+    hint = "snapshots a client to keep: above 0 with exchange='pool' only"
     _refuse(hyper, "publish", hint)
   if pool and hyper.pool_size < hyper.teachers:
     drawn = f"algo.teachers = {hyper.teachers}, which are drawn without replacement"

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import optax
 
 from kdjax import optim
-from kdjax.types import ConfigError, at_least
+from kdjax.types import MOST_EPOCHS, ConfigError, at_least, between, one_of
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -25,22 +25,18 @@ class Hyper:
   sources: int = 0  # so many of a client's teachers, the best by what they advertise; 0: all
   new_class_below: int = 20  # for `sources`: a class is new to who has seen fewer examples of it
 
-
-def check(hyper: Hyper) -> None:
-  """Refuses values that cannot be.
-
-  Raises:
-    ConfigError: with the key, its value and what would be right.
-  """
-  at_least(0, alpha=hyper.alpha, beta=hyper.beta, noise=hyper.noise, sources=hyper.sources)
-  at_least(1, local_epochs=hyper.local_epochs, transfer_epochs=hyper.transfer_epochs)
-  if abs(hyper.alpha + hyper.beta - 1) > 1e-6:
-    hint = f"alpha and beta add up to 1 (Eq. 5): {1 - hyper.alpha:g}"
-    raise ConfigError("algo.beta", hyper.beta, hint)
-  choices = {"variant": ("eq5", "algorithm1", "as_coded"), "write": ("epoch", "batch")}
-  for key, known in choices.items():
-    if getattr(hyper, key) not in known:
-      raise ConfigError(f"algo.{key}", getattr(hyper, key), "must be one of " + ", ".join(known))
+  def __post_init__(self):
+    """Refuses values that cannot be, whatever the ensemble: ConfigError."""
+    at_least(0, alpha=self.alpha, beta=self.beta, noise=self.noise, sources=self.sources)
+    at_least(0, new_class_below=self.new_class_below)
+    between(1, MOST_EPOCHS, local_epochs=self.local_epochs, transfer_epochs=self.transfer_epochs)
+    if not abs(self.alpha + self.beta - 1) <= 1e-6:
+      hint = f"alpha and beta add up to 1 (Eq. 5): {1 - self.alpha:g}"
+      raise ConfigError("algo.beta", self.beta, hint)
+    one_of(("eq5", "algorithm1", "as_coded"), variant=self.variant)
+    one_of(("epoch", "batch"), write=self.write)
+    if not self.layers or len(set(self.layers)) < len(self.layers):
+      raise ConfigError("algo.layers", self.layers, "at least one path, each once")
 
 
 def maps_optimiser(arguments: dict) -> tuple[optax.GradientTransformation, Callable]:

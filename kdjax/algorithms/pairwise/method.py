@@ -33,7 +33,7 @@ import jax
 import numpy as np
 
 from kdjax.algorithms.pairwise import metadata, transfer
-from kdjax.algorithms.pairwise.hyper import Hyper, check, maps_optimiser
+from kdjax.algorithms.pairwise.hyper import Hyper, maps_optimiser
 from kdjax.algorithms.pairwise.steps import Local, fetch_step, transfer_step
 from kdjax.algorithms.pairwise.variants import Objective, make_objective
 from kdjax.algorithms.separate import train_phase
@@ -53,7 +53,6 @@ def make(env: Env, hyper: Hyper) -> Algorithm:
   Raises:
     ConfigError: for values that cannot be, or layers that are not there or not alike.
   """
-  check(hyper)
   shapes = transfer.layer_shapes(env, hyper.layers)
   chosen = functools.partial(
     metadata.choose, env, best=hyper.sources, new_below=hyper.new_class_below
