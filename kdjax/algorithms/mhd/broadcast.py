@@ -197,8 +197,8 @@ def draw_teachers(
   return tuple(jax.vmap(one)(k, env.ids(g)) for g, k in enumerate(keys))
 
 
-def hear(env: Env, heard: Heard, images: jax.Array) -> tuple:
-  """What one client heard of its images: (p, xi, valid), see Exchange."""
+def hear(env: Env, heard: Heard, images: jax.Array | None) -> tuple:
+  """What one client heard of its images, which it need not see: (p, xi, valid), see Exchange."""
   return messages.decode(heard.message, env.task.classes), heard.xi, heard.valid
 
 
