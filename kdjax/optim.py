@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from kdjax.core import health
@@ -31,8 +32,8 @@ def only_finite() -> optax.GradientTransformationExtraArgs:
   written to memory between; if one of them was not finite, neither is their norm.
   """
 
-  def update(updates, state, params=None, *, taken, **others):
-    return health.clean(taken, updates), state
+  def update(updates, state, params=None, *, taken=True, **others):
+    return health.clean(jnp.asarray(taken), updates), state
 
   return optax.GradientTransformationExtraArgs(optax.init_empty_state, update)
 

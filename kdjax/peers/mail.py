@@ -115,7 +115,7 @@ class Mail:
     wanted, found, end = set(senders), {}, time.monotonic() + self.wait
     while True:
       for sender in sorted(wanted):
-        gone_on = self.box.rounds(kind, sender)[-1:] > [round]
+        gone_on = any(round < other < self.rounds for other in self.box.rounds(kind, sender))
         arrays = self._read(kind, sender, round)
         if arrays is not None:
           found[sender] = Message(round, arrays)

@@ -74,7 +74,9 @@ class Watch:
   def ends(self) -> bool:
     """Whether the run must end for what is known."""
     policy, known = self.env.training.fault, len(self._known)
-    return bool(known) and (policy == "stop" or (policy == "freeze" and known == self.env.clients))
+    return bool(known) and (
+      policy == "stop" or (policy == "freeze" and known == len(self.env.here))
+    )
 
 
 def _own(cohort: Cohort, part: dict) -> Iterator[tuple[int, int]]:

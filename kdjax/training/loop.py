@@ -259,7 +259,7 @@ class TrainingRun:
     """Raises TrainingError where clients whose numbers were not finite end the run."""
     env = self.experiment.env
     found, _ = faults.faults(env, self.experiment.visits, state)
-    if found and (env.training.fault == "stop" or len(found) == env.clients):
+    if found and (env.training.fault == "stop" or len(found) == len(env.here)):
       first = found[0]
       raise TrainingError(
         f"client {first.client} was not finite at step {first.step}, the first of {len(found)}; "

@@ -252,7 +252,7 @@ TINY = (
   "--config.algo.refresh_every=4",
   "--config.steps=8",
   "--config.save_every=4",
-  "--config.peers.wait_seconds=240",
+  "--config.peers.wait_seconds=450",
   "--config.peers.keep=0",
 )
 

@@ -17,37 +17,18 @@ from kdjax.core import health, snapshots
 from kdjax.core.env import Env
 from kdjax.peers import Kind, Mail
 from kdjax.peers.messages import largest, probabilities
-from kdjax.types import Feed, Phase
+from kdjax.types import Feed, Outside, Phase
 
 
 def pools(env: Env, speak: Speak, hyper: Hyper, mail: Mail) -> Exchange:
   """The rolling pool: at a refresh every client leaves a snapshot and takes a teacher's newest."""
-  drawn = functools.cache(functools.partial(pool.draws, env, hyper))
-  kind = Kind("checkpoints", lambda k: {"weights": ((int(sizes[k]),), env.dtype)})
-  sizes = snapshots.sizes(env)
-  here, length = np.asarray(env.here), snapshots.length(env)
-
-  def outside(stepper, state, visit):
-    peer, slot = drawn(visit.round)
-    quiet = health.silent(env, state.clients)
-    told = snapshots.on_host(env, state.clients)
-    own = {k: {"weights": flat} for k, flat in told.items() if k not in quiet}
-    mail.leave(kind, visit.round, own)
-    wanted = peer[here]
-    found = mail.newest(kind, {int(j) for j in wanted if j >= 0}, visit.round)
-    born = np.zeros(len(here), np.int32)
-    fresh = np.zeros((len(here), length), env.dtype)
-    for row, j in enumerate(wanted):
-      if j in found:
-        born[row] = (found[j].round + 1) * hyper.refresh_every
-        fresh[row, : sizes[j]] = found[j].arrays["weights"]
-    come = np.where(np.isin(wanted, list(found)), wanted, -1).astype(np.int32)
-    return (slot[here], fresh, come, born), mail.counts()
 
   def obtain(state, now):
-    rows = [jnp.searchsorted(jnp.asarray(here), env.ids(g)) for g in range(len(env.cohorts))]
+    here = jnp.asarray(env.here)
+    rows = [jnp.searchsorted(here, env.ids(g)) for g in range(len(env.cohorts))]
     return tuple(pool.Arrival(*(x[r] for x in now.args)) for r in rows)
 
+  outside = swap_snapshots(env, hyper, mail)
   refresh = Phase("refresh", pool.refresh_step(env, obtain), None, 1, outside=outside)
   return Exchange(
     functools.partial(pool.first_pools, env, hyper.pool_size, env.of_all),
@@ -59,19 +40,68 @@ def pools(env: Env, speak: Speak, hyper: Hyper, mail: Mail) -> Exchange:
   )
 
 
+def swap_snapshots(env: Env, hyper: Hyper, mail: Mail) -> Outside:
+  """Own snapshots against their teachers'; args are an Arrival of the clients of `env.here`."""
+  here, sizes = np.asarray(env.here), snapshots.sizes(env)
+  kind = Kind("checkpoints", lambda k: {"weights": ((int(sizes[k]),), env.dtype)})
+
+  def outside(stepper, state, visit):
+    peer, slot = pool.draws(env, hyper, visit.round)
+    quiet, told = health.silent(env, state.clients), snapshots.on_host(env, state.clients)
+    own = {k: {"weights": flat} for k, flat in told.items() if k not in quiet}
+    mail.leave(kind, visit.round, own)
+    wanted = peer[here]
+    found = mail.newest(kind, {int(j) for j in wanted if j >= 0}, visit.round)
+    born = np.zeros(len(here), np.int32)
+    fresh = np.zeros((len(here), snapshots.length(env)), env.dtype)
+    for row, j in enumerate(wanted):
+      if j in found:
+        born[row] = (found[j].round + 1) * hyper.refresh_every
+        fresh[row, : sizes[j]] = found[j].arrays["weights"]
+    come = np.where(np.isin(wanted, list(found)), wanted, -1).astype(np.int32)
+    return pool.Arrival(slot[here], fresh, come, born), mail.counts()
+
+  return outside
+
+
 def published(env: Env, speak: Speak, hyper: Hyper, mail: Mail) -> Exchange:
   """What past snapshots say of the public batches that come before the next refresh."""
-  teachers = np.flatnonzero(env.graph.union()[list(env.here)].any(0)).tolist()
   kind = predictions(env, speak, hyper)
   shapes = kind.shapes(0)
-  said_by = functools.partial(broadcast.speak_of_past, env, speak, hyper)
 
-  def tell_step(state, batch, now):
-    whole = lambda x: jax.lax.all_gather(x, "data", axis=1, tiled=True)
-    return state, jax.tree.map(whole, said_by(state, batch, now))
+  def hear_step(state, batch, now):
+    return state._replace(server=now.args), ({},) * len(env.cohorts)
 
-  # It looks at the batches that the training phase will: draws are named by the phase.
-  tell = Phase("train", tell_step, Feed(public=env.training.public_batch, common=True), None)
+  def ask(state, batch, now):
+    heard, spoke = state.server
+    share = env.training.public_batch // env.mesh.shape["data"]
+    first = jax.lax.axis_index("data") * share
+    part = lambda x: jax.lax.dynamic_slice_in_dim(x[:, now.i], first, share, 1)
+    said = _message({name: part(x) for name, x in heard.items()})
+    return broadcast.draw_teachers(env, said, spoke[None], now, hyper.teachers)
+
+  def nothing():
+    tables = {name: jnp.zeros((env.K, *shape), dtype) for name, (shape, dtype) in shapes.items()}
+    return tables, jnp.zeros(env.K, bool)
+
+  outside = swap_predictions(env, speak, hyper, mail, kind)
+  return Exchange(
+    lambda clients: broadcast.first_copies(hyper.pool_size, env.own(clients)),
+    ask,
+    functools.partial(broadcast.hear, env),
+    common=True,
+    steps=hyper.refresh_every,
+    args=lambda pos: env.graph.at(pos.count),
+    refresh=broadcast.keep_phase(env, hyper.pool_size),
+    hear_phase=Phase("hear", hear_step, None, 1, outside=outside),
+    server=nothing,
+  )
+
+
+def swap_predictions(env: Env, speak: Speak, hyper: Hyper, mail: Mail, kind: Kind) -> Outside:
+  """What own clients say for what the others do; args are (arrays [K, ...] by name, who spoke)."""
+  teachers = np.flatnonzero(env.graph.union()[list(env.here)].any(0)).tolist()
+  tell, shapes = tell_phase(env, speak, hyper), kind.shapes(0)
 
   def outside(stepper, state, visit):
     every = hyper.refresh_every
@@ -92,31 +122,21 @@ def published(env: Env, speak: Speak, hyper: Hyper, mail: Mail) -> Exchange:
         heard[name][j] = x
     return (heard, np.isin(np.arange(env.K), list(found))), mail.counts()
 
-  def hear_step(state, batch, now):
-    return state._replace(server=now.args), ({},) * len(env.cohorts)
+  return outside
 
-  def ask(state, batch, now):
-    heard, spoke = state.server
-    share = env.training.public_batch // env.mesh.shape["data"]
-    first = jax.lax.axis_index("data") * share
-    part = lambda x: jax.lax.dynamic_slice_in_dim(x[:, now.i], first, share, 1)
-    said = _message({name: part(x) for name, x in heard.items()})
-    return broadcast.draw_teachers(env, said, spoke[None], now, hyper.teachers)
 
-  return Exchange(
-    lambda clients: broadcast.first_copies(hyper.pool_size, env.own(clients)),
-    ask,
-    lambda heard, images: broadcast.hear(env, heard, images),
-    common=True,
-    steps=hyper.refresh_every,
-    args=lambda pos: env.graph.at(pos.count),
-    refresh=broadcast.keep_phase(env, hyper.pool_size),
-    hear_phase=Phase("hear", hear_step, None, 1, outside=outside),
-    server=lambda: (
-      {name: jnp.zeros((env.K, *shape), dtype) for name, (shape, dtype) in shapes.items()},
-      jnp.zeros(env.K, bool),
-    ),
-  )
+def tell_phase(env: Env, speak: Speak, hyper: Hyper) -> Phase:
+  """What past snapshots say, as a phase that changes nothing and whose aux is what was said.
+
+  It looks at the batches that the training phase will: draws are named by the phase.
+  """
+  whole = lambda x: jax.lax.all_gather(x, "data", axis=1, tiled=True)
+
+  def step(state, batch, now):
+    said = broadcast.speak_of_past(env, speak, hyper, state, batch, now)
+    return state, jax.tree.map(whole, said)
+
+  return Phase("train", step, Feed(public=env.training.public_batch, common=True), None)
 
 
 def predictions(env: Env, speak: Speak, hyper: Hyper) -> Kind:

@@ -203,7 +203,7 @@ def draw_teachers(
 
 
 def hear(env: Env, heard: Heard, images: jax.Array | None) -> tuple:
-  """What one client heard of its images: (p, xi, valid), see Exchange."""
+  """What one client heard of its images, which it need not see: (p, xi, valid), see Exchange."""
   return messages.decode(heard.message, env.task.classes), heard.xi, heard.valid
 
 

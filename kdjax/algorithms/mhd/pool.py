@@ -118,7 +118,8 @@ def ask(env: Env, teachers: int, state: TrainState, batch: Batch, now: Now) -> t
   """
 
   def one(key, pool):
-    known = (pool.peer < env.clients) & (pool.born <= now.count)
+    past = (pool.born <= now.count) | env.apart  # where clients train apart, others may be ahead
+    known = (pool.peer < env.clients) & past
     slot, valid = draw(key, jnp.where(known, pool.peer, -1), teachers)
     return pool.flat[slot], pool.peer[slot], valid
 
