@@ -9,7 +9,6 @@ there, and cleans up after a crash; that a save may fail and training go on is a
 
 import contextlib
 import json
-import logging
 import math
 import os
 import shutil
@@ -24,7 +23,7 @@ from orbax.checkpoint import checkpoint_managers
 
 import kdjax
 from kdjax.core import agreement, files, hosts
-from kdjax.training import digest, run_folder, stored
+from kdjax.training import digest, quiet, run_folder, stored
 from kdjax.types import Cohort, ConfigError, PyTree, TrainState
 
 VERSIONS = {"kdjax": kdjax.__version__, "jax": jax.__version__, "orbax": ocp.__version__}
@@ -59,7 +58,7 @@ class Checkpoints:
     self._manager: ocp.CheckpointManager | None = None
     self._under_way: int | None = None
     self._keep = Keep(_accuracies(workdir))
-    _quieten_orbax()
+    quiet.orbax()
 
   def save(
     self, batches: int, state: TrainState, meta: dict[str, Any], accuracy: float | None
@@ -199,17 +198,6 @@ def _accuracies(workdir):
       if known["accuracy"] is not None:
         found[step] = float(known["accuracy"])
   return found
-
-
-def _quieten_orbax():
-  """Orbax logs every failure with its traceback, from each of its threads; here they are a line."""
-  logger = logging.getLogger("absl")
-  if _from_elsewhere not in logger.filters:
-    logger.addFilter(_from_elsewhere)
-
-
-def _from_elsewhere(record):
-  return f"{os.sep}orbax{os.sep}" not in record.pathname
 
 
 def weights(workdir: str | Path, client: int, *, key: str) -> dict[str, PyTree]:

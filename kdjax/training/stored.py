@@ -17,7 +17,7 @@ import orbax.checkpoint as ocp
 
 import kdjax
 from kdjax.core import agreement
-from kdjax.training import digest, run_folder
+from kdjax.training import digest, quiet, run_folder
 from kdjax.types import ConfigError, PyTree, TrainState
 
 WHOLE = ("step", "server")  # of `rest`: no client's
@@ -82,19 +82,24 @@ def read(workdir: str | Path, step: int, item: str, template: PyTree) -> PyTree:
   """
   known = meta(workdir, step)
   check_fit(workdir, step, known, item, template)
-  failed, found = "", None
-  try:
-    found = jax.block_until_ready(_reader().restore(path(workdir, step) / item, template))
-  except Exception as error:  # Orbax raises whatever a damaged file makes of it
-    failed = f"{item} cannot be read ({type(error).__name__})"
+  found, failed = _attempt(lambda: _reader().restore(path(workdir, step) / item, template))
   if agreement.anywhere(bool(failed)):
-    raise DamagedError(failed or f"another process cannot read {item}")
+    raise DamagedError(f"{item} cannot be read ({failed or 'by another process'})")
   if "arrays" in known:
     now = digest.table(found, WHOLE)
     other = digest.differing(now, {key: known["arrays"][item][key] for key in now})
     if other:
       raise DamagedError(f"{item}/{other} is not what was saved")
   return found
+
+
+def _attempt(act):
+  """(what it returns, ''), or (None, the error's name): Orbax raises whatever damage makes it."""
+  quiet.orbax()
+  try:
+    return jax.block_until_ready(act()), ""
+  except Exception as error:
+    return None, type(error).__name__
 
 
 def _reader():
@@ -113,14 +118,16 @@ def shapes(workdir: str | Path, step: int, item: str) -> PyTree:
   Raises:
     DamagedError: where that cannot be read.
   """
-  try:
-    found = _reader().metadata(path(workdir, step) / item).item_metadata.tree
-    found = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), found)
-    now = digest.kinds(found)
-  except Exception as error:
-    raise DamagedError(f"{item} cannot be read ({type(error).__name__})") from None
+
+  def index():
+    tree = _reader().metadata(path(workdir, step) / item).item_metadata.tree
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), tree)
+
+  found, failed = _attempt(index)
+  if failed:
+    raise DamagedError(f"{item} cannot be read ({failed})")
   arrays = meta(workdir, step).get("arrays")
-  if arrays and now != {key: kind[:2] for key, kind in arrays[item].items()}:
+  if arrays and digest.kinds(found) != {key: kind[:2] for key, kind in arrays[item].items()}:
     raise DamagedError(f"the index of {item} is not what was saved")
   return found
 
