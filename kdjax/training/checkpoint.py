@@ -8,6 +8,7 @@ there, and cleans up after a crash; that a save may fail and training go on is a
 """
 
 import contextlib
+import errno
 import json
 import math
 import os
@@ -27,6 +28,18 @@ from kdjax.training import digest, quiet, run_folder, stored
 from kdjax.types import Cohort, ConfigError, PyTree, TrainState
 
 VERSIONS = {"kdjax": kdjax.__version__, "jax": jax.__version__, "orbax": ocp.__version__}
+
+
+# What a disk says, in Orbax's long messages too.
+CODES: tuple[int, ...] = (
+  errno.ENOSPC,
+  errno.EDQUOT,
+  errno.EROFS,
+  errno.EACCES,
+  errno.EFBIG,
+  errno.EIO,
+)
+CODES += (errno.ESTALE, errno.ENOENT, errno.ENOTDIR)
 
 
 class Keep(checkpoint_managers.PreservationPolicy):
@@ -57,6 +70,7 @@ class Checkpoints:
     self.failures: float = 0  # saves that failed, in a row
     self._manager: ocp.CheckpointManager | None = None
     self._under_way: int | None = None
+    self._committed: int | None = None
     self._keep = Keep(_accuracies(workdir))
     quiet.orbax()
 
@@ -116,8 +130,8 @@ class Checkpoints:
   def _written(self):
     assert self._manager is not None and self._under_way is not None
     self._manager.wait_until_finished()
-    if not stored.path(self.workdir, self._under_way).is_dir():
-      raise FileNotFoundError("it is not there")
+    if hosts.first() and self._committed != self._under_way:
+      raise RuntimeError("Orbax did not finish it")
 
   def _orbax(self, act):
     """Whether all processes can do it. What goes wrong in Orbax is whatever the disk says."""
@@ -140,7 +154,8 @@ class Checkpoints:
         manager.close()
 
   def _record(self):
-    """What tells a run whose checkpoints are gone from one that had none."""
+    """Called by Orbax when all is on disk: tells from now on that there were checkpoints."""
+    self._committed = self._under_way
     if hosts.first():
       with contextlib.suppress(OSError):
         files.write_json(self.workdir / run_folder.SAVED, {"step": self._under_way})
@@ -180,9 +195,9 @@ def _no_room(workdir, size):
 def _reason(error):
   """An error in few words: the system's own, where they are known."""
   words = getattr(error, "strerror", None) or str(error)
-  for number in (28, 30, 13, 122, 27, 5):
-    if os.strerror(number) in words:
-      return os.strerror(number)
+  for known in map(os.strerror, CODES):
+    if known in words:
+      return known
   return words.strip().splitlines()[0][:120] if words.strip() else type(error).__name__
 
 

@@ -61,30 +61,43 @@ def run(
   if agreement.from_first(lambda: run_folder.finished(workdir, experiment.batches)):
     return DONE
   try:
-    agreement.from_first(lambda: workdir.mkdir(parents=True, exist_ok=True))
-    with lock.held(workdir) as held:
-      agreement.from_first(lambda: run_folder.claim(workdir, experiment, command))
-      return _train(experiment, workdir, held, stop)
-  except OSError as error:
-    agreement.say(f"{error.filename or workdir} cannot be written: {error.strerror}")
+    with contextlib.ExitStack() as stack:
+      with _own_files(workdir):
+        agreement.from_first(lambda: workdir.mkdir(parents=True, exist_ok=True))
+        held = stack.enter_context(lock.held(workdir))
+        agreement.from_first(lambda: run_folder.claim(workdir, experiment, command))
+      state, batches, meta = restore(experiment, workdir)
+      with _own_files(workdir):
+        if batches is not None:
+          agreement.from_first(lambda: run_folder.extend(workdir, experiment.config, batches))
+        log = stack.enter_context(_log(workdir, batches, meta))
+      checkpoints = stack.enter_context(contextlib.closing(checkpoint.Checkpoints(workdir)))
+      run = TrainingRun(experiment, workdir, checkpoints, log, meta.get("spent"), held)
+      return run.train(state, stop)
+  except _UnwrittenError as error:
+    agreement.say(str(error))
     return UNSAVED
 
 
-def _train(experiment, workdir, held, stop):
-  """Trains in a folder that is held for this run."""
-  state, batches, meta = restore(experiment, workdir)
-  if batches is not None:
-    agreement.from_first(lambda: run_folder.extend(workdir, experiment.config, batches))
-  opened = writer.Silent()
-  if hosts.first():
-    opened = writer.Writer(workdir, resume_step=batches, known=meta.get("log"))
-  checkpoints = checkpoint.Checkpoints(workdir)
+class _UnwrittenError(Exception):
+  """The disk does not take the run's own files."""
+
+
+@contextlib.contextmanager
+def _own_files(workdir):
+  """Within it nothing but the run's own files is written."""
   try:
-    with opened as log:
-      run = TrainingRun(experiment, workdir, checkpoints, log, meta.get("spent"), held)
-      return run.train(state, stop)
-  finally:
-    checkpoints.close()
+    yield
+  except OSError as error:
+    reason = f"{error.filename or workdir} cannot be written: {error.strerror}"
+    raise _UnwrittenError(reason) from None
+
+
+def _log(workdir, batches, meta):
+  """The first process writes; opened alike in all."""
+  if not hosts.first():
+    return writer.Silent()
+  return writer.Writer(workdir, resume_step=batches, known=meta.get("log"))
 
 
 def restore(
@@ -292,9 +305,9 @@ class TrainingRun:
   def finish(self, step: int) -> None:
     """Writes `summary.json`."""
     found = summary.summary(self.experiment, self.results or [], self.spent(), step)
-    if hosts.first():
-      files.write_json(self.workdir / "summary.json", found)
-    hosts.barrier("finished")
+    with _own_files(self.workdir):
+      place = self.workdir / run_folder.SUMMARY
+      agreement.from_first(lambda: files.write_json(place, found))
 
 
 def due(batches: int, every: int, end: int) -> bool:

@@ -5,6 +5,7 @@ Whoever calls it says in a line what went wrong.
 
 import logging
 import sys
+import traceback
 from typing import Any
 
 
@@ -19,8 +20,10 @@ def orbax() -> None:
 
 
 def _wanted(record):
-  """Whether a log line is not of Orbax or its store; those of asyncio tell it by their text."""
+  """Whether a log line is not of Orbax or its store; asyncio's tell it by what they quote."""
   text = record.pathname + record.getMessage()
+  if record.exc_info:
+    text += "".join(traceback.format_exception(*record.exc_info))
   return "orbax" not in text and "tensorstore" not in text
 
 

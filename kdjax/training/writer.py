@@ -10,6 +10,7 @@ import numpy as np
 from kdjax.core import agreement
 from kdjax.core.files import plain, replace
 from kdjax.training.events import Events
+from kdjax.training.tail import Tail
 from kdjax.types import ConfigError
 
 METRICS = "metrics.jsonl"
@@ -18,14 +19,13 @@ METRICS = "metrics.jsonl"
 class Writer:
   """Appends to WORKDIR/metrics.jsonl and to TensorBoard events under WORKDIR/tensorboard.
 
-  One process writes: with several, only the first makes a `Writer`. Lines that the disk does not
-  take are kept, and written when it does.
+  One process writes: with several, only the first makes a `Writer`.
   """
 
   def __init__(
     self, workdir: str | Path, *, resume_step: int | None, known: dict[str, int] | None = None
   ) -> None:
-    """Opens the files; on resume, cuts off what was written after the restored step.
+    """Begins; on resume, cuts off what was written after the restored step.
 
     Args:
       workdir: the run's folder; made where it is missing.
@@ -38,13 +38,14 @@ class Writer:
     """
     folder = Path(workdir)
     folder.mkdir(parents=True, exist_ok=True)
-    self._path, self._warned = folder / METRICS, False
-    self._held: list[bytes] = []
+    path = folder / METRICS
+    if path.exists() and not path.is_file():
+      raise ConfigError("file", str(path), "is no file")
     first = 0 if resume_step is None else resume_step + 1  # the first step to be written again
-    lines = [] if resume_step is None else _mended(self._path, resume_step, known)
-    if self._path.exists():
-      replace(self._path, b"".join(lines))
-    self._end = sum(map(len, lines))
+    lines = [] if resume_step is None else _mended(path, resume_step, known)
+    if path.exists():
+      replace(path, b"".join(lines))
+    self._tail = Tail(path)
     self._written = {"lines": len(lines), "crc": zlib.crc32(b"".join(lines))}
     self._events = Events(folder / "tensorboard", purge_step=first)
 
@@ -59,35 +60,20 @@ class Writer:
     """
     numbers = {key: plain(np.asarray(value).item()) for key, value in numbers.items()}
     line = dict(step=int(step), phase=phase, **numbers)
-    self._held.append(json.dumps(line, allow_nan=False).encode() + b"\n")
+    data = json.dumps(line, allow_nan=False).encode() + b"\n"
     self._written["lines"] += 1
-    self._written["crc"] = zlib.crc32(self._held[-1], self._written["crc"])
-    self._append()
+    self._written["crc"] = zlib.crc32(data, self._written["crc"])
+    self._tail.add(data)
     known = {f"{phase}/{key}": value for key, value in numbers.items() if value is not None}
     self._events.write(known, int(step))
-
-  def _append(self):
-    """Writes what is held; half a line of an attempt that failed is cut off before."""
-    try:
-      with open(self._path, "ab") as file:
-        if file.tell() > self._end:
-          file.truncate(self._end)
-        file.write(b"".join(self._held))
-      self._end += sum(map(len, self._held))
-      self._held.clear()
-    except OSError as error:
-      if not self._warned:
-        agreement.say(f"{self._path} takes no lines ({error.strerror}): they are kept for later")
-      self._warned = True
 
   def written(self) -> dict[str, int]:
     """The lines so far and their CRC-32, those of earlier stretches included."""
     return dict(self._written)
 
   def close(self) -> None:
-    """Writes what is still held, and closes the events."""
-    self._append()
-    self._events.close()
+    """Writes what is still held."""
+    self._tail.add(b"")
 
   def __enter__(self):
     return self
