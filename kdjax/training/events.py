@@ -1,7 +1,7 @@
 """TensorBoard events of a run, without TensorFlow.
 
-tensorboardX has a writer with a thread of its own, which dies on a full disk; the run would then wait
-for it for ever.
+tensorboardX has a writer with a thread of its own, which dies on a full disk; the run would then
+wait for it for ever.
 """
 
 import socket

@@ -129,15 +129,17 @@ def _taking(path, own):
     raise ConfigError("workdir", str(path), "is a folder, where the lock of the run would be")
   while True:
     with _alone(path.parent):
-      if _create(path, own):
-        yield True
-        return
-      holder = _holder(path)
-      age, touched = _age(path), _touched(path)
+      created = _create(path, own)
+      holder, age, touched = _holder(path), _age(path), _touched(path)
       alive = _alive(holder, own)
-      if holder is None or alive is False or (alive is None and age > STALE):
+      free = holder is None or alive is False or (alive is None and age > STALE)
+      if free and not created:
         path.unlink(missing_ok=True)
-        continue
+    if created:
+      yield True
+      return
+    if free:
+      continue
     if alive or (seen is not None and touched != seen):
       raise _taken(path, holder)
     if not said:

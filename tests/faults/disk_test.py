@@ -198,10 +198,10 @@ def test_a_stop_on_a_disk_that_is_full_says_that_nothing_was_saved(experiment, t
 def test_files_that_may_not_grow(tmp_path):
   """A limit of 20 KiB a file, as quotas do: exit 43 without a traceback."""
   command = [
-    *(sys.executable, "-m", "kdjax.main", "--config=mhd_digits", f"--workdir={tmp_path}"),
-    *("--config.steps=8", "--config.save_every=2", "--config.log_every=2", "--config.compare=()"),
-    *("--config.evals.accuracy.every=8", "--config.faults.saves=2", "--devices=1"),
-    *("--config.replicas=1", "--config.graph.kind=complete"),
+    *(sys.executable, "-m", "kdjax.main", "--config=mhd_digits:separate", "--devices=1"),
+    *("--config.steps=8", "--config.save_every=2", "--config.log_every=2", "--config.replicas=1"),
+    *("--config.evals.accuracy.every=8", "--config.faults.saves=2", f"--workdir={tmp_path}"),
+    "--config.clients=((5, 'mlp', {'hidden': (8,), 'activation': 'tanh'}),)",
   ]
   settings = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent.parent)}
   limited = ["bash", "-c", f"ulimit -f 20; exec {shlex.join(command)}"]
