@@ -124,14 +124,20 @@ def _lines(path):
   return [line + b"\n" for line in found[:-1]]
 
 
+def _content(data):
+  """What a line holds as a dict, or None."""
+  try:
+    found = json.loads(data)
+    return found if isinstance(found["step"], int) else None
+  except (ValueError, KeyError, TypeError, RecursionError):
+    return None
+
+
 def _parsed(path, number, line):
   """A line as a dict."""
-  try:
-    found = json.loads(line)
-    if isinstance(found["step"], int):
-      return found
-  except (ValueError, KeyError, TypeError, RecursionError):
-    pass
+  found = _content(line)
+  if found is not None:
+    return found
   raise ConfigError("workdir", str(path), f"line {number} is damaged. {_MEND}")
 
 
@@ -142,15 +148,17 @@ def _mended(path, last, known):
       agreement.say(f"{path} is gone: it begins again after step {last}")
     return []
   lines, whole, seen, removed = _lines(path), [], set(), 0
+  torn = path.read_bytes()[sum(map(len, lines)) :]  # a killed process's last bytes
+  if _content(torn):
+    lines.append(torn + b"\n")
   for number, line in enumerate(lines, 1):
     if line in seen or not line.strip(b"\0 \r\n"):
       removed += 1
     elif _parsed(path, number, line)["step"] <= last:
       whole.append(line)
     seen.add(line)
-  torn = path.stat().st_size - sum(map(len, lines))
   if removed or torn:
-    agreement.say(f"{path}: {removed} empty or doubled lines, {torn} bytes of half a line removed")
+    agreement.say(f"{path}: {removed} empty or doubled lines removed, the last one mended")
   crc = zlib.crc32(b"".join(whole))
   if known and (len(whole), crc) != (known["lines"], known["crc"]):
     hint = f"its {len(whole)} lines up to step {last} are not the {known['lines']} written."
