@@ -244,7 +244,17 @@ def weights(workdir: str | Path, client: int, *, key: str) -> dict[str, PyTree]:
 def publish(
   workdir: str | Path, state: TrainState, cohorts: tuple[Cohort, ...], batches: int, keep: int
 ) -> None:
-  """Writes every client's weights to WORKDIR/pool/CLIENT/BATCHES, the last `keep` of each."""
+  """Writes every client's weights to WORKDIR/pool/CLIENT/BATCHES, the last `keep` of each.
+
+  A disk that does not take them is said, and no error: nothing of the run depends on them.
+  """
+  try:
+    _publish(workdir, state, cohorts, batches, keep)
+  except Exception as error:
+    agreement.say(f"the snapshots of step {batches} are not written ({_reason(error)})")
+
+
+def _publish(workdir, state, cohorts, batches, keep):
   with ocp.StandardCheckpointer() as saver:
     for cohort, client in zip(cohorts, state.clients, strict=True):
       weights = hosts.fetch({"params": client.params, "model_state": client.model_state})

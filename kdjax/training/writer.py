@@ -149,7 +149,7 @@ def _mended(path, last, known):
     return []
   lines, whole, seen, removed = _lines(path), [], set(), 0
   torn = path.read_bytes()[sum(map(len, lines)) :]  # a killed process's last bytes
-  if _content(torn):
+  if "phase" in (_content(torn) or ()):
     lines.append(torn + b"\n")
   for number, line in enumerate(lines, 1):
     if line in seen or not line.strip(b"\0 \r\n"):
