@@ -196,7 +196,7 @@ def test_a_stop_on_a_disk_that_is_full_says_that_nothing_was_saved(experiment, t
 
 
 def test_files_that_may_not_grow(tmp_path):
-  """A limit of 20 KiB a file, as quotas do: exit 43 without a traceback."""
+  """A limit of 8 KiB a file, as quotas do: exit 43 without a traceback."""
   command = [
     *(sys.executable, "-m", "kdjax.main", "--config=mhd_digits:separate", "--devices=1"),
     *("--config.steps=8", "--config.save_every=2", "--config.log_every=2", "--config.replicas=1"),
@@ -204,7 +204,7 @@ def test_files_that_may_not_grow(tmp_path):
     "--config.clients=((5, 'mlp', {'hidden': (8,), 'activation': 'tanh'}),)",
   ]
   settings = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent.parent)}
-  limited = ["bash", "-c", f"ulimit -f 20; exec {shlex.join(command)}"]
+  limited = ["bash", "-c", f"ulimit -f 8; exec {shlex.join(command)}"]
   done = subprocess.run(limited, env=settings, capture_output=True, text=True, timeout=300)
   assert done.returncode == UNSAVED, done.stderr
   assert "Traceback" not in done.stderr and "is not saved (File too large)" in done.stderr
