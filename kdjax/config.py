@@ -25,6 +25,8 @@ FREE_ON_RESUME = (
   *("mesh", "input", "log_every", "save_every", "evals", "faults", "peers"),
   *("compare", "baselines"),
 )
+# How long a run is: may change between the two, from one number above 0 to another.
+LENGTH = ("steps", "rounds")
 # Groups whose keys are not the schema's, but those of what they are handed to.
 OPEN = ("model", "augment", "algo", "optim", "evals", "compare", "baselines")
 # What says who holds what: the same for all that are compared.
@@ -123,9 +125,10 @@ def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[tuple[str, Any, Any]]:
   """(dotted key, old value, new value) of what differs and may not, between a run's configs."""
   before, after = flat(old), flat(new)
+  longer = {key for key in LENGTH if before.get(key) and after.get(key)}
   return [
     (key, before.get(key), after.get(key))
-    for key in sorted(set(before) | set(after))
+    for key in sorted((set(before) | set(after)) - longer)
     if key.split(".")[0] not in FREE_ON_RESUME and before.get(key) != after.get(key)
   ]
 

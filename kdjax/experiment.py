@@ -13,7 +13,7 @@ from jax.sharding import NamedSharding
 
 from kdjax import layout, optim
 from kdjax.checks import validate
-from kdjax.config import FREE_ON_RESUME, plain, replica_seeds
+from kdjax.config import FREE_ON_RESUME, LENGTH, plain, replica_seeds
 from kdjax.core import clients, graph, health, hostile
 from kdjax.core.env import STATE, Env, Hostile, Population, Task, Training
 from kdjax.core.passes import eval_mode
@@ -54,7 +54,7 @@ class Experiment:
   @property
   def hash(self) -> str:
     """What a checkpoint belongs to: the config, less what may change, and who holds what."""
-    kept = {k: v for k, v in self.config.items() if k not in FREE_ON_RESUME}
+    kept = {k: v for k, v in self.config.items() if k not in (*FREE_ON_RESUME, *LENGTH)}
     digest = hashlib.sha256(json.dumps(kept, sort_keys=True).encode())
     for index in (*self.data.shards.private, *self.data.shards.public):
       digest.update(np.asarray(index, np.int64).tobytes())

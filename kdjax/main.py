@@ -170,7 +170,10 @@ def train(config: Any, workdir: Path, *, devices: list | None, own: tuple[int, .
   if code:
     print(f"Stopped; this resumes it:\n  {command()}", file=sys.stderr)
     return code
-  written = page.write_report(workdir)
+  try:
+    written = str(page.write_report(workdir))
+  except OSError as error:  # the run is done and saved all the same
+    written = f"not written ({error.strerror}): kdjax report {workdir} makes it"
   print(table.closing_table(workdir))
   print(f"Report   {written}\nPlots    {workdir / 'plots'}\nAgain    {command()}")
   return code

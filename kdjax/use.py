@@ -126,24 +126,20 @@ def load(workdir: str | Path, *, client: int, step: int | None = None) -> Traine
     step: the checkpoint to use, a training batch; None: the newest.
 
   Raises:
-    ConfigError: for a folder without that checkpoint or a client that does not exist.
+    ConfigError: for a folder without that checkpoint, whole, or a client that does not exist.
   """
-  from kdjax.training.checkpoint import Checkpoints
+  from kdjax.training import stored
 
-  record, step = _record(workdir, step)
+  record = _record(workdir, step)
   planned = _planned(record)
   env = planned.env
   if not 0 <= client < env.clients:
     raise ConfigError("client", client, f"must lie in 0..{env.clients - 1}")
   if client not in env.here:
-    raise ConfigError(
-      "client", client, f"trained elsewhere: here are {', '.join(map(str, env.here))}"
-    )
-  checkpoints = Checkpoints(workdir)
-  try:
-    g, weights, server = _weights(checkpoints, planned, step, client)
-  finally:
-    checkpoints.close()
+    here = ", ".join(map(str, env.here))
+    raise ConfigError("client", client, f"trained elsewhere: here are {here}")
+  read = lambda step: _weights(workdir, planned, step, client)
+  g, weights, server = stored.newest(workdir, read, aside=False, only=step)
   source = planned.data.source.train
   return Trained(
     heads=env.heads,
@@ -156,17 +152,14 @@ def load(workdir: str | Path, *, client: int, step: int | None = None) -> Traine
   )
 
 
-def _record(workdir, step) -> tuple[dict[str, Any], int]:
-  """(config.json, the checkpoint's step)."""
-  from kdjax.training.checkpoint import saved_steps
-
-  record, steps = run_folder.read(workdir), saved_steps(workdir)
+def _record(workdir, step) -> dict[str, Any]:
+  """config.json of a run that has that checkpoint, or any."""
+  record, steps = run_folder.read(workdir), run_folder.steps(workdir)
   if not steps:
     raise ConfigError("workdir", str(workdir), "holds no checkpoint")
-  step = steps[-1] if step is None else step
-  if step not in steps:
+  if step not in (None, *steps):
     raise ConfigError("step", step, f"there are checkpoints of {', '.join(map(str, steps))}")
-  return record, step
+  return record
 
 
 def _planned(record):
@@ -180,17 +173,19 @@ def _planned(record):
   return experiment.build(config, data=data, devices=jax.devices()[:1], mail=mail)
 
 
-def _weights(checkpoints, planned, step, client):
+def _weights(workdir, planned, step, client):
   """(the client's cohort, its ClientState without an optimiser, its replica's server or None)."""
+  from kdjax.training import stored
+
   env, template = planned.env, planned.template()
   g, cohort = next((g, c) for g, c in enumerate(env.cohorts) if client in c.ids)
   one = lambda tree, place: jax.tree.map(lambda x: np.asarray(x[place]), tree)
   server = None
   if planned.algorithm.alone is None:
     shapes = tuple({"params": c.params, "model_state": c.model_state} for c in template.clients)
-    saved = checkpoints.restore_model(step, shapes)[g]
+    saved = stored.read(workdir, step, "model", shapes)[g]
   else:
-    state = checkpoints.restore(step, template)
+    state = stored.state(workdir, step, template)
     saved = {"params": state.clients[g].params, "model_state": state.clients[g].model_state}
     server = one(state.server, client // env.K)
   return g, ClientState(**one(saved, cohort.ids.index(client)), opt_state=()), server

@@ -12,6 +12,7 @@ import jax
 
 from benchmarks.contestants import protocol
 from benchmarks.contestants.trainer import Trainer, configure, facts
+from kdjax.training import stored
 from kdjax.training.checkpoint import Checkpoints
 
 
@@ -30,11 +31,9 @@ def prepare(spec):
     returned = time.perf_counter()
     checkpoints.close()
     finished = time.perf_counter()
-    checkpoints = Checkpoints(folder.name)
     opened = time.perf_counter()
-    jax.block_until_ready(checkpoints.restore(number, template))
+    jax.block_until_ready(stored.state(folder.name, number, template))
     restored = time.perf_counter()
-    checkpoints.close()
     return {
       "save, until the call returns": returned - began,
       "save, until it is on disk": finished - began,

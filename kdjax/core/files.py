@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from kdjax.types import ConfigError
+
 
 def write_json(path: str | Path, value: Any) -> None:
   """Writes a tree of dicts, sequences, NumPy arrays and scalars as JSON, all at once or not at all.
@@ -22,8 +24,22 @@ def write_json(path: str | Path, value: Any) -> None:
 
 
 def read_json(path: str | Path) -> Any:
-  """What `write_json` wrote; what was not finite comes back as None."""
-  return json.loads(Path(path).read_bytes())
+  """What `write_json` wrote; what was not finite comes back as None.
+
+  Raises:
+    ConfigError: where a file is there that is no JSON object.
+  """
+  try:
+    found = json.loads(Path(path).read_bytes())
+  except FileNotFoundError:
+    raise
+  except OSError as error:
+    raise ConfigError("file", str(path), f"cannot be read: {error.strerror}") from None
+  except (ValueError, RecursionError):
+    found = None
+  if not isinstance(found, dict):
+    raise ConfigError("file", str(path), "is damaged: no JSON object")
+  return found
 
 
 def plain(value: Any) -> Any:

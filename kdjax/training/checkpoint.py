@@ -1,11 +1,19 @@
-"""Checkpoints of a run, and the snapshots that clients publish, by Orbax.
+"""Checkpoints of a run, and the snapshots that clients publish, saved by Orbax.
 
 A checkpoint has three items: `model` (parameters and statistics, all that evaluation needs),
-`rest` (optimisers, the method's state, the position) and `meta` (the hash that it belongs to, and
-what the run has spent). The last two are kept, and the best of those whose step was evaluated.
+`rest` (optimisers, the method's state, the position) and `meta` (the hash that it belongs to, what
+the run has spent, a digest of every array). The last two are kept, and the best of those whose step
+was evaluated. Orbax writes beside the training into a temporary folder, renames it when all is
+there, and cleans up after a crash; that a save may fail and training go on is added here.
 """
 
+import contextlib
+import errno
+import json
+import math
+import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,100 +22,197 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
-from kdjax.core import hosts
-from kdjax.types import ClientState, Cohort, ConfigError, PyTree, TrainState
+import kdjax
+from kdjax.core import agreement, files, hosts
+from kdjax.training import digest, quiet, run_folder, stored
+from kdjax.types import Cohort, ConfigError, PyTree, TrainState
 
-METRIC = "shared_accuracy"
-
-
-def _split(state):
-  model = tuple({"params": c.params, "model_state": c.model_state} for c in state.clients)
-  rest = {
-    "step": state.step,
-    "opt_state": tuple(c.opt_state for c in state.clients),
-    "health": tuple(c.health for c in state.clients),
-    "local": state.local,
-    "server": state.server,
-  }
-  # Orbax does not store containers without leaves, such as a method's empty state.
-  return model, {k: v for k, v in rest.items() if jax.tree.leaves(v)}
+VERSIONS = {"kdjax": kdjax.__version__, "jax": jax.__version__, "orbax": ocp.__version__}
 
 
-def _join(template, model, rest):
-  opt_states = rest.get("opt_state", tuple(c.opt_state for c in template.clients))
-  return TrainState(
-    step=rest["step"],
-    clients=tuple(
-      ClientState(m["params"], m["model_state"], o, h)
-      for m, o, h in zip(model, opt_states, rest["health"], strict=True)
-    ),
-    local=rest.get("local", template.local),
-    server=rest.get("server", template.server),
-  )
+# What a disk says, in Orbax's long messages too.
+CODES: tuple[int, ...] = (
+  errno.ENOSPC,
+  errno.EDQUOT,
+  errno.EROFS,
+  errno.EACCES,
+  errno.EFBIG,
+  errno.EIO,
+)
+CODES += (errno.ESTALE, errno.ENOENT, errno.ENOTDIR)
+
+
+class Keep(checkpoint_managers.PreservationPolicy):
+  """Keeps the last two checkpoints, and the best of those whose accuracy is known."""
+
+  def __init__(self, accuracy: dict[int, float]) -> None:
+    """`accuracy`, by step, may grow later."""
+    self.accuracy = accuracy
+
+  def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
+    """For every checkpoint, oldest first."""
+    steps = [one.step for one in checkpoints]
+    known = [step for step in steps if step in self.accuracy]
+    best = max(known, key=lambda step: (self.accuracy[step], step), default=None)
+    return [step == best or step in steps[-2:] for step in steps]
 
 
 class Checkpoints:
-  """The checkpoints under WORKDIR/checkpoints, by training batch."""
+  """Saves under WORKDIR/checkpoints, by training batch.
+
+  A save runs beside the training; how it went is known when it is settled, at the latest by the
+  next one. One that fails is no error: it is counted, and nothing is listed for it.
+  """
 
   def __init__(self, workdir: str | Path) -> None:
-    best = checkpoint_managers.BestN(
-      get_metric_fn=lambda metrics: metrics[METRIC], n=1, keep_checkpoints_without_metrics=False
-    )
-    policy = checkpoint_managers.AnyPreservationPolicy([checkpoint_managers.LatestN(2), best])
-    self.workdir = workdir
-    self._manager = ocp.CheckpointManager(
-      Path(workdir).resolve() / "checkpoints",
-      options=ocp.CheckpointManagerOptions(preservation_policy=policy),
-    )
-
-  def latest(self) -> int | None:
-    """The newest training batch that has a checkpoint, or None."""
-    return self._manager.latest_step()
+    """Nothing is created or opened yet."""
+    self.workdir = Path(workdir).resolve()
+    self.failures: float = 0  # saves that failed, in a row
+    self._manager: ocp.CheckpointManager | None = None
+    self._under_way: int | None = None
+    self._committed: int | None = None
+    self._keep = Keep(_accuracies(workdir))
+    quiet.orbax()
 
   def save(
     self, batches: int, state: TrainState, meta: dict[str, Any], accuracy: float | None
   ) -> None:
     """Starts saving; `accuracy` is the number by which the best is kept, or None."""
-    if batches in self._manager.all_steps():
+    if batches == self._under_way:
       return
-    model, rest = _split(state)
+    self.settle()
+    if batches in run_folder.steps(self.workdir):
+      return
+    model, rest = stored.split(state)
+    arrays = {"model": digest.table(model), "rest": digest.table(rest, stored.WHOLE)}
+    meta = {**meta, "step": batches, "accuracy": accuracy, "versions": VERSIONS, "arrays": arrays}
     args = ocp.args.Composite(
       model=ocp.args.StandardSave(model),
       rest=ocp.args.StandardSave(rest),
-      meta=ocp.args.JsonSave(meta),
+      meta=ocp.args.JsonSave(stored.sealed(meta)),
     )
-    metrics = None if accuracy is None else {METRIC: accuracy}
-    self._manager.save(batches, args=args, metrics=metrics)
+    reason = self._no_room(sum(x.nbytes for x in jax.tree.leaves((model, rest))))
+    if reason:
+      self._failed(batches, reason)
+      return
+    if accuracy is not None:
+      self._keep.accuracy[batches] = accuracy
+    self._under_way = batches
+    self._orbax(lambda: self._open().save(batches, args=args))
 
-  def meta(self, batches: int) -> dict[str, Any]:
-    """What was saved as `meta`."""
-    args = ocp.args.Composite(meta=ocp.args.JsonRestore())
-    return self._manager.restore(batches, args=args)["meta"]
-
-  def restore(self, batches: int, template: TrainState) -> TrainState:
-    """The state saved at a training batch; `template` holds shapes, dtypes and shardings."""
-    model, rest = _split(template)
-    args = ocp.args.Composite(
-      model=ocp.args.StandardRestore(model), rest=ocp.args.StandardRestore(rest)
-    )
-    saved = self._manager.restore(batches, args=args)
-    return _join(template, saved["model"], saved["rest"])
-
-  def restore_model(self, batches: int, template: PyTree) -> PyTree:
-    """Parameters and statistics alone, over cohorts; `template` as for `restore`."""
-    args = ocp.args.Composite(model=ocp.args.StandardRestore(template))
-    return self._manager.restore(batches, args=args)["model"]
+  def settle(self) -> bool:
+    """Waits for the save under way; whether the last one that was asked for is on disk."""
+    if self._under_way is not None and self._orbax(self._written):
+      if self.failures:
+        agreement.say(f"the checkpoint of step {self._under_way} is saved again")
+      self._under_way, self.failures = None, 0
+    return not self.failures
 
   def close(self) -> None:
-    """Waits for saves under way."""
+    """Waits for a save under way."""
+    self.settle()
+    self._drop()
+
+  def _open(self):
+    """Orbax's manager: opened at the first save, and anew after one that failed."""
+    if self._manager is None:
+      self._manager = ocp.CheckpointManager(
+        self.workdir / run_folder.CHECKPOINTS,
+        options=ocp.CheckpointManagerOptions(
+          preservation_policy=self._keep,
+          lightweight_initialize=True,  # what is damaged must not keep it from opening
+          cleanup_tmp_directories=True,
+          async_options=ocp.AsyncOptions(post_finalization_callback=self._record),
+        ),
+      )
+    return self._manager
+
+  def _written(self):
+    assert self._manager is not None and self._under_way is not None
     self._manager.wait_until_finished()
-    self._manager.close()
+    if hosts.first() and self._committed != self._under_way:
+      raise RuntimeError("Orbax did not finish it")
+
+  def _orbax(self, act):
+    """Whether all processes can do it. What goes wrong in Orbax is whatever the disk says."""
+    reason = ""
+    try:
+      act()
+    except Exception as error:
+      reason = _reason(error)
+    if not agreement.anywhere(bool(reason)):
+      return True
+    self._failed(self._under_way, reason or "another process failed")
+    if jax.process_count() > 1:  # Orbax's barriers do not survive that one process fails
+      self.failures = math.inf
+    return False
+
+  def _drop(self):
+    manager, self._manager = self._manager, None
+    if manager is not None:
+      with contextlib.suppress(Exception):  # it repeats what is known already
+        manager.close()
+
+  def _record(self):
+    """Called by Orbax when all is on disk: tells from now on that there were checkpoints."""
+    self._committed = self._under_way
+    if hosts.first():
+      with contextlib.suppress(OSError):
+        files.write_json(self.workdir / run_folder.SAVED, {"step": self._under_way})
+
+  def _failed(self, batches, reason):
+    self._drop()
+    self._under_way = None
+    self._keep.accuracy.pop(batches, None)
+    self.failures += 1
+    if self.failures == 1:
+      agreement.say(
+        f"the checkpoint of step {batches} is not saved ({reason}): "
+        "training goes on, the next save tries again"
+      )
+
+  def _no_room(self, size):
+    """Why a save need not be tried, or ''. One process finds out by saving, several ask before."""
+    if jax.process_count() > 1:
+      return agreement.from_first(lambda: _no_room(self.workdir, size))
+    return "" if self.workdir.is_dir() else "the folder is gone"
 
 
-def saved_steps(workdir: str | Path) -> list[int]:
-  """The training batches of which a folder holds a checkpoint, ascending; creates nothing."""
-  folder = Path(workdir) / "checkpoints"  # one being saved has a longer name
-  return sorted(int(p.name) for p in folder.glob("*") if p.name.isdigit())
+def _no_room(workdir, size):
+  """Why a folder cannot hold so many bytes, or ''."""
+  place = workdir / ".room"
+  try:
+    with open(place, "wb") as file:
+      os.posix_fallocate(file.fileno(), 0, size)
+  except OSError as error:
+    return error.strerror
+  finally:
+    with contextlib.suppress(OSError):
+      place.unlink()
+  return ""
+
+
+def _reason(error):
+  """An error in few words: the system's own, where they are known."""
+  words = getattr(error, "strerror", None) or str(error)
+  for known in map(os.strerror, CODES):
+    if known in words:
+      return known
+  return words.strip().splitlines()[0][:120] if words.strip() else type(error).__name__
+
+
+def _accuracies(workdir):
+  """{step: the number by which the best is kept} of what is on disk."""
+  found = {}
+  for step in run_folder.steps(workdir):
+    with contextlib.suppress(stored.DamagedError, OSError, ValueError, KeyError):
+      known = stored.meta(workdir, step)
+      if "arrays" not in known:  # as kdjax before 0.3 kept it
+        path = stored.path(workdir, step) / "metrics" / "metrics"
+        known = {"accuracy": json.loads(path.read_bytes())["shared_accuracy"]}
+      if known["accuracy"] is not None:
+        found[step] = float(known["accuracy"])
+  return found
 
 
 def weights(workdir: str | Path, client: int, *, key: str) -> dict[str, PyTree]:
@@ -119,16 +224,17 @@ def weights(workdir: str | Path, client: int, *, key: str) -> dict[str, PyTree]:
     key: the config key to blame.
 
   Raises:
-    ConfigError: for a folder without a checkpoint, or a client that is not there.
+    ConfigError: for a folder without a whole checkpoint, or a client that is not there.
   """
-  steps = saved_steps(workdir)
-  if not steps:
-    raise ConfigError(f"{key}.workdir", str(workdir), "holds no checkpoint")
-  with ocp.StandardCheckpointer() as reader:
-    path = Path(workdir).resolve() / "checkpoints" / str(steps[-1]) / "model"
-    shapes = reader.metadata(path).item_metadata.tree
+
+  def model(step):
+    shapes = stored.shapes(workdir, step, "model")
     template = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
-    saved = reader.restore(path, template)[0]
+    return stored.read(workdir, step, "model", template)[0]
+
+  saved = stored.newest(workdir, model, aside=False)
+  if saved is None:
+    raise ConfigError(f"{key}.workdir", str(workdir), "holds no checkpoint")
   count = len(jax.tree.leaves(saved["params"])[0])
   if not 0 <= client < count:
     raise ConfigError(f"{key}.client", client, f"must lie in 0..{count - 1}")
@@ -138,7 +244,17 @@ def weights(workdir: str | Path, client: int, *, key: str) -> dict[str, PyTree]:
 def publish(
   workdir: str | Path, state: TrainState, cohorts: tuple[Cohort, ...], batches: int, keep: int
 ) -> None:
-  """Writes every client's weights to WORKDIR/pool/CLIENT/BATCHES, the last `keep` of each."""
+  """Writes every client's weights to WORKDIR/pool/CLIENT/BATCHES, the last `keep` of each.
+
+  A disk that does not take them is said, and no error: nothing of the run depends on them.
+  """
+  try:
+    _publish(workdir, state, cohorts, batches, keep)
+  except Exception as error:
+    agreement.say(f"the snapshots of step {batches} are not written ({_reason(error)})")
+
+
+def _publish(workdir, state, cohorts, batches, keep):
   with ocp.StandardCheckpointer() as saver:
     for cohort, client in zip(cohorts, state.clients, strict=True):
       weights = hosts.fetch({"params": client.params, "model_state": client.model_state})

@@ -5,17 +5,28 @@ import contextlib
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
 
-from kdjax.core import files, hosts
+from kdjax.core import agreement, files, hosts
 from kdjax.data import read_ahead
-from kdjax.training import checkpoint, clock, faults, loss_log, program, run_folder, summary, writer
+from kdjax.training import (
+  checkpoint,
+  clock,
+  faults,
+  lock,
+  loss_log,
+  program,
+  run_folder,
+  stored,
+  summary,
+  writer,
+)
 from kdjax.training.progress import Progress
 from kdjax.training.stepper import Dispatch, Stepper
-from kdjax.types import DONE, STOPPED, ConfigError, PyTree, TrainingError, TrainState
+from kdjax.types import DONE, STOPPED, UNSAVED, ConfigError, PyTree, TrainingError, TrainState
 
 if TYPE_CHECKING:
   from kdjax.experiment import Experiment
@@ -41,49 +52,93 @@ def run(
     stop: asked between dispatches; when true, saves and returns.
 
   Returns:
-    `DONE` or `STOPPED`.
+    `DONE`, `STOPPED`, or `UNSAVED` where the disk takes no checkpoint.
 
   Raises:
-    ConfigError: where the folder belongs to another config.
+    ConfigError: where the folder belongs to another config, to a run that is alive, or is damaged.
     TrainingError: where a loss is no longer finite.
   """
   workdir = Path(workdir)
   read_ahead.check_settings(experiment.config["input"])
   run_folder.check_config(workdir, experiment.config)
-  hosts.barrier("checked")
-  if hosts.first():
-    run_folder.claim(workdir, experiment, command)
-  checkpoints = checkpoint.Checkpoints(workdir)
+  if agreement.from_first(lambda: run_folder.finished(workdir, experiment.batches)):
+    return DONE
   try:
-    if checkpoints.latest() == experiment.batches and (workdir / "summary.json").exists():
-      return DONE
-    state, batches, spent = restore(experiment, checkpoints)
-    opened = writer.Writer(workdir, resume_step=batches) if hosts.first() else writer.Silent()
-    with opened as log:
-      return TrainingRun(experiment, workdir, checkpoints, log, spent).train(state, stop)
-  finally:
-    checkpoints.close()
+    with contextlib.ExitStack() as stack:
+      with _own_files(workdir):
+        agreement.from_first(lambda: workdir.mkdir(parents=True, exist_ok=True))
+        held = stack.enter_context(lock.held(workdir))
+        agreement.from_first(lambda: run_folder.claim(workdir, experiment, command))
+      state, batches, meta = restore(experiment, workdir)
+      with _own_files(workdir):
+        if batches is not None:
+          agreement.from_first(lambda: run_folder.extend(workdir, experiment.config, batches))
+        log = stack.enter_context(_log(workdir, batches, meta))
+      checkpoints = stack.enter_context(contextlib.closing(checkpoint.Checkpoints(workdir)))
+      run = TrainingRun(experiment, workdir, checkpoints, log, meta.get("spent"), held)
+      return run.train(state, stop)
+  except _UnwrittenError as error:
+    agreement.say(str(error))
+    return UNSAVED
+
+
+class _UnwrittenError(Exception):
+  """The disk does not take the run's own files."""
+
+
+@contextlib.contextmanager
+def _own_files(workdir):
+  """Within it nothing but the run's own files is written."""
+  try:
+    yield
+  except OSError as error:
+    reason = f"{error.filename or workdir} cannot be written: {error.strerror}"
+    raise _UnwrittenError(reason) from None
+
+
+def _log(workdir, batches, meta):
+  """The first process writes; opened alike in all."""
+  if not hosts.first():
+    return writer.Silent()
+  return writer.Writer(workdir, resume_step=batches, known=meta.get("log"))
 
 
 def restore(
-  experiment: "Experiment", checkpoints: checkpoint.Checkpoints
-) -> tuple[TrainState, int | None, dict]:
-  """From the newest checkpoint; the state of step 0 without.
+  experiment: "Experiment", workdir: str | Path
+) -> tuple[TrainState, int | None, dict[str, Any]]:
+  """From the newest checkpoint that is whole; the state of step 0 where there never was one.
 
   Returns:
-    (state, its training batches or None, what the run had spent until then: see `Run.spent`).
+    (state, its training batches or None, what was saved beside it: see `TrainingRun.save`).
+
+  Raises:
+    ConfigError: where none is left, or the newest does not fit this experiment.
   """
-  newest = checkpoints.latest()
-  experiment.unreadable.restore({})
-  if newest is None:
-    return experiment.initialiser()(), None, {}
-  meta = checkpoints.meta(newest)
-  if meta["hash"] != experiment.hash:
-    hint = "the data behind the source changed: who holds which example is not what it was"
-    raise ConfigError("workdir", str(checkpoints.workdir), hint)
+
+  def attempt(step):
+    meta = stored.meta(workdir, step)
+    _check_belongs(experiment, workdir, step, meta)
+    return stored.state(workdir, step, experiment.template()), step, meta
+
+  found = stored.newest(workdir, attempt, aside=True)
+  state, step, meta = (experiment.initialiser()(), None, {}) if found is None else found
   experiment.unreadable.restore(meta.get("unreadable", {}))
-  state = checkpoints.restore(newest, experiment.template())
-  return state, newest, meta.get("spent", {})  # checkpoints of older versions do not say
+  return state, step, meta
+
+
+def _check_belongs(experiment, workdir, step, meta):
+  """Raises ConfigError for another run's checkpoint, or one beyond the run's end."""
+  if "arrays" not in meta:
+    who = stored.written_by(meta)
+    agreement.say(f"checkpoint {step} was saved by {who}: its arrays cannot be verified")
+  known = experiment.hash if "arrays" in meta else run_folder.read(workdir).get("hash")
+  if meta["hash"] != known:
+    hint = "the data behind the source changed: who holds which example is not what it was"
+    raise ConfigError("workdir", str(workdir), hint)
+  if step > experiment.batches:
+    key = "steps" if experiment.config["steps"] else "rounds"
+    hint = f"{workdir} has done {step} batches already: this would end it at {experiment.batches}"
+    raise ConfigError(key, experiment.config[key], hint)
 
 
 class TrainingRun:
@@ -100,8 +155,10 @@ class TrainingRun:
     checkpoints: checkpoint.Checkpoints,
     log: Log,
     spent: dict | None = None,
+    held: lock.Lock | None = None,
   ) -> None:
     """Nothing is computed yet; `spent` is what earlier stretches say of themselves."""
+    self.held = held
     self.experiment, self.workdir = experiment, workdir
     self.checkpoints, self.log = checkpoints, log
     self.stepper = Stepper(experiment)
@@ -139,10 +196,14 @@ class TrainingRun:
         if stopping or due(dispatch.batches, config["save_every"], end):
           shown.update(dispatch.batches, **self.losses.write())
           self.save(state, dispatch.batches)
+          if self.given_up():
+            return UNSAVED
         if stopping:
           self.check_faults(state)
-          return STOPPED
+          return STOPPED if self.on_disk(state, dispatch.batches) else UNSAVED
       shown.update(end, **self.losses.write())
+      if not self.on_disk(state, end):
+        return UNSAVED
       if self.results is None:  # the run was killed after its last save, before its summary
         with self.clock.pausing():
           self.results = self.stepper.evaluate(state)
@@ -224,13 +285,31 @@ class TrainingRun:
     """Starts saving a checkpoint of this very state."""
     jax.block_until_ready(state)
     faults.check_whole(self.experiment.env, state, batches)
+    agreement.from_first(lambda: self.held.check() if self.held else None)
     unreadable = self.experiment.unreadable
-    meta = {"hash": self.experiment.hash, "spent": self.spent(), "unreadable": unreadable.record()}
     if unreadable.count:
       self.log.write(batches, "images", {"unreadable": unreadable.count})
+    meta = {"hash": self.experiment.hash, "spent": self.spent(), "log": self.log.written()}
+    meta["unreadable"] = unreadable.record()
     with self.clock.pausing():
       accuracy = self.best() if self.evaluated == batches else None
       self.checkpoints.save(batches, state, meta, accuracy)
+
+  def on_disk(self, state: TrainState, batches: int) -> bool:
+    """Whether the last save has come to its end, well; one that did not is tried once more."""
+    if not self.checkpoints.settle():
+      self.save(state, batches)
+      self.checkpoints.settle()
+    return not self.given_up(least=1)
+
+  def given_up(self, least: int = 0) -> bool:
+    """Whether so many saves failed that the run ends here; says so."""
+    failures = self.checkpoints.failures
+    if not failures or failures < (least or self.experiment.config["faults"]["saves"]):
+      return False
+    last = max(run_folder.steps(self.workdir), default="none")
+    agreement.say(f"the disk takes no checkpoint: the last one is that of step {last}")
+    return True
 
   def spent(self) -> dict[str, float]:
     """Images and seconds of the run until now, those of earlier stretches included."""
@@ -270,9 +349,9 @@ class TrainingRun:
   def finish(self, state: TrainState) -> None:
     """Writes `summary.json`."""
     found = summary.summary(self.experiment, self.results or [], self.spent(), state)
-    if hosts.first():
-      files.write_json(self.workdir / "summary.json", found)
-    hosts.barrier("finished")
+    with _own_files(self.workdir):
+      place = self.workdir / run_folder.SUMMARY
+      agreement.from_first(lambda: files.write_json(place, found))
 
 
 def due(batches: int, every: int, end: int) -> bool:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
-from kdjax.config import differences
-from kdjax.core import files
+from kdjax.config import LENGTH, differences
+from kdjax.core import agreement, files
 from kdjax.core.machine import cores
 from kdjax.types import ConfigError
 
@@ -17,45 +17,114 @@ if TYPE_CHECKING:
 
 
 SAMPLED = 2048  # resident training examples whose values are looked at
+CONFIG, SUMMARY = "config.json", "summary.json"
+CHECKPOINTS, SAVED = "checkpoints", "saved.json"
+
+
+def steps(workdir: str | Path) -> list[int]:
+  """The training batches of which a folder holds a checkpoint, ascending; creates nothing."""
+  folder = Path(workdir) / CHECKPOINTS  # one being saved has a longer name
+  names = [p.name for p in folder.glob("*") if p.name.isdigit()]
+  return sorted(int(name) for name in names if name == str(int(name)))
+
+
+def ever_saved(workdir: str | Path) -> bool:
+  """Whether a run has saved anything: its record stays when its checkpoints are gone."""
+  left = any((Path(workdir) / CHECKPOINTS).glob("damaged-*")) or bool(steps(workdir))
+  return left or any((Path(workdir) / name).exists() for name in (SAVED, SUMMARY))
 
 
 def check_config(workdir: str | Path, config: dict[str, Any]) -> None:
   """Raises ConfigError where a folder belongs to another config, naming what differs."""
-  path = Path(workdir) / "config.json"
-  if Path(workdir).exists() and not Path(workdir).is_dir():
-    raise ConfigError("workdir", str(workdir), "must be a folder")
-  if not path.exists():
-    return
-  for key, old, new in differences(files.read_json(path)["config"], config):
+  record = _record(workdir)
+  for key, old, new in differences(record["config"], config) if record else ():
     hint = f"{workdir} was begun with {key} = {old!r}; use another --workdir or that value"
     raise ConfigError(key, new, hint)
 
 
 def is_begun(workdir: str | Path) -> bool:
   """Whether a run lives in a folder already."""
-  return (Path(workdir) / "config.json").exists()
+  return (Path(workdir) / CONFIG).exists()
+
+
+def _record(workdir) -> dict[str, Any] | None:
+  """`config.json`; None where there is none, or a damaged one and nothing that depends on it."""
+  workdir, path = Path(workdir), Path(workdir) / CONFIG
+  try:
+    if workdir.exists() and not workdir.is_dir():
+      raise ConfigError("workdir", str(workdir), "must be a folder")
+    if not path.exists():
+      return None
+    return read(workdir)
+  except PermissionError as error:
+    raise ConfigError("workdir", str(workdir), f"cannot be read: {error.strerror}") from None
+  except ConfigError:
+    if path.is_file() and not ever_saved(workdir):
+      return None
+    raise
 
 
 def read(workdir: str | Path) -> dict[str, Any]:
   """What `claim` wrote.
 
   Raises:
-    ConfigError: where there is no run.
+    ConfigError: where there is no run, or its record is damaged.
   """
-  path = Path(workdir) / "config.json"
+  path = Path(workdir) / CONFIG
   if not path.exists():
     raise ConfigError("workdir", str(workdir), "holds no config.json: not a run's folder")
-  return files.read_json(path)
+  record = files.read_json(path)
+  if not isinstance(record.get("config"), dict):
+    raise ConfigError("file", str(path), "is damaged: it holds no config")
+  return record
 
 
 def claim(workdir: str | Path, experiment: "Experiment", command: str) -> None:
   """Checks that a folder belongs to this config; writes `config.json` where there is none."""
   check_config(workdir, experiment.config)
-  path = Path(workdir) / "config.json"
-  if not path.exists():
-    written = provenance(experiment) | {"command": command}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    files.write_json(path, written)
+  path = Path(workdir) / CONFIG
+  if _record(workdir) is None:
+    if path.exists() or ever_saved(workdir):
+      agreement.say(f"{path} was {'damaged' if path.exists() else 'gone'}: written anew")
+    files.write_json(path, provenance(experiment) | {"command": command})
+
+
+def finished(workdir: str | Path, batches: int) -> bool:
+  """Whether a run of so many batches is done; a damaged `summary.json` is removed, to be made anew.
+
+  Raises:
+    ConfigError: for a summary that is no file.
+  """
+  path = Path(workdir) / SUMMARY
+  if not path.exists() or steps(workdir)[-1:] != [batches]:
+    return False
+  try:
+    return bool(files.read_json(path))
+  except ConfigError:
+    if not path.is_file():
+      raise
+    agreement.say(f"{path} is damaged: it is written again")
+    path.unlink()
+    return False
+
+
+def extend(workdir: str | Path, config: dict[str, Any], done: int) -> None:
+  """Notes in `config.json` that a run that had done so many batches has another length now."""
+  path, record = Path(workdir) / CONFIG, read(workdir)
+  key = next((key for key in LENGTH if record["config"][key] != config[key]), None)
+  if key is None:
+    return
+  old, new = record["config"][key], config[key]
+  record["config"][key] = new
+  record["extended"] = [*record.get("extended", []), {"from": done, key: old}]
+  files.write_json(path, record)
+  summary = path.with_name(SUMMARY)
+  if summary.exists():
+    summary.rename(path.with_name(f"summary-{done}.json"))
+  agreement.say(
+    f"{workdir} goes on from step {done} with {key} = {new} instead of {old}: "
+    "the learning rate follows the new length from there"
+  )
 
 
 def provenance(experiment: "Experiment") -> dict[str, Any]:

@@ -1,12 +1,17 @@
-"""What a run writes while it trains: metrics.jsonl, TensorBoard events, a progress bar, JSON."""
+"""What a run writes while it trains: metrics.jsonl and TensorBoard events."""
 
 import json
+import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from kdjax.core import agreement
 from kdjax.core.files import plain, replace
+from kdjax.training.events import Events
+from kdjax.training.tail import Tail
+from kdjax.types import ConfigError
 
 METRICS = "metrics.jsonl"
 
@@ -17,22 +22,32 @@ class Writer:
   One process writes: with several, only the first makes a `Writer`.
   """
 
-  def __init__(self, workdir: str | Path, *, resume_step: int | None) -> None:
-    """Opens the files; on resume, cuts off what was written after the restored step.
+  def __init__(
+    self, workdir: str | Path, *, resume_step: int | None, known: dict[str, int] | None = None
+  ) -> None:
+    """Begins; on resume, cuts off what was written after the restored step.
 
     Args:
       workdir: the run's folder; made where it is missing.
       resume_step: int, training batches at the restored step; lines with a greater `step` and an
         incomplete last line are cut off. None: nothing was restored, the file starts empty.
-    """
-    from tensorboardX import SummaryWriter
+      known: what `written` said when that step was saved; None: not known.
 
+    Raises:
+      ConfigError: where lines are damaged or missing that the restored step knows of.
+    """
     folder = Path(workdir)
     folder.mkdir(parents=True, exist_ok=True)
+    path = folder / METRICS
+    if path.exists() and not path.is_file():
+      raise ConfigError("file", str(path), "is no file")
     first = 0 if resume_step is None else resume_step + 1  # the first step to be written again
-    _cut(folder / METRICS, first)
-    self._file = open(folder / METRICS, "ab")  # noqa: SIM115, closed by `close`
-    self._events = SummaryWriter(str(folder / "tensorboard"), purge_step=first)
+    lines = [] if resume_step is None else _mended(path, resume_step, known)
+    if path.exists():
+      replace(path, b"".join(lines))
+    self._tail = Tail(path)
+    self._written = {"lines": len(lines), "crc": zlib.crc32(b"".join(lines))}
+    self._events = Events(folder / "tensorboard", purge_step=first)
 
   def write(self, step: int, phase: str, numbers: dict[str, Any]) -> None:
     """Appends one line and flushes it.
@@ -45,16 +60,20 @@ class Writer:
     """
     numbers = {key: plain(np.asarray(value).item()) for key, value in numbers.items()}
     line = dict(step=int(step), phase=phase, **numbers)
-    self._file.write(json.dumps(line, allow_nan=False).encode() + b"\n")
-    self._file.flush()
-    for key, value in numbers.items():
-      if value is not None:
-        self._events.add_scalar(f"{phase}/{key}", value, int(step))
+    data = json.dumps(line, allow_nan=False).encode() + b"\n"
+    self._written["lines"] += 1
+    self._written["crc"] = zlib.crc32(data, self._written["crc"])
+    self._tail.add(data)
+    known = {f"{phase}/{key}": value for key, value in numbers.items() if value is not None}
+    self._events.write(known, int(step))
+
+  def written(self) -> dict[str, int]:
+    """The lines so far and their CRC-32, those of earlier stretches included."""
+    return dict(self._written)
 
   def close(self) -> None:
-    """Closes both files."""
-    self._file.close()
-    self._events.close()
+    """Writes what is still held."""
+    self._tail.add(b"")
 
   def __enter__(self):
     return self
@@ -64,9 +83,13 @@ class Writer:
 
 
 def read_metrics(workdir: str | Path) -> list[dict[str, Any]]:
-  """The complete lines of WORKDIR/metrics.jsonl as dicts, null as None."""
+  """The complete lines of WORKDIR/metrics.jsonl as dicts, null as None.
+
+  Raises:
+    ConfigError: for a line that is none.
+  """
   path = Path(workdir) / METRICS
-  return [json.loads(line) for line in _lines(path)] if path.exists() else []
+  return [_parsed(path, n, line) for n, line in enumerate(_lines(path), 1)] if path.exists() else []
 
 
 class Silent:
@@ -77,6 +100,10 @@ class Silent:
 
   def write(self, step: int, phase: str, numbers: dict[str, Any]) -> None:
     """Nothing is written."""
+
+  def written(self) -> dict[str, int]:
+    """Nothing was."""
+    return {}
 
   def update(self, step: int, **numbers: Any) -> None:
     """Nothing is shown."""
@@ -90,11 +117,53 @@ class Silent:
 
 def _lines(path):
   """The complete lines of a file, each with its end: what a killed process left half is no line."""
-  return [line for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
+  try:
+    found = path.read_bytes().split(b"\n")
+  except OSError as error:
+    raise ConfigError("workdir", str(path), f"cannot be read: {error.strerror}") from None
+  return [line + b"\n" for line in found[:-1]]
 
 
-def _cut(path, first):
-  """Keeps the complete lines of a metrics file with `step < first`, byte by byte."""
-  if path.exists():
-    kept = [line for line in _lines(path) if json.loads(line)["step"] < first]
-    replace(path, b"".join(kept))
+def _content(data):
+  """What a line holds as a dict, or None."""
+  try:
+    found = json.loads(data)
+    return found if isinstance(found["step"], int) else None
+  except (ValueError, KeyError, TypeError, RecursionError):
+    return None
+
+
+def _parsed(path, number, line):
+  """A line as a dict."""
+  found = _content(line)
+  if found is not None:
+    return found
+  raise ConfigError("workdir", str(path), f"line {number} is damaged. {_MEND}")
+
+
+def _mended(path, last, known):
+  """The lines with `step <= last`, byte by byte, without what a crash left between them."""
+  if not path.exists():
+    if known and known["lines"]:
+      agreement.say(f"{path} is gone: it begins again after step {last}")
+    return []
+  lines, whole, seen, removed = _lines(path), [], set(), 0
+  torn = path.read_bytes()[sum(map(len, lines)) :]  # a killed process's last bytes
+  if "phase" in (_content(torn) or ()):
+    lines.append(torn + b"\n")
+  for number, line in enumerate(lines, 1):
+    if line in seen or not line.strip(b"\0 \r\n"):
+      removed += 1
+    elif _parsed(path, number, line)["step"] <= last:
+      whole.append(line)
+    seen.add(line)
+  if removed or torn:
+    agreement.say(f"{path}: {removed} empty or doubled lines removed, the last one mended")
+  crc = zlib.crc32(b"".join(whole))
+  if known and (len(whole), crc) != (known["lines"], known["crc"]):
+    hint = f"its {len(whole)} lines up to step {last} are not the {known['lines']} written."
+    raise ConfigError("workdir", str(path), f"{hint} {_MEND}")
+  return whole
+
+
+_MEND = "Put a copy in its place, or delete the file to go on without its earlier lines"

@@ -11,7 +11,7 @@ import pytest
 import kdjax
 from kdjax import config, experiment
 from kdjax.core import files
-from kdjax.training import checkpoint, loss_log, writer
+from kdjax.training import checkpoint, loss_log, run_folder, stored, writer
 from kdjax.training import loop as loops
 from kdjax.types import ConfigError, TrainingError
 
@@ -28,10 +28,7 @@ def metrics(workdir):
 
 
 def final_state(e, workdir):
-  checkpoints = checkpoint.Checkpoints(workdir)
-  state = jax.device_get(checkpoints.restore(checkpoints.latest(), e.template()))
-  checkpoints.close()
-  return state
+  return jax.device_get(stored.state(workdir, run_folder.steps(workdir)[-1], e.template()))
 
 
 def stop_at(call):
@@ -360,14 +357,14 @@ def test_the_times_of_a_resumed_run_are_the_whole_runs(tmp_path, monkeypatch):
   e = build("separate")
   assert run(e, tmp_path, stop=stop_at(3)) == loops.STOPPED
   first = {"images": 3_000_000, "working": 1000, "waited": 500, "compiled": 2000, "wall": 4000}
-  meta = checkpoint.Checkpoints.meta
+  meta = stored.meta
 
-  def earlier(self, batches):
-    found = meta(self, batches)
+  def earlier(workdir, batches):
+    found = meta(workdir, batches)
     assert set(found["spent"]) == set(first) and found["spent"]["images"] == 3 * 4 * 8
     return found | {"spent": first}
 
-  monkeypatch.setattr(checkpoint.Checkpoints, "meta", earlier)
+  monkeypatch.setattr(stored, "meta", earlier)
   assert run(e, tmp_path) == loops.DONE
   said = files.read_json(tmp_path / "summary.json")
   assert 2000 < said["compile_seconds"] < 2500 and 4000 < said["wall_seconds"] < 4500
