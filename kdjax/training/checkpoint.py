@@ -122,7 +122,11 @@ class Checkpoints:
           preservation_policy=self._keep,
           lightweight_initialize=True,  # what is damaged must not keep it from opening
           cleanup_tmp_directories=True,
-          async_options=ocp.AsyncOptions(post_finalization_callback=self._record),
+          async_options=ocp.AsyncOptions(
+            post_finalization_callback=self._record,
+            # Else threads wait ten minutes for folders that a disk does not take.
+            create_directories_asynchronously=False,
+          ),
         ),
       )
     return self._manager
