@@ -4,7 +4,7 @@ The quickstart's network and data; eight clients with two primary labels each, s
 are those of kdjax/core/hostile.py. Accuracies are those of the honest clients. No published number.
 Two minutes on two cores; the table of docs/privacy.md is these commands', a run each:
 
-  kdjax --config=hostile_digits --workdir=runs/hostile/mhd
+  python -m kdjax.main --config=configs/hostile_digits.py --workdir=runs/hostile/mhd
   kdjax --config=hostile_digits:METHOD,graph=KIND --workdir=runs/hostile/METHOD-KIND
 
 METHOD: fresh (MHD by everyone's current predictions), fedmd, fedavg, kd, gossip; KIND: complete,

@@ -136,9 +136,8 @@ def test_runs_are_done_once_and_one_that_fails_does_not_stop_the_rest(tmp_path):
   assert process.returncode == 1, err
   good = [tmp_path / f"optim.weight_decay=0.0_seed={s}" / "summary.json" for s in (0, 1)]
   assert "separate" in out and "standard deviation over seeds" in out
-  assert (
-    "failed (1): optim.weight_decay=1000000000.0_seed=0: kdjax: " in err and "is not finite" in err
-  )
+  assert "failed (1): optim.weight_decay=1000000000.0_seed=0: kdjax: " in err
+  assert "finite at step" in err
   assert set(json.loads((tmp_path / "sweep.json").read_text())["failed"]) == {
     f"optim.weight_decay=1000000000.0_seed={s}" for s in (0, 1)
   }

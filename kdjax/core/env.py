@@ -106,6 +106,11 @@ class Env:
     return tuple(sorted(k for c in self.cohorts for k in c.ids))
 
   @property
+  def held(self) -> tuple[int, ...]:
+    """The holders of private data whose part is looked at here: all, but in a peer."""
+    return self.here if self.apart else tuple(range(self.R * self.population.holders))
+
+  @property
   def apart(self) -> bool:
     """Whether others of the ensemble train elsewhere."""
     return len(self.here) < self.clients

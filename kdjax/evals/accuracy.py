@@ -33,7 +33,7 @@ def make(experiment: "Experiment", *, batch: int) -> Evaluator:
     state -> a list over replicas of dicts, the accuracy keys of `summary.json`.
   """
   env, data = experiment.env, experiment.data
-  test, label_counts = data.source.test, data.shards.label_counts[list(env.here)]
+  test, label_counts = data.source.test, data.shards.label_counts[list(env.held)]
   total = np.bincount(test.labels, minlength=env.task.classes)
 
   def count(p, label, mask):

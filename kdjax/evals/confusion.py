@@ -41,7 +41,7 @@ def make(experiment: "Experiment", *, batch: int) -> Evaluator:
     holders = f"the data of {env.population.holders} holders"
     hint = f"{env.K} models work on {holders}: no class is a model's own"
     raise ConfigError("evals", "confusion", hint)
-  local = own_classes(data.shards)[list(env.here)].reshape(env.R, -1, env.task.classes)
+  local = own_classes(data.shards)[list(env.held)].reshape(env.R, -1, env.task.classes)
 
   def count(logits, label, mask):
     """Test examples by true and said class, f32[K_g, H, C, C]; logits f32[K_g, N, H, C]."""

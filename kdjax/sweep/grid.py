@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from kdjax import config as configs
 from kdjax.checks import validate
-from kdjax.config import differences, plain
+from kdjax.config import LENGTH, differences, plain
 from kdjax.core import files
 from kdjax.types import ConfigError
 
@@ -193,6 +193,9 @@ def _check_same(old: dict[str, Any], new: dict[str, Any], workdir: Path) -> None
 
   for key, was, now in differences(old["config"], new["config"]):
     refuse(key, now, was)
+  for key in LENGTH:  # a run may be extended, a sweep's runs have one length
+    if old["config"][key] != new["config"][key]:
+      refuse(key, new["config"][key], old["config"][key])
   if old["fold"] != new["fold"]:
     refuse("--fold", new["fold"], old["fold"])
   for key in [*old["grid"], *new["grid"]]:

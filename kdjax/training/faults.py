@@ -92,7 +92,8 @@ def _own(cohort: Cohort, part: dict) -> Iterator[tuple[int, int]]:
 @jax.jit
 def _whole(state):
   parts = zip(state.clients, state.local, strict=True)
-  server = jnp.stack([jnp.isfinite(x).all() for x in jax.tree.leaves(state.server)] or [True])
+  # A server's plateau may begin at infinity.
+  server = jnp.stack([~jnp.isnan(x).any() for x in jax.tree.leaves(state.server)] or [True])
   return tuple(health.whole((client, own)) for client, own in parts), server.all()
 
 

@@ -14,7 +14,7 @@ from kdjax.training.writer import Silent, Writer
 from kdjax.types import PyTree, TrainingError
 
 AGAIN = "start again in another --workdir with a lower optim.lr, or with optim.clip=1.0"
-NO_LOSS = {"live", "failed", "since", "faults"}  # what else a step says of its clients
+NO_LOSS = {"live", "failed", "refused", "since", "faults"}  # what else a step says of its clients
 
 
 class _Losses(NamedTuple):
@@ -108,7 +108,7 @@ def check_finite(losses: tuple[dict, ...] | dict, whose: list[tuple], batches: i
   """
   parts = (losses,) if isinstance(losses, dict) else losses
   said = [part for part in parts if "live" in part]
-  if any(p["failed"].any() for p in said) and not any(p["live"].any() for p in said):
+  if any(np.any(p.get("failed", False)) for p in said) and not any(p["live"].any() for p in said):
     raise TrainingError(f"no client's loss is finite at step {batches}: {AGAIN}")
   for name, found in _by_name(losses).items():
     values = np.concatenate([np.where(part.get("live", True), part[name], 0) for part in found])

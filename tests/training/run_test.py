@@ -174,11 +174,11 @@ def test_published_snapshots_are_the_clients_weights_at_each_refresh(tmp_path):
     chex.assert_trees_all_equal(jax.tree.map(np.asarray, saved), expected)
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_client(tmp_path):
+def test_losses_that_are_not_finite_stop_the_run_where_nobody_can_go_on(tmp_path):
   c = ensembles.config(
     "separate", dtype="float32", optim=ensembles.common.sgd(lr=100.0, clip=0.0, weight_decay=1e9)
   )
-  with pytest.raises(TrainingError, match="cross_entropy of client 0 is not finite at step"):
+  with pytest.raises(TrainingError, match="no client's loss is finite at step"):
     run(ensembles.build(c), tmp_path)
 
 
@@ -203,7 +203,7 @@ def test_a_client_that_rests_does_not_count_in_the_logged_losses(method, tmp_pat
   assert len(lines) == 6
   for n, (line, aux) in enumerate(zip(lines, found, strict=True)):
     assert [part["loss"][0] > 0 for part in aux] == [n % 3 == 0, True]
-    for name in aux[0].keys() - {"live"}:
+    for name in aux[0].keys() - loss_log.NO_LOSS:
       expected = np.mean([part[name][0] for part in (aux[1:] if n % 3 else aux)])
       assert line[name] == pytest.approx(expected, rel=1e-6)
     assert "live" not in line
@@ -335,12 +335,13 @@ def test_nothing_is_saved_after_a_loss_that_is_not_finite(tmp_path):
   optim = ensembles.common.sgd(lr=100.0, clip=0.0, weight_decay=1e9)
   c = ensembles.config("separate", dtype="float32", optim=optim, log_every=1, save_every=1)
   c.mesh.steps_per_dispatch = 1
-  with pytest.raises(TrainingError, match="is not finite at step") as caught:
+  with pytest.raises(TrainingError, match="finite at step") as caught:
     run(ensembles.build(c), tmp_path)
   bad = int(str(caught.value).partition("at step ")[2].partition(":")[0])
   saved = [int(p.name) for p in (tmp_path / "checkpoints").iterdir() if p.name.isdigit()]
   assert saved and max(saved) < bad
-  assert [line["step"] for line in metrics(tmp_path)][-1] < bad
+  losses = [line["step"] for line in metrics(tmp_path) if "loss" in line]
+  assert losses and losses[-1] < bad
 
 
 def test_config_json_holds_what_is_needed_to_run_it_again(tmp_path):

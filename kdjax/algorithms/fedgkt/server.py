@@ -17,6 +17,7 @@ from kdjax.core import gradients, health
 from kdjax.core.arrays import Array
 from kdjax.core.clients import take
 from kdjax.core.env import Env
+from kdjax.core.noinline import noinline
 from kdjax.core.passes import eval_mode
 from kdjax.core.random import EVERYONE, client_key
 from kdjax.types import ClientState, PyTree, Rows
@@ -163,4 +164,5 @@ def update(
 
   grads, aux, statistics = env.map_clients(differentiate, servers, data)
   grads, aux = jax.lax.psum((grads, aux), AXES)
-  return env.map_clients(step, servers, grads, aux, statistics, lr, active)
+  # A loop over a single replica would be fused with what precedes it, and round differently.
+  return noinline(jax.vmap(step))(servers, grads, aux, statistics, lr, active)

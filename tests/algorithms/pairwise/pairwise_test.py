@@ -193,7 +193,7 @@ def test_every_fetch_begins_with_no_ops_and_a_new_optimiser():
   begin = np.broadcast_to(np.concatenate([np.zeros((5, 5)), np.eye(5)]), (3, 2, 10, 5))
   chex.assert_trees_all_equal(np.asarray(fetched.local[0].maps[LAYER]), begin)
   assert np.abs(trained.local[0].maps[LAYER] - begin)[2].min() > 0
-  counts = [int(np.asarray(s.local[0].opt_state[0].count)[2]) for s in (trained, fetched)]
+  counts = [int(np.asarray(s.local[0].opt_state[1].count)[2]) for s in (trained, fetched)]
   assert counts == [2, 0]
 
 
@@ -318,7 +318,7 @@ def test_layers_must_be_there_and_alike():
     build(algo_layers=("Dense_7",))
   with pytest.raises(ConfigError, match=r"alike.*\(36, 8\) in cohort 0, \(36, 10\) in 1"):
     ensembles.build(config(TWO, algo_layers=("Dense_0",)), data_=ensembles.data())
-  with pytest.raises(ConfigError, match="at least one layer"):
+  with pytest.raises(ConfigError, match="at least one path"):
     build(algo_layers=())
 
 
