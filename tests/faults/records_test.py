@@ -217,19 +217,9 @@ def test_one_whose_arrays_do_not_fit_is_refused_with_both_versions(stopped, monk
   assert run_folder.steps(workdir) == [6]
 
 
-def test_a_part_that_earlier_versions_did_not_save_starts_as_zeros(stopped, monkeypatch):
-  e, workdir = copy(stopped)
-  split = stored.split
-
-  def more(state):
-    model, rest = split(state)
-    return model, rest | {"health": {"resets": rest["step"]}}
-
-  seen = []
-  join = lambda template, model, rest: seen.append(rest) or state
-  state = stored.state(workdir, 6, e.template())
-  monkeypatch.setattr(stored, "split", more)
-  monkeypatch.setattr(stored, "join", join)
-  monkeypatch.setattr(stored, "FRESH", ("health",))
-  stored.state(workdir, 6, e.template())
-  assert seen[0]["health"]["resets"] == 0 and seen[0]["step"] == state.step
+def test_the_health_that_earlier_versions_did_not_save_begins_well(stopped):
+  e, _ = copy(stopped)
+  for client in e.template().clients:
+    well = stored._well(client.health)
+    assert (np.asarray(well.since) == -1).all()
+    assert not np.asarray(well.faults).any() and not np.asarray(well.refused).any()

@@ -11,7 +11,7 @@ from kdjax.core import files, health
 from kdjax.data import dataset
 from kdjax.report import table
 from kdjax.testing import faults, small
-from kdjax.training import checkpoint, loop, writer
+from kdjax.training import checkpoint, loop, run_folder, writer
 from kdjax.training.stepper import Stepper
 from kdjax.types import TrainingError
 
@@ -155,11 +155,11 @@ def test_a_state_that_is_not_finite_is_not_saved(tmp_path):
   with pytest.raises(TrainingError, match="client 0 is not finite at step 2"):
     run.save(state._replace(clients=(broken,)), 2)
   run.checkpoints.close()
-  assert checkpoint.saved_steps(tmp_path) == [1]
+  assert run_folder.steps(tmp_path) == [1]
 
 
 def test_where_nobody_can_go_on_the_run_ends(tmp_path):
   c = ensembles.config("separate", dtype="float32", steps=12)
-  c.optim.lr, c.optim.clip = 3e38, 0.0
+  c.optim = ensembles.common.sgd(lr=100.0, clip=0.0, weight_decay=1e9)
   with pytest.raises(TrainingError, match="no client's loss is finite at step"):
     loop.run(small.build(c), tmp_path, command="again")
