@@ -7,6 +7,7 @@ from pathlib import Path
 import chex
 import ensembles
 import jax
+import numpy as np
 import pytest
 
 import kdjax
