@@ -13,7 +13,7 @@ import ctypes, time
 from kdjax import ending
 ending.listen()
 print(flush=True)
-ctypes.CDLL(None).sleep(60)  # the main thread is not in Python
+while True: ctypes.CDLL(None).sleep(60)  # the main thread is not in Python
 """
 ASKS = """
 import time

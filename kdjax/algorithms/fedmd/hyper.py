@@ -43,11 +43,8 @@ def check(env: Env, hyper: Hyper) -> None:
     hint = "pre-training on the public set uses its labels: set public_labels=True, or this to 0"
     raise ConfigError("algo.public_epochs", hyper.public_epochs, hint)
   data = env.mesh.shape["data"]
-  most = {"digest_batch": hyper.alignment, "private_batch": int(env.task.private_sizes.max())}
-  for key, rows in most.items():
+  for key in ("digest_batch", "private_batch"):
     size = getattr(hyper, key)
     if size % data:
       hint = f"must be a positive multiple of the mesh's data axis, {data}"
       raise ConfigError(f"algo.{key}", size, hint)
-    if size > -(-rows // data) * data:
-      raise ConfigError(f"algo.{key}", size, f"at most {rows:,}, all that there is to take it from")
