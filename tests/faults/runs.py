@@ -12,7 +12,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from kdjax.training import checkpoint, writer
+from kdjax.training import run_folder, writer
 
 ROOT = Path(__file__).parent.parent.parent
 SAVE_EVERY = 6
@@ -100,7 +100,7 @@ def step(workdir: Path) -> int:
 
 def saved(workdir: Path) -> int:
   """The newest step that it can go on from."""
-  return max(checkpoint.saved_steps(workdir), default=0)
+  return max(run_folder.steps(workdir), default=0)
 
 
 def numbers(workdir: Path) -> list[dict]:

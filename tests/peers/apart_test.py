@@ -100,11 +100,7 @@ def stopped_and_resumed(name, folder):
   assert run(make(), lambda: next(calls)) == STOPPED
   assert run(make(), lambda: False) == DONE
   e = make()
-  from kdjax.training import checkpoint
-
-  checkpoints = checkpoint.Checkpoints(folder / "peer-2")
-  state = checkpoints.restore(checkpoints.latest(), e.template())
-  checkpoints.close()
+  state, _, _ = loop.restore(e, folder / "peer-2")
   return ensembles.by_client(e, state)
 
 
