@@ -1,7 +1,7 @@
 """Optimisers without a learning rate, and the schedules that supply it.
 
-An update is, in this order: clip by the client's global norm, leave out what is not finite, weight
-decay on kernels only, then momentum or Adam; the loop multiplies by the position's learning rate.
+An update is, in this order: clip by the client's global norm, weight decay on kernels only, leave
+out what is not finite, then momentum or Adam; the loop multiplies by the position's learning rate.
 """
 
 import inspect
@@ -41,7 +41,7 @@ def only_finite() -> optax.GradientTransformationExtraArgs:
 def _before(clip, weight_decay):
   steps = [optax.clip_by_global_norm(clip)] if clip else []
   decay = [optax.add_decayed_weights(weight_decay, _kernels)] if weight_decay else []
-  return [*steps, only_finite(), *decay]
+  return [*steps, *decay, only_finite()]
 
 
 def sgd(

@@ -14,7 +14,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from kdjax.algorithms.separate import train_phase
 from kdjax.core import health, hostile
@@ -22,43 +22,44 @@ from kdjax.core.arrays import Array
 from kdjax.core.clients import where
 from kdjax.core.costs import nbytes
 from kdjax.core.env import Env
-from kdjax.types import Algorithm, ClientState, Feed, Method, Phase, PyTree, at_least, one_of
+from kdjax.types import Algorithm, Feed, Method, Phase, PyTree, at_least, one_of
+
+NOBODY = 1e-6  # less weight than any client's: rounding of a sum that is 0
 
 
-def average(env: Env, tree: PyTree, weight: Float[Array | np.ndarray, " clients"]) -> PyTree:
-  """Every client's weighted mean over its replica.
+def average(
+  env: Env, tree: PyTree, weight: Float[np.ndarray, " clients"], heard: Bool[Array, " K_g"]
+) -> PyTree:
+  """Every client's weighted mean over those of its replica who are heard; its own if nobody is.
 
   Args:
     env: Env with one cohort.
     tree: leaves [K_g, ...].
     weight: f64[R*K], adding up to 1 in each replica.
+    heard: bool[K_g], whose values count.
 
   Returns:
     A pytree of the same shapes.
   """
   replica, own = env.ids(0) // env.K, env.local_rows(0, weight)
 
-  def mean(x):
+  def add_up(x, on):
     def add(total, one):
-      r, w, value = one
-      return total.at[r].add(w.astype(x.dtype) * value), None
+      r, w, counts, value = one
+      return total.at[r].add(jnp.where(counts, w.astype(x.dtype) * value, 0)), None
 
     # One client after the other: a replica's sum has the same bits whatever runs beside it.
     zero = jnp.zeros((env.R, *x.shape[1:]), x.dtype)
-    total, _ = jax.lax.scan(add, zero, (replica, own, x))
+    total, _ = jax.lax.scan(add, zero, (replica, own, on, x))
     return jax.lax.psum(total, "client")[replica]
 
+  lost = add_up(jnp.ones(heard.shape, env.dtype), ~heard)  # [K_g], the weight of the others
+
+  def mean(x):
+    left = jnp.expand_dims(1 - lost, range(1, x.ndim)).astype(x.dtype)
+    return jnp.where(left > NOBODY, add_up(x, heard) / left, x)
+
   return jax.tree.map(mean, tree)
-
-
-def speaking(
-  env: Env, clients: tuple[ClientState, ...], weight: Float[np.ndarray, " clients"]
-) -> Float[Array | np.ndarray, " clients"]:
-  """The weights of those who speak, adding up to 1 in each replica again; f64[R*K]."""
-  if env.training.fault != "freeze":
-    return weight
-  heard = (weight * health.speaks(env, clients)).reshape(env.R, env.K)
-  return (heard / jnp.maximum(heard.sum(1, keepdims=True), 1e-9)).ravel()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -83,17 +84,19 @@ def make(env: Env, hyper: Hyper) -> Algorithm:
 
   def init(clients):
     (c,) = clients
-    params, statistics = average(env, (c.params, c.model_state), first)
+    everybody = jnp.ones(env.ids(0).shape, bool)
+    params, statistics = average(env, (c.params, c.model_state), first, everybody)
     return (c._replace(params=params, model_state=statistics),), ((),), ()
 
   def step(state, batch, now):
     (c,) = state.clients
-    heard, (told,) = speaking(env, state.clients, weight), hostile.sent(env, state.clients)
-    params, statistics = average(env, (told.params, told.model_state), heard)
+    (told,), awake = hostile.sent(env, state.clients), health.awake(env, c.health)
+    models = told.params, told.model_state
+    params, statistics = average(env, models, weight, awake & health.whole(models))
     reset = hyper.momentum == "reset"
     opt_state = jax.vmap(env.cohorts[0].tx.init)(params) if reset else c.opt_state
     new = c._replace(params=params, model_state=statistics, opt_state=opt_state)
-    client = jax.vmap(where)(health.awake(env, c.health), new, c)  # who is silent stays as it is
+    client = jax.vmap(where)(awake, new, c)  # who is silent stays as it is
     return state._replace(clients=(client,)), ({},)
 
   # Each round the server receives every model and every client receives the average.

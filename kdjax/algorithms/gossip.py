@@ -203,10 +203,11 @@ def average(env: Env, *, rho: float) -> Variant:
     own = flat((client.params, client.model_state))
     (told,) = hostile.sent(env, (client,))
     (other,) = env.fetch((flat((told.params, told.model_state)),), (partner,))
-    mean = jnp.where((partner >= 0)[:, None], (own + other) / 2, own)
+    met = (partner >= 0) & health.told(other)  # a partner that is not finite changes nothing
+    mean = jnp.where(met[:, None], (own + other) / 2, own)
     params, model_state = jax.vmap(lambda x: snapshots.unflatten(x, env.snapshots()[0]))(mean)
     anchor = _flat(env.cohorts[0].template.params, params)
-    anchor = jnp.where((partner >= 0)[:, None], anchor, kept["anchor"])
+    anchor = jnp.where(met[:, None], anchor, kept["anchor"])
     return client._replace(params=params, model_state=model_state), {"anchor": anchor}
 
   everyone = np.ones(env.clients)
@@ -237,6 +238,7 @@ def admm(env: Env, graph: Bool[np.ndarray, "K K"], *, rho: float, mu: float) -> 
     say = jax.vmap(functools.partial(tell, rho=rho))
     said, (told,) = say(flat(client.params), z, dual), hostile.sent(env, (client,))
     (heard,) = env.fetch((say(flat(told.params), z, dual),), (partner,))
+    here &= jnp.isfinite(heard).all((1, 2))[:, None]  # what is not finite changes nothing
     z, dual = agree(said, heard, rho=rho)
     keep = lambda new, old: jnp.where(here[..., None, None], new[:, None], old)
     z, dual = keep(z, kept["z"]), keep(dual, kept["dual"])

@@ -20,7 +20,7 @@ import functools
 import jax.numpy as jnp
 
 from kdjax.algorithms.separate import train_phase
-from kdjax.core import losses, peers
+from kdjax.core import copies, losses
 from kdjax.core.clients import has_data, share, update
 from kdjax.core.env import Env
 from kdjax.types import MOST_EPOCHS, Algorithm, Feed, Method, Phase, at_least, between
@@ -47,13 +47,13 @@ def make(env: Env, hyper: Hyper) -> Algorithm:
   def objective(apply, params, d):
     half, found = d
     out, model_state = apply(params, half)
-    said = peers.logits(env, found.flat, found.peer, half.image)
+    said = copies.logits(env, found.flat, found.peer, half.image)
     mean = functools.partial(share, mask=half.mask, total=half.total)
     own = mean(losses.cross_entropy(out.logits[:, 0], half.label))
-    other = mean(peers.divergence(said, found.peer, out.logits[:, 0]))
+    other = mean(copies.divergence(said, found.peer, out.logits[:, 0]))
     loss = jnp.where((found.peer >= 0).any(), (hyper.alpha * own + hyper.beta * other) / 2, own)
     aux = {"loss": loss, "cross_entropy": own, "divergence": other}
-    return loss, (aux | {"refused": peers.refused(said, half.mask)}, model_state)
+    return loss, (aux | {"refused": copies.refused(said, half.mask)}, model_state)
 
   def distil(state, batch, now):
     data = tuple(zip(batch.private, state.local, strict=True))
@@ -64,7 +64,7 @@ def make(env: Env, hyper: Hyper) -> Algorithm:
   local = Feed(private=env.training.batch, kind="epoch", epochs=hyper.local_epochs)
   cycle = (
     train_phase(env, name="local", feed=local, steps=None),
-    peers.fetch_phase(env, batches=lambda pos: pos.step - pos.round),  # a fetch takes no batch
+    copies.fetch_phase(env, batches=lambda pos: pos.step - pos.round),  # a fetch takes no batch
     Phase(
       "distil",
       distil,
@@ -73,7 +73,7 @@ def make(env: Env, hyper: Hyper) -> Algorithm:
       lr=env.rate,
     ),
   )
-  init = lambda clients: (clients, peers.none(env), ())
+  init = lambda clients: (clients, copies.none(env), ())
   return Algorithm(init, cycle, env.predict, uses_graph=True)
 
 

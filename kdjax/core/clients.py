@@ -123,10 +123,9 @@ def take(
   Returns:
     (ClientState, aux with whether it took the step as 'live', or could not as 'failed').
   """
-  fine = health.sound(aux, grads, statistics)
-  taken = fine & health.awake(env, old.health)
+  fine, awake = health.sound(aux, grads, statistics), health.awake(env, old.health)
+  taken, failed = fine & awake, ~fine & awake
   params, opt_state = gradients.apply_update(tx, lr, grads, old.params, old.opt_state, taken)
-  failed = ~fine & health.awake(env, old.health)
   after = health.noted(old.health, failed, aux.get("refused", 0))
   new = ClientState(params, where(taken, statistics, old.model_state), opt_state, after)
   if alive is None:

@@ -65,7 +65,9 @@ def clean(taken: Bool[Array, ""], grads: PyTree) -> PyTree:
 
 def awake(env: Env, health: Health) -> Bool[Array, "..."]:
   """bool, of the shape of `health`'s leaves: who has not fallen silent."""
-  return health.since < 0 if env.training.fault == "freeze" else health.since > -2
+  if env.training.fault != "freeze":
+    return jnp.ones_like(health.since, bool)
+  return health.since < 0
 
 
 def noted(health: Health, failed: Bool[Array, ""], refused: jax.Array | float | int) -> Health:

@@ -1,5 +1,6 @@
 """Clients whose numbers are not finite, as the host learns of them (core/health.py)."""
 
+import sys
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -10,6 +11,7 @@ import numpy as np
 from kdjax.core import health, hosts
 from kdjax.core.env import Env
 from kdjax.training import schedule
+from kdjax.training.writer import Silent, Writer
 from kdjax.types import Cohort, PyTree, TrainingError, TrainState
 
 
@@ -73,9 +75,35 @@ class Watch:
   @property
   def ends(self) -> bool:
     """Whether the run must end for what is known."""
-    policy, known = self.env.training.fault, len(self._known)
-    return bool(known) and (
-      policy == "stop" or (policy == "freeze" and known == len(self.env.here))
+    return _end(self.env, len(self._known))
+
+
+def _end(env, known):
+  """Whether so many clients that were not finite end a run: one, or all, by `faults.client`."""
+  least = {"reset": env.clients + 1, "freeze": len(env.here), "stop": 1}
+  return known >= least[env.training.fault]
+
+
+def report(fault: Fault, policy: str, log: Writer | Silent, batches: int) -> None:
+  """Says of a client, once, that its numbers were not finite; `batches` of the run by now."""
+  words = {"reset": "goes on from", "freeze": "is silent from now on, at", "stop": "is at"}
+  print(
+    f"client {fault.client} was not finite at step {fault.step}: "
+    f"it did not take it and {words[policy]} its last good state (faults.client={policy})",
+    file=sys.stderr,
+  )
+  log.write(batches, "fault", {"client": fault.client, "since": fault.step})
+
+
+def check(env: Env, visits: tuple[schedule.Visit, ...], state: TrainState) -> None:
+  """Raises TrainingError where clients whose numbers were not finite end the run."""
+  found, _ = faults(env, visits, state)
+  if _end(env, len(found)):
+    first = found[0]
+    raise TrainingError(
+      f"client {first.client} was not finite at step {first.step}, the first of {len(found)}; "
+      "all are saved as they were before: the same command goes on with "
+      "--config.faults.client=reset, or start again with a lower optim.lr, or optim.clip=1.0"
     )
 
 

@@ -2,13 +2,11 @@
 
 import collections
 import contextlib
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import jax
-import numpy as np
 
 from kdjax.core import agreement, files, hosts
 from kdjax.data import read_ahead
@@ -19,14 +17,15 @@ from kdjax.training import (
   lock,
   loss_log,
   program,
+  resume,
   run_folder,
-  stored,
+  scores,
   summary,
   writer,
 )
 from kdjax.training.progress import Progress
 from kdjax.training.stepper import Dispatch, Stepper
-from kdjax.types import DONE, STOPPED, UNSAVED, ConfigError, PyTree, TrainingError, TrainState
+from kdjax.types import DONE, STOPPED, UNSAVED, PyTree, TrainState
 
 if TYPE_CHECKING:
   from kdjax.experiment import Experiment
@@ -69,7 +68,7 @@ def run(
         agreement.from_first(lambda: workdir.mkdir(parents=True, exist_ok=True))
         held = stack.enter_context(lock.held(workdir))
         agreement.from_first(lambda: run_folder.claim(workdir, experiment, command))
-      state, batches, meta = restore(experiment, workdir)
+      state, batches, meta = resume.restore(experiment, workdir)
       with _own_files(workdir):
         if batches is not None:
           agreement.from_first(lambda: run_folder.extend(workdir, experiment.config, batches))
@@ -101,44 +100,6 @@ def _log(workdir, batches, meta):
   if not hosts.first():
     return writer.Silent()
   return writer.Writer(workdir, resume_step=batches, known=meta.get("log"))
-
-
-def restore(
-  experiment: "Experiment", workdir: str | Path
-) -> tuple[TrainState, int | None, dict[str, Any]]:
-  """From the newest checkpoint that is whole; the state of step 0 where there never was one.
-
-  Returns:
-    (state, its training batches or None, what was saved beside it: see `TrainingRun.save`).
-
-  Raises:
-    ConfigError: where none is left, or the newest does not fit this experiment.
-  """
-
-  def attempt(step):
-    meta = stored.meta(workdir, step)
-    _check_belongs(experiment, workdir, step, meta)
-    return stored.state(workdir, step, experiment.template()), step, meta
-
-  found = stored.newest(workdir, attempt, aside=True)
-  state, step, meta = (experiment.initialiser()(), None, {}) if found is None else found
-  experiment.unreadable.restore(meta.get("unreadable", {}))
-  return state, step, meta
-
-
-def _check_belongs(experiment, workdir, step, meta):
-  """Raises ConfigError for another run's checkpoint, or one beyond the run's end."""
-  if "arrays" not in meta:
-    who = stored.written_by(meta)
-    agreement.say(f"checkpoint {step} was saved by {who}: its arrays cannot be verified")
-  known = experiment.hash if "arrays" in meta else run_folder.read(workdir).get("hash")
-  if meta["hash"] != known:
-    hint = "the data behind the source changed: who holds which example is not what it was"
-    raise ConfigError("workdir", str(workdir), hint)
-  if step > experiment.batches:
-    key = "steps" if experiment.config["steps"] else "rounds"
-    hint = f"{workdir} has done {step} batches already: this would end it at {experiment.batches}"
-    raise ConfigError(key, experiment.config[key], hint)
 
 
 class TrainingRun:
@@ -199,15 +160,17 @@ class TrainingRun:
           if self.given_up():
             return UNSAVED
         if stopping:
-          self.check_faults(state)
-          return STOPPED if self.on_disk(state, dispatch.batches) else UNSAVED
+          if not self.on_disk(state, dispatch.batches):
+            return UNSAVED
+          faults.check(self.experiment.env, self.experiment.visits, state)
+          return STOPPED
       shown.update(end, **self.losses.write())
       if not self.on_disk(state, end):
         return UNSAVED
       if self.results is None:  # the run was killed after its last save, before its summary
         with self.clock.pausing():
           self.results = self.stepper.evaluate(state)
-    self.check_faults(state)
+    faults.check(self.experiment.env, self.experiment.visits, state)
     self.finish(state)
     return DONE
 
@@ -233,7 +196,7 @@ class TrainingRun:
     done = self.clock.dispatched(aux)
     visit, batches = dispatch.visit, dispatch.batches
     for fault in self.watch.note(aux):
-      self.name(fault, batches)
+      faults.report(fault, self.experiment.env.training.fault, self.log, batches)
     shown.update(batches, **self.losses.write())
     logs = visit.phase.log and dispatch.ends_visit
     every, end = self.experiment.config["log_every"], self.experiment.batches
@@ -264,22 +227,9 @@ class TrainingRun:
     jax.block_until_ready(state)
     with self.clock.pausing():
       self.evaluated, self.results = batches, self.stepper.evaluate(state)
-      self.log.write(batches, "eval", means(self.results))
-    accuracy = self.best()
+      self.log.write(batches, "eval", scores.means(self.results))
+    accuracy = scores.best(self.experiment.env.heads, self.results)
     return {} if accuracy is None else {"accuracy": accuracy}
-
-  def best(self) -> float | None:
-    """The number by which the best checkpoint is kept: shared accuracy.
-
-    Of the clients' last head; of the method's first entry, where it tests no clients. None where
-    no evaluator finds any.
-    """
-    found = [r["shared_accuracy"] for r in self.results or () if "shared_accuracy" in r]
-    if not found:
-      return None
-    head = self.experiment.env.heads[-1]
-    head = head if head in found[0] else next(iter(found[0]))
-    return float(np.mean([x[head] for x in found]))
 
   def save(self, state: TrainState, batches: int) -> None:
     """Starts saving a checkpoint of this very state."""
@@ -292,7 +242,9 @@ class TrainingRun:
     meta = {"hash": self.experiment.hash, "spent": self.spent(), "log": self.log.written()}
     meta["unreadable"] = unreadable.record()
     with self.clock.pausing():
-      accuracy = self.best() if self.evaluated == batches else None
+      accuracy = (
+        scores.best(self.experiment.env.heads, self.results) if self.evaluated == batches else None
+      )
       self.checkpoints.save(batches, state, meta, accuracy)
 
   def on_disk(self, state: TrainState, batches: int) -> bool:
@@ -323,29 +275,6 @@ class TrainingRun:
     }
     return {key: here.get(key, 0) + self.earlier.get(key, 0) for key in {**self.earlier, **here}}
 
-  def name(self, fault: faults.Fault, batches: int) -> None:
-    """Says of a client, once, that its numbers were not finite; `batches` of the run by now."""
-    policy = self.experiment.env.training.fault
-    words = {"reset": "goes on from", "freeze": "is silent from now on, at", "stop": "is at"}
-    print(
-      f"client {fault.client} was not finite at step {fault.step}: "
-      f"it did not take it and {words[policy]} its last good state (faults.client={policy})",
-      file=sys.stderr,
-    )
-    self.log.write(batches, "fault", {"client": fault.client, "since": fault.step})
-
-  def check_faults(self, state: TrainState) -> None:
-    """Raises TrainingError where clients whose numbers were not finite end the run."""
-    env = self.experiment.env
-    found, _ = faults.faults(env, self.experiment.visits, state)
-    if found and (env.training.fault == "stop" or len(found) == len(env.here)):
-      first = found[0]
-      raise TrainingError(
-        f"client {first.client} was not finite at step {first.step}, the first of {len(found)}; "
-        "all are saved as they were before: the same command goes on with "
-        f"--config.faults.client=reset, or start again with a lower optim.lr, or optim.clip=1.0"
-      )
-
   def finish(self, state: TrainState) -> None:
     """Writes `summary.json`."""
     found = summary.summary(self.experiment, self.results or [], self.spent(), state)
@@ -357,21 +286,3 @@ class TrainingRun:
 def due(batches: int, every: int, end: int) -> bool:
   """Whether something that happens every so many batches, and at the end, happens now."""
   return batches == end or (every > 0 and batches % every == 0)
-
-
-def means(results: list[dict]) -> dict[str, float]:
-  """Mean over clients and replicas of every {key: {name: number, or one a client}}, flat.
-
-  Matrices and deeper trees are for `summary.json` alone. Where there is one number a client, the
-  spread comes with it.
-  """
-  flat = {}
-  for key, found in results[0].items():
-    for name, value in found.items() if isinstance(found, dict) else ():
-      if isinstance(value, dict) or np.ndim(value) > 1:
-        continue
-      values = np.concatenate([np.atleast_1d(r[key][name]) for r in results])
-      flat[f"{key}/{name}"] = values.mean()
-      if values.size > 1:
-        flat[f"{key}/{name}/std"] = values.std()
-  return flat

@@ -8,7 +8,7 @@ import pytest
 import regression
 from regression import gradient, softmax
 
-from kdjax.core import peers
+from kdjax.core import copies
 from kdjax.core.env import STATE, sharded
 from kdjax.core.passes import eval_mode
 from kdjax.training import schedule
@@ -57,11 +57,11 @@ def test_divergence_is_kullback_leiblers_and_zero_for_equal_predictions():
   p, q = softmax(said[:2]), softmax(own)
   expected = (p * (np.log(p) - np.log(q))).sum(-1).mean(0)
   peer = np.array([4, 0, -1])
-  chex.assert_trees_all_close(peers.divergence(said, peer, own), expected, rtol=1e-12)
+  chex.assert_trees_all_close(copies.divergence(said, peer, own), expected, rtol=1e-12)
   assert (expected > 0).all()
   same = np.stack([own, own + 7.0, said[2]])  # logits are the same but for a constant
-  chex.assert_trees_all_close(peers.divergence(same, peer, own), np.zeros(5), atol=1e-12)
-  chex.assert_trees_all_equal(peers.divergence(said, np.full(3, -1), own), np.zeros(5))
+  chex.assert_trees_all_close(copies.divergence(same, peer, own), np.zeros(5), atol=1e-12)
+  chex.assert_trees_all_equal(copies.divergence(said, np.full(3, -1), own), np.zeros(5))
 
 
 def test_sources_are_copies_of_the_teachers_whatever_their_architecture():
@@ -72,15 +72,15 @@ def test_sources_are_copies_of_the_teachers_whatever_their_architecture():
     mesh=4,
   )
   assert dict(e.env.mesh.shape) == {"client": 2, "data": 2}
-  peer = peers.listed(e.env, 0)
+  peer = copies.listed(e.env, 0)
   assert peer.tolist() == [[1, 2], [0, -1], [3, -1], [-1, -1]]
   state = e.initialiser()()
   images = np.random.default_rng(0).uniform(-1, 1, (5, *ensembles.IMAGE))
 
   def ask(state, images):
-    found = peers.fetch(e.env, state.clients, peer)
+    found = copies.fetch(e.env, state.clients, peer)
     return e.env.gather(
-      [jax.vmap(lambda f: peers.logits(e.env, f.flat, f.peer, images))(f) for f in found]
+      [jax.vmap(lambda f: copies.logits(e.env, f.flat, f.peer, images))(f) for f in found]
     )
 
   replicated = jax.sharding.PartitionSpec()
@@ -101,8 +101,8 @@ def test_sources_keep_to_their_replica_and_follow_a_changing_graph():
   c = config(replicas=2, graph=turns)
   e = ensembles.build(c, data_=ensembles.data(3, EIGHT, R=2))
   first = [[-1, -1], [0, 2], [-1, -1], [-1, -1], [3, 5], [-1, -1]]
-  assert peers.listed(e.env, 2).tolist() == first
-  assert (peers.listed(e.env, 3) == -1).all()
+  assert copies.listed(e.env, 2).tolist() == first
+  assert (copies.listed(e.env, 3) == -1).all()
   # Rounds of one local batch, a fetch, one batch of distillation: fetches after batches 1 and 3.
   size = 8 * (36 + 1) * ensembles.CLASSES
   assert schedule.bytes_sent(e.algorithm, e.visits, 3) == {"checkpoints": 2 * 2 * size}

@@ -9,7 +9,7 @@ import pytest
 
 from kdjax.core.passes import eval_mode
 from kdjax.evals import confusion
-from kdjax.training import loop
+from kdjax.training import scores
 from kdjax.types import ClientState, ConfigError, Shards
 
 K, R, C, HEADS = 4, 2, ensembles.CLASSES, ("main", "aux1", "aux2")
@@ -98,7 +98,7 @@ def test_what_some_client_has_no_classes_for_is_left_out_for_all():
   e = ensembles.build(config(dtype="float32"), data_=noise(primary))
   results = e.evaluators["confusion"][1](e.initialiser()())
   assert [set(r) for r in results] == [{"confusion", "local_accuracy", "combined_accuracy"}] * R
-  means = loop.means(results)
+  means = scores.means(results)
   every = [results[r]["combined_accuracy"]["main"] for r in range(R)]
   assert means["combined_accuracy/main"] == pytest.approx(np.mean(every))
   assert not [key for key in means if key.startswith("confusion")]

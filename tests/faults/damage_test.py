@@ -15,7 +15,7 @@ import pytest
 from campaign import HELD
 
 import kdjax
-from kdjax.training import checkpoint, loop, run_folder, stored
+from kdjax.training import checkpoint, loop, resume, run_folder, stored
 from kdjax.types import ConfigError
 
 
@@ -55,7 +55,7 @@ def restored(ran, workdir):
   loud.setLevel(logging.WARNING)
   logging.getLogger().addHandler(loud)
   with contextlib.redirect_stderr(said):
-    state, step, _ = loop.restore(ran.experiment, workdir)
+    state, step, _ = resume.restore(ran.experiment, workdir)
   logging.getLogger().removeHandler(loud)
   lines = said.getvalue().splitlines()
   chex.assert_trees_all_equal(jax.device_get(state), ran.states[step])
@@ -137,7 +137,7 @@ def test_a_numbered_folder_without_content(ran):
 def test_a_checkpoint_under_another_number_is_not_believed(ran, capsys):
   workdir = copied(ran)
   shutil.copytree(workdir / "checkpoints" / "8", workdir / "checkpoints" / "16")
-  state, step, _ = loop.restore(ran.experiment, workdir)
+  state, step, _ = resume.restore(ran.experiment, workdir)
   assert step == 12 and (workdir / "checkpoints" / "damaged-16").is_dir()
   assert "checkpoint 16" in (said := capsys.readouterr().err) and "that of step 8" in said
   chex.assert_trees_all_equal(jax.device_get(state), ran.states[12])

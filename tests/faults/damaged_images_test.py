@@ -97,12 +97,19 @@ def opened(path, resident_bytes, **more):
   return sources.open_source(f"folder:{path}", info=info, holdout=0, resident_bytes=resident_bytes)
 
 
+def placed(path, kinds):
+  """(kind, place, bytes) of one file after the other, each there until the next is asked for."""
+  for name, (suffix, data) in kinds.items():
+    place = path / "train/class1" / f"999.{suffix}"
+    place.write_bytes(data)
+    yield name, place, data
+    place.unlink()
+
+
 @pytest.mark.parametrize("resident_bytes", [0, 2**30], ids=["read", "resident"])
 def test_every_damage_is_found_by_name_before_a_run(resident_bytes, tmp_path):
   path = folder(tmp_path)
-  for name, (suffix, data) in REFUSED.items():
-    place = path / "train/class1" / f"odd.{suffix}"
-    place.write_bytes(data)
+  for name, place, _ in placed(path, REFUSED):
     try:
       opened(path, resident_bytes)
     except ConfigError as error:
@@ -110,15 +117,12 @@ def test_every_damage_is_found_by_name_before_a_run(resident_bytes, tmp_path):
     else:
       said = "accepted"
     assert said.startswith("source = ") and str(place) in said and "\n" not in said, (name, said)
-    place.unlink()
 
 
 @pytest.mark.parametrize("resident_bytes", [0, 2**30], ids=["read", "resident"])
 def test_other_modes_are_read_as_before(resident_bytes, tmp_path):
   path = folder(tmp_path)
-  for name, (suffix, data) in ACCEPTED.items():
-    place = path / "train/class1" / f"999.{suffix}"
-    place.write_bytes(data)
+  for name, _, data in placed(path, ACCEPTED):
     last = opened(path, resident_bytes).train.fetch(np.array([24]))[0]
     with Image.open(io.BytesIO(data)) as image:
       right = np.asarray(image.convert("RGB"))

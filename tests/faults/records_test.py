@@ -12,7 +12,7 @@ import pytest
 
 import kdjax
 from kdjax.core import files
-from kdjax.training import loop, run_folder, stored, writer
+from kdjax.training import loop, resume, run_folder, stored, writer
 from kdjax.types import DONE, STOPPED, ConfigError
 
 
@@ -176,7 +176,7 @@ def test_a_run_saved_on_eight_devices_goes_on_with_fewer(tmp_path):
   for devices in (8, 4, 2, 1):
     e = built(mesh=devices, steps=12, clients=clients)
     assert e.env.mesh.size == devices
-    state, step, _ = loop.restore(e, tmp_path)
+    state, step, _ = resume.restore(e, tmp_path)
     assert step == 6
     assert {len(x.sharding.device_set) for x in jax.tree.leaves(state)} == {devices}
     chex.assert_trees_all_equal(jax.device_get(state), saved)

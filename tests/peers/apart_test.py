@@ -17,7 +17,7 @@ import kdjax
 from kdjax import api, experiment, main
 from kdjax.data import dataset
 from kdjax.peers import Mail
-from kdjax.training import loop, writer
+from kdjax.training import loop, resume, writer
 from kdjax.training.stepper import Stepper
 from kdjax.types import DONE, STOPPED, ConfigError
 
@@ -100,7 +100,7 @@ def stopped_and_resumed(name, folder):
   assert run(make(), lambda: next(calls)) == STOPPED
   assert run(make(), lambda: False) == DONE
   e = make()
-  state, _, _ = loop.restore(e, folder / "peer-2")
+  state, _, _ = resume.restore(e, folder / "peer-2")
   return ensembles.by_client(e, state)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from kdjax.algorithms.pairwise.transfer import named_kernels
-from kdjax.core import peers, snapshots
+from kdjax.core import copies, snapshots
 from kdjax.core.env import Env
 
 
@@ -83,7 +83,7 @@ def choose(env: Env, batches: int, *, best: int, new_below: int) -> Int[np.ndarr
   Returns:
     i32[R*K, S], -1 where there are fewer.
   """
-  everyone = peers.listed(env, batches)
+  everyone = copies.listed(env, batches)
   if not best:
     return everyone
   peer = np.full((env.clients, min(best, everyone.shape[1])), -1, np.int32)

@@ -37,7 +37,7 @@ from kdjax.algorithms.pairwise.hyper import Hyper, maps_optimiser
 from kdjax.algorithms.pairwise.steps import Local, fetch_step, transfer_step
 from kdjax.algorithms.pairwise.variants import Objective, make_objective
 from kdjax.algorithms.separate import train_phase
-from kdjax.core import peers
+from kdjax.core import copies
 from kdjax.core.env import Env
 from kdjax.types import (
   Algorithm,
@@ -62,7 +62,7 @@ def make(env: Env, hyper: Hyper) -> Algorithm:
   objective = make_objective(env, hyper, shapes, S, tx)
 
   def init(clients):
-    nobody = jax.tree.map(lambda x: x[:, :S], peers.none(env))
+    nobody = jax.tree.map(lambda x: x[:, :S], copies.none(env))
     keys = [env.keys(g, "maps", 0) for g in range(len(clients))]
     fresh = objective.pipeline.fresh
     local = [Local(s, *jax.vmap(fresh)(k)) for s, k in zip(nobody, keys, strict=True)]
@@ -97,7 +97,7 @@ def cycle(
       None,
       1,
       args=lambda pos: chosen(before(pos)),
-      sent=lambda pos: peers.received(env, chosen(before(pos))),
+      sent=lambda pos: copies.received(env, chosen(before(pos))),
     ),
     Phase(
       "transfer",

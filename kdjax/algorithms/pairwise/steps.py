@@ -9,7 +9,7 @@ import optax
 
 from kdjax.algorithms.pairwise import transfer
 from kdjax.algorithms.pairwise.variants import Objective
-from kdjax.core import gradients, losses, peers
+from kdjax.core import copies, gradients, losses
 from kdjax.core.clients import has_data, share, take, where
 from kdjax.core.env import Env
 from kdjax.core.health import awake
@@ -20,7 +20,7 @@ from kdjax.types import ClientState, Examples, Now, PyTree, Step
 class Local(NamedTuple):
   """What the clients of one cohort keep beside their weights; a layer has n inputs."""
 
-  sources: peers.Sources  # S a client
+  sources: copies.Sources  # S a client
   maps: PyTree  # {layer: f32[K_g, S, 2n, n]}; as_coded: f32[K_g, (S + 1) n + 1, n]
   opt_state: PyTree  # of the maps; as_coded: ()
 
@@ -35,7 +35,7 @@ def fetch_step(env: Env, pipeline: transfer.Pipeline) -> Step:
     return client, Local(own.sources, *pipeline.fresh(key))
 
   def step(state, batch, now):
-    found = peers.fetch(env, state.clients, now.args)
+    found = copies.fetch(env, state.clients, now.args)
     begun = []
     for g, (client, own) in enumerate(zip(state.clients, state.local, strict=True)):
       keys = env.keys(g, "maps", now.step)
@@ -70,7 +70,7 @@ def map_gradients(
 ):
   """One client's gradients of its weights and its maps: ((params, maps), (aux, statistics))."""
   flat, peer = own.sources
-  said = peers.logits(env, flat, peer, half.image)
+  said = copies.logits(env, flat, peer, half.image)
 
   def both(params, maps):
     if objective.pipeline.tx is not None:
@@ -78,13 +78,13 @@ def map_gradients(
     out, statistics = train_mode(model, client.model_state, params, half)
     mean = functools.partial(share, mask=half.mask, total=half.total)
     ce = mean(losses.cross_entropy(out.logits[:, 0], half.label))
-    kl = mean(peers.divergence(said, peer, out.logits[:, 0]))
+    kl = mean(copies.divergence(said, peer, out.logits[:, 0]))
     return ce, kl, statistics
 
   def loss(trained):
     total, ce, kl, statistics = objective.weigh(both, trained, (peer >= 0).any())
     aux = {"loss": total, "cross_entropy": ce, "divergence": kl}
-    return total, (aux | {"refused": peers.refused(said, half.mask)}, statistics)
+    return total, (aux | {"refused": copies.refused(said, half.mask)}, statistics)
 
   return gradients.of(loss, (client.params, own.maps))
 

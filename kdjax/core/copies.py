@@ -1,4 +1,4 @@
-"""Sources: other clients' whole models, fetched and run by the client that learns from them.
+"""Copies of other clients' whole models, its sources, fetched and run by who learns from them.
 
 The sources of a client are its teachers in the graph, all of them. A fetch copies their weights and
 statistics, each as one flat vector; until the next fetch the client runs the copies on its own
@@ -65,14 +65,13 @@ def fetch(
     peer: i32[R*K, S], see `listed`.
 
   Returns:
-    Tuple over cohorts of Sources.
+    Tuple over cohorts of Sources; one that is not finite is nobody's.
   """
-  flat, peer = (
-    tuple(snapshots.pack(env, c) for c in sent(env, clients)),
-    only_speaking(env, clients, peer),
-  )
+  flat = tuple(snapshots.pack(env, c) for c in sent(env, clients))
+  peer = only_speaking(env, clients, peer)
   own = tuple(env.local_rows(g, peer) for g in range(len(clients)))
-  return tuple(map(Sources, env.fetch(flat, own), own))
+  found = env.fetch(flat, own)
+  return tuple(Sources(f, jnp.where(told(f), p, -1)) for f, p in zip(found, own, strict=True))
 
 
 def received(env: Env, peer: Int[np.ndarray, "clients S"]) -> dict[str, int]:

@@ -1,0 +1,49 @@
+"""Where a run goes on from: the newest checkpoint that is whole and its own, or the start."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kdjax.core import agreement
+from kdjax.training import run_folder, stored
+from kdjax.types import ConfigError, TrainState
+
+if TYPE_CHECKING:
+  from kdjax.experiment import Experiment
+
+
+def restore(
+  experiment: "Experiment", workdir: str | Path
+) -> tuple[TrainState, int | None, dict[str, Any]]:
+  """From the newest checkpoint that is whole; the state of step 0 where there never was one.
+
+  Returns:
+    (state, its training batches or None, what was saved beside it: see `TrainingRun.save`).
+
+  Raises:
+    ConfigError: where none is left, or the newest does not fit this experiment.
+  """
+
+  def attempt(step):
+    meta = stored.meta(workdir, step)
+    _check_belongs(experiment, workdir, step, meta)
+    return stored.state(workdir, step, experiment.template()), step, meta
+
+  found = stored.newest(workdir, attempt, aside=True)
+  state, step, meta = (experiment.initialiser()(), None, {}) if found is None else found
+  experiment.unreadable.restore(meta.get("unreadable", {}))
+  return state, step, meta
+
+
+def _check_belongs(experiment, workdir, step, meta):
+  """Raises ConfigError for another run's checkpoint, or one beyond the run's end."""
+  if "arrays" not in meta:
+    who = stored.written_by(meta)
+    agreement.say(f"checkpoint {step} was saved by {who}: its arrays cannot be verified")
+  known = experiment.hash if "arrays" in meta else run_folder.read(workdir).get("hash")
+  if meta["hash"] != known:
+    hint = "the data behind the source changed: who holds which example is not what it was"
+    raise ConfigError("workdir", str(workdir), hint)
+  if step > experiment.batches:
+    key = "steps" if experiment.config["steps"] else "rounds"
+    hint = f"{workdir} has done {step} batches already: this would end it at {experiment.batches}"
+    raise ConfigError(key, experiment.config[key], hint)
