@@ -76,6 +76,42 @@ def test_what_is_not_a_number_is_not_taken_in(method):
     assert (refused[0] > 0).all() and (refused[1] == refused[1].min()).all()
 
 
+EXCHANGES = {"fedavg": "average", "gossip average": "meet", "gossip admm": "meet"}
+EXCHANGES |= {"kd": "fetch", "pairwise": "fetch"}
+
+
+@pytest.mark.parametrize("method", EXCHANGES)
+def test_a_model_that_is_not_finite_is_none(method):
+  """Whatever sends one is passed over, in every exchange of a run, as one that is silent is."""
+  graph = dict(kind="complete", every=0, island=2, degree=2, edges=(), seed=0)
+  more = dict(steps=24) if method.startswith("gossip") else {}  # until each edge has woken
+  e = build(method, "freeze", graph=graph, **more)
+  stepper, keep, differs = Stepper(e), (np.arange(4) != VICTIM,), 0
+  for visit in e.visits:
+    if visit.phase.name != EXCHANGES[method]:
+      continue
+    before, _ = small.train(e, calls=visit.start, stepper=stepper)
+    loud, quiet, well = (jax.tree.map(lambda x: x.copy(), before) for _ in range(3))
+    (c,) = loud.clients
+    broken = jax.tree.map(lambda x: x.at[VICTIM].set(np.inf), c.params)
+    loud = loud._replace(clients=(c._replace(params=broken),))
+    (c,) = quiet.clients
+    silent = c.health._replace(since=c.health.since.at[VICTIM].set(0))
+    quiet = quiet._replace(clients=(c._replace(health=silent),))
+    ends = [
+      small.train(e, s, calls=visit.start + 1, stepper=stepper)[0] for s in (loud, quiet, well)
+    ]
+    found = [faults.rows(s, keep) for s in ends]
+    if method == "kd" or method == "pairwise":  # what nobody's copy holds is of no account
+      found = [(r[0], jax.tree.leaves(r[1])[1]) for r in found]
+    chex.assert_trees_all_equal(found[0], found[1])
+    chex.assert_tree_all_finite(found[0])
+    differs += any(
+      (x != y).any() for x, y in zip(*map(jax.tree.leaves, (found[0], found[2])), strict=True)
+    )
+  assert differs  # it would have been heard
+
+
 def test_a_pool_of_what_cannot_be_is_an_empty_pool():
   """Snapshots that say nothing finite, of clients that are not there, of a time to come."""
   e = build("mhd pool", "reset", algo_refresh_every=1000, steps=6)
