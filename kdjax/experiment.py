@@ -14,7 +14,7 @@ from jax.sharding import NamedSharding
 from kdjax import layout, optim
 from kdjax.checks import validate
 from kdjax.config import FREE_ON_RESUME, LENGTH, plain, replica_seeds
-from kdjax.core import clients, graph, health, hostile
+from kdjax.core import clients, graph, hostile
 from kdjax.core.env import STATE, Env, Hostile, Population, Task, Training
 from kdjax.core.passes import eval_mode
 from kdjax.data import dataset, facts
@@ -138,7 +138,9 @@ def build(
     population=_population(config, cohorts, identity),
     graph=call(graph.make, _holders(config), key="graph", arguments=config["graph"]),
     task=_task(config, data, image),
-    training=_training(config, lr),
+    training=Training(
+      config["batch"], config["public_batch"], config["steps"], lr, config["faults"]["client"]
+    ),
     heads=method.heads(hyper),
     dtype=_dtype(config),
     mesh=placed.mesh,
@@ -228,13 +230,6 @@ def _population(config, cohorts, identity):
   K = sum(len(c.ids) for c in cohorts) // len(seeds)
   names = tuple(range(K)) if identity is None else tuple(identity)
   return Population(K, _holders(config), seeds, names)
-
-
-def _training(config, lr):
-  fault = config["faults"]["client"]
-  if fault not in health.POLICIES:
-    raise ConfigError("faults.client", fault, "must be one of " + ", ".join(health.POLICIES))
-  return Training(config["batch"], config["public_batch"], config["steps"], lr, fault)
 
 
 def _hostile(config, method, cohorts):

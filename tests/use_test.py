@@ -7,7 +7,7 @@ import pytest
 
 import kdjax
 from kdjax.core.passes import eval_mode
-from kdjax.training import checkpoint, loop, stored
+from kdjax.training import loop, start, stored
 from kdjax.types import ConfigError
 
 CASES = [
@@ -43,7 +43,7 @@ def test_looking_for_a_checkpoint_creates_nothing(tmp_path):
   c.mesh.steps_per_dispatch = 1
   assert loop.run(ensembles.build(c), tmp_path, command="", stop=lambda: True) == loop.STOPPED
   (tmp_path / "checkpoints" / "1000.orbax-checkpoint-tmp-0").mkdir()
-  weights = checkpoint.weights(tmp_path, 0, key="start")
+  weights = start.weights(tmp_path, 0, key="start")
   assert set(weights) == {"params", "model_state"}
   before = sorted(tmp_path.rglob("*"))
   with pytest.raises(ConfigError, match="step = 1000: there are checkpoints of 1$"):

@@ -25,7 +25,6 @@ from kdjax.core.arrays import Array
 from kdjax.core.env import Env
 from kdjax.types import ClientState, Health, PyTree
 
-POLICIES = ("reset", "freeze", "stop")
 SLACK = 1e-2  # by which probabilities in bfloat16 miss 1: eight bits of each of them
 
 

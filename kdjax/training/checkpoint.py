@@ -18,14 +18,13 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
 import kdjax
 from kdjax.core import agreement, files, hosts
 from kdjax.training import digest, quiet, run_folder, stored
-from kdjax.types import Cohort, ConfigError, PyTree, TrainState
+from kdjax.types import Cohort, TrainState
 
 VERSIONS = {"kdjax": kdjax.__version__, "jax": jax.__version__, "orbax": ocp.__version__}
 
@@ -217,32 +216,6 @@ def _accuracies(workdir):
       if known["accuracy"] is not None:
         found[step] = float(known["accuracy"])
   return found
-
-
-def weights(workdir: str | Path, client: int, *, key: str) -> dict[str, PyTree]:
-  """The newest weights of a run's client: {'params': ..., 'model_state': ...}, host arrays.
-
-  Args:
-    workdir: the run's folder.
-    client: its place among the clients of the run's first architecture, replica by replica.
-    key: the config key to blame.
-
-  Raises:
-    ConfigError: for a folder without a whole checkpoint, or a client that is not there.
-  """
-
-  def model(step):
-    shapes = stored.shapes(workdir, step, "model")
-    template = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
-    return stored.read(workdir, step, "model", template)[0]
-
-  saved = stored.newest(workdir, model, aside=False)
-  if saved is None:
-    raise ConfigError(f"{key}.workdir", str(workdir), "holds no checkpoint")
-  count = len(jax.tree.leaves(saved["params"])[0])
-  if not 0 <= client < count:
-    raise ConfigError(f"{key}.client", client, f"must lie in 0..{count - 1}")
-  return {"model_state": {}} | jax.tree.map(lambda x: np.asarray(x[client]), saved)
 
 
 def publish(

@@ -88,7 +88,7 @@ def report(fault: Fault, policy: str, log: Writer | Silent, batches: int) -> Non
   """Says of a client, once, that its numbers were not finite; `batches` of the run by now."""
   words = {"reset": "goes on from", "freeze": "is silent from now on, at", "stop": "is at"}
   print(
-    f"client {fault.client} was not finite at step {fault.step}: "
+    f"kdjax: client {fault.client} was not finite at step {fault.step}: "
     f"it did not take it and {words[policy]} its last good state (faults.client={policy})",
     file=sys.stderr,
   )

@@ -1,9 +1,11 @@
 """The state of step 0: fresh weights, or some of those that another run trained."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from kdjax.core.clients import client
 from kdjax.core.env import STATE, Env, sharded
@@ -55,14 +57,39 @@ def given_weights(*, workdir: str, client: int, part: str) -> dict[str, PyTree]:
   """
   if not workdir:
     return {}
-  from kdjax.training import checkpoint  # Orbax, where it is needed
-
-  weights = checkpoint.weights(workdir, client, key="start")
+  whole = weights(workdir, client, key="start")
   if not part:
-    return weights
-  if part not in weights["params"]:
-    hint = "that model has " + ", ".join(sorted(weights["params"]))
+    return whole
+  if part not in whole["params"]:
+    hint = "that model has " + ", ".join(sorted(whole["params"]))
     raise ConfigError("start.part", part, hint)
   only = lambda tree: {part: tree[part]} if part in tree else {}
-  statistics = {name: only(tree) for name, tree in weights["model_state"].items()}
-  return {"params": only(weights["params"]), "model_state": statistics}
+  statistics = {name: only(tree) for name, tree in whole["model_state"].items()}
+  return {"params": only(whole["params"]), "model_state": statistics}
+
+
+def weights(workdir: str | Path, client: int, *, key: str) -> dict[str, PyTree]:
+  """The newest weights of a run's client: {'params': ..., 'model_state': ...}, host arrays.
+
+  Args:
+    workdir: the run's folder.
+    client: its place among the clients of the run's first architecture, replica by replica.
+    key: the config key to blame.
+
+  Raises:
+    ConfigError: for a folder without a whole checkpoint, or a client that is not there.
+  """
+  from kdjax.training import stored  # Orbax, where it is needed
+
+  def model(step):
+    shapes = stored.shapes(workdir, step, "model")
+    template = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
+    return stored.read(workdir, step, "model", template)[0]
+
+  saved = stored.newest(workdir, model, aside=False)
+  if saved is None:
+    raise ConfigError(f"{key}.workdir", str(workdir), "holds no checkpoint")
+  count = len(jax.tree.leaves(saved["params"])[0])
+  if not 0 <= client < count:
+    raise ConfigError(f"{key}.client", client, f"must lie in 0..{count - 1}")
+  return {"model_state": {}} | jax.tree.map(lambda x: np.asarray(x[client]), saved)

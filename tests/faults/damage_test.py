@@ -15,7 +15,7 @@ import pytest
 from campaign import HELD
 
 import kdjax
-from kdjax.training import checkpoint, loop, resume, run_folder, stored
+from kdjax.training import loop, resume, run_folder, start, stored
 from kdjax.types import ConfigError
 
 
@@ -167,7 +167,7 @@ def test_who_only_reads_passes_damage_over_and_leaves_it(ran, capsys):
   assert "checkpoint 12" in capsys.readouterr().err
   expected = jax.tree.map(lambda x: x[2], ran.states[8].clients[0].params)
   chex.assert_trees_all_equal(mine.params, expected)
-  given = checkpoint.weights(workdir, 2, key="start")
+  given = start.weights(workdir, 2, key="start")
   chex.assert_trees_all_equal(given["params"], expected)
   assert run_folder.steps(workdir) == [8, 12]
   with pytest.raises(ConfigError, match="none that is whole is left"):
