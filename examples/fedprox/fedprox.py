@@ -9,7 +9,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from kdjax.algorithms.fedavg import average
+from kdjax.algorithms import fedavg
 from kdjax.core import costs, losses
 from kdjax.core.clients import share, update
 from kdjax.types import Algorithm, Feed, Method, Phase
@@ -43,10 +43,8 @@ def make(env, hyper):
     return state._replace(clients=clients), aux
 
   def meet(state, batch, now):
-    (c,) = state.clients
-    params, statistics = average(env, (c.params, c.model_state), weight)
-    c = c._replace(params=params, model_state=statistics)
-    return state._replace(clients=(c,), local=(params,)), ({},)
+    c = fedavg.meet(env, state.clients, weight)
+    return state._replace(clients=(c,), local=(c.params,)), ({},)
 
   model = costs.nbytes(env.snapshots()[0])
   feed = Feed(private=env.training.batch)

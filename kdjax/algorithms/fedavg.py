@@ -22,7 +22,16 @@ from kdjax.core.arrays import Array
 from kdjax.core.clients import where
 from kdjax.core.costs import nbytes
 from kdjax.core.env import Env
-from kdjax.types import Algorithm, Feed, Method, Phase, PyTree, at_least, one_of
+from kdjax.types import (
+  Algorithm,
+  ClientState,
+  Feed,
+  Method,
+  Phase,
+  PyTree,
+  at_least,
+  one_of,
+)
 
 NOBODY = 1e-6  # less weight than any client's: rounding of a sum that is 0
 
@@ -62,6 +71,22 @@ def average(
   return jax.tree.map(mean, tree)
 
 
+def meet(
+  env: Env, clients: tuple[ClientState, ...], weight: Float[np.ndarray, " clients"]
+) -> ClientState:
+  """The clients with the average of all models that are heard: who fell silent stays as it is.
+
+  Args:
+    env: Env with one cohort.
+    clients: of that cohort.
+    weight: f64[R*K], adding up to 1 in each replica.
+  """
+  (c,), (told,) = clients, hostile.sent(env, clients)
+  awake, models = health.awake(env, c.health), (told.params, told.model_state)
+  params, statistics = average(env, models, weight, awake & health.whole(models))
+  return jax.vmap(where)(awake, c._replace(params=params, model_state=statistics), c)
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Hyper:
   """Hyper-parameters of FedAvg."""
@@ -89,15 +114,12 @@ def make(env: Env, hyper: Hyper) -> Algorithm:
     return (c._replace(params=params, model_state=statistics),), ((),), ()
 
   def step(state, batch, now):
-    (c,) = state.clients
-    (told,), awake = hostile.sent(env, state.clients), health.awake(env, c.health)
-    models = told.params, told.model_state
-    params, statistics = average(env, models, weight, awake & health.whole(models))
-    reset = hyper.momentum == "reset"
-    opt_state = jax.vmap(env.cohorts[0].tx.init)(params) if reset else c.opt_state
-    new = c._replace(params=params, model_state=statistics, opt_state=opt_state)
-    client = jax.vmap(where)(awake, new, c)  # who is silent stays as it is
-    return state._replace(clients=(client,)), ({},)
+    c = meet(env, state.clients, weight)
+    if hyper.momentum == "reset":
+      anew = jax.vmap(env.cohorts[0].tx.init)(c.params)
+      opt_state = jax.vmap(where)(health.awake(env, c.health), anew, c.opt_state)
+      c = c._replace(opt_state=opt_state)
+    return state._replace(clients=(c,)), ({},)
 
   # Each round the server receives every model and every client receives the average.
   model = nbytes(env.snapshots()[0])
