@@ -29,8 +29,9 @@ def base():
   c.holdout = 0  # > 0: so many training images are the test set
   c.public_source = ""  # '': the public set is a share of `source`
   c.public_source_info = dict(info)
-  c.public_share = 0.1  # gamma_pub
-  c.public_reuse = False  # whether public examples are private examples too
+  c.public_share = 0.1  # gamma_pub: what is public is withheld from the clients
+  c.public_reuse = False  # whether what is private is public too, without its labels (MHD+)
+  c.public_limit = 0  # > 0: use only so many of the public examples; who holds what stays
   c.public_labels = False  # whether a method may use the labels of public examples
   c.partition = "skew"  # skew, dirichlet, equal, table
   c.skew = 0.0  # s, for partition='skew'; float('inf') is allowed
@@ -61,7 +62,7 @@ def base():
   # By name, what differs; --config=FILE.py:NAME runs one in place of the config's own method.
   c.baselines = dict(
     separate=dict(algorithm="separate", algo=dict()),
-    fedavg=dict(algorithm="fedavg", algo=dict(local_steps=20, momentum="keep")),
+    fedavg=dict(algorithm="fedavg", algo=dict(local_steps=20, local_epochs=0, momentum="keep")),
     kd=dict(algorithm="kd", algo=dict(alpha=0.5, beta=0.5, local_epochs=1, distil_epochs=1)),
     gossip=dict(  # or variant='admm'
       algorithm="gossip", algo=dict(variant="average", local_epochs=1, rho=0.1, mu=1.0)

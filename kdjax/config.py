@@ -33,7 +33,8 @@ OPEN = ("model", "augment", "algo", "optim", "evals", "compare", "baselines")
 SPLIT = (
   *("seed", "replicas", "source", "source_info", "limit", "holdout", "partition", "skew"),
   *("primary", "primary_labels", "labels", "alpha", "counts", "overlay"),
-  *("public_source", "public_source_info", "public_share", "public_reuse", "public_labels"),
+  *("public_source", "public_source_info", "public_share", "public_reuse", "public_limit"),
+  "public_labels",
 )
 INFINITE = ("skew",)  # keys of numbers that may be infinite, which JSON does not know: 'inf'
 

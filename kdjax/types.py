@@ -288,6 +288,7 @@ class Phase(NamedTuple):
   sent: Callable[[Pos], dict[str, int]] = lambda pos: {}  # bytes received by kind, all replicas
   publish: int = 0  # > 0: write every client's weights under pool/ after it; keep so many a client
   log: bool = False  # write the aux of every visit's last call, whatever `log_every` says
+  closes: bool = False  # without a feed: it also ends the round that `config.steps` cuts short
   outside: Outside | None = None  # where its `args` come from elsewhere, not from the position
 
 

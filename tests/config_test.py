@@ -86,7 +86,8 @@ def test_bare_names_and_named_variants():
   c = digits(compare=("separate", "fedavg"))
   found = config.variants(c)
   assert [v.algorithm for v in found.values()] == ["separate", "fedavg"]
-  assert found["fedavg"].algo.to_dict() == {"local_steps": 20, "momentum": "keep"}
+  own = {"local_steps": 20, "local_epochs": 0, "momentum": "keep"}
+  assert found["fedavg"].algo.to_dict() == own
   assert all(v.compare == () for v in found.values())
   compare = {
     "two teachers": dict(algo=dict(teachers=2)),
@@ -97,7 +98,7 @@ def test_bare_names_and_named_variants():
   two, alone, often, cycle = config.variants(digits(compare=compare)).values()
   assert (two.algorithm, two.algo.teachers, two.algo.aux_heads) == ("mhd", 2, 3)
   assert (alone.algorithm, alone.algo.to_dict()) == ("separate", {})
-  assert often.algo.to_dict() == {"local_steps": 5, "momentum": "keep"}
+  assert often.algo.to_dict() == own | {"local_steps": 5}
   assert (often.optim.lr, often.optim.clip) == (0.5, 1.0)  # a part goes over the config's
   assert (cycle.graph.kind, cycle.graph.island, cycle.steps) == ("cycle", 2, 100)
   assert c.algo.teachers == 1  # the config itself stays as it is

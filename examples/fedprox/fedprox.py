@@ -47,13 +47,14 @@ def make(env, hyper):
     return state._replace(clients=(c,), local=(c.params,)), ({},)
 
   model = costs.nbytes(env.snapshots()[0])
+  sent = lambda pos: {"weights": 2 * env.clients * model}
   feed = Feed(private=env.training.batch)
   cycle = (
     Phase("train", train, feed, hyper.local_steps, lr=env.rate),
-    Phase("average", meet, None, 1, sent=lambda pos: {"weights": 2 * env.clients * model}),
+    Phase("average", meet, None, 1, sent=sent, closes=True),
   )
   init = lambda clients: (clients, (clients[0].params,), ())
-  return Algorithm(init, cycle, env.predict)
+  return Algorithm(init, cycle, fedavg.predict(env, weight))
 
 
 METHOD = Method(Hyper, make, one_architecture=True)

@@ -2,7 +2,12 @@
 
 McMahan, Moore, Ramage, Hampson, Aguera y Arcas: Communication-Efficient Learning of Deep Networks
 from Decentralized Data, AISTATS 2017, https://arxiv.org/abs/1602.05629, Algorithm 1 with all
-clients in every round. Here `u` counts local steps, as in Zhmoginov et al., CVPR 2023, Table 1.
+clients in every round. Between two averages everyone takes u local steps, as in Zhmoginov et al.,
+CVPR 2023, Table 1, or E passes over its own data, as in McMahan et al.; who has done its passes
+rests until the others have.
+
+A round that `steps` cuts short ends with an average too, and what is tested within a round is the
+average of the models as they are then: the server's model, had it asked for them.
 
 The average covers parameters and BatchNorm statistics, weighted by n_i / n. Momentum buffers stay
 with the client, or start anew after each average (`momentum='reset'`). All clients start from the
@@ -20,14 +25,17 @@ from kdjax.algorithms.separate import train_phase
 from kdjax.core import health, hostile
 from kdjax.core.arrays import Array
 from kdjax.core.clients import where
-from kdjax.core.costs import nbytes
+from kdjax.core.costs import forward_flops, nbytes
 from kdjax.core.env import Env
+from kdjax.data.streams import examples
 from kdjax.types import (
   Algorithm,
   ClientState,
+  ConfigError,
   Feed,
   Method,
   Phase,
+  Predict,
   PyTree,
   at_least,
   one_of,
@@ -82,21 +90,40 @@ def meet(
     weight: f64[R*K], adding up to 1 in each replica.
   """
   (c,), (told,) = clients, hostile.sent(env, clients)
+  return _averaged(env, c, told, weight)
+
+
+def _averaged(env, c, told, weight):
+  """The clients c, those who are awake with the average of what all of them told."""
   awake, models = health.awake(env, c.health), (told.params, told.model_state)
   params, statistics = average(env, models, weight, awake & health.whole(models))
   return jax.vmap(where)(awake, c._replace(params=params, model_state=statistics), c)
+
+
+def predict(env: Env, weight: Float[np.ndarray, " clients"]) -> Predict:
+  """`Algorithm.predict` of the average of all models as they are: at a round's end, any of them."""
+
+  def averaged(state, images):
+    (c,) = state.clients
+    return env.predict(state._replace(clients=(_averaged(env, c, c, weight),)), images)
+
+  return averaged
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Hyper:
   """Hyper-parameters of FedAvg."""
 
-  local_steps: int  # u, batches between two averages
+  local_steps: int = 0  # u, batches between two averages; or
+  local_epochs: int = 0  # E, passes of everyone over its own data between two averages
   momentum: str  # what an average does to the optimiser's state: keep or reset
 
   def __post_init__(self):
     """Refuses values that cannot be: ConfigError."""
-    at_least(1, local_steps=self.local_steps)
+    at_least(0, local_steps=self.local_steps, local_epochs=self.local_epochs)
+    if (self.local_steps > 0) == (self.local_epochs > 0):
+      hint = f"exactly one of local_steps and local_epochs (= {self.local_epochs}) is above 0"
+      raise ConfigError("algo.local_steps", self.local_steps, hint)
     one_of(("keep", "reset"), momentum=self.momentum)
 
 
@@ -123,16 +150,40 @@ def make(env: Env, hyper: Hyper) -> Algorithm:
 
   # Each round the server receives every model and every client receives the average.
   model = nbytes(env.snapshots()[0])
-  feed = Feed(private=env.training.batch)
+  sent = lambda pos: {"weights": 2 * env.clients * model}
+  epochs, steps = hyper.local_epochs, hyper.local_steps or None
+  feed = Feed(private=env.training.batch, kind="epoch" if epochs else "stream", epochs=epochs or 1)
   return Algorithm(
     init,
     (
-      train_phase(env, name="train", feed=feed, steps=hyper.local_steps),
-      Phase("average", step, None, 1, sent=lambda pos: {"weights": 2 * env.clients * model}),
+      train_phase(env, name="train", feed=feed, steps=steps),
+      Phase("average", step, None, 1, sent=sent, closes=True),
     ),
-    env.predict,
+    predict(env, weight),
     start=lambda: {"weights": env.clients * model},
+    facts=lambda rounds: {"flops": flops(env, feed, steps, rounds)},
   )
+
+
+def flops(env: Env, feed: Feed, steps: int | None, rounds: int) -> dict[str, float]:
+  """FLOPs of one example's forward pass, and of a client's training in so many rounds.
+
+  Args:
+    env: Env with one cohort.
+    feed: of the training phase.
+    steps: its calls in a round; None: epochs.
+    rounds: of the run, the last perhaps cut short by `steps` of the config.
+
+  Returns:
+    {'forward_edge': of one example; 'edge': of the run, a mean over clients}. A training step
+    counts as three forward passes, itself and a gradient of twice its size.
+  """
+  cohort, sizes = env.cohorts[0], env.task.private_sizes
+  forward = forward_flops(cohort.model, cohort.template, env.task.image, env.dtype)
+  calls = steps or feed.epochs * -(-int(sizes.max()) // feed.private)
+  last = (env.training.steps or rounds * calls) - (rounds - 1) * calls
+  seen = [(rounds - 1) * examples(feed, n, calls) + examples(feed, n, last) for n in sizes]
+  return {"forward_edge": forward, "edge": 3 * forward * float(np.mean(seen))}
 
 
 METHOD = Method(Hyper, make, one_architecture=True)

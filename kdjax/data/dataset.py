@@ -10,8 +10,10 @@ import numpy as np
 
 from kdjax.core.random import host_rng
 from kdjax.data import partition, sources
-from kdjax.data.example_set import ExampleSet, Source, subset
+from kdjax.data.example_set import ExampleSet, Source, hold_out, subset
 from kdjax.types import ConfigError, Shards
+
+COMPARED = 16  # examples by which two sets are told apart
 
 
 class Data(NamedTuple):
@@ -107,7 +109,8 @@ def _sources(config, read, given=None):
   source = source._replace(train=_limited(source.train, config["limit"]))
   if not config["public_source"]:
     return source, source.train, 0, facts
-  public = _public(config, read)
+  own = given is None and config["public_source"] == config["source"]
+  public = _public(config, read, source.test, own)
   if public.train.shape != source.train.shape:
     hint = f"its examples are {public.train.shape}, the private ones {source.train.shape}"
     raise ConfigError("public_source", config["public_source"], hint)
@@ -115,14 +118,35 @@ def _sources(config, read, given=None):
   return source, public.train, public.classes if config["public_labels"] else 0, facts
 
 
-def _public(config, read):
-  """The public Source; errors name its keys, not the private one's."""
+def _public(config, read, test, own):
+  """The public Source; errors name its keys, not the private one's.
+
+  Where it is the private one too (`own`), the same examples are held out: what is tested is never
+  public.
+  """
+  name, holdout = config["public_source"], config["holdout"]
   try:
-    return read(config["public_source"], config["public_source_info"], 0)
+    public = read(name, config["public_source_info"], holdout if own else 0)
   except ConfigError as error:
     if not error.key.startswith("source"):
       raise
     raise ConfigError(f"public_{error.key}", error.value, error.hint) from None
+  if holdout and not own and _holds(public.train, test, holdout):
+    hint = "holds what `holdout` makes the test set: write it as `source` is written"
+    raise ConfigError("public_source", name, hint)
+  return public
+
+
+def _holds(examples, test, holdout):
+  """Whether a set is the one of which `test` was held out, as labels and some examples say."""
+  if holdout >= len(examples.labels) or examples.shape != test.shape:
+    return False
+  out = hold_out(Source("", examples, examples, 0), holdout).test
+  if out.array is None and out.read is None:  # a plan's
+    return False
+  some = np.arange(min(holdout, COMPARED))
+  same = np.array_equal(out.labels, test.labels)
+  return same and np.array_equal(out.fetch(some), test.fetch(some))
 
 
 def _facts(source):
@@ -168,6 +192,7 @@ def _partition(config, source, public, seeds):
     classes=source.classes,
     public_share=config["public_share"],
     public_reuse=config["public_reuse"],
+    public_limit=config["public_limit"],
     public_separate=len(public.labels) if config["public_source"] else 0,
     kind=config["partition"],
     skew=float(config["skew"]),

@@ -19,31 +19,32 @@ ATTEMPTS = 1000  # draws of a whole Dirichlet partition before giving up
 
 
 def public_private(
-  n: int, *, share: float, reuse: bool, seed: int
+  n: int, *, share: float, reuse: bool, limit: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
   """Draws the public examples uniformly, not by class (section 3.3).
 
+  The private ones depend on `share` alone, and more public examples contain fewer ones.
+
   Args:
     n: training examples.
-    share: 0..1, gamma_pub, the share that is public.
-    reuse: True: the private sets keep all examples (MHD+ is share 1.0 with reuse).
+    share: 0..1, gamma_pub, the share that is withheld from the clients.
+    reuse: True: all examples are public, the private ones too (MHD+).
+    limit: > 0: only so many of the public ones, those withheld first.
     seed: the replica's seed.
 
   Returns:
     (public, private): ascending places i64.
 
   Raises:
-    ConfigError: share outside 0..1, or nothing left that is private.
+    ConfigError: share outside 0..1, or a limit above what is public.
   """
   if not 0 <= share <= 1:
     raise ConfigError("public_share", share, "between 0 and 1")
-  count = round(share * n)
-  if count == n and not reuse:
-    raise ConfigError(
-      "public_share", share, "below 1, or public_reuse = True: no example is private"
-    )
-  order = host_rng(seed, "public").permutation(n)
-  return np.sort(order[:count]), np.arange(n) if reuse else np.sort(order[count:])
+  order, count = host_rng(seed, "public").permutation(n), round(share * n)
+  public = order if reuse else order[:count]
+  if limit > len(public):
+    raise ConfigError("public_limit", limit, f"at most the {len(public)} public examples, or 0")
+  return np.sort(public[:limit] if limit else public), np.sort(order[count:])
 
 
 def skewed(
@@ -173,6 +174,7 @@ def partition(
   classes: int,
   public_share: float,
   public_reuse: bool,
+  public_limit: int,
   public_separate: int,
   kind: str,
   skew: float,
@@ -191,9 +193,9 @@ def partition(
     strata: i64[N], what `counts` counts.
     K: clients of one replica.
     classes: C.
-    public_share: 0..1, the share of public examples.
-    public_reuse: the public examples stay private too.
-    public_separate: 0, or the size of a second source, of which the public ones are then a share.
+    public_share, public_reuse, public_limit: `share`, `reuse` and `limit` of `public_private`.
+    public_separate: 0, or the size of a second source, of which the public ones are then a share;
+      all of the training set is private.
     kind: 'skew', 'dirichlet', 'equal' or 'table'.
     skew, primary, labels_per_client: for 'skew'; s, and `kind` and |l_i| of `primary_labels`.
     alpha: for 'dirichlet'.
@@ -212,11 +214,21 @@ def partition(
   private: list[np.ndarray] = []
   public: list[np.ndarray] = []
   chosen: list[tuple[int, ...]] = []
+  if public_separate and public_reuse:
+    hint = "must be False with a public_source: what is public is an example of that one"
+    raise ConfigError("public_reuse", True, hint)
   for seed in seeds:
-    n, reuse = (public_separate, True) if public_separate else (len(labels), public_reuse)
-    shared, places = public_private(n, share=public_share, reuse=reuse, seed=seed)
+    shared, places = public_private(
+      public_separate or len(labels),
+      share=public_share,
+      reuse=public_reuse,
+      limit=public_limit,
+      seed=seed,
+    )
     if public_separate:
       places = np.arange(len(labels))
+    elif not len(places):
+      raise ConfigError("public_share", public_share, "below 1: no example is private")
     local: tuple[tuple[int, ...], ...] = ((),) * K
     if kind == "skew":
       size = labels_per_client

@@ -79,7 +79,7 @@ class Streams:
         continue
       for r, i in itertools.product(range(len(self.seeds)), self.takes_part(feed)):
         owner = r * per_replica + (feed.owner(v.round, i) if feed.owner else i)
-        total[owner] += _examples(feed, len(self.shards.private[owner]), v.n)
+        total[owner] += examples(feed, len(self.shards.private[owner]), v.n)
     return total
 
   def takes_part(self, feed: Feed) -> list[int]:
@@ -135,7 +135,7 @@ class Streams:
     return rng.choice(public, feed.sample, replace=False)
 
 
-def _examples(feed, n, calls):
+def examples(feed: Feed, n: int, calls: int) -> int:
   """Unmasked private examples of one client with n of them in the first `calls` of a visit."""
   if feed.kind == "stream":
     return calls * feed.private

@@ -1,7 +1,8 @@
 """Accuracy on test data, of every head of every client, from per-class counts in one pass.
 
 Yields private and shared accuracy, the K x K accuracy of client i on client j's labels, the same
-by graph distance, and the accuracy of the ensemble (the mean of all clients' probabilities).
+by graph distance, the accuracy of the ensemble (the mean of all clients' probabilities), and how
+often every class is said, by which training/collapse.py knows a head that says one for everything.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -37,9 +38,10 @@ def make(experiment: "Experiment", *, batch: int) -> Evaluator:
   total = np.bincount(test.labels, minlength=env.task.classes)
 
   def count(p, label, mask):
-    """Correct predictions by class, f32[..., H, C]; p f32[..., N, H, C], label and mask [N]."""
-    hit = (p.argmax(-1) == label[:, None]) * mask[:, None]  # [..., N, H]
-    return jnp.einsum("...nh,nc->...hc", hit, jax.nn.one_hot(label, env.task.classes))
+    """Predictions by class, the correct ones and all, f32[..., 2, H, C]; p f32[..., N, H, C]."""
+    said = jax.nn.one_hot(p.argmax(-1), env.task.classes) * mask[:, None, None]  # [..., N, H, C]
+    true = jax.nn.one_hot(label, env.task.classes)[:, None]
+    return jnp.stack([(said * true).sum(-3), said.sum(-3)], axis=-3)
 
   def count_all(predicted, label, mask):
     counts = {}
@@ -63,7 +65,7 @@ def make(experiment: "Experiment", *, batch: int) -> Evaluator:
   counts = counting.over(experiment, "accuracy", batch, count_all)
 
   def run(state):
-    counted = counts(state, test, np.arange(len(test.labels)))  # {entry: i64[R*K or R, H, C]}
+    counted = counts(state, test, np.arange(len(test.labels)))  # {entry: i64[R*K or R, 2, H, C]}
     found = {e: c.reshape(env.R, -1, *c.shape[1:]) for e, c in counted.items()}
     held = label_counts.reshape(env.R, -1, env.task.classes)
     along = experiment.algorithm.uses_graph
@@ -88,8 +90,8 @@ def summarise(
   """One replica's accuracies, fractions of test data.
 
   Args:
-    counts: {entry: i64[K or 1, H, C]} correct predictions by class; '' are the clients, `JOINT`
-      their ensemble. Other entries are named ENTRY/HEAD.
+    counts: {entry: i64[K or 1, 2, H, C]} predictions by class, the correct ones and all; '' are the
+      clients, `JOINT` their ensemble. Other entries are named ENTRY/HEAD.
     total: i64[C], test examples by class.
     label_counts: i64[K, C].
     distance: i64[K, K], hops from student to teacher; None where no one learns along a graph.
@@ -97,12 +99,15 @@ def summarise(
 
   Returns:
     dict with the keys of `summary.json`: private_accuracy, shared_accuracy, ensemble_accuracy,
-    accuracy_by_owner, accuracy_by_distance (not without distances). What needs private data of the
-    model's own is left out for entries that are one model for all.
+    accuracy_by_owner, accuracy_by_distance (not without distances), predictions_by_class (how many
+    test examples a model says are of each class). What needs private data of the model's own is
+    left out for entries that are one model for all.
   """
   names = ("private_accuracy", "shared_accuracy", "ensemble_accuracy")
-  out: dict[str, Any] = {name: {} for name in (*names, "accuracy_by_owner", "accuracy_by_distance")}
-  for entry, correct in counts.items():
+  by = ("accuracy_by_owner", "accuracy_by_distance", "predictions_by_class")
+  out: dict[str, Any] = {name: {} for name in (*names, *by)}
+  for entry, counted in counts.items():
+    correct, said = counted[:, 0], counted[:, 1]  # [K or 1, H, C]
     for h, head in enumerate(heads[: correct.shape[1]]):
       accuracy = metrics.class_accuracy(correct[:, h], total)
       shared = metrics.shared_accuracy(accuracy)
@@ -111,6 +116,7 @@ def summarise(
         continue
       name = f"{entry}/{head}" if entry else head
       out["shared_accuracy"][name] = shared.tolist()
+      out["predictions_by_class"][name] = said[:, h].tolist()
       if len(correct) == len(label_counts):
         matrix = metrics.accuracy_by_owner(accuracy, label_counts)
         out["accuracy_by_owner"][name] = matrix.tolist()

@@ -6,11 +6,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
   from kdjax.report.table import RunRecord
 
+MOST_NAMED = 4  # heads that are named one by one
+
 
 def said(run: "RunRecord") -> list[str]:
-  """Sentences about clients whose numbers were not finite, and what they did not take in."""
+  """Sentences: clients not finite, heads that collapsed, predictions and images not taken in."""
   summary = run.summary or {}
-  return [*_faults(run, summary), *_refused(run, summary), *_unreadable(run, summary)]
+  return [
+    *_faults(run, summary),
+    *_collapsed(run, summary),
+    *_refused(run, summary),
+    *_unreadable(run, summary),
+  ]
 
 
 def _faults(run: "RunRecord", summary: dict[str, Any]) -> Iterator[str]:
@@ -27,6 +34,28 @@ def _faults(run: "RunRecord", summary: dict[str, Any]) -> Iterator[str]:
     f"In {run.name} client {first['client']} was not finite at step {first['step']}, the first "
     f"one{also}{lost} (faults.client={policy})."
   )
+
+
+def _collapsed(run: "RunRecord", summary: dict[str, Any]) -> Iterator[str]:
+  found = summary.get("collapsed", [_named(x) for x in run.metrics if x["phase"] == "collapse"])
+  if not found:
+    return
+  steps = summary.get("steps")
+  words = []
+  for one in found[:MOST_NAMED]:
+    who = "" if one["client"] is None else f"client {one['client']} "
+    over = f" until {one['until']:,}" if steps and one["until"] < steps else ""
+    words.append(f"{who}{one['head']}: class {one['class']} since step {one['since']:,}{over}")
+  more = len(found) - MOST_NAMED
+  also = f"; and {more} more" if more > 0 else ""
+  count = f"{len(found)} heads" if len(found) > 1 else "a head"
+  yield f"In {run.name} {count} said one class for everything: {'; '.join(words)}{also}."
+
+
+def _named(line: dict[str, Any]) -> dict[str, Any]:
+  """A line of the log as `summary.json` has it."""
+  key = next(key for key in line if key.startswith("class/"))
+  return {**line, "head": key.removeprefix("class/"), "class": line[key]}
 
 
 def _refused(run: "RunRecord", summary: dict[str, Any]) -> Iterator[str]:

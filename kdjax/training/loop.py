@@ -13,6 +13,7 @@ from kdjax.data import read_ahead
 from kdjax.training import (
   checkpoint,
   clock,
+  collapse,
   faults,
   lock,
   loss_log,
@@ -74,7 +75,7 @@ def run(
           agreement.from_first(lambda: run_folder.extend(workdir, experiment.config, batches))
         log = stack.enter_context(_log(workdir, batches, meta))
       checkpoints = stack.enter_context(contextlib.closing(checkpoint.Checkpoints(workdir)))
-      run = TrainingRun(experiment, workdir, checkpoints, log, meta.get("spent"), held)
+      run = TrainingRun(experiment, workdir, checkpoints, log, meta, held)
       return run.train(state, stop)
   except _UnwrittenError as error:
     agreement.say(str(error))
@@ -115,19 +116,21 @@ class TrainingRun:
     workdir: Path,
     checkpoints: checkpoint.Checkpoints,
     log: Log,
-    spent: dict | None = None,
+    meta: dict | None = None,
     held: lock.Lock | None = None,
   ) -> None:
-    """Nothing is computed yet; `spent` is what earlier stretches say of themselves."""
+    """Nothing is computed yet; `meta` is what was saved beside the restored state."""
     self.held = held
     self.experiment, self.workdir = experiment, workdir
     self.checkpoints, self.log = checkpoints, log
     self.stepper = Stepper(experiment)
     self.clock, self.images = clock.Clock(), 0
     self.messages: collections.Counter[str] = collections.Counter()  # of a peer
-    self.earlier = spent or {}
+    self.earlier = (meta or {}).get("spent", {})
     self.losses = loss_log.LossLog(experiment.env, log, self.clock)
     self.watch = faults.Watch(experiment.env, experiment.visits)
+    self.heads = collapse.Watch(experiment)
+    self.heads.restore((meta or {}).get("collapse", {}))
     self.evaluated = -1  # training batches at the last evaluation
     self.results: list[dict] | None = None  # what it found
 
@@ -150,9 +153,9 @@ class TrainingRun:
           self.publish(state, dispatch, shown)
         if not dispatch.settled:
           continue
-        if self.evaluation_due(dispatch):
+        if names := self.evaluations_due(dispatch):
           shown.update(dispatch.batches, **self.losses.write())
-          shown.update(dispatch.batches, **self.evaluate(state, dispatch.batches))
+          shown.update(dispatch.batches, **self.evaluate(state, dispatch.batches, names))
         stopping = dispatch.batches < end and stopped(stop() or self.watch.ends)
         if stopping or due(dispatch.batches, config["save_every"], end):
           shown.update(dispatch.batches, **self.losses.write())
@@ -214,20 +217,23 @@ class TrainingRun:
     faults.check_whole(self.experiment.env, state, dispatch.batches)
     checkpoint.publish(self.workdir, state, cohorts, dispatch.batches, keep)
 
-  def evaluation_due(self, dispatch: Dispatch) -> bool:
-    """Whether an evaluator is due after a dispatch; one without a period is after every round."""
+  def evaluations_due(self, dispatch: Dispatch) -> list[str]:
+    """The evaluators due after a dispatch; one without a period is due after every round."""
     batches, end = dispatch.batches, self.experiment.batches
-    periods = [every for every, _ in self.experiment.evaluators.values()]
-    return self.evaluated < batches and any(
-      due(batches, p, end) if p else dispatch.ends_round for p in periods
-    )
+    return [
+      name
+      for name, (every, _) in self.experiment.evaluators.items()
+      if self.evaluated < batches and (due(batches, every, end) if every else dispatch.ends_round)
+    ]
 
-  def evaluate(self, state: TrainState, batches: int) -> dict[str, float]:
-    """Runs the evaluators, writes their means; returns what the bar shows."""
+  def evaluate(self, state: TrainState, batches: int, names: list[str]) -> dict[str, float]:
+    """Runs these evaluators, writes their means; returns what the bar shows."""
     jax.block_until_ready(state)
     with self.clock.pausing():
-      self.evaluated, self.results = batches, self.stepper.evaluate(state)
+      self.evaluated, self.results = batches, self.stepper.evaluate(state, names)
       self.log.write(batches, "eval", scores.means(self.results))
+      for one in self.heads.note(batches, self.results):
+        collapse.report(one, self.log, batches)
     accuracy = scores.best(self.experiment.env.heads, self.results)
     return {} if accuracy is None else {"accuracy": accuracy}
 
@@ -240,7 +246,7 @@ class TrainingRun:
     if unreadable.count:
       self.log.write(batches, "images", {"unreadable": unreadable.count})
     meta = {"hash": self.experiment.hash, "spent": self.spent(), "log": self.log.written()}
-    meta["unreadable"] = unreadable.record()
+    meta |= {"unreadable": unreadable.record(), "collapse": self.heads.record()}
     with self.clock.pausing():
       accuracy = (
         scores.best(self.experiment.env.heads, self.results) if self.evaluated == batches else None
@@ -278,6 +284,7 @@ class TrainingRun:
   def finish(self, state: TrainState) -> None:
     """Writes `summary.json`."""
     found = summary.summary(self.experiment, self.results or [], self.spent(), state)
+    found["collapsed"] = self.heads.summary()
     with _own_files(self.workdir):
       place = self.workdir / run_folder.SUMMARY
       agreement.from_first(lambda: files.write_json(place, found))

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kdjax.core import agreement
-from kdjax.training import run_folder, stored
+from kdjax.training import run_folder, schedule, stored
 from kdjax.types import ConfigError, TrainState
 
 if TYPE_CHECKING:
@@ -31,6 +31,10 @@ def restore(
   found = stored.newest(workdir, attempt, aside=True)
   state, step, meta = (experiment.initialiser()(), None, {}) if found is None else found
   experiment.unreadable.restore(meta.get("unreadable", {}))
+  if step is not None:
+    call = schedule.calls(experiment.visits, int(state.step), step)
+    if call != int(state.step):  # what closed a shorter run
+      state = state._replace(step=state.step + (call - int(state.step)))
   return state, step, meta
 
 

@@ -36,7 +36,8 @@ def visits(
   Args:
     algorithm: Algorithm.
     epoch_steps: (Feed, round) -> steps of one visit of an epoch phase.
-    steps: training batches of the run, or 0; the last visit is cut short to fit.
+    steps: training batches of the run, or 0; the last visit is cut short to fit, and of the phases
+      that would follow it in its round only those run that close one.
     rounds: turns of the cycle, or 0; exactly one of the two is set.
 
   Raises:
@@ -63,12 +64,14 @@ def visits(
       yield from ((number, round) for number in range(first, len(phases)))
 
   out: list[Visit] = []
-  counts, start, batches = [0] * len(phases), 0, 0
+  counts, start, batches, cut = [0] * len(phases), 0, 0, False
   for number, round in walk():
     phase, whole = phases[number], length(phases[number], round)
     n = whole
     if steps and batches == steps and (phase.feed or number == first):
       break
+    if cut and not phase.closes:
+      continue
     if steps and phase.feed:
       n = min(n, steps - batches)
     out.append(Visit(phase, number, round, start, counts[number], batches, n, False, False))
@@ -78,8 +81,7 @@ def visits(
       turns = rounds or (round + 1) * steps / max(batches, 1)  # as long as those so far
       stretches = turns * len(algorithm.cycle)
       _refuse_endless(("steps", steps) if steps else ("rounds", rounds), stretches, start)
-    if n < whole:
-      break
+    cut = cut or n < whole
   following = out[1:] + [None]
   return tuple(map(_closed, out, following))
 
@@ -98,6 +100,24 @@ def _closed(visit, after):
   """A visit, given the one after it or None."""
   ends_round = after is None or after.number <= visit.number
   return visit._replace(ends_round=ends_round, settled=ends_round or bool(after.phase.feed))
+
+
+def calls(walk: Sequence[Visit], step: int, batches: int) -> int:
+  """The position of a run that has taken so many batches, in this walk.
+
+  It is `step` itself, unless the run was planned shorter and its last round cut short: what closed
+  that round is no part of a longer run, which stands within it.
+
+  Args:
+    walk: of the run as it is planned now.
+    step: calls of phases, by the plan under which they were made.
+    batches: training batches in them.
+  """
+  at = [v for v in walk if v.start <= step <= v.start + v.n]
+  if any(v.after(step - v.start) == batches for v in at):
+    return step
+  within = next(v for v in walk if v.batches <= batches <= v.after(v.n) and v.phase.feed)
+  return within.start + batches - within.batches
 
 
 def totals(walk: Sequence[Visit]) -> dict[int, int]:

@@ -5,7 +5,7 @@ compiled and what is resident on the devices, never the state.
 """
 
 import contextlib
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
@@ -172,10 +172,11 @@ class Stepper:
           break
     return state, losses
 
-  def evaluate(self, state: TrainState) -> list[dict]:
-    """What all evaluators find: over replicas, {key: {name: a number, or one a client}}."""
+  def evaluate(self, state: TrainState, names: Sequence[str] | None = None) -> list[dict]:
+    """What evaluators find, all or those named: over replicas, as `Evaluator` says."""
     jax.block_until_ready(state)
     results: list[dict] = [{} for _ in range(self.experiment.env.R)]
-    for _, evaluator in self.experiment.evaluators.values():
+    for name in self.experiment.evaluators if names is None else names:
+      _, evaluator = self.experiment.evaluators[name]
       results = [old | new for old, new in zip(results, evaluator(state), strict=True)]
     return results

@@ -16,6 +16,7 @@ def partition(**changes):
     classes=10,
     public_share=0.1,
     public_reuse=False,
+    public_limit=0,
     public_separate=0,
     kind="skew",
     skew=100.0,
@@ -37,32 +38,49 @@ def members(shards):
 # Public and private
 
 
+def split(n, share, seed=3, reuse=False, limit=0):
+  return p.public_private(n, share=share, reuse=reuse, limit=limit, seed=seed)
+
+
 def test_public_and_private_split_the_training_set():
-  public, private = p.public_private(1000, share=0.1, reuse=False, seed=3)
+  public, private = split(1000, 0.1)
   assert len(public) == 100 and public.dtype == np.int64
   assert sorted([*public, *private]) == list(range(1000))
   for places in (public, private):
     assert np.all(np.diff(places) > 0)
 
 
-def test_public_reuse_keeps_all_examples_private():
-  public, private = p.public_private(50, share=1.0, reuse=True, seed=3)
+def test_with_reuse_everything_is_public_and_the_private_part_stays():
+  """MHD+: `public_share` says what the clients do not hold, reuse makes all of it public."""
+  _, private = split(50, 0.2)
+  public, same = split(50, 0.2, reuse=True)
   np.testing.assert_array_equal(public, np.arange(50))
-  np.testing.assert_array_equal(private, np.arange(50))
-  public, private = p.public_private(50, share=0.2, reuse=True, seed=3)
-  assert len(public) == 10 and len(private) == 50
+  np.testing.assert_array_equal(same, private)
+  assert len(private) == 40
+
+
+def test_a_limit_changes_the_public_part_alone():
+  public, private = split(100, 0.3)
+  before = set()
+  for limit in (1, 10, 30):
+    fewer, same = split(100, 0.3, limit=limit)
+    np.testing.assert_array_equal(same, private)
+    assert len(fewer) == limit and before < set(fewer) <= set(public)
+    before = set(fewer)
+  more, same = split(100, 0.3, reuse=True, limit=40)
+  np.testing.assert_array_equal(same, private)
+  assert len(more) == 40 and set(public) < set(more)  # what is withheld comes first
+  with pytest.raises(ConfigError, match="public_limit = 31: at most the 30 public examples"):
+    split(100, 0.3, limit=31)
 
 
 def test_no_public_example_is_a_valid_split():
-  public, private = p.public_private(50, share=0, reuse=False, seed=3)
+  public, private = split(50, 0)
   assert len(public) == 0 and len(private) == 50
 
 
 def test_public_share_is_drawn_uniformly():
-  counts = sum(
-    np.bincount(p.public_private(20, share=0.25, reuse=False, seed=s)[0], minlength=20)
-    for s in range(400)
-  )
+  counts = sum(np.bincount(split(20, 0.25, seed=s)[0], minlength=20) for s in range(400))
   assert abs(counts - 100).max() < 5 * np.sqrt(400 * 0.25 * 0.75)
 
 
@@ -193,16 +211,27 @@ def test_a_replica_depends_on_its_own_seed_only(kind):
   assert both.public[0].tolist() != both.public[1].tolist()
 
 
-def test_reused_public_examples_stay_private():
-  shards = partition(public_share=1.0, public_reuse=True)
-  assert members(shards) == list(range(1000))
-  np.testing.assert_array_equal(shards.public[0], np.arange(1000))
+def same_clients(a, b):
+  """Whether two Shards hand out the same private parts."""
+  return all(map(np.array_equal, a.private, b.private)) and a.primary == b.primary
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_who_holds_what_depends_neither_on_reuse_nor_on_a_limit(kind):
+  usual = partition(**KINDS[kind])
+  plus = partition(public_reuse=True, **KINDS[kind])
+  fewer = partition(public_limit=20, **KINDS[kind])
+  assert same_clients(usual, plus) and same_clients(usual, fewer)
+  assert [len(x.public[0]) for x in (usual, plus, fewer)] == [100, 1000, 20]
+  assert len(members(usual)) <= 900
 
 
 def test_a_separate_public_source_leaves_the_training_set_private():
   shards = partition(public_separate=300, public_share=0.5)
   assert members(shards) == list(range(1000))
   assert len(shards.public[0]) == 150 and shards.public[0].max() < 300
+  fewer = partition(public_separate=300, public_share=0.5, public_limit=10)
+  assert len(fewer.public[0]) == 10 and set(fewer.public[0]) < set(shards.public[0])
   whole = partition(public_separate=300, public_share=1.0)
   np.testing.assert_array_equal(whole.public[0], np.arange(300))
 
@@ -215,7 +244,8 @@ def test_a_separate_public_source_leaves_the_training_set_private():
     ({"skew": float("nan")}, "skew = nan"),
     ({"skew": None}, "skew = None"),
     ({"public_share": 1.5}, "public_share = 1.5: between 0 and 1"),
-    ({"public_share": 1.0}, "public_share = 1.0: below 1, or public_reuse"),
+    ({"public_share": 1.0}, "public_share = 1.0: below 1"),
+    ({"public_separate": 9, "public_reuse": True}, "public_reuse = True: must be False with a"),
     ({"kind": "dirichlet", "alpha": 0.0}, "alpha = 0.0"),
     ({"kind": "dirichlet", "alpha": 1.0, "K": 100}, r"alpha = 1.0: .*seed 0.*100 clients"),
     ({"kind": "table", "counts": ((1,) * 10,)}, "one row of counts for each of 4 clients"),

@@ -141,7 +141,7 @@ def test_a_run_killed_before_its_first_save_starts_over_without_a_word(tmp_path,
   assert not run_folder.ever_saved(tmp_path)
 
 
-LONGER = [("mhd pool", "steps", 9, 20), ("separate", "steps", 6, 12), ("fedavg", "steps", 7, 12)]
+LONGER = [("mhd pool", "steps", 9, 20), ("separate", "steps", 6, 12), ("fedavg", "steps", 6, 12)]
 LONGER += [("fedmd", "rounds", 1, 2), ("kd", "steps", 5, 12), ("pairwise", "rounds", 1, 2)]
 
 

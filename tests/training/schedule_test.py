@@ -42,6 +42,22 @@ def test_walk_of_steps_cuts_the_last_visit():
   assert [tuple(v) for v in walk(MHD, steps=13)] == TWO_ROUNDS + [last]
 
 
+def test_what_closes_a_round_follows_one_that_is_cut_short():
+  """An average runs, a refresh does not; a phase with a batch of its own cannot."""
+  average = phase("average", 1)._replace(closes=True)
+  visits = walk(algorithm(TRAIN, REFRESH, average), steps=6)
+  names = ["train", "refresh", "average", "train", "average"]
+  assert [v.phase.name for v in visits] == names
+  assert [(v.n, v.settled, v.ends_round) for v in visits[-2:]] == [
+    (2, False, False),
+    (1, True, True),
+  ]
+  assert (visits[-1].start, visits[-1].count, visits[-1].round) == (8, 1, 1)
+  server = phase("server", 2, Feed(private=2))
+  visits = walk(algorithm(TRAIN, server, average), steps=3)
+  assert [v.phase.name for v in visits] == ["train"]
+
+
 def test_the_refresh_after_the_last_batch_still_runs():
   assert [tuple(v) for v in walk(MHD, steps=11)] == TWO_ROUNDS
 
