@@ -1,12 +1,15 @@
 """Every config is an experiment that can be built and traced, without its data."""
 
+import ast
 import importlib
+import re
 
 import jax
 import numpy as np
 import pytest
 
 from kdjax import config, experiment, plan
+from kdjax.models.fedmd import ARCHITECTURES
 from kdjax.training import program, schedule
 
 NAMES = list(config.packaged())
@@ -19,6 +22,8 @@ CROSSED = [  # what were files of their own
   *(f"fedgkt_{d}:supervised,network=edge" for d in ("digits", "fashion_mnist", "cifar10")),
   "fedgkt_cifar10:fedavg",
   "mhd_imagenet_topologies:graph=islands",
+  *(f"mhd_imagenet_mixed:{m}" for m in ("network=resnet18", "fedavg", "separate")),
+  *(f"fedmd_cifar100:{m}" for m in ("mhd", "separate", "supervised,network=9")),
 ]
 
 
@@ -66,6 +71,62 @@ def test_the_imagenet_experiment_is_the_papers():
   assert e.env.task.image == (224, 224, 3)
   parameters = sum(x.size for x in jax.tree.leaves(e.env.cohorts[0].template.params))
   assert parameters == 21_797_672 + 4 * (512 + 1) * 1_000  # a ResNet-34 and four more heads
+
+
+def row(title):
+  """The ImageNet experiment of a row of its docstring, with the overrides that stand there."""
+  (line,) = (x for x in load("mhd_imagenet").__doc__.splitlines() if x.strip().startswith(title))
+  c = load("mhd_imagenet").get_config()
+  for key, value in re.findall(r"--config\.(\S+)=(\S+)", line):
+    c.update_from_flattened_dict({key: ast.literal_eval(value)})
+  c = config.plain(c)
+  return experiment.build(c, data=plan.described(c), devices=jax.devices()[:1])
+
+
+def test_the_rows_of_table_1_are_the_papers():
+  """MHD+: 180,000 steps, all of ImageNet public, the private 90 % as they are; s = 0: 3 heads."""
+  own, plus, even = row("s = 0"), row("MHD+ (63.4 %)"), row("MHD+, s = 0")
+  usual, few = described("mhd_imagenet"), row("less public data")
+  total = 1_281_167
+  assert len(usual.data.shards.public[0]) == round(0.1 * total)
+  for e in (plus, even):
+    np.testing.assert_array_equal(e.data.shards.public[0], np.arange(total))
+    assert sum(map(len, e.data.shards.private)) == total - round(0.1 * total)
+    assert e.batches == 180_000
+  assert len(few.data.shards.public[0]) == 64_000
+  for e in (plus, few):
+    assert all(map(np.array_equal, e.data.shards.private, usual.data.shards.private))
+  assert own.env.heads == ("main", "aux1", "aux2", "aux3") and own.batches == 60_000
+  sizes = own.env.task.private_sizes
+  assert (own.config["skew"], even.config["skew"]) == (0, 0)
+  assert sizes.max() - sizes.min() < 0.02 * sizes.mean()
+
+
+def test_mixed_architectures_are_section_4_5():
+  """Three ResNet-18 and a ResNet-34, 500 random labels each, 240,000 steps."""
+  e = described("mhd_imagenet_mixed")
+  small, large = e.env.cohorts
+  assert (small.ids, large.ids) == ((0, 1, 2), (3,))
+  assert (small.model.depth, large.model.depth) == (18, 34)
+  assert [len(p) for p in e.data.shards.primary] == [500] * 4 and e.batches == 240_000
+  for words, depths in (("network=resnet18", [18]), ("fedavg", [18]), ("separate", [18, 34])):
+    other = load("mhd_imagenet_mixed").get_config(words)
+    assert [a["depth"] for _, _, a in other.clients] == depths
+    assert sum(n for n, *_ in other.clients) == 4 and other.steps == 240_000
+
+
+def test_table_2_is_on_fedmds_networks_and_images():
+  """MHD hears ten networks and sees no public label; its base has all of their private images."""
+  words = ("", ":mhd", ":supervised,network=7")
+  fedmd, mhd, base = (described(f"fedmd_cifar100{w}") for w in words)
+  models = lambda e: [(c.model.filters, c.model.dropout) for c in e.env.cohorts]
+  assert models(mhd) == models(fedmd) == list(ARCHITECTURES)
+  assert models(base) == [ARCHITECTURES[6]] and base.env.K == 1
+  assert (fedmd.env.task.classes, mhd.env.task.classes, base.env.task.classes) == (30, 20, 20)
+  private = fedmd.data.shards.private
+  assert all(map(np.array_equal, private, mhd.data.shards.private))
+  assert [len(x) for x in private] == [400] * 10
+  np.testing.assert_array_equal(base.data.shards.private[0], np.sort(np.concatenate(private)))
 
 
 def test_fedgkts_split_is_the_papers_table():

@@ -1,7 +1,7 @@
 """Passes over test images: what one batch counts, added up over all."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import jax
@@ -13,6 +13,7 @@ from kdjax.core.env import STATE, sharded
 from kdjax.types import ConfigError, PyTree
 
 if TYPE_CHECKING:
+  from kdjax.data.example_set import ExampleSet
   from kdjax.experiment import Experiment
 
 
@@ -38,9 +39,7 @@ def over(
     ConfigError: for a batch that cannot be.
   """
   env = experiment.env
-  if batch < 1 or batch % env.mesh.shape["data"]:
-    hint = f"must be a positive multiple of the mesh's data axis, {env.mesh.shape['data']}"
-    raise ConfigError(f"evals.{name}.batch", batch, hint)
+  check_batch(experiment, name, batch)
 
   def step(state, image, label, mask):
     return jax.lax.psum(count(_predict(experiment, state, image), label, mask), "data")
@@ -50,18 +49,33 @@ def over(
 
   def run(state, images, places):
     sums = None
-    for begin in range(0, len(places), batch):
-      index = np.arange(begin, begin + batch)
-      mask = (index < len(places)).astype(np.float32)
-      index = places[np.minimum(index, len(places) - 1)]
-      label = images.labels[index].astype(np.int32)
-      seen = experiment.unreadable.fetch_from(images, index)
-      part = jax.device_get(program(state, *place((seen, label, mask))))
+    for one in batches(experiment, images, places, batch):
+      part = jax.device_get(program(state, *place(one)))
       part = jax.tree.map(lambda x: np.rint(x).astype(np.int64), part)
       sums = part if sums is None else jax.tree.map(np.add, sums, part)
     return sums
 
   return run
+
+
+def check_batch(experiment: "Experiment", name: str, batch: int) -> None:
+  """Raises ConfigError where an evaluator's batch cannot be split over the mesh's `data` axis."""
+  axis = experiment.env.mesh.shape["data"]
+  if batch < 1 or batch % axis:
+    hint = f"must be a positive multiple of the mesh's data axis, {axis}"
+    raise ConfigError(f"evals.{name}.batch", batch, hint)
+
+
+def batches(
+  experiment: "Experiment", images: "ExampleSet", places: np.ndarray, batch: int
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+  """(examples, label i32[batch], mask f32[batch]) of some places; the last is filled up, mask 0."""
+  for begin in range(0, len(places), batch):
+    index = np.arange(begin, begin + batch)
+    mask = (index < len(places)).astype(np.float32)
+    index = places[np.minimum(index, len(places) - 1)]
+    label = images.labels[index].astype(np.int32)
+    yield experiment.unreadable.fetch_from(images, index), label, mask
 
 
 def entries(experiment: "Experiment") -> set[str]:
@@ -79,6 +93,10 @@ def entries(experiment: "Experiment") -> set[str]:
   return set(said)
 
 
+def seen(experiment: "Experiment", image: jax.Array) -> jax.Array:
+  """Examples as a model sees them at test time."""
+  return jax.vmap(experiment.view)(image).astype(experiment.env.dtype)
+
+
 def _predict(experiment, state, image):
-  seen = jax.vmap(experiment.view)(image).astype(experiment.env.dtype)
-  return experiment.algorithm.predict(state, seen)
+  return experiment.algorithm.predict(state, seen(experiment, image))

@@ -1,0 +1,135 @@
+"""What a client's embeddings hold: a new head tuned on them, frozen, with labels of every class.
+
+Zhmoginov et al., CVPR 2023, Section 4.4: the blue lines of Fig. 6, "the upper bound per the
+embedding quality". The head is a multinomial logistic regression on the private examples of all
+clients together, its features standardised, with an l2 penalty of 1 / (2 C) on its weights
+(scikit-learn's, by L-BFGS in float64); the paper says no more than that a head is tuned.
+"""
+
+import functools
+import warnings
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import jax
+import numpy as np
+from jax.sharding import PartitionSpec as P
+from jaxtyping import Float, Int
+
+from kdjax.core import hosts, metrics
+from kdjax.core.env import STATE, sharded
+from kdjax.core.passes import eval_mode
+from kdjax.core.random import host_rng
+from kdjax.evals import _counting as counting
+from kdjax.types import ConfigError, Evaluator, TrainState
+
+if TYPE_CHECKING:
+  from kdjax.data.example_set import ExampleSet
+  from kdjax.experiment import Experiment
+
+
+def make(
+  experiment: "Experiment", *, batch: int, limit: int, C: float, iterations: int
+) -> Evaluator:
+  """The evaluator.
+
+  Args:
+    experiment: Experiment.
+    batch: images per pass; a multiple of the mesh's `data` axis.
+    limit: > 0: tune on so many of a replica's private examples, drawn by its seed; 0: on all.
+    C: inverse of the l2 penalty.
+    iterations: of L-BFGS, at most.
+
+  Returns:
+    state -> a list over replicas of dicts {'linear_probe': {'shared': [one a client]}}, the mean
+    over the test set's classes of the accuracy within each.
+
+  Raises:
+    ConfigError: for numbers that cannot be, private data of one class, or clients that train apart.
+  """
+  env, source, shards = experiment.env, experiment.data.source, experiment.data.shards
+  _check(experiment, limit=limit, C=C, iterations=iterations)
+  embed = embedder(experiment, batch)
+  test, total = source.test, np.bincount(source.test.labels, minlength=source.classes)
+  everything = np.arange(len(test.labels))
+
+  def run(state):
+    tested, out = embed(state, test, everything), []
+    for r, seed in enumerate(env.population.seeds):
+      places = pool(shards.private, r, env.population.holders, limit, seed)
+      tuned_on, labels = embed(state, source.train, places), source.train.labels[places]
+      own = range(r * env.K, (r + 1) * env.K)
+      said = np.stack([probe(tuned_on[k], labels, tested[k], C, iterations) for k in own])
+      hit = [np.bincount(test.labels[row], minlength=len(total)) for row in said == test.labels]
+      accuracy = metrics.class_accuracy(np.stack(hit), total)
+      out.append({"linear_probe": {"shared": metrics.shared_accuracy(accuracy).tolist()}})
+    return out
+
+  return run
+
+
+def _check(experiment, **numbers):
+  if experiment.env.apart:
+    hint = "needs the private data of all clients, and these train apart: leave it out"
+    raise ConfigError("evals", "linear_probe", hint)
+  for key, value in numbers.items():
+    if not (value > 0 or key == "limit" and value == 0):
+      raise ConfigError(f"evals.linear_probe.{key}", value, "must be above 0")
+  if np.count_nonzero(experiment.data.shards.label_counts.sum(0)) < 2:
+    raise ConfigError("evals", "linear_probe", "the private data are of one class: leave it out")
+
+
+def pool(
+  private: tuple[np.ndarray, ...], r: int, holders: int, limit: int, seed: int
+) -> Int[np.ndarray, " n"]:
+  """What the heads of replica r are tuned on: its private examples, each once, ascending places."""
+  places = np.unique(np.concatenate(private[r * holders : (r + 1) * holders]))
+  if not 0 < limit < len(places):
+    return places
+  return np.sort(host_rng(seed, "linear probe").choice(places, limit, replace=False))
+
+
+def probe(
+  train: Float[np.ndarray, "n F"],
+  labels: Int[np.ndarray, " n"],
+  test: Float[np.ndarray, "N F"],
+  C: float,
+  iterations: int,
+) -> Int[np.ndarray, " N"]:
+  """The classes that a head tuned on embeddings says of others; see the file's docstring."""
+  from sklearn.exceptions import ConvergenceWarning
+  from sklearn.linear_model import LogisticRegression
+
+  mean, std = train.mean(0), train.std(0)
+  scale = lambda x: (x - mean) / np.where(std > 0, std, 1)
+  with warnings.catch_warnings():
+    warnings.simplefilter("ignore", ConvergenceWarning)  # `iterations` says how far it goes
+    head = LogisticRegression(C=C, max_iter=iterations).fit(scale(train), labels)
+  return head.predict(scale(test))
+
+
+def embedder(
+  experiment: "Experiment", batch: int
+) -> Callable[[TrainState, "ExampleSet", np.ndarray], dict[int, np.ndarray]]:
+  """(state, examples, places i64[n]) -> {client: embeddings f64[n, F]}, in evaluation mode."""
+  env = experiment.env
+  counting.check_batch(experiment, "linear_probe", batch)
+
+  def embed(state, image):
+    seen = counting.seen(experiment, image)
+    one = lambda cohort, client: eval_mode(cohort.model, client, seen).embedding
+    pairs = zip(env.cohorts, state.clients, strict=True)
+    return tuple(env.map_clients(functools.partial(one, cohort), c) for cohort, c in pairs)
+
+  program = jax.jit(sharded(env, embed, (STATE, P("data")), P("client", "data")))
+
+  def run(state, examples, places):
+    parts = []
+    for image, _, mask in counting.batches(experiment, examples, places, batch):
+      (image,) = hosts.place(env.mesh, (P("data"),), (image,))
+      parts.append([x[:, mask > 0] for x in hosts.fetch(program(state, image))])
+    whole = [np.concatenate(x, axis=1).astype(np.float64) for x in zip(*parts, strict=True)]
+    pairs = zip(env.cohorts, whole, strict=True)
+    return {k: x for cohort, xs in pairs for k, x in zip(cohort.ids, xs, strict=True)}
+
+  return run
