@@ -1,0 +1,1 @@
+"""One file a paper: its tasks, arms, claims and figures."""
