@@ -1,0 +1,117 @@
+"""What came out, as plain records: `results.json`, and the table of verdicts."""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import kdjax
+from kdjax.core import files
+from kdjax.report import formats
+from kdjax.reproduce import judging, runs
+from kdjax.reproduce.judging import Judged, Row, Side
+from kdjax.reproduce.runs import Asked
+from kdjax.reproduce.verdict import VERDICTS
+from kdjax.reproduce.work import Chosen
+
+FILE = "results.json"
+Record = dict[str, Any]
+
+
+def collect(asked: Asked, chosen: Sequence[Chosen]) -> list[Record]:
+  """Every claim on every task of the size asked for, judged, as plain records."""
+  return [
+    as_record(judging.judge(asked, paper, claim, task), asked.size)
+    for paper, claims, _ in chosen
+    for claim in claims
+    for task in runs.tasks(asked, paper, claim)
+  ]
+
+
+def as_record(judged: Judged, size: str) -> Record:
+  """A judged claim in JSON's types."""
+  return {
+    "name": judged.name,
+    "where": judged.claim.where,
+    "says": judged.claim.says,
+    "size": size,
+    "task": judged.task,
+    "verdict": judged.word,
+    "note": judged.note,
+    "rows": [_row(row) for row in judged.rows],
+  }
+
+
+def _row(row: Row) -> Record:
+  side = lambda s: {"name": s.name, "mean": s.mean, "spread": s.spread, "paper": s.paper}
+  sides: dict[str, Side] = {"left": row.left, "right": row.right}
+  found = row.found._asdict()
+  return {
+    "kind": row.kind,
+    **{name: side(s) for name, s in sides.items()},
+    "above": row.above,
+    "within": row.within,
+    "word": found.pop("word"),
+    **found,
+  }
+
+
+def made(asked: Asked) -> Record:
+  """Which kdjax on which machine: of the newest run of a folder; {} where there is none."""
+  records = sorted(asked.workdir.glob("*/*/*/*/config.json"), key=lambda p: p.stat().st_mtime)
+  if not records:
+    return {}
+  last = files.read_json(records[-1])
+  return {
+    "kdjax": kdjax.__version__,
+    "commit": last["git"],
+    "jax": last["versions"]["jax"],
+    "device": last["device"],
+  }
+
+
+def write(asked: Asked, found: Sequence[Record]) -> Path:
+  """Puts records into WORKDIR/results.json, in place of those of the same claim and task."""
+  path = asked.workdir / FILE
+  old = files.read_json(path)["claims"] if path.exists() else []
+  key = lambda record: (record["name"], record["size"], record["task"])
+  every = {key(r): r for r in [*old, *found]}
+  path.parent.mkdir(parents=True, exist_ok=True)
+  files.write_json(path, {"made": made(asked), "claims": list(every.values())})
+  return path
+
+
+def counts(found: Sequence[Record]) -> dict[str, int]:
+  """How many claims came out how, a claim on two data sets twice."""
+  tally = Counter(record["verdict"] for record in found)
+  return {word: tally[word] for word in VERDICTS}
+
+
+def difference(row: Record) -> str:
+  """'+12.3 [10.1, 14.5] > 2' in points."""
+  effect = f"within ±{row['above']:g}" if row["within"] else f"> {row['above']:g}"
+  return f"{row['mean']:+.1f} [{row['low']:+.1f}, {row['high']:+.1f}] {effect}"
+
+
+def side(one: Record) -> str:
+  """'fedavg, main: 95.7 ± 1.1 (paper 70.5)'."""
+  paper = f" (paper {one['paper']:g})" if one["paper"] is not None else ""
+  if one["name"].endswith("%"):
+    return f"{one['name']}{paper}"
+  return f"{one['name']}: {one['mean']:.1f} ± {one['spread']:.1f}{paper}"
+
+
+def text(found: Sequence[Record]) -> str:
+  """The verdicts as a table for a terminal."""
+  if not found:
+    return "Nothing of what was asked for is declared at this size.\n"
+  rows = []
+  for record in found:
+    first = [record["name"], record["task"], record["verdict"]]
+    for row in record["rows"] or [None]:
+      words = [row["kind"], side(row["left"]), side(row["right"]), difference(row)] if row else []
+      rows.append([*first, *(words or ["", "", "", record["note"]])])
+      first = ["", "", ""]
+  tally = ", ".join(f"{n} {word}" for word, n in counts(found).items() if n)
+  header = ("claim", "data", "verdict", "kind", "left", "right", "left - right, 95 %, effect")
+  return formats.text(header, rows, words=7, width=200, caption=tally or "none judged")
