@@ -117,7 +117,17 @@ class Costs(NamedTuple):
   tasks: dict[str, tuple[str, ...]]
 
 
-Figure = Lines | Curves | Matrices | Costs
+class Table(NamedTuple):
+  """A table: quantities of arms, ours beside the paper's."""
+
+  name: str
+  title: str  # with the paper's table: 'Shared accuracy (Table 1)'
+  columns: tuple[str, ...]
+  rows: dict[str, tuple[Quantity | None, ...]]  # label: a quantity a column; None: there is none
+  tasks: dict[str, tuple[str, ...]]
+
+
+Figure = Lines | Curves | Matrices | Costs | Table
 
 
 class Paper(NamedTuple):
@@ -155,6 +165,8 @@ def arms_of(found: Claim | Figure) -> list[str]:
       names = [arm for arm, *_ in found.entries.values()]
     case Costs():
       names = [q.arm for q in found.series.values()]
+    case Table():
+      names = [q.arm for row in found.rows.values() for q in row if q]
   return list(dict.fromkeys(names))
 
 
@@ -171,6 +183,9 @@ def problems(paper: Paper) -> list[str]:
     found += [f"{one.name}: no size {size!r}" for size in one.tasks if size not in SIZES]
     named = {task for tasks in one.tasks.values() for task in tasks}
     found += [f"{one.name}: no task {task!r}" for task in sorted(named - known)]
+  for one in paper.figures:
+    if isinstance(one, Table) and any(len(r) != len(one.columns) for r in one.rows.values()):
+      found.append(f"{one.name}: each row has a quantity, or None, for each column")
   for claim in paper.claims:
     if not claim.controls:
       found.append(f"{claim.name}: no control, so it could not fail")

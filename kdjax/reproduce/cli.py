@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kdjax.report import formats
-from kdjax.reproduce import page, record, runs, verdict, work
+from kdjax.reproduce import documents, page, record, runs, verdict, work
 from kdjax.reproduce.claims import SIZES, Paper
 from kdjax.reproduce.papers import named
 from kdjax.reproduce.runs import BLOCK, Asked
@@ -38,10 +38,12 @@ def reproduce_cli(argv: Sequence[str]) -> int:
     return DONE
   asked = _asked(options)
   code = DONE if options.report_only else work.do(asked, chosen, options.minutes)
-  found = record.collect(asked, chosen)
-  record.write(asked, found)
-  print(record.text(found), end="")
-  print(page.write(asked, chosen, found))
+  claims, tables = record.collect(asked, chosen), record.tables(asked, chosen)
+  path = record.write(asked, claims, tables)
+  print(record.text(claims), end="")
+  print(page.write(asked, chosen, claims, tables))
+  if options.documents:
+    documents.write(Path(options.documents), path)
   return code
 
 
@@ -115,5 +117,8 @@ def _parser() -> argparse.ArgumentParser:
   parser.add_argument("--data", help="a folder with data sets, such as fashion_mnist.npz")
   parser.add_argument("--seeds", type=int, default=BLOCK, help="from 0 on; a multiple of 5")
   parser.add_argument("--minutes", type=float, default=0.0, help="stop after so many; 0: never")
+  parser.add_argument(
+    "--documents", metavar="DIR", help="a checkout: its docs/results.md and README's table too"
+  )
   parser.add_argument("--report-only", action="store_true", help="train nothing")
   return parser

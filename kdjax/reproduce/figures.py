@@ -9,12 +9,24 @@ from matplotlib.figure import Figure as Picture
 
 from kdjax.report import style, table
 from kdjax.reproduce import numbers
-from kdjax.reproduce.claims import Costs, Curves, Figure, Lines, Matrices, Paper, Task, arms_of
+from kdjax.reproduce.claims import (
+  Costs,
+  Curves,
+  Figure,
+  Lines,
+  Matrices,
+  Paper,
+  Table,
+  Task,
+  arms_of,
+)
 from kdjax.reproduce.runs import Asked, NotHere, Run, runs
 
 
 def draw(asked: Asked, paper: Paper, one: Figure, task: Task, place: Path) -> Path | None:
-  """Draws a figure of a task into `place`.svg, .png and .pdf; None where a run is missing.
+  """Draws a figure of a task into `place`.svg, .png and .pdf.
+
+  None where a run is missing, and for a table.
 
   Raises:
     ConfigError: where a run measured no such thing.
@@ -35,6 +47,8 @@ def draw(asked: Asked, paper: Paper, one: Figure, task: Task, place: Path) -> Pa
       picture = _matrices(one, results)
     case Costs():
       picture = _costs(one, results)
+    case Table():
+      return None
   place.parent.mkdir(parents=True, exist_ok=True)
   style.save(picture, place)
   return place.with_suffix(".svg")

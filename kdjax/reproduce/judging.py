@@ -109,6 +109,11 @@ def _row(kind: str, difference: Difference, found: Results) -> Row:
   return Row(kind, *sides, difference.above, difference.within, judged)
 
 
+def side(quantity: Quantity, found: Results) -> Side:
+  """A quantity over seeds."""
+  return _side(quantity, _values(quantity, found))
+
+
 def _values(side: Quantity | float, found: Results) -> np.ndarray:
   """f64[seeds] or f64[]: percent."""
   if not isinstance(side, Quantity):

@@ -33,14 +33,19 @@ MORE = """
 """
 
 
-def write(asked: Asked, chosen: Sequence[Chosen], found: Sequence[Record]) -> Path:
+def write(
+  asked: Asked, chosen: Sequence[Chosen], found: Sequence[Record], tables: Sequence[Record]
+) -> Path:
   """Writes WORKDIR/reproduce.html of the records and figures; returns its path."""
   title = "Claims and figures, " + ", ".join(one.paper.name for one in chosen)
   parts = [f"<h1>{escape(title)}</h1>", f'<p class="lead">{escape(lead(asked, found))}</p>']
   parts += [_overview(found)]
   for one in chosen:
-    own = [r for r in found if r["name"].partition(".")[0] == one.paper.name]
-    parts += [f"<h2>{escape(one.paper.title)}</h2>", *map(_claim, own), _figures(asked, one)]
+    own = lambda records, name=one.paper.name: [
+      r for r in records if r["name"].partition(".")[0] == name
+    ]
+    parts += [f"<h2>{escape(one.paper.title)}</h2>", *map(_claim, own(found))]
+    parts += [*map(_table, own(tables)), _figures(asked, one)]
   html = (
     '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
     '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -104,6 +109,16 @@ def _claim(one: Record) -> str:
   return (
     f'<div class="claim" id="{escape(one["name"])}"><h3>{head}</h3><p>{says}</p>{table}{note}</div>'
   )
+
+
+def _table(one: Record) -> str:
+  """A table on a data set."""
+  header, rows = record.table_cells(one)
+  head = "".join(f"<th>{escape(name)}</th>" for name in header)
+  lines = ("".join(f"<td>{escape(cell)}</td>" for cell in row) for row in rows)
+  body = "".join(f"<tr>{line}</tr>" for line in lines)
+  table = f'<table class="verdicts"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+  return f'<h3>{escape(one["title"])}, {escape(one["task"])}</h3><div class="scroll">{table}</div>'
 
 
 def _figures(asked: Asked, one: Chosen) -> str:

@@ -9,6 +9,7 @@ import kdjax
 from kdjax.core import files
 from kdjax.report import formats
 from kdjax.reproduce import judging, runs
+from kdjax.reproduce.claims import Table, arms_of
 from kdjax.reproduce.judging import Judged, Row, Side
 from kdjax.reproduce.runs import Asked
 from kdjax.reproduce.verdict import VERDICTS
@@ -26,6 +27,28 @@ def collect(asked: Asked, chosen: Sequence[Chosen]) -> list[Record]:
     for claim in claims
     for task in runs.tasks(asked, paper, claim)
   ]
+
+
+def tables(asked: Asked, chosen: Sequence[Chosen]) -> list[Record]:
+  """Every table on every task whose runs have finished, as plain records."""
+  found = []
+  for paper, _, figures in chosen:
+    for one in figures:
+      if isinstance(one, Table):
+        for task in runs.tasks(asked, paper, one):
+          get = judging.results_of(asked, paper, task)
+          if all(get(arm) is not None for arm in arms_of(one)):
+            found.append(_table(paper.name, one, task.name, asked.size, get))
+  return found
+
+
+def _table(paper: str, one: Table, task: str, size: str, get: judging.Results) -> Record:
+  def cell(quantity):
+    return quantity and judging.side(quantity, get)._asdict()
+
+  rows = {label: [cell(q) for q in row] for label, row in one.rows.items()}
+  head = {"name": f"{paper}.{one.name}", "title": one.title, "size": size, "task": task}
+  return head | {"columns": list(one.columns), "rows": rows}
 
 
 def as_record(judged: Judged, size: str) -> Record:
@@ -70,15 +93,19 @@ def made(asked: Asked) -> Record:
   }
 
 
-def write(asked: Asked, found: Sequence[Record]) -> Path:
-  """Puts records into WORKDIR/results.json, in place of those of the same claim and task."""
+def write(asked: Asked, claims: Sequence[Record], tables: Sequence[Record]) -> Path:
+  """Puts records into WORKDIR/results.json, in place of those of the same name, size and task."""
   path = asked.workdir / FILE
-  old = files.read_json(path)["claims"] if path.exists() else []
-  key = lambda record: (record["name"], record["size"], record["task"])
-  every = {key(r): r for r in [*old, *found]}
+  old = files.read_json(path) if path.exists() else {"claims": [], "tables": []}
   path.parent.mkdir(parents=True, exist_ok=True)
-  files.write_json(path, {"made": made(asked), "claims": list(every.values())})
+  both = {"claims": _over(old["claims"], claims), "tables": _over(old["tables"], tables)}
+  files.write_json(path, {"made": made(asked), **both})
   return path
+
+
+def _over(old: Sequence[Record], new: Sequence[Record]) -> list[Record]:
+  key = lambda record: (record["name"], record["size"], record["task"])
+  return list({key(r): r for r in [*old, *new]}.values())
 
 
 def counts(found: Sequence[Record]) -> dict[str, int]:
@@ -95,10 +122,21 @@ def difference(row: Record) -> str:
 
 def side(one: Record) -> str:
   """'fedavg, main: 95.7 ± 1.1 (paper 70.5)'."""
+  return one["name"] if one["name"].endswith("%") else f"{one['name']}: {cell(one)}"
+
+
+def cell(one: Record | None) -> str:
+  """'71.1 ± 1.7 (paper 54.5)'."""
+  if one is None:
+    return "-"
   paper = f" (paper {one['paper']:g})" if one["paper"] is not None else ""
-  if one["name"].endswith("%"):
-    return f"{one['name']}{paper}"
-  return f"{one['name']}: {one['mean']:.1f} ± {one['spread']:.1f}{paper}"
+  return f"{one['mean']:.1f} ± {one['spread']:.1f}{paper}"
+
+
+def table_cells(one: Record) -> tuple[list[str], list[list[str]]]:
+  """Header and text of a table's record."""
+  rows = [[label, *map(cell, row)] for label, row in one["rows"].items()]
+  return ["", *one["columns"]], rows
 
 
 def text(found: Sequence[Record]) -> str:
