@@ -39,11 +39,11 @@ def reproduce_cli(argv: Sequence[str]) -> int:
   asked = _asked(options)
   code = DONE if options.report_only else work.do(asked, chosen, options.minutes)
   claims, tables = record.collect(asked, chosen), record.tables(asked, chosen)
-  path = record.write(asked, claims, tables)
+  found = record.write(asked.workdir / record.FILE, claims, tables)
   print(record.text(claims), end="")
   print(page.write(asked, chosen, claims, tables))
   if options.documents:
-    documents.write(Path(options.documents), path)
+    documents.write(Path(options.documents), found)
   return code
 
 

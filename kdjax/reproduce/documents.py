@@ -20,43 +20,40 @@ OURS = "methods.methods"  # the table whose numbers the README shows
 COMMAND = "kdjax reproduce --size=SIZE --data=DIR --workdir=runs/reproduce --documents=."
 
 
-def write(checkout: Path, results: Path) -> None:
+def write(checkout: Path, found: Record) -> None:
   """Writes docs/results.json, docs/results.md and the README's part of a checkout.
 
   Args:
     checkout: the repository's folder.
-    results: what `record.write` wrote.
+    found: what `record.write` returned; what the checkout has besides is kept.
   """
-  found = files.read_json(results)
-  files.write_json(checkout / "docs" / record.FILE, found)
-  files.replace(checkout / "docs" / "results.md", page(found).encode())
+  whole = record.write(checkout / "docs" / record.FILE, found["claims"], found["tables"])
+  files.replace(checkout / "docs" / "results.md", page(whole).encode())
   readme = checkout / "README.md"
-  files.replace(readme, in_readme(readme.read_text(encoding="utf-8"), found).encode())
+  files.replace(readme, in_readme(readme.read_text(encoding="utf-8"), whole).encode())
 
 
 def page(found: Record) -> str:
   """docs/results.md."""
   claims = found["claims"]
-  parts = ["# Results", _intro(found), _counts(claims), _overview(claims)]
+  parts = ["# Results", _intro(), _counts(claims), _overview(claims)]
   for name, paper in named().items():
     own = [r for r in claims if r["name"].startswith(f"{name}.") and r["verdict"] != NOT_RUN]
     tables = [t for t in found["tables"] if t["name"].startswith(f"{name}.")]
     if own or tables:
-      parts += [f"## {paper.title}", *_claims(own), *map(_table, tables)]
+      parts += [f"## {paper.title}", _made(own), *_claims(own), *map(_table, tables)]
   waiting = sorted({r["name"] for r in claims if r["verdict"] == NOT_RUN})
   if waiting:
     parts += [
       "## Not run",
       "Declared, and waiting for data or a machine: " + ", ".join(waiting) + ".",
     ]
-  return "\n\n".join(parts) + "\n"
+  return "\n\n".join(filter(None, parts)) + "\n"
 
 
-def _intro(found: Record) -> str:
-  made = found["made"]
-  where = f"Commit {made['commit']}, jax {made['jax']}, {made['device']}. " if made else ""
+def _intro() -> str:
   return (
-    f"Written by `{COMMAND}`, from `docs/results.json`. {where}Test accuracy in percent, mean ± "
+    f"Written by `{COMMAND}`, from `docs/results.json`. Test accuracy in percent, mean ± "
     "standard deviation over seeds, each the mean of its clients. CIFAR-10 is judged on training "
     "images held out.\n\n"
     f"A claim is judged by differences paired by seed, at least {FEWEST} seeds, against an effect "
@@ -65,6 +62,13 @@ def _intro(found: Record) -> str:
     "testable here* where a control fails, so that the task does not need what the claim is about. "
     "`kdjax reproduce --list` names all of them."
   )
+
+
+def _made(claims: Sequence[Record]) -> str:
+  """Which commits on which devices."""
+  every = [r["made"] for r in claims if r["made"]]
+  of = lambda key: ", ".join(sorted({made[key] for made in every}))
+  return f"Commit {of('commit')}; jax {of('jax')}; {of('device')}." if every else ""
 
 
 def _counts(claims: Sequence[Record]) -> str:

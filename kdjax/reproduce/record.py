@@ -5,14 +5,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import kdjax
 from kdjax.core import files
 from kdjax.report import formats
 from kdjax.reproduce import judging, runs
 from kdjax.reproduce.claims import Table, arms_of
 from kdjax.reproduce.judging import Judged, Row, Side
 from kdjax.reproduce.runs import Asked
-from kdjax.reproduce.verdict import VERDICTS
+from kdjax.reproduce.verdict import NOT_RUN, VERDICTS
 from kdjax.reproduce.work import Chosen
 
 FILE = "results.json"
@@ -23,6 +22,7 @@ def collect(asked: Asked, chosen: Sequence[Chosen]) -> list[Record]:
   """Every claim on every task of the size asked for, judged, as plain records."""
   return [
     as_record(judging.judge(asked, paper, claim, task), asked.size)
+    | {"made": made(asked, paper.name, task.name)}
     for paper, claims, _ in chosen
     for claim in claims
     for task in runs.tasks(asked, paper, claim)
@@ -79,33 +79,35 @@ def _row(row: Row) -> Record:
   }
 
 
-def made(asked: Asked) -> Record:
-  """Which kdjax on which machine: of the newest run of a folder; {} where there is none."""
-  records = sorted(asked.workdir.glob("*/*/*/*/config.json"), key=lambda p: p.stat().st_mtime)
-  if not records:
+def made(asked: Asked, paper: str = "*", task: str = "*") -> Record:
+  """Which kdjax on which machine, by the newest run of a task; {} where there is none."""
+  records = asked.workdir.glob(f"{paper}/{task}/*/*/config.json")
+  newest = max(records, key=lambda path: path.stat().st_mtime, default=None)
+  if newest is None:
     return {}
-  last = files.read_json(records[-1])
-  return {
-    "kdjax": kdjax.__version__,
-    "commit": last["git"],
-    "jax": last["versions"]["jax"],
-    "device": last["device"],
-  }
+  last = files.read_json(newest)
+  return {"commit": last["git"], "jax": last["versions"]["jax"], "device": last["device"]}
 
 
-def write(asked: Asked, claims: Sequence[Record], tables: Sequence[Record]) -> Path:
-  """Puts records into WORKDIR/results.json, in place of those of the same name, size and task."""
-  path = asked.workdir / FILE
+def write(path: Path, claims: Sequence[Record], tables: Sequence[Record]) -> Record:
+  """Puts records into a file, in place of those of the same name, size and task; returns all.
+
+  What has not run here takes nothing's place.
+  """
   old = files.read_json(path) if path.exists() else {"claims": [], "tables": []}
-  path.parent.mkdir(parents=True, exist_ok=True)
   both = {"claims": _over(old["claims"], claims), "tables": _over(old["tables"], tables)}
-  files.write_json(path, {"made": made(asked), **both})
-  return path
+  path.parent.mkdir(parents=True, exist_ok=True)
+  files.write_json(path, both)
+  return both
 
 
 def _over(old: Sequence[Record], new: Sequence[Record]) -> list[Record]:
   key = lambda record: (record["name"], record["size"], record["task"])
-  return list({key(r): r for r in [*old, *new]}.values())
+  every = {key(record): record for record in old}
+  for record in new:
+    if key(record) not in every or record.get("verdict") != NOT_RUN:
+      every[key(record)] = record
+  return list(every.values())
 
 
 def counts(found: Sequence[Record]) -> dict[str, int]:

@@ -180,7 +180,7 @@ def test_a_report_has_the_claims_the_tables_and_the_figures(asked, toy, capsys):
   found = json.loads((asked.workdir / "results.json").read_text())
   assert [c["verdict"] for c in found["claims"]] == [CONFIRMED]
   assert found["tables"][0]["rows"]["B"][1] is None
-  assert found["made"]["commit"] == "abc"
+  assert found["claims"][0]["made"]["commit"] == "abc"
 
 
 def test_documents_are_written_from_the_record(asked, toy, tmp_path):
@@ -200,6 +200,15 @@ def test_documents_are_written_from_the_record(asked, toy, tmp_path):
   assert text.startswith("# X\n") and text.endswith("\nrest\n") and "1 confirmed" in text
   found = files.read_json(checkout / "docs" / "results.json")
   assert documents.in_readme(text, found) == text  # once more changes nothing
+
+
+def test_what_has_not_run_here_takes_nothing_s_place(tmp_path):
+  one = {"name": "a.b", "size": "tiny", "task": "t", "verdict": CONFIRMED}
+  record.write(tmp_path / "r.json", [one], [])
+  other = one | {"task": "u", "verdict": NOT_RUN}
+  again = record.write(tmp_path / "r.json", [one | {"verdict": NOT_RUN}, other], [])
+  assert again["claims"] == [one, other]
+  assert record.write(tmp_path / "r.json", [one | {"verdict": REFUTED}], [])["claims"][0] != one
 
 
 def test_the_readme_shows_a_method_s_number_on_each_set():
