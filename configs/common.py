@@ -159,7 +159,7 @@ def crossed(c, words, networks=None):
   Args:
     c: the config.
     words: a baseline's name, then `name=value`, separated by commas: `network`, an entry of
-      `networks`; `graph`, a kind.
+      `networks`; `graph`, a kind. `probe` adds a linear probe at the end of the run.
     networks: {name: (model, arguments)}.
 
   Raises:
@@ -167,7 +167,11 @@ def crossed(c, words, networks=None):
   """
   for word in filter(None, words.split(",")):
     name, equals, value = word.partition("=")
-    if not equals:
+    if word == "probe":
+      c.evals.linear_probe = dict(
+        every=10**9, batch=c.evals.accuracy.batch, limit=10_000, C=1.0, iterations=1_000
+      )
+    elif not equals:
       _become(c, name)
     elif name == "network" and value in (networks or {}):
       c.clients = network(c, networks[value])
@@ -176,7 +180,7 @@ def crossed(c, words, networks=None):
     else:
       known = "".join(f", network={n}" for n in networks or {})
       methods = ", ".join((*c.baselines, "supervised"))
-      raise ValueError(f"{word!r} in {words!r}: one of {methods}; then graph=KIND{known}")
+      raise ValueError(f"{word!r} in {words!r}: one of {methods}; then probe, graph=KIND{known}")
   return c
 
 

@@ -3,6 +3,8 @@
 Li and Wang, 2019. No public label is used, so there is no pre-training on the public set.
 
   python -m kdjax.main --config=configs/fedmd_digits.py --workdir=runs/fedmd_digits
+
+Beside it, on the same private data: fedmd_digits.py:separate, :supervised, :mhd.
 """
 
 from kdjax.algorithms import fedmd
@@ -11,7 +13,13 @@ from kdjax.configs import common, mhd_digits
 
 def get_config(words=""):
   """The experiment of mhd_digits.py with another method; rounds in place of steps."""
-  c = mhd_digits.get_config()
+  return common.crossed(agreed(mhd_digits.get_config()), words)
+
+
+def agreed(c):
+  """MHD's experiment c with FedMD in its place, and what it is compared with."""
+  length = dict(steps=c.steps, rounds=0)
+  c.baselines.mhd = dict(length, algorithm="mhd", algo=c.algo.to_dict(), optim=c.optim.to_dict())
   c.steps, c.rounds = 0, 20
   c.compare = ()
   c.algorithm = "fedmd"
@@ -26,4 +34,7 @@ def get_config(words=""):
   )
   c.algo = common.algo(hyper)
   c.optim.schedule = "constant"
-  return common.crossed(c, words)
+  c.baselines.separate.update(length)
+  c.baselines.fedavg.update(length)
+  c.baselines.supervised = dict(common.pooled(c), **length)
+  return c

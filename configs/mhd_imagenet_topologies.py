@@ -2,7 +2,7 @@
 
 Zhmoginov et al., CVPR 2023, Section 4.4 and Fig. 6: three auxiliary heads, s = 100, 120,000 steps;
 the graph is a cycle, islands of two, or complete. The text gives no number. At the end a head is
-tuned on every client's frozen embeddings: the blue lines of Fig. 6, here on 50,000 private images.
+tuned on every client's frozen embeddings: the blue lines of Fig. 6, here on 10,000 private images.
 Not run by us.
 
   python -m kdjax.main --config=configs/mhd_imagenet_topologies.py --workdir=... \\
@@ -21,5 +21,4 @@ def get_config(words=""):
   c.graph.kind = "cycle"
   c.algo.aux_heads = 3
   c.algo.pool_size = 4
-  c.evals.linear_probe = dict(every=c.steps, batch=512, limit=50_000, C=1.0, iterations=100)
-  return common.crossed(c, words)
+  return common.crossed(c, f"probe,{words}")

@@ -23,6 +23,7 @@ CROSSED = [  # what were files of their own
   "fedgkt_cifar10:fedavg",
   "mhd_imagenet_topologies:graph=islands",
   *(f"mhd_imagenet_mixed:{m}" for m in ("network=resnet18", "fedavg", "separate")),
+  *(f"fedmd_digits:{m}" for m in ("mhd", "separate", "supervised")),
   *(f"fedmd_cifar100:{m}" for m in ("mhd", "separate", "supervised,network=9")),
 ]
 

@@ -1,0 +1,107 @@
+"""FedMD: Li and Wang, 2019; and what Zhmoginov et al., CVPR 2023, Table 2, say of it.
+
+Five clients of five architectures, two primary labels each and s = 100, stand for ten networks
+whose clients hold one fine class of each of CIFAR-100's superclasses. No public label is used.
+`paper` are the numbers of Zhmoginov et al. on CIFAR-100.
+"""
+
+from kdjax.reproduce.claims import (
+  Arm,
+  Claim,
+  Control,
+  Costs,
+  Difference,
+  Paper,
+  Quantity,
+  Table,
+  Task,
+)
+
+WIDTHS = ((64, 64, 32), (128, 32), (32, 32), (256, 64, 32), (48, 48, 48, 32))
+MIXED = {"clients": tuple((1, "mlp", dict(hidden=w, activation="relu")) for w in WIDTHS)}
+SETS = {"tiny": ("digits",), "small": ("fashion_mnist",)}
+
+FEDMD, SEPARATE = Quantity("fedmd", paper=50.2), Quantity("separate")
+POOLED, MHD = Quantity("pooled", paper=56.5), Quantity("mhd", "aux3", paper=57.0)
+NEEDS = Control("pooled data give 10 points", Difference(POOLED, SEPARATE, above=10.0))
+
+PAPER = Paper(
+  name="fedmd",
+  title=(
+    "Li and Wang: FedMD: Heterogenous Federated Learning via Model Distillation, 2019, "
+    "https://arxiv.org/abs/1910.03581"
+  ),
+  tasks=(
+    Task("digits", "fedmd_digits", 0.5, MIXED),
+    Task("fashion_mnist", "fedmd_fashion_mnist", 6.0, MIXED, data="fashion_mnist"),
+  ),
+  arms={
+    "fedmd": Arm(),
+    "separate": Arm(words="separate"),
+    "pooled": Arm(words="supervised"),
+    "mhd": Arm(words="mhd"),
+  },
+  claims=(
+    Claim(
+      "collaboration",
+      "Abstract, Fig. 3",
+      "Clients of different architectures gain far more than what is possible alone.",
+      SETS,
+      (Difference(FEDMD, SEPARATE, above=10.0),),
+      (NEEDS,),
+    ),
+    Claim(
+      "near_pooled",
+      "Abstract, Fig. 3",
+      "They end only a few percent below a network that is trained on all private data.",
+      SETS,
+      (Difference(FEDMD, POOLED, above=-5.0),),
+      (NEEDS,),
+    ),
+    Claim(
+      "below_mhd",
+      "Zhmoginov et al., Table 2",
+      "On the same networks and data MHD's last head ends above FedMD.",
+      SETS,
+      (Difference(MHD, FEDMD, above=2.0),),
+      (NEEDS,),
+    ),
+    Claim(
+      "keeps_its_own",
+      "Algorithm 1",
+      "Revisiting its own data keeps what a client knows of its own labels.",
+      SETS,
+      (
+        Difference(
+          Quantity("fedmd", metric="private_accuracy"),
+          Quantity("separate", metric="private_accuracy"),
+          above=-1.5,
+        ),
+      ),
+      (NEEDS,),
+    ),
+  ),
+  figures=(
+    Table(
+      "table2",
+      "Mean test accuracy (Zhmoginov et al., Table 2)",
+      ("shared", "private"),
+      {
+        "FedMD": (FEDMD, Quantity("fedmd", metric="private_accuracy")),
+        "MHD": (MHD, Quantity("mhd", "main", "private_accuracy")),
+        "pooled": (POOLED, None),
+        "separate": (SEPARATE, Quantity("separate", metric="private_accuracy")),
+      },
+      SETS,
+    ),
+    Costs(
+      "bytes",
+      "Shared accuracy against what was sent",
+      "bytes_sent",
+      "bytes sent",
+      "shared accuracy, %",
+      {"FedMD": FEDMD, "MHD": MHD},
+      SETS,
+    ),
+  ),
+)

@@ -1,0 +1,24 @@
+"""MHD: Zhmoginov et al., Decentralized Learning with Multi-Headed Distillation, CVPR 2023.
+
+Clients with two primary labels each and s = 100 stand for the paper's eight with 250 of 1,000;
+three auxiliary heads where it has four. `paper` are its numbers on ImageNet.
+"""
+
+from kdjax.reproduce.claims import Paper
+from kdjax.reproduce.papers.mhd.arms import ARMS, TASKS
+from kdjax.reproduce.papers.mhd.drawings import FIGURES
+from kdjax.reproduce.papers.mhd.losses import DATA, LOSSES
+from kdjax.reproduce.papers.mhd.targets import HEADS, TARGETS
+from kdjax.reproduce.papers.mhd.topologies import HETEROGENEOUS, TOPOLOGY
+
+PAPER = Paper(
+  name="mhd",
+  title=(
+    "Zhmoginov et al.: Decentralized Learning with Multi-Headed Distillation, CVPR 2023, "
+    "https://arxiv.org/abs/2211.15774"
+  ),
+  tasks=TASKS,
+  arms=ARMS,
+  claims=(*HEADS, *TARGETS, *LOSSES, *DATA, *TOPOLOGY, *HETEROGENEOUS),
+  figures=FIGURES,
+)

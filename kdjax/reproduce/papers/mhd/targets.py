@@ -1,0 +1,151 @@
+"""MHD: claims about auxiliary heads and what they learn from, Sections 4.2.1 and 4.2.2."""
+
+from kdjax.reproduce.claims import Claim, Control, Difference, Quantity
+from kdjax.reproduce.papers.mhd.arms import (
+  EVERYWHERE,
+  IID_NEEDS,
+  LAST,
+  NEEDS,
+  PUBLISHED,
+  SEPARATE,
+  SKEWED,
+  TEACHES,
+  own,
+)
+
+HEADS = (
+  Claim(
+    "heads",
+    "Table 1",
+    "The last auxiliary head knows more of what others hold than a client that learns alone.",
+    EVERYWHERE,
+    (Difference(LAST, SEPARATE, above=10.0),),
+    (NEEDS,),
+  ),
+  Claim(
+    "heads_grow",
+    "Section 4.2.2, Fig. 4",
+    "Where data are skewed, shared accuracy grows from head to head.",
+    EVERYWHERE,
+    tuple(
+      Difference(Quantity("mhd", after), Quantity("mhd", before), above=0.5)
+      for before, after in (("main", "aux1"), ("aux1", "aux2"), ("aux2", "aux3"))
+    ),
+    (NEEDS,),
+  ),
+  Claim(
+    "main_is_private",
+    "Section 4.2.2, Fig. 4",
+    "The main head is the best one on a client's own labels; later heads lose private accuracy.",
+    PUBLISHED,
+    tuple(
+      Difference(own("mhd", before), own("mhd", after), above=0.5)
+      for before, after in (("main", "aux1"), ("aux1", "aux2"), ("aux2", "aux3"))
+    ),
+    (SKEWED,),
+  ),
+  Claim(
+    "main_keeps",
+    "Section 4.2.1",
+    "Distillation does not harm what the main head knows of its own labels.",
+    PUBLISHED,
+    (Difference(own("mhd"), own("separate"), above=-1.5),),
+    (TEACHES,),
+  ),
+  Claim(
+    "main_gains",
+    "Section 4.2.1, Fig. 3",
+    "Auxiliary heads improve the main head on the client's own labels, through the embedding.",
+    PUBLISHED,
+    (Difference(own("mhd"), own("separate"), above=0.5),),
+    (TEACHES,),
+  ),
+  Claim(
+    "many_heads",
+    "Section 4.2.2, Fig. 4",
+    "More auxiliary heads raise the shared accuracy of the last one.",
+    PUBLISHED,
+    (
+      Difference(Quantity("two_heads", "aux2"), Quantity("one_head", "aux1"), above=0.5),
+      Difference(Quantity("four_heads", "aux4"), Quantity("one_head", "aux1"), above=2.0),
+    ),
+    (NEEDS,),
+  ),
+)
+
+TARGETS = (
+  Claim(
+    "gate",
+    "Section 4.2.2",
+    "The most confident candidate teaches better than a random one where data are skewed.",
+    EVERYWHERE,
+    (Difference(LAST, Quantity("random", "aux3", paper=49.0), above=2.0),),
+    (TEACHES,),
+  ),
+  Claim(
+    "gate_main",
+    "Section 4.2.2",
+    "Random targets harm the main head on its own labels.",
+    PUBLISHED,
+    (Difference(own("mhd", paper=72.1), own("random", paper=71.3), above=0.3),),
+    (TEACHES,),
+  ),
+  Claim(
+    "gate_iid",
+    "Section 4.2.2",
+    "Where all clients are alike the most confident candidate is still better than a random one.",
+    EVERYWHERE,
+    (
+      Difference(
+        Quantity("iid", "aux3", paper=59.5), Quantity("iid_random", "aux3", paper=58.4), above=0.5
+      ),
+    ),
+    (IID_NEEDS,),
+  ),
+  Claim(
+    "delta",
+    "Section 4.2.2",
+    "Three teachers a step in place of one raise the last head's shared accuracy.",
+    EVERYWHERE,
+    (Difference(Quantity("three_teachers", "aux3", paper=56.4), LAST, above=1.0),),
+    (TEACHES,),
+  ),
+  Claim(
+    "delta_main",
+    "Section 4.2.2",
+    "Three teachers a step have virtually no effect on the main head's private accuracy.",
+    PUBLISHED,
+    (Difference(own("three_teachers"), own("mhd"), above=1.0, within=True),),
+    (TEACHES,),
+  ),
+  Claim(
+    "skip",
+    "Section 4.2.2",
+    "With one auxiliary head, skipping targets less sure than the student helps it.",
+    PUBLISHED,
+    (
+      Difference(
+        Quantity("one_head_skip", "aux1", paper=46.5),
+        Quantity("one_head", "aux1", paper=44.7),
+        above=0.5,
+      ),
+      Difference(
+        own("one_head_skip", paper=72.2), own("one_head", paper=72.2), above=1.0, within=True
+      ),
+    ),
+    (
+      Control(
+        "one head learns 3 points from others",
+        Difference(Quantity("one_head", "aux1", paper=44.7), SEPARATE, above=3.0),
+      ),
+    ),
+  ),
+  Claim(
+    "skip_many",
+    "Section 4.2.2",
+    "With several heads, skipping such targets does not improve the last one.",
+    EVERYWHERE,
+    (Difference(LAST, Quantity("skip", "aux3"), above=-0.5),),
+    (TEACHES,),
+  ),
+)
