@@ -19,7 +19,7 @@ from kdjax.reproduce.claims import (
 
 WIDTHS = ((64, 64, 32), (128, 32), (32, 32), (256, 64, 32), (48, 48, 48, 32))
 MIXED = {"clients": tuple((1, "mlp", dict(hidden=w, activation="relu")) for w in WIDTHS)}
-SETS = {"tiny": ("digits",), "small": ("fashion_mnist",)}
+SETS: dict[str, tuple[str, ...]] = {"tiny": ("digits",), "small": ("fashion_mnist",)}
 
 FEDMD, SEPARATE = Quantity("fedmd", paper=50.2), Quantity("separate")
 POOLED, MHD = Quantity("pooled", paper=56.5), Quantity("mhd", "aux3", paper=57.0)

@@ -73,15 +73,16 @@ ARMS = {
   "all_small_fedavg": Arm(FOUR | FEDAVG, "fedavg"),
 }
 
-SETS = {"tiny": ("digits",), "small": ("letter", "fashion_mnist", "cifar10")}
+Tasks = dict[str, tuple[str, ...]]
+SETS: Tasks = {"tiny": ("digits",), "small": ("letter", "fashion_mnist", "cifar10")}
 EVERYWHERE = SETS | {"gpu": ("cifar10_whole",)}
 PUBLISHED = EVERYWHERE | {"paper": ("imagenet",)}  # what has the same heads there
-CYCLES = {
+CYCLES: Tasks = {
   "tiny": ("digits_cycle",),
   "small": ("fashion_cycle",),
   "paper": ("imagenet_topologies",),
 }
-MIXES = {"tiny": ("digits_mixed",), "small": ("fashion_mixed",)}
+MIXES: Tasks = {"tiny": ("digits_mixed",), "small": ("fashion_mixed",)}
 
 SEPARATE, LAST = Quantity("separate", paper=25.1), Quantity("mhd", "aux3", paper=54.5)
 AVERAGED = Quantity("fedavg", paper=68.0)
