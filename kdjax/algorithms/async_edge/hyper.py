@@ -28,8 +28,18 @@ class Hyper:
   # none is older than the trained core of before round 0, so that a lag is at most its place in
   # the list. (): every edge in turn, lag 0.
   arrivals: tuple = ()
-  noisy: tuple = ()  # edges whose labels are permuted against their images within a batch
-  noise: float = 1.0  # the probability of that in each of their batches
+  noisy: tuple = ()  # edges whose labels are wrong
+  corruption: str = (
+    "batch"  # permuted anew within each of their batches; or fixed, an example's own
+  )
+  noise: float = 1.0  # the probability of that, of a batch or an example
+  # Models rest for what is left of a visit once their mean loss over a pass is below
+  # `edge_threshold` at an edge, or lower by less than `distil_tolerance` at the core; 0: never.
+  edge_threshold: float = 0.0
+  distil_tolerance: float = 0.0
+  # Whether these are tested too: the members of the edge's ensemble one by one, the first edge's
+  # models, and the core as it was before the distillation.
+  track: bool = False
   flag_above: float = 0.02  # rise of the core's training accuracy (a fraction) that flags a round
 
   def __post_init__(self):
@@ -38,6 +48,8 @@ class Hyper:
     between(1, MOST_MODELS, ensemble=self.ensemble)
     at_least(1, memory=self.memory)
     one_of(("sum", "mean"), memory_reduce=self.memory_reduce)
+    one_of(("batch", "fixed"), corruption=self.corruption)
+    at_least(0, edge_threshold=self.edge_threshold, distil_tolerance=self.distil_tolerance)
     above_0(temperature=self.temperature)
     between(0, MOST_EPOCHS, core_epochs=self.core_epochs, edge_epochs=self.edge_epochs)
     between(1, MOST_EPOCHS, distil_epochs=self.distil_epochs)
