@@ -29,13 +29,13 @@ class Hyper:
   # the list. (): every edge in turn, lag 0.
   arrivals: tuple = ()
   noisy: tuple = ()  # edges whose labels are wrong
-  corruption: str = (
-    "batch"  # permuted anew within each of their batches; or fixed, an example's own
-  )
+  corruption: str = "batch"  # permuted anew within every batch; or fixed, once for an example
   noise: float = 1.0  # the probability of that, of a batch or an example
-  # Models rest for what is left of a visit once their mean loss over a pass is below
-  # `edge_threshold` at an edge, or lower by less than `distil_tolerance` at the core; 0: never.
+  # A model at an edge rests for what is left of its visit once its mean loss over a pass is below
+  # this; 0: never.
   edge_threshold: float = 0.0
+  # So does the core once its mean loss over a pass is lower by less than this than over the one
+  # before; 0: never.
   distil_tolerance: float = 0.0
   # Whether these are tested too: the members of the edge's ensemble one by one, the first edge's
   # models, and the core as it was before the distillation.
