@@ -38,6 +38,7 @@ def get_config(words=""):
       layers=("Dense_1",),
       alpha=0.1,
       beta=0.9,
+      maps="fresh",
       transfer_optim=common.adam(lr=5e-5, eps=1e-8),
     ),
   )

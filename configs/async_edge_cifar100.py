@@ -28,7 +28,8 @@ Fig. 7, a core and two edges of sizes that are not printed (a third of the image
   ... --config.clients="((3, 'cifar_resnet', {'depth': 32}),)" --config.rounds=2 \\
       --config.algo.arrivals='((1, 0), (2, 1))'
 
-Fig. 8, corrupted labels at the fourth and the seventh edge: --config.algo.noisy='(4, 7)'.
+Fig. 8, corrupted labels at the fourth and the seventh edge: --config.algo.noisy='(4, 7)', with
+--config.algo.corruption=fixed labels that can be memorised.
 """
 
 from kdjax.algorithms import async_edge

@@ -40,7 +40,7 @@ def base():
   c.labels = 0  # primary labels of a client, for even and random
   c.alpha = 0.0  # for partition='dirichlet'
   c.counts = ()  # for partition='table': examples per client and class
-  c.overlay = dict(share=0.0, clients=())  # a random share of all data that only these clients hold
+  c.overlay = dict(share=0.0, clients=())  # a random share of all data that these hold too
   c.augment = dict(kind="none")
   c.normalise = dict(mean=(0.5,), std=(0.5,))  # of pixels in 0..1 or features; ("data",): measured
 

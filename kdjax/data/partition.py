@@ -200,8 +200,8 @@ def partition(
     skew, primary, labels_per_client: for 'skew'; s, and `kind` and |l_i| of `primary_labels`.
     alpha: for 'dirichlet'.
     counts: for 'table'.
-    overlay: {'share', 'clients'}: a random share (0..1) of all private examples that none but these
-      clients hold, all of it each, beside their own part.
+    overlay: {'share', 'clients'}: a random share (0..1) of all private examples that these clients
+      hold too, all of it each, beside their own part and beside whose it is.
     batch: private examples per client and step; every client must hold as many.
     seeds: R whole numbers.
 
@@ -234,10 +234,10 @@ def partition(
       size = labels_per_client
       local = primary_labels(kind=primary, K=K, classes=classes, per_client=size, seed=seed)
     how = {"kind": kind, "skew": skew, "alpha": alpha, "counts": counts, "classes": classes}
-    reserved, places = _reserve(places, K, seed, **overlay)
+    seen_too = _overlay(places, K, seed, **overlay)
     parts = _hand_out(labels, strata, places, local, seed, **how)
     for i in overlay["clients"]:
-      parts[i] = np.sort(np.concatenate([parts[i], reserved]))
+      parts[i] = np.union1d(parts[i], seen_too)
     _check_sizes(parts, batch, kind, seed)
     private += parts
     public.append(shared)
@@ -246,17 +246,15 @@ def partition(
   return Shards(tuple(private), tuple(public), tuple(chosen), label_counts)
 
 
-def _reserve(places, K, seed, *, share, clients):
-  """(the examples of the overlay, the others), both ascending; drawn uniformly, not by class."""
+def _overlay(places, K, seed, *, share, clients):
+  """The examples of the overlay, drawn uniformly, not by class."""
   if not 0 <= share < 1 or bool(share) != bool(clients):
     raise ConfigError(
       "overlay.share", share, "from 0 to below 1, above 0 exactly with overlay.clients"
     )
   if not all(type(i) is int and i in range(K) for i in clients) or len(set(clients)) < len(clients):
     raise ConfigError("overlay.clients", clients, f"client numbers in 0..{K - 1}, each once")
-  order = host_rng(seed, "overlay").permutation(places)
-  count = round(share * len(places))
-  return np.sort(order[:count]), np.sort(order[count:])
+  return host_rng(seed, "overlay").permutation(places)[: round(share * len(places))]
 
 
 def _hand_out(labels, strata, places, primary, seed, *, kind, skew, alpha, counts, classes):

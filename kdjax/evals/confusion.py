@@ -2,9 +2,10 @@
 
 Goldstein, Kachuee, Shiell, Sarrafzadeh: Real-Time Decentralized Knowledge Transfer at the Edge,
 2020, https://arxiv.org/abs/2011.05961, Tables 1 and 2. Accuracies are fractions of test examples:
-local over a client's own classes, remote over all others, combined over all. A client's own classes
-are its primary labels; where the partition knows none, those of which it holds more private
-examples than its mean over all classes.
+local over a client's own classes, remote over all others, combined over all; and remote again where
+only the remote classes are to choose from, which a shift from own to remote classes cannot raise. A
+client's own classes are its primary labels; where the partition knows none, those of which it holds
+more private examples than its mean over all classes.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -50,16 +51,21 @@ def make(experiment: "Experiment", *, batch: int) -> Evaluator:
     return jnp.einsum("nt,knhp->khtp", true, said)
 
   def count_clients(predicted, label, mask):
-    return env.gather([count(x, label, mask) for x in predicted[""]])
+    free, among = [], []
+    for g, logits in enumerate(predicted[""]):
+      own = env.local_rows(g, local.reshape(-1, env.task.classes))[:, None, None]
+      free.append(count(logits, label, mask))
+      among.append(count(jnp.where(own, -jnp.inf, logits), label, mask))
+    return env.gather(free), env.gather(among)
 
   counts = counting.over(experiment, "confusion", batch, count_clients)
   if "" not in counting.entries(experiment):
     raise ConfigError("evals", "confusion", "this method tests no clients: leave it out")
 
   def run(state):
-    confusion = counts(state, test, np.arange(len(test.labels)))
-    confusion = confusion.reshape(env.R, -1, *confusion.shape[1:])
-    found = [summarise(confusion[r], local[r], env.heads) for r in range(env.R)]
+    counted = counts(state, test, np.arange(len(test.labels)))
+    free, among = (x.reshape(env.R, -1, *x.shape[1:]) for x in counted)
+    found = [summarise(free[r], among[r], local[r], env.heads) for r in range(env.R)]
     return [{k: v for k, v in one.items() if all(k in other for other in found)} for one in found]
 
   return run
@@ -76,28 +82,33 @@ def own_classes(shards: Shards) -> Bool[np.ndarray, "clients C"]:
 
 
 def summarise(
-  confusion: Int[np.ndarray, "K H C C"], own: Bool[np.ndarray, "K C"], heads: tuple[str, ...]
+  confusion: Int[np.ndarray, "K H C C"],
+  among: Int[np.ndarray, "K H C C"],
+  own: Bool[np.ndarray, "K C"],
+  heads: tuple[str, ...],
 ) -> dict[str, Any]:
   """One replica's results.
 
   Args:
     confusion: i64[K, H, C, C], rows the true class.
+    among: the same where a client chooses among the classes alone that are not its own.
     own: bool[K, C].
     heads: H names.
 
   Returns:
-    {'confusion': {head: K matrices}, 'local_accuracy', 'remote_accuracy', 'combined_accuracy':
-    {head: one a client}}. A key is left out where it is undefined for some client: without own
-    classes, or without others.
+    {'confusion': {head: K matrices}, 'local_accuracy', 'remote_accuracy', 'among_remote_accuracy',
+    'combined_accuracy': {head: one a client}}. A key is left out where it is undefined for some
+    client: without own classes, or without others.
   """
   total = confusion[:, 0].sum(-1)  # [K, C], the same for all heads
-  correct = np.diagonal(confusion, axis1=-2, axis2=-1)  # [K, H, C]
+  correct, freed = (np.diagonal(x, axis1=-2, axis2=-1) for x in (confusion, among))  # [K, H, C]
   named = lambda x: {head: x[:, h].tolist() for h, head in enumerate(heads)}
   out = {"confusion": named(confusion)}
   every = np.ones_like(own)
-  for name, classes in (("local", own), ("remote", ~own), ("combined", every)):
+  kinds = {"local": (own, correct), "remote": (~own, correct), "among_remote": (~own, freed)}
+  for name, (classes, right) in (kinds | {"combined": (every, correct)}).items():
     tested = (total * classes).sum(-1)  # [K]
     if (tested > 0).all():
-      hits = (correct * classes[:, None]).sum(-1)
+      hits = (right * classes[:, None]).sum(-1)
       out[f"{name}_accuracy"] = named(hits / tested[:, None])
   return out

@@ -3,7 +3,9 @@
 Lee, Yoo and Kwak, 2020, https://arxiv.org/abs/2010.10338v1, Section 4.1, Figs. 4, 6 and 9. Teacher
 and student are the entries 'edge' and 'core' of a method whose `server['holder']` says whose data
 the teacher learned from. They are compared on test data, on the core's training data (holder 0's)
-and on that edge's, all of it as at test time, without augmentation.
+and on that edge's, all of it as at test time, without augmentation. Where the method tests them
+(async edge's `track`), so are the same teacher and the core before it learned from it (Figs. 4 and
+9: what a distillation changes), and the first edge's models and the core of now (Fig. 6c).
 """
 
 from collections.abc import Iterable
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
 
 ENTRIES = ("edge", "core")  # teacher, student
+PAIRS = {"": ENTRIES, "_before": ("edge", "before"), "_first": ("first", "core")}
 
 
 def make(experiment: "Experiment", *, batch: int) -> Evaluator:
@@ -31,7 +34,8 @@ def make(experiment: "Experiment", *, batch: int) -> Evaluator:
 
   Returns:
     state -> a list over replicas of dicts {'overlap_test', 'overlap_core', 'overlap_edge': see
-    `summarise`}, of main heads; empty ones before the first teacher came back.
+    `summarise`}, of main heads; empty ones before the first teacher came back. With the entries of
+    `PAIRS`, the same keys with '_before' and '_first', too.
 
   Raises:
     ConfigError: for a batch that cannot be, or a method without these entries.
@@ -43,14 +47,23 @@ def make(experiment: "Experiment", *, batch: int) -> Evaluator:
     raise ConfigError("evals.overlap.every", every, hint)
 
   def count_both(predicted, label, mask):
-    """Right answers of teacher, student and both, of every replica; f32[R, 3]."""
-    correct = [predicted[entry][:, :, 0].argmax(-1) == label for entry in ENTRIES]  # bool[R, N]
-    return (jnp.stack([*correct, correct[0] & correct[1]], 1) * mask).sum(-1)
+    """Right answers of teacher, student and both, of every replica and pair; f32[R, pairs, 3]."""
+    correct = {e: x[:, :, 0].argmax(-1) == label for e, x in predicted.items()}  # bool[R, N]
+    both = [(correct[t], correct[s]) for t, s in pairs.values()]
+    counted = jnp.stack([jnp.stack([t, s, t & s], 1) for t, s in both], 1)  # [R, pairs, 3, N]
+    return (counted * mask).sum(-1)
 
   count = counting.over(experiment, "overlap", batch, count_both)
-  if not set(ENTRIES) <= counting.entries(experiment):
+  there = counting.entries(experiment)
+  if not set(ENTRIES) <= there:
     hint = "this method has no teacher that comes from an edge to a core: leave it out"
     raise ConfigError("evals", "overlap", hint)
+  pairs = {name: pair for name, pair in PAIRS.items() if set(pair) <= there}
+
+  def shares(counts, where, n):
+    return {
+      f"overlap_{where}{pair}": summarise(c, n) for pair, c in zip(pairs, counts, strict=True)
+    }
 
   def run(state):
     holder = int(state.server["holder"])
@@ -58,11 +71,11 @@ def make(experiment: "Experiment", *, batch: int) -> Evaluator:
       return [{} for _ in range(env.R)]
     train, test = data.source.train, data.source.test
     n = len(test.labels)
-    found = [{"overlap_test": summarise(c, n)} for c in count(state, test, np.arange(n))]
+    found = [shares(c, "test", n) for c in count(state, test, np.arange(n))]
     for r, out in enumerate(found):  # every replica has other images
-      for name, k in (("overlap_core", 0), ("overlap_edge", holder)):
+      for name, k in (("core", 0), ("edge", holder)):
         places = np.asarray(data.shards.private[r * env.population.holders + k])
-        out[name] = summarise(count(state, train, places)[r], len(places))
+        out |= shares(count(state, train, places)[r], name, len(places))
     return found
 
   return run

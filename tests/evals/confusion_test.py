@@ -42,13 +42,14 @@ def case():
     return e, e.evaluators["confusion"][1](state), state
 
 
-def said(e, state, k):
-  """What client k says of every test image and by which head; i64[N, H]."""
+def said(e, state, k, barred=()):
+  """What client k says of every test image and by which head, never a barred class; i64[N, H]."""
   params, statistics = ensembles.by_client(e, state)[k]
   model = e.env.cohorts[0 if k % K == 0 else 1].model
   images = jax.vmap(e.view)(e.data.source.test.array)
-  logits = eval_mode(model, ClientState(params, statistics, ()), images).logits
-  return np.asarray(logits.argmax(-1))
+  logits = np.array(eval_mode(model, ClientState(params, statistics, ()), images).logits)
+  logits[..., list(barred)] = -np.inf
+  return logits.argmax(-1)
 
 
 @pytest.mark.parametrize("k", [0, 3, 6])
@@ -83,6 +84,18 @@ def test_accuracies_follow_from_the_matrices(case):
         assert remote == pytest.approx(sum(matrix[c, c] for c in others) / count[others].sum())
         mean = local * count[own].sum() + remote * count[others].sum()
         assert combined == pytest.approx(mean / 37)
+
+
+@pytest.mark.parametrize("k", [0, 3, 6])
+def test_among_the_remote_classes_alone_a_client_cannot_name_its_own(case, k):
+  e, results, state = case
+  with jax.enable_x64(True):
+    found = said(e, state, k, barred=PRIMARY[k])
+  label = e.data.source.test.labels
+  remote = ~np.isin(label, PRIMARY[k])
+  for h, head in enumerate(HEADS):
+    accuracy = results[k // K]["among_remote_accuracy"][head][k % K]
+    assert accuracy == pytest.approx((found[remote, h] == label[remote]).mean())
 
 
 def test_without_primary_labels_a_class_is_own_above_the_clients_mean():

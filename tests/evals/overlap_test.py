@@ -19,8 +19,8 @@ KEYS = ("overlap_test", "overlap_core", "overlap_edge")
 
 
 def config(**changes):
-  algo = dict(algo_ensemble=2, algo_noisy=())
-  c = regression.config("async edge", K, rounds=2, replicas=R, **algo, **changes)
+  changes = dict(algo_ensemble=2, algo_noisy=()) | changes
+  c = regression.config("async edge", K, rounds=2, replicas=R, **changes)
   c.evals = dict(accuracy=dict(every=0, batch=8), overlap=dict(every=0, batch=8))
   return c
 
@@ -94,6 +94,29 @@ def test_consensus_is_1_exactly_for_equal_sets(counts, consensus, exclusive):
   found = overlap.summarise(counts, 10)
   assert found["consensus"] == pytest.approx(consensus)
   assert found["exclusive"] == pytest.approx(exclusive)
+
+
+def test_a_distillation_is_seen_before_and_after_and_the_first_edge_later_on():
+  """With `track`: the same teacher and the core it found, the first edge's models and the core."""
+  c = config(algo_track=True, algo_memory=1, dtype="float32")
+  e = ensembles.build(c, data_=ensembles.data(K, SIZES, R=R))
+  stepper, found = Stepper(e), []
+  state = stepper.init()
+  for one in stepper.dispatches(0):
+    state, _ = stepper.run(state, one)
+    if one.visit.phase.name in ("collect", "watch") and one.ends_visit:
+      found.append(stepper.evaluate(state)[0])
+  begun, ended, begun2, ended2 = found
+  for where in ("test", "core", "edge"):
+    now, before = (f"overlap_{where}{pair}" for pair in ("", "_before"))
+    assert ended[before] == begun[now] and ended2[before] == begun2[now]
+    assert ended[now]["teacher"] == ended[before]["teacher"] == begun[now]["teacher"]
+    assert ended[f"overlap_{where}_first"] == ended[now]  # the first edge is the last one yet
+  first, was = ended2["overlap_test_first"], begun["overlap_test"]
+  assert (
+    first["teacher"] == was["teacher"] and first["student"] == ended2["overlap_test"]["student"]
+  )
+  assert set(ended2["shared_accuracy"]) >= {"before/main", "first/main", "member1/main"}
 
 
 def test_before_the_first_round_there_is_no_teacher():

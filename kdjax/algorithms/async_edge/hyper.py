@@ -28,8 +28,18 @@ class Hyper:
   # none is older than the trained core of before round 0, so that a lag is at most its place in
   # the list. (): every edge in turn, lag 0.
   arrivals: tuple = ()
-  noisy: tuple = ()  # edges whose labels are permuted against their images within a batch
-  noise: float = 1.0  # the probability of that in each of their batches
+  noisy: tuple = ()  # edges whose labels are wrong
+  corruption: str = "batch"  # permuted anew within every batch; or fixed, once for an example
+  noise: float = 1.0  # the probability of that, of a batch or an example
+  # A model at an edge rests for what is left of its visit once its mean loss over a pass is below
+  # this; 0: never.
+  edge_threshold: float = 0.0
+  # So does the core once its mean loss over a pass is lower by less than this than over the one
+  # before; 0: never.
+  distil_tolerance: float = 0.0
+  # Whether these are tested too: the members of the edge's ensemble one by one, the first edge's
+  # models, and the core as it was before the distillation.
+  track: bool = False
   flag_above: float = 0.02  # rise of the core's training accuracy (a fraction) that flags a round
 
   def __post_init__(self):
@@ -38,6 +48,8 @@ class Hyper:
     between(1, MOST_MODELS, ensemble=self.ensemble)
     at_least(1, memory=self.memory)
     one_of(("sum", "mean"), memory_reduce=self.memory_reduce)
+    one_of(("batch", "fixed"), corruption=self.corruption)
+    at_least(0, edge_threshold=self.edge_threshold, distil_tolerance=self.distil_tolerance)
     above_0(temperature=self.temperature)
     between(0, MOST_EPOCHS, core_epochs=self.core_epochs, edge_epochs=self.edge_epochs)
     between(1, MOST_EPOCHS, distil_epochs=self.distil_epochs)

@@ -20,28 +20,30 @@ A round's teacher is the mean of its n models' tempered probabilities. The varia
 Readings: Eqs. 1 and 2 print KL(F, f / t), of bare logits; here the teacher comes first and both are
 tempered, as the factor t^2 asks for (`literal`: the teacher alone). Losses are means over examples.
 Every visit of a phase begins a learning-rate schedule, every model's with a fresh optimiser.
-Teachers run in evaluation mode. The independent model is the same in every round.
+Teachers run in evaluation mode. The independent model is the same in every round. How long a visit
+lasts is a number of epochs; models may rest before it ends (stopping.py).
 """
 
 from collections.abc import Callable
 
-import jax
 import numpy as np
 
 from kdjax.algorithms.async_edge import travel
 from kdjax.algorithms.async_edge.hyper import Hyper
 from kdjax.algorithms.async_edge.steps import (
+  Visit,
   collect_step,
   dispatch_step,
   distil_step,
+  edge_step,
   first_state,
   fresh,
   train_step,
   watch_step,
 )
+from kdjax.algorithms.async_edge.tested import predict
 from kdjax.core.costs import nbytes
 from kdjax.core.env import Env
-from kdjax.core.passes import eval_mode
 from kdjax.types import (
   Algorithm,
   ConfigError,
@@ -49,7 +51,6 @@ from kdjax.types import (
   Method,
   Phase,
   Pos,
-  Predict,
   PyTree,
   Step,
 )
@@ -87,9 +88,10 @@ def make(env: Env, hyper: Hyper) -> Algorithm:
   def begin(clients):
     if hyper.init == "independent":  # of another seed, even where all clients start alike
       clients = (clients[0], fresh(env, 1, env.keys(1, "independent", 0)), *clients[2:])
-    return clients, *first_state(env, hyper.memory, hyper.ensemble, P)
+    return clients, *first_state(env, hyper, P)
 
-  return Algorithm(begin, cycle(env, hyper, visits), predict(env), prologue(env, hyper))
+  entries = predict(env, track=hyper.track)
+  return Algorithm(begin, cycle(env, hyper, visits), entries, prologue(env, hyper))
 
 
 METHOD = Method(Hyper, make, stack=stack, travels=True)
@@ -112,7 +114,7 @@ def passes(
 
 def prologue(env: Env, hyper: Hyper) -> tuple[Phase, ...]:
   """The core trains on its own data, and the independent model where there is one."""
-  train = train_step(env, corrupts=False)
+  train = train_step(env)
   names = ("core training", "independent training")
   if not hyper.core_epochs:
     return ()
@@ -132,30 +134,27 @@ def cycle(env: Env, hyper: Hyper, visits: tuple[tuple[int, int], ...]) -> tuple[
 
   lag, edge = lambda pos: np.int32(at(pos.round)[1]), lambda pos: np.int32(at(pos.round)[0])
   host = lambda round, client: at(round)[0]
-  corrupt = lambda pos: np.float32(hyper.noise if at(pos.round)[0] in hyper.noisy else 0)
-  train = train_step(env, corrupts=bool(hyper.noisy))
+
+  def ends_pass(epochs):
+    return lambda pos: np.bool_((pos.i + 1) % max(pos.n // max(epochs, 1), 1) == 0)
+
+  def told(pos):
+    noise = np.float32(hyper.noise if at(pos.round)[0] in hyper.noisy else 0)
+    return Visit(ends_pass(hyper.edge_epochs)(pos), edge(pos), noise)
+
   dispatch, collect = dispatch_step(env, hyper.init), collect_step(env, hyper)
   cloned = sent(hyper.init != "scratch")
   return (
     Phase("dispatch", dispatch, None, 1, args=lag, sent=cloned),
-    passes(env, "edge", train, hyper.edge_epochs, last, host, corrupt),
+    passes(env, "edge", edge_step(env, hyper), hyper.edge_epochs, last, host, told),
     Phase("collect", collect, None, 1, args=edge, sent=sent(hyper.ensemble)),
-    passes(env, "distil", distil_step(env, hyper), hyper.distil_epochs, 0),
+    passes(
+      env,
+      "distil",
+      distil_step(env, hyper),
+      hyper.distil_epochs,
+      0,
+      args=ends_pass(hyper.distil_epochs),
+    ),
     Phase("watch", watch_step(hyper.flag_above), None, 1, log=True),
   )
-
-
-def predict(env: Env) -> Predict:
-  """`Algorithm.predict`: the core, and the mean probabilities of the models at the edge."""
-
-  def say(state, images, g):
-    one = lambda client: eval_mode(env.cohorts[g].model, client, images).logits
-    said = jax.lax.all_gather(env.map_clients(one, state.clients[g]), "client", tiled=True)
-    return said.reshape(env.R, -1, *said.shape[1:])  # [R, models, N, H, C]
-
-  def predict(state, images):
-    edge = jax.nn.log_softmax(say(state, images, -1))
-    mean = jax.nn.logsumexp(edge, axis=1) - np.log(edge.shape[1])
-    return {"core": say(state, images, 0)[:, 0], "edge": mean}
-
-  return predict

@@ -6,14 +6,14 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from kdjax.algorithms.async_edge import corruption, travel
+from kdjax.algorithms.async_edge import corruption, stopping, travel
 from kdjax.algorithms.async_edge.hyper import Hyper
 from kdjax.algorithms.separate import objective
 from kdjax.core import clients, health, losses, snapshots
 from kdjax.core.clients import has_data, share, update
 from kdjax.core.env import Env
 from kdjax.core.passes import eval_mode
-from kdjax.types import ClientState, Step
+from kdjax.types import ClientState, Examples, Now, Step
 
 
 class Core(NamedTuple):
@@ -26,6 +26,19 @@ class Core(NamedTuple):
   correct: jax.Array  # f32[K_0], training examples that it got right in this visit of `distil`
   seen: jax.Array  # f32[K_0], of how many
   before: jax.Array  # f32[K_0], its training accuracy in the round before
+  pace: stopping.Pace  # within this visit of `distil`
+  # Where `track` says so, else (): f32[K_0, L], itself before the last distillation, and
+  # f32[K_0, n, L], the models that came back in round 0.
+  begun: jax.Array | tuple[()]
+  first: jax.Array | tuple[()]
+
+
+class Visit(NamedTuple):
+  """What a training step is told, `now.args`."""
+
+  ends_pass: jax.Array  # bool[], whether it is the last of a pass over the data
+  holder: jax.Array  # i32[], whose data it is
+  noise: jax.Array  # f32[], the probability of a wrong label
 
 
 def fresh(env: Env, g: int, keys: jax.Array) -> ClientState:
@@ -35,33 +48,64 @@ def fresh(env: Env, g: int, keys: jax.Array) -> ClientState:
   return jax.vmap(one)(keys)
 
 
-def first_state(env: Env, M: int, n: int, P: int) -> tuple[tuple, dict]:
+def first_state(env: Env, hyper: Hyper, P: int) -> tuple[tuple, dict]:
   """(local, server) of step 0; P as in `Core`, 0 where nothing is cloned."""
+  M, n, L = hyper.memory, hyper.ensemble, snapshots.length(env)
   zeros = lambda *shape: jnp.zeros((*env.ids(0).shape, *shape), env.dtype)
-  past = zeros(P, snapshots.length(env)) if P else ()
-  memory, nobody = zeros(M, n, snapshots.length(env)), zeros(M, n).astype(bool)
-  core = Core(memory, nobody, past, zeros(), zeros(), zeros())
-  local = (core, *((),) * (len(env.cohorts) - 1))
+  past = zeros(P, L) if P else ()
+  memory, nobody = zeros(M, n, L), zeros(M, n).astype(bool)
+  begun, first = (zeros(L), zeros(n, L)) if hyper.track else ((), ())
+  pace = stopping.start(zeros())
+  core = Core(memory, nobody, past, zeros(), zeros(), zeros(), pace, begun, first)
+  edge = stopping.start(jnp.zeros(env.ids(len(env.cohorts) - 1).shape, env.dtype))
+  local = (core, *((),) * (len(env.cohorts) - 2), edge)
   return local, {"holder": jnp.full((), -1, jnp.int32)}  # whose data the teacher learned from
 
 
-def train_step(env: Env, corrupts: bool) -> Step:
-  """`Phase.step` of supervised epochs; if it `corrupts`, batches' labels with chance `now.args`."""
-  permuted = jax.vmap(corruption.permuted, (0, None, 0, 0))
-
-  def corrupted(g, half, now):
-    keys = env.keys(g, "noise", now.count)
-    return half._replace(label=permuted(keys, now.args, half.label, half.mask))
+def train_step(env: Env) -> Step:
+  """`Phase.step` of supervised epochs."""
 
   def step(state, batch, now):
-    halves = batch.private
-    if corrupts:
-      halves = tuple(half and corrupted(g, half, now) for g, half in enumerate(halves))
-    active = tuple(half and has_data(half) for half in halves)
-    clients, aux = update(env, state.clients, objective, halves, now.lr, active)
+    active = tuple(half and has_data(half) for half in batch.private)
+    clients, aux = update(env, state.clients, objective, batch.private, now.lr, active)
     return state._replace(clients=clients), aux
 
   return step
+
+
+def edge_step(env: Env, hyper: Hyper) -> Step:
+  """`Phase.step` of supervised epochs at an edge, whose labels may be wrong; `now.args`: Visit."""
+  last = len(env.cohorts) - 1
+
+  def step(state, batch, now):
+    half, pace, rest = batch.private[last], state.local[last], (None,) * last
+    if hyper.noisy:
+      half = half._replace(label=wrong_labels(env, hyper, half, now))
+    active, data = has_data(half) & ~pace.rests, (*rest, half)
+    clients, aux = update(env, state.clients, objective, data, now.lr, (*rest, active))
+    n = jnp.where(active, half.total, 0).astype(env.dtype)
+    pace = stopping.after(
+      pace, aux[last]["loss"], n, now.args.ends_pass, threshold=hyper.edge_threshold, tolerance=0
+    )
+    return state._replace(clients=clients, local=(*state.local[:last], pace)), aux
+
+  return step
+
+
+def wrong_labels(env: Env, hyper: Hyper, half: Examples, now: Now) -> jax.Array:
+  """The labels i32[K_g, B] of the models at an edge, with chance `now.args.noise` not its own."""
+  last, (_, holder, p) = len(env.cohorts) - 1, now.args
+  if hyper.corruption == "batch":
+    keys, permuted = (
+      env.keys(last, "noise", now.count),
+      jax.vmap(corruption.permuted, (0, None, 0, 0)),
+    )
+    return permuted(keys, p, half.label, half.mask)
+  keys = env.common_keys(last, "noise", holder)  # the same for all models there
+  place = env.ids(last) // env.K * env.population.holders + holder
+  counts = jnp.asarray(env.task.label_counts)[place]
+  relabelled = jax.vmap(corruption.relabelled, (0, None, 0, 0, 0))
+  return relabelled(keys, p, half.label, half.row, counts)
 
 
 def dispatch_step(env: Env, init: str) -> Step:
@@ -84,7 +128,8 @@ def dispatch_step(env: Env, init: str) -> Step:
       models, core = travel.unpack(env, last, source), core._replace(past=past)
     models = models._replace(health=state.clients[last].health)
     clients = (*state.clients[:last], models)
-    return state._replace(clients=clients, local=(core, *others)), ({},) * len(clients)
+    local = (core, *others[:-1], stopping.start(others[-1].total))
+    return state._replace(clients=clients, local=local), ({},) * len(clients)
 
   return step
 
@@ -99,10 +144,15 @@ def collect_step(env: Env, hyper: Hyper) -> Step:
     who = jnp.stack([first + i for i in range(ensemble)], 1)  # [K_0, n]
     back = env.fetch(trained, tuple(who.T))
     slot = now.round % memory
-    full = core.memory.at[:, slot].set(jnp.stack(back, 1))
+    models = jnp.stack(back, 1)  # [K_0, n, L]
+    full = core.memory.at[:, slot].set(models)
     heard = core.heard.at[:, slot].set(health.speaks(env, state.clients)[who])
     zero = jnp.zeros_like(core.seen)
     core = core._replace(memory=full, heard=heard, correct=zero, seen=zero)
+    core = core._replace(pace=stopping.start(zero))
+    if hyper.track:
+      first = jnp.where(now.round == 0, models, core.first)
+      core = core._replace(begun=trained[0], first=first)
     local = (core, *state.local[1:])
     fresh = jax.vmap(env.cohorts[0].tx.init)(state.clients[0].params)
     clients = (state.clients[0]._replace(opt_state=fresh), *state.clients[1:])
@@ -113,7 +163,10 @@ def collect_step(env: Env, hyper: Hyper) -> Step:
 
 
 def distil_step(env: Env, hyper: Hyper) -> Step:
-  """`Phase.step` in which the core learns from its memory and its own data (Eq. 2)."""
+  """`Phase.step` in which the core learns from its memory and its own data (Eq. 2).
+
+  `now.args` is whether the step is the last of a pass over the data.
+  """
   model, template = env.cohorts[-1].model, env.snapshots()[-1]
   t = hyper.temperature
   student_t = 1.0 if hyper.literal else t
@@ -156,10 +209,14 @@ def distil_step(env: Env, hyper: Hyper) -> Step:
       weight /= jnp.maximum(weight.sum(1, keepdims=True), 1)
     data = {"half": half, "teacher": teacher, "weight": weight, "refused": refused}
     rest = (None,) * (len(env.cohorts) - 1)
-    active = (has_data(half), *rest)
-    clients, aux = update(env, state.clients, distillation, (data, *rest), now.lr, active)
-    n = half.total.astype(env.dtype)
+    active = has_data(half) & ~core.pace.rests
+    clients, aux = update(env, state.clients, distillation, (data, *rest), now.lr, (active, *rest))
+    n = jnp.where(active, half.total, 0).astype(env.dtype)
     core = core._replace(correct=core.correct + n * aux[0]["train_accuracy"], seen=core.seen + n)
+    pace = stopping.after(
+      core.pace, aux[0]["loss"], n, now.args, threshold=0, tolerance=hyper.distil_tolerance
+    )
+    core = core._replace(pace=pace)
     return state._replace(clients=clients, local=(core, *state.local[1:])), aux
 
   return step

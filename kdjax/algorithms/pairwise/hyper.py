@@ -6,22 +6,31 @@ from collections.abc import Callable
 import optax
 
 from kdjax import optim
+from kdjax.algorithms.pairwise import layers as interest
 from kdjax.types import MOST_EPOCHS, ConfigError, at_least, between, one_of
+
+VARIANTS = ("eq5", "eq1", "algorithm1", "as_coded")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Hyper:
   """Hyper-parameters of pairwise transfer; the paper leaves open what has a value."""
 
-  layers: tuple[str, ...]  # of interest, paths such as 'heads/hidden'; alike in all models
+  # Of interest: paths such as 'heads/hidden', or tuples of names of which a model's is the first
+  # that it has; a layer's kernel has the same shape in all architectures.
+  layers: tuple[str | tuple[str, ...], ...]
   alpha: float  # weight of the cross entropy in eq5
   beta: float  # weight of the divergence; alpha and beta add up to 1
-  variant: str = "eq5"  # or algorithm1, as_coded
-  noise: float = 0.001  # standard deviation of the normal noise on a map's first [0; I]
+  variant: str = "eq5"  # or eq1, algorithm1, as_coded
+  divergence: str = "source"  # KL(P || Q), the source first, as Eq. 4 is read; target: KL(Q || P)
+  maps: str = "kept"  # with their optimiser over all fetches, as in the paper; or fresh at each
+  start: float = 0.0  # a of a map's first [a I; (1 - a) I]
+  noise: float = 0.0  # standard deviation of normal noise on it; ours
   write: str = "epoch"  # or batch: how often W* takes W_b's place; of no account for as_coded
   transfer_optim: dict  # the maps' optimiser, as `config.optim`
-  local_epochs: int = 1  # passes over the private data before a fetch
+  local_epochs: int = 1  # passes over the private data before a fetch; 0: none, as Algorithm 1
   transfer_epochs: int = 1  # and after it
+  by_step: bool = False  # whether both count batches: 1 and 1 is a transfer after every local step
   sources: int = 0  # so many of a client's teachers, the best by what they advertise; 0: all
   new_class_below: int = 20  # for `sources`: a class is new to who has seen fewer examples of it
 
@@ -29,14 +38,21 @@ class Hyper:
     """Refuses values that cannot be, whatever the ensemble: ConfigError."""
     at_least(0, alpha=self.alpha, beta=self.beta, noise=self.noise, sources=self.sources)
     at_least(0, new_class_below=self.new_class_below)
-    between(1, MOST_EPOCHS, local_epochs=self.local_epochs, transfer_epochs=self.transfer_epochs)
+    between(0, MOST_EPOCHS, local_epochs=self.local_epochs)
+    between(1, MOST_EPOCHS, transfer_epochs=self.transfer_epochs)
+    between(0, 1, start=self.start)
     if not abs(self.alpha + self.beta - 1) <= 1e-6:
       hint = f"alpha and beta add up to 1 (Eq. 5): {1 - self.alpha:g}"
       raise ConfigError("algo.beta", self.beta, hint)
-    one_of(("eq5", "algorithm1", "as_coded"), variant=self.variant)
+    one_of(VARIANTS, variant=self.variant)
+    one_of(("source", "target"), divergence=self.divergence)
+    one_of(("kept", "fresh"), maps=self.maps)
     one_of(("epoch", "batch"), write=self.write)
-    if not self.layers or len(set(self.layers)) < len(self.layers):
+    every = [name for layer in self.layers for name in interest.names(layer)]
+    if not all(map(interest.names, self.layers)) or not every or len(set(every)) < len(every):
       raise ConfigError("algo.layers", self.layers, "at least one path, each once")
+    if self.variant == "eq1" and len(self.layers) > 1:
+      raise ConfigError("algo.layers", self.layers, "one layer: Eq. 1 compares the outputs of one")
 
 
 def maps_optimiser(arguments: dict) -> tuple[optax.GradientTransformation, Callable]:

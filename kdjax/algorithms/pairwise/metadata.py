@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool, Int
 
-from kdjax.algorithms.pairwise.transfer import named_kernels
+from kdjax.algorithms.pairwise.layers import named_kernels
 from kdjax.core import copies, snapshots
 from kdjax.core.env import Env
 

@@ -6,24 +6,30 @@ target; it may be a source as well. In turns,
 
   local     everyone trains on its private data
   fetch     every target receives its sources' weights, as they are now
-  transfer  its own weights W_b frozen, a target trains a map M_a for every source a on its private
-            data, running with W* = W_b + sum_a ([W_a, W_b] M_a - W_b) in the layers of interest
-            (transfer.py); then W* takes the place of W_b and the maps start again as [0; I].
-            Clients without sources go on training meanwhile.
+  transfer  its own weights W_b frozen, a target trains a map M a layer of interest on its private
+            data, running with W* = mean_a [W_a, W_b] M (Eq. 2; transfer.py); then W* takes the
+            place of W_b. Clients without sources go on training meanwhile.
 
-Three variants say what a target minimises, P_a being what source a says and Q what it says itself:
+Four variants say what a target minimises, P_a being what source a says and Q what it says itself:
 
   eq5         (alpha CE + beta mean_a KL(P_a || Q)) / 2 over the maps                      (Eq. 5)
+  eq1         mean_a |W* X - W_a X| + |W* X - W_b X| over the map, X the layer's inputs    (Eq. 1)
   algorithm1  the KL alone over the maps, and the cross entropy over its weights, in one step
-  as_coded    what the authors' code does, where no gradient reaches a map: one random map for all
-              sources rewrites the layers once, at the fetch, and stays as it is; then the target
-              trains all its weights on (CE + mean_a KL) / 2
+  as_coded    what the authors' code does at commit 65badee (orpgol/decentralized_models, May 2021;
+              the paper's Tables 9 and 10), where no gradient reaches anything in a transfer: one
+              random map for all sources rewrites the layer with every batch, and stays as it is
 
-Readings: biases and BatchNorm stay the target's, whose running statistics move while it transfers;
-the source is the first argument of Eq. 4's KL; an epoch of transfer works with the weights fetched
-before it. With write='batch', as Algorithm 1 reads, W* takes W_b's place after every batch and the
-maps start again, their optimiser only with the next fetch. Departures of as_coded: the KL is one
-(the code forgets a logarithm), convolutions are rewritten as dense layers are.
+Maps live on with their optimiser, co-evolving with the sources as the paper says; maps='fresh'
+makes them anew at every fetch. Algorithm 1 as printed is variant='algorithm1', write='batch',
+local_epochs=0: every batch is a local step, a step of the maps and a rewrite.
+
+Readings: several sources count in the mean, in W* as in the loss, so that their number does not
+change how far a map moves a layer (the paper has one map a layer and a loss divided by |A|; Eq. 2
+has one source); biases and BatchNorm stay the target's, whose running statistics move while it
+transfers; the source is the first argument of Eq. 4's KL (`divergence`); a transfer works with the
+weights fetched before it, on batches of its own. With write='batch' and fresh maps these start
+again after every batch, their optimiser only with the next fetch. Departures of as_coded: clients
+without sources train on, nothing is pre-trained unless `start` says so.
 """
 
 import functools
@@ -32,6 +38,7 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
+from kdjax.algorithms.pairwise import layers as interest
 from kdjax.algorithms.pairwise import metadata, transfer
 from kdjax.algorithms.pairwise.hyper import Hyper, maps_optimiser
 from kdjax.algorithms.pairwise.steps import Local, fetch_step, transfer_step
@@ -47,19 +54,19 @@ from kdjax.types import (
 )
 
 
-def make(env: Env, hyper: Hyper) -> Algorithm:
-  """Pairwise transfer; see the file's docstring.
+def make(env: Env, hyper: Hyper, sent: Callable | None = None) -> Algorithm:
+  """Pairwise transfer; see the file's docstring, for `sent` `fetch_step`.
 
   Raises:
     ConfigError: for values that cannot be, or layers that are not there or not alike.
   """
-  shapes = transfer.layer_shapes(env, hyper.layers)
+  shapes = interest.shapes(env, hyper.layers)
   chosen = functools.partial(
     metadata.choose, env, best=hyper.sources, new_below=hyper.new_class_below
   )
   S = chosen(0).shape[1]
   tx, rate = maps_optimiser(hyper.transfer_optim)
-  objective = make_objective(env, hyper, shapes, S, tx)
+  objective = make_objective(env, hyper, S, tx)
 
   def init(clients):
     nobody = jax.tree.map(lambda x: x[:, :S], copies.none(env))
@@ -68,9 +75,9 @@ def make(env: Env, hyper: Hyper) -> Algorithm:
     local = [Local(s, *jax.vmap(fresh)(k)) for s, k in zip(nobody, keys, strict=True)]
     return clients, tuple(local), ()
 
-  trains = hyper.variant != "as_coded"
+  trains = objective.pipeline.tx is not None
   facts = lambda rounds: transfer.transfers(env, shapes, chosen(0), learned=trains)
-  phases = cycle(env, hyper, objective, chosen, rate)
+  phases = cycle(env, hyper, objective, chosen, rate, sent)
   return Algorithm(init, phases, env.predict, facts=facts, uses_graph=True)
 
 
@@ -78,22 +85,34 @@ METHOD = Method(Hyper, make)
 
 
 def cycle(
-  env: Env, hyper: Hyper, objective: Objective, chosen: Callable, rate: Callable
+  env: Env,
+  hyper: Hyper,
+  objective: Objective,
+  chosen: Callable,
+  rate: Callable,
+  sent: Callable | None,
 ) -> tuple[Phase, ...]:
-  """A round: local, fetch, transfer.
+  """A round: local (unless it has no length), fetch, transfer.
 
   Args:
     env, hyper, objective: as everywhere.
     chosen: training batches so far -> i32[R*K, S], everyone's sources.
     rate: (count, total) -> the maps' learning rate.
+    sent: see `fetch_step`.
   """
-  feed = Feed(private=env.training.batch, kind="epoch", epochs=hyper.local_epochs)
+  feed = Feed(private=env.training.batch, kind="stream" if hyper.by_step else "epoch")
+  passes = lambda n: feed if hyper.by_step else feed._replace(epochs=n)
+  calls = lambda n: n if hyper.by_step else None
+  fresh = hyper.maps == "fresh" and hyper.variant != "as_coded"
+  every_batch = hyper.write == "batch" or hyper.variant == "as_coded"
   before = lambda pos: pos.step - pos.round  # batches before a fetch: a fetch takes none
+  local, moves = hyper.local_epochs, hyper.transfer_epochs
+  alone = train_phase(env, name="local", feed=passes(local), steps=calls(local))
   return (
-    train_phase(env, name="local", feed=feed, steps=None),
+    *((alone,) if local else ()),
     Phase(
       "fetch",
-      fetch_step(env, objective.pipeline),
+      fetch_step(env, objective.pipeline, fresh=fresh, sent=sent),
       None,
       1,
       args=lambda pos: chosen(before(pos)),
@@ -101,9 +120,9 @@ def cycle(
     ),
     Phase(
       "transfer",
-      transfer_step(env, objective, every_batch=hyper.write == "batch"),
-      feed._replace(epochs=hyper.transfer_epochs),
-      None,
+      transfer_step(env, objective, every_batch=every_batch, fresh=fresh),
+      passes(moves),
+      calls(moves),
       lr=env.rate,
       args=lambda pos: (pos.i == pos.n - 1, np.float32(rate(pos.count, pos.total))),
     ),

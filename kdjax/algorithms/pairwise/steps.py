@@ -1,6 +1,7 @@
 """The steps of pairwise transfer: sources are fetched, and their maps move a target (method.py)."""
 
 import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -8,7 +9,7 @@ import jax
 import optax
 
 from kdjax.algorithms.pairwise import transfer
-from kdjax.algorithms.pairwise.variants import Objective
+from kdjax.algorithms.pairwise.variants import Objective, Pass
 from kdjax.core import copies, gradients, losses
 from kdjax.core.clients import has_data, share, take, where
 from kdjax.core.env import Env
@@ -21,33 +22,44 @@ class Local(NamedTuple):
   """What the clients of one cohort keep beside their weights; a layer has n inputs."""
 
   sources: copies.Sources  # S a client
-  maps: PyTree  # {layer: f32[K_g, S, 2n, n]}; as_coded: f32[K_g, (S + 1) n + 1, n]
+  maps: PyTree  # {layer: f32[K_g, 2n, n]}; as_coded: f32[K_g, (S + 1) n + 1, n]
   opt_state: PyTree  # of the maps; as_coded: ()
 
 
-def fetch_step(env: Env, pipeline: transfer.Pipeline) -> Step:
-  """`Phase.step` of a fetch: fresh copies of the sources, and maps that start again."""
+def fetch_step(
+  env: Env, pipeline: transfer.Pipeline, *, fresh: bool, sent: Callable | None = None
+) -> Step:
+  """`Phase.step` of a fetch: copies of the sources as they are now.
 
-  def begin(client, own, key):
-    if pipeline.tx is None:
-      params = pipeline.rewrite(client.params, own.maps, own.sources)
-      return client._replace(params=where(awake(env, client.health), params, client.params)), own
-    return client, Local(own.sources, *pipeline.fresh(key))
+  Args:
+    env: Env.
+    pipeline: the maps.
+    fresh: whether maps and their optimiser start again.
+    sent: (env, clients, step) -> what clients send in place of what they are (controls.py).
+  """
 
   def step(state, batch, now):
-    found = copies.fetch(env, state.clients, now.args)
-    begun = []
-    for g, (client, own) in enumerate(zip(state.clients, state.local, strict=True)):
-      keys = env.keys(g, "maps", now.step)
-      begun.append(env.map_clients(begin, client, own._replace(sources=found[g]), keys))
-    clients, local = zip(*begun, strict=True)
-    return state._replace(clients=clients, local=local), ({},) * len(local)
+    clients = sent(env, state.clients, now.step) if sent else state.clients
+    local = []
+    for g, found in enumerate(copies.fetch(env, clients, now.args)):
+      own = state.local[g]._replace(sources=found)
+      if fresh:
+        own = Local(found, *env.map_clients(pipeline.fresh, env.keys(g, "maps", now.step)))
+      local.append(own)
+    return state._replace(local=tuple(local)), ({},) * len(local)
 
   return step
 
 
-def transfer_step(env: Env, objective: Objective, *, every_batch: bool) -> Step:
-  """`Phase.step` of a transfer; `every_batch`: whether W* takes W_b's place after every batch."""
+def transfer_step(env: Env, objective: Objective, *, every_batch: bool, fresh: bool) -> Step:
+  """`Phase.step` of a transfer.
+
+  Args:
+    env: Env.
+    objective: of the variant.
+    every_batch: whether W* takes W_b's place after every batch, not after the visit.
+    fresh: whether maps start again when it has.
+  """
 
   def step(state, batch, now):
     new, auxes = [], []
@@ -57,7 +69,7 @@ def transfer_step(env: Env, objective: Objective, *, every_batch: bool) -> Step:
       grads, (aux, statistics) = env.map_clients(differentiate, client, own, half)
       grads, aux = jax.lax.psum((grads, aux), "data")
       keys, live = env.keys(g, "maps", now.step), has_data(half)
-      step_of = functools.partial(advance, env, objective, cohort.tx, now, every_batch)
+      step_of = functools.partial(advance, env, objective, cohort.tx, now, every_batch, fresh)
       new.append(env.map_clients(step_of, client, own, grads, aux, statistics, live, keys))
     clients, local, auxes = zip(*new, strict=True)
     return state._replace(clients=clients, local=local), auxes
@@ -73,17 +85,17 @@ def map_gradients(
   said = copies.logits(env, flat, peer, half.image)
 
   def both(params, maps):
-    if objective.pipeline.tx is not None:
-      params = objective.pipeline.rewrite(params, maps, own.sources)
-    out, statistics = train_mode(model, client.model_state, params, half)
+    new = params if maps is None else objective.pipeline.rewrite(params, maps, own.sources)
+    out, statistics = train_mode(model, client.model_state, new, half)
+    logits = out.logits[:, 0]
+    seen = Pass(model, client.model_state, half, params, new, logits, own.sources, said)
     mean = functools.partial(share, mask=half.mask, total=half.total)
-    ce = mean(losses.cross_entropy(out.logits[:, 0], half.label))
-    kl = mean(copies.divergence(said, peer, out.logits[:, 0]))
-    return ce, kl, statistics
+    ce = mean(losses.cross_entropy(logits, half.label))
+    return ce, mean(objective.gap(seen)), statistics
 
   def loss(trained):
-    total, ce, kl, statistics = objective.weigh(both, trained, (peer >= 0).any())
-    aux = {"loss": total, "cross_entropy": ce, "divergence": kl}
+    total, ce, gap, statistics = objective.weigh(both, trained, (peer >= 0).any())
+    aux = {"loss": total, "cross_entropy": ce, "divergence": gap}
     return total, (aux | {"refused": copies.refused(said, half.mask)}, statistics)
 
   return gradients.of(loss, (client.params, own.maps))
@@ -95,6 +107,7 @@ def advance(
   tx: optax.GradientTransformation,
   now: Now,
   every_batch: bool,
+  fresh: bool,
   client: ClientState,
   own: Local,
   grads: tuple[PyTree, PyTree],
@@ -110,7 +123,7 @@ def advance(
     objective: of the variant.
     tx: the client's optimiser.
     now: its `args` are (whether this is the visit's last batch, the maps' learning rate).
-    every_batch: whether W* is written after every batch.
+    every_batch, fresh: see `transfer_step`.
     client, own: its state.
     grads: of (params, maps).
     aux: what its objective says.
@@ -123,12 +136,9 @@ def advance(
   if not objective.weights:  # a target's stay as they are
     weights = where(target, (client.params, client.opt_state), (new.params, new.opt_state))
     new = new._replace(params=weights[0], opt_state=weights[1])
-  client = new
-  if objective.pipeline.tx is None:
-    return client, own, aux
   pipeline, taken = objective.pipeline, aux["live"]
-  moved = move_maps(pipeline, now.args, every_batch, client, own, grads[1], taken, key)
-  client, own = where(awake(env, client.health), moved, (client, own))
+  moved = move_maps(pipeline, now.args, every_batch, fresh, new, own, grads[1], taken, key)
+  client, own = where(awake(env, new.health), moved, (new, own))
   return client, own, aux
 
 
@@ -136,6 +146,7 @@ def move_maps(
   pipeline: transfer.Pipeline,
   args: tuple[jax.Array, jax.Array],
   every_batch: bool,
+  fresh: bool,
   client: ClientState,
   own: Local,
   grads: PyTree,
@@ -145,13 +156,15 @@ def move_maps(
   """One client's maps after a step, and its weights with W* in place of W_b when it is due."""
   last, rate = args
   moves = active & (own.sources.peer >= 0).any()
-  moved = gradients.apply_update(pipeline.tx, rate, grads, own.maps, own.opt_state, moves)
-  maps, opt_state = where(moves, moved, (own.maps, own.opt_state))
-  own = own._replace(maps=maps, opt_state=opt_state)
+  if pipeline.tx is not None:
+    moved = gradients.apply_update(pipeline.tx, rate, grads, own.maps, own.opt_state, moves)
+    maps, opt_state = where(moves, moved, (own.maps, own.opt_state))
+    own = own._replace(maps=maps, opt_state=opt_state)
   write = lambda params: pipeline.rewrite(params, own.maps, own.sources)
-  if every_batch:
-    params = where(moves, write(client.params), client.params)
-    own = own._replace(maps=where(moves, pipeline.fresh(key)[0], own.maps))
-  else:  # it changes nothing for clients without sources
+  if not every_batch:  # it changes nothing for clients without sources
     params = jax.lax.cond(last, write, lambda params: params, client.params)
+    return client._replace(params=params), own
+  params = where(moves, write(client.params), client.params)
+  if fresh:
+    own = own._replace(maps=where(moves, pipeline.fresh(key)[0], own.maps))
   return client._replace(params=params), own

@@ -16,17 +16,18 @@ import numpy as np
 import optax
 from jaxtyping import Bool, Float, Int
 
+from kdjax.algorithms.pairwise import layers as interest
 from kdjax.core import snapshots
 from kdjax.core.arrays import Array
+from kdjax.core.copies import Sources
 from kdjax.core.costs import forward_flops
 from kdjax.core.env import Env
-from kdjax.types import ConfigError, PyTree
 
 EXACT = jax.lax.Precision.HIGHEST  # [0; I] changes nothing on any accelerator
 
 
 class Pipeline(NamedTuple):
-  """The maps of one client, for all layers of interest."""
+  """The maps of one client, one a layer of interest."""
 
   fresh: Callable  # key -> (maps {layer: f32[...]}, the state of their optimiser)
   rewrite: Callable  # (params, maps, Sources) -> params with W* in the place of W_b
@@ -35,68 +36,75 @@ class Pipeline(NamedTuple):
 
 def learned(
   env: Env,
-  shapes: dict[str, tuple[int, ...]],
-  S: int,
+  layers: Sequence[interest.Layer],
   *,
+  start: float,
   noise: float,
   tx: optax.GradientTransformation,
 ) -> Pipeline:
-  """Maps that are trained, one f32[2n, n] for each of S sources.
+  """Maps f32[2n, n] that are trained.
 
   Args:
     env: Env.
-    shapes: {layer: shape of its kernel}, see `layer_shapes`.
-    S: the most sources that a client has.
-    noise: standard deviation of normal noise on the first [0; I].
+    layers: of interest, see `layers.shapes`.
+    start, noise: see `first`.
     tx: optax.GradientTransformation without a learning rate.
   """
+  shapes = interest.shapes(env, layers)
 
   def fresh(key):
     keys = zip(shapes.items(), jax.random.split(key, len(shapes)), strict=True)
-    maps = {k: no_op(key, s[-2], S, noise=noise, dtype=env.dtype) for (k, s), key in keys}
+    maps = {k: first(key, s[-2], start=start, noise=noise, dtype=env.dtype) for (k, s), key in keys}
     return maps, tx.init(maps)
 
-  return Pipeline(fresh, functools.partial(_rewrite, env, shapes, combine), tx)
+  return Pipeline(fresh, functools.partial(_rewrite, env, layers, combine), tx)
 
 
-def fixed(env: Env, shapes: dict[str, tuple[int, ...]], S: int) -> Pipeline:
-  """Random maps that stay as they are, one for all sources together: see `overwrite`."""
+def fixed(env: Env, layers: Sequence[interest.Layer], S: int) -> Pipeline:
+  """Random maps that stay as they are, for up to S sources beside each other: see `overwrite`."""
+  shapes = interest.shapes(env, layers)
 
   def fresh(key):
     keys = zip(shapes.items(), jax.random.split(key, len(shapes)), strict=True)
     return {k: random(key, s[-2], S, dtype=env.dtype) for (k, s), key in keys}, ()
 
-  return Pipeline(fresh, functools.partial(_rewrite, env, shapes, overwrite), None)
+  return Pipeline(fresh, functools.partial(_rewrite, env, layers, overwrite), None)
 
 
-def no_op(
-  key: jax.Array, n: int, S: int, *, noise: float, dtype: str
-) -> Float[Array, "{S} {2*n} {n}"]:
-  """S maps f32[S, 2n, n] that leave the target as it is, but for normal noise of that std."""
-  maps = jnp.broadcast_to(jnp.eye(2 * n, n, -n, dtype), (S, 2 * n, n))
-  return maps + noise * jax.random.normal(key, maps.shape, dtype) if noise else maps
+def first(
+  key: jax.Array, n: int, *, start: float, noise: float, dtype: str
+) -> Float[Array, "{2*n} {n}"]:
+  """The map f32[2n, n] that a transfer begins with: [a I; (1 - a) I], a = `start`.
+
+  With a = 0 it leaves the target as it is, with 1/2 it takes the mean of source and target; `noise`
+  is the standard deviation of normal noise on it.
+  """
+  eye = jnp.eye(n, dtype=dtype)
+  map = jnp.concatenate([start * eye, (1 - start) * eye])
+  return map + noise * jax.random.normal(key, map.shape, dtype) if noise else map
 
 
 def combine(
   own: Float[Array, "... n o"],
   found: Float[Array, "S ... n o"],
-  maps: Float[Array, "S 2*n n"],
+  map: Float[Array, "2*n n"],
   valid: Bool[Array, " S"],
 ) -> Float[Array, "... n o"]:
-  """W* = W_b + sum_a ([W_a, W_b] M_a - W_b): Eq. 2 for any number of sources.
+  """W* = mean over sources of [W_a, W_b] M: Eq. 2 for any number of sources.
 
   Args:
     own: f32[..., n, o], the target's kernel.
     found: f32[S, ..., n, o], the sources'.
-    maps: f32[S, 2n, n].
-    valid: bool[S]; other sources change nothing.
+    map: f32[2n, n].
+    valid: bool[S]; other sources do not count.
 
   Returns:
-    f32[..., n, o]; exactly `own` where all maps are [0; I].
+    f32[..., n, o]; exactly `own` where the map is [0; I], and without sources.
   """
-  both = jnp.concatenate([found, jnp.broadcast_to(own, found.shape)], axis=-2)
-  new = jnp.einsum("sji,s...jo->s...io", maps, both, precision=EXACT)
-  return own + jnp.sum(jnp.where(_like(new, valid), new - own, 0), axis=0)
+  total = jnp.sum(jnp.where(_like(found, valid), found, 0), axis=0)
+  both = jnp.concatenate([total / jnp.maximum(valid.sum(), 1), own], axis=-2)
+  new = jnp.einsum("ji,...jo->...io", map, both, precision=EXACT)
+  return jnp.where(valid.any(), new, own)
 
 
 def random(key: jax.Array, n: int, S: int, *, dtype: str) -> Float[Array, "{(S+1)*n+1} {n}"]:
@@ -128,57 +136,28 @@ def overwrite(
   return jnp.where(valid.any(), new / jnp.sqrt(inputs.astype(own.dtype)), own)
 
 
-def layer_shapes(env: Env, layers: Sequence[str]) -> dict[str, tuple[int, ...]]:
-  """{layer: shape of its kernel}, the same in every cohort.
+def found_kernels(
+  env: Env, layers: Sequence[interest.Layer], sources: Sources
+) -> dict[str, Float[Array, "S ..."]]:
+  """{layer: its kernels f32[S, ..., n, o] in one client's sources}."""
 
-  Raises:
-    ConfigError: for a layer that a model lacks, or whose shape differs.
-  """
-  shapes: dict[str, tuple[int, ...]] = {}
-  for g, cohort in enumerate(env.cohorts):
-    there = {name: leaf.shape for name, leaf in named_kernels(cohort.template.params).items()}
-    for layer in layers:
-      if layer not in there:
-        hint = f"client {cohort.ids[0]}, a {cohort.name}, has {', '.join(there)}"
-        raise ConfigError("algo.layers", layer, hint)
-      if shapes.setdefault(layer, there[layer]) != there[layer]:
-        hint = f"alike in all models: it is {shapes[layer]} in cohort 0, {there[layer]} in {g}"
-        raise ConfigError("algo.layers", layer, hint)
-  if not shapes:
-    raise ConfigError("algo.layers", layers, "name at least one layer")
-  return shapes
+  def read(flat, g):
+    return interest.kernels(snapshots.unflatten(flat, env.snapshots()[g])[0], layers)
 
-
-def named_kernels(params: PyTree) -> dict[str, Any]:
-  """{path, such as 'heads/main': its kernel} of all layers that have one."""
-  leaves = jax.tree_util.tree_leaves_with_path(params)
-  paths = (([part.key for part in path], leaf) for path, leaf in leaves)
-  return {"/".join(path[:-1]): leaf for path, leaf in paths if path[-1] == "kernel"}
-
-
-def replace(params: PyTree, kernels: dict[str, Array]) -> PyTree:
-  """The same params with the kernels of {path: kernel} in the place of their own."""
-
-  def pick(path, leaf):
-    *layer, name = [part.key for part in path]
-    return kernels.get("/".join(layer), leaf) if name == "kernel" else leaf
-
-  return jax.tree_util.tree_map_with_path(pick, params)
-
-
-def _rewrite(env, shapes, how, params, maps, sources):
-  """`Pipeline.rewrite` by `combine` or `overwrite`."""
-
-  def kernels(flat, g):
-    there = named_kernels(snapshots.unflatten(flat, env.snapshots()[g])[0])
-    return {layer: there[layer] for layer in shapes}
-
-  branches = [functools.partial(kernels, g=g) for g in range(len(env.cohorts))]
+  branches = [functools.partial(read, g=g) for g in range(len(env.ensemble))]
   whose = jnp.asarray(snapshots.cohort_of(env))[sources.peer]  # of no account for nobody's
-  found = jax.vmap(lambda g, flat: jax.lax.switch(g, branches, flat))(whose, sources.flat)
-  own = named_kernels(params)
-  new = {k: how(own[k], found[k], maps[k], sources.peer >= 0) for k in shapes}
-  return replace(params, new)
+  return jax.vmap(lambda g, flat: jax.lax.switch(g, branches, flat))(whose, sources.flat)
+
+
+def _rewrite(env, layers, how, params, maps, sources):
+  """`Pipeline.rewrite` by `combine` or `overwrite`."""
+  found, own = found_kernels(env, layers, sources), interest.kernels(params, layers)
+  new = {
+    interest.path(params, layer): how(own[k], found[k], maps[k], sources.peer >= 0)
+    for layer in layers
+    for k in (interest.key(layer),)
+  }
+  return interest.replace(params, new)
 
 
 def _like(x, valid):
@@ -189,10 +168,10 @@ def _like(x, valid):
 def transfers(
   env: Env, shapes: dict[str, tuple[int, ...]], peer: Int[np.ndarray, "clients S"], *, learned: bool
 ) -> dict[str, Any]:
-  """Who learns from whom by transfer maps, and what each of a client's sources costs.
+  """Who learns from whom by transfer maps, and what a client's sources cost.
 
   A training pass counts three forward passes, itself and a gradient of twice its size; a source
-  adds a forward pass of its model, and a map's three products.
+  adds a forward pass of its model, and the maps of a client with sources three products.
 
   Args:
     env: Env.
@@ -210,7 +189,7 @@ def transfers(
   forward = env.training.batch * np.array(by_cohort)[snapshots.cohort_of(env)][: env.K]
   product = sum(4 * s[-2] * int(np.prod(s)) for s in shapes.values())  # 2 a multiply-add, 2n inputs
   maps = 3 * product if learned else 0
-  added = [sum(forward[a] + maps for a in row) for row in sources[: env.K]]
+  added = [sum(forward[a] for a in row) + maps * bool(row) for row in sources[: env.K]]
   return {
     "sources": [sources[r * env.K : (r + 1) * env.K] for r in range(env.R)],
     "transfer": {

@@ -1,36 +1,58 @@
-"""What a target of pairwise transfer minimises, and over what: three variants (method.py)."""
+"""What a target of pairwise transfer minimises, and over what: four variants (method.py)."""
 
 import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
+from jaxtyping import Float
 
+from kdjax.algorithms.pairwise import layers as interest
 from kdjax.algorithms.pairwise import transfer
 from kdjax.algorithms.pairwise.hyper import Hyper
+from kdjax.core import copies
+from kdjax.core.arrays import Array
 from kdjax.core.env import Env
+from kdjax.core.health import told
+from kdjax.types import Examples, PyTree
+
+
+class Pass(NamedTuple):
+  """One client's pass with W* on a batch, and what it is held against."""
+
+  model: nn.Module
+  model_state: PyTree
+  half: Examples
+  params: PyTree  # with W_b
+  new: PyTree  # with W*
+  logits: jax.Array  # f32[B, C], with W*
+  sources: copies.Sources
+  said: jax.Array  # f32[S, B, C], the sources' logits
 
 
 class Objective(NamedTuple):
   """What a target minimises, and over what."""
 
-  weigh: Callable  # `eq5` with its weights, or `algorithm1`
+  weigh: Callable  # one of `eq5` with its weights, `eq1`, `algorithm1`, `as_coded`
+  gap: Callable  # Pass -> f32[B], how far the target is from its sources
   pipeline: transfer.Pipeline  # how maps rewrite the layers
   weights: bool  # whether a target trains its own weights too
 
 
-def make_objective(
-  env: Env, hyper: Hyper, shapes: dict, S: int, tx: optax.GradientTransformation
-) -> Objective:
-  """The objective of a variant; `shapes` of the layers, S sources, the maps' optax `tx`."""
+def make_objective(env: Env, hyper: Hyper, S: int, tx: optax.GradientTransformation) -> Objective:
+  """The objective of a variant; S: the most sources of a client; tx: the maps' optimiser."""
+  gap = forward if hyper.divergence == "source" else backward
   if hyper.variant == "as_coded":
-    return Objective(functools.partial(eq5, 1.0, 1.0), transfer.fixed(env, shapes, S), True)
-  learned = transfer.learned(env, shapes, S, noise=hyper.noise, tx=tx)
+    return Objective(as_coded, gap, transfer.fixed(env, hyper.layers, S), False)
+  learned = transfer.learned(env, hyper.layers, start=hyper.start, noise=hyper.noise, tx=tx)
   if hyper.variant == "algorithm1":
-    return Objective(algorithm1, learned, True)
-  return Objective(functools.partial(eq5, hyper.alpha, hyper.beta), learned, False)
+    return Objective(algorithm1, gap, learned, True)
+  if hyper.variant == "eq1":
+    return Objective(eq1, functools.partial(distance, env, hyper.layers[0]), learned, False)
+  return Objective(functools.partial(eq5, hyper.alpha, hyper.beta), gap, learned, False)
 
 
 def eq5(alpha: float, beta: float, both: Callable, trained: tuple, target: jax.Array) -> tuple:
@@ -38,20 +60,78 @@ def eq5(alpha: float, beta: float, both: Callable, trained: tuple, target: jax.A
 
   Args:
     alpha, beta: weights.
-    both: (params, maps) -> (cross entropy, divergence, model_state).
+    both: (params, maps) -> (cross entropy, gap, model_state) with W*; without maps, with W_b.
     trained: (params, maps).
     target: bool[], whether the client has sources.
 
   Returns:
-    (the loss, cross entropy, divergence, model_state).
+    (the loss, cross entropy, gap, model_state).
   """
   own, other, statistics = both(*trained)
   return jnp.where(target, (alpha * own + beta * other) / 2, own), own, other, statistics
 
 
+def eq1(both: Callable, trained: tuple, target: jax.Array) -> tuple:
+  """Eq. 1 for a target: `distance` alone; arguments as `eq5`'s."""
+  own, other, statistics = both(*trained)
+  return jnp.where(target, other, own), own, other, statistics
+
+
 def algorithm1(both: Callable, trained: tuple, target: jax.Array) -> tuple:
-  """Cross entropy for the weights, divergence for the maps; arguments as `eq5`'s."""
+  """Cross entropy with W_b for the weights, gap with W* for the maps; arguments as `eq5`'s."""
   params, maps = trained
-  own, _, statistics = both(params, jax.lax.stop_gradient(maps))
-  _, other, _ = both(jax.lax.stop_gradient(params), maps)  # the same pass, compiled once
+  own, _, statistics = both(params, None)
+  _, other, _ = both(jax.lax.stop_gradient(params), maps)
   return own + other, own, other, statistics
+
+
+def as_coded(both: Callable, trained: tuple, target: jax.Array) -> tuple:
+  """The number that the authors' code computes, from which nothing learns; arguments as `eq5`'s.
+
+  0.7 CE + 0.3 (KL_A + KL_B), where both KLs are 0: their target is a log-probability, and PyTorch
+  counts a target below 0 as none.
+  """
+  own, other, statistics = both(*trained)
+  return jnp.where(target, 0.7 * own, own), own, other, statistics
+
+
+def forward(seen: Pass) -> Float[Array, " B"]:
+  """Mean over sources of KL(P_a || Q), Eq. 4; f32[B]."""
+  return copies.divergence(seen.said, seen.sources.peer, seen.logits)
+
+
+def backward(seen: Pass) -> Float[Array, " B"]:
+  """Mean over sources of KL(Q || P_a); f32[B]. Numbers that are not finite are left out."""
+  valid = (seen.sources.peer >= 0)[:, None] & told(seen.said)
+  log_q = jax.nn.log_softmax(seen.logits)
+  log_p = jax.nn.log_softmax(jnp.where(valid[..., None], seen.said, 0))
+  kl = jnp.sum(jnp.exp(log_q) * (log_q - log_p), axis=-1)
+  return jnp.sum(kl * valid, axis=0) / jnp.maximum(jnp.sum(valid, axis=0), 1)
+
+
+def distance(env: Env, layer: interest.Layer, seen: Pass) -> Float[Array, " B"]:
+  """Eq. 1 as a mean over outputs and sources: |W* X - W_a X| + |W* X - W_b X|; f32[B]."""
+  path = interest.path(seen.params, layer)
+
+  def output(params):
+    """What the layer puts out, f32[B, ..., o], with these weights."""
+    _, changed = seen.model.apply(
+      {"params": params, **seen.model_state},
+      seen.half.image,
+      train=True,
+      mask=seen.half.mask,
+      mutable=[*seen.model_state, "intermediates"],
+      capture_intermediates=lambda module, _: "/".join(module.path) == path,
+      rngs={"dropout": seen.half.key},
+    )
+    (out,) = jax.tree.leaves(changed["intermediates"])
+    return out
+
+  def apart(a, b):
+    return jnp.mean(jnp.abs(a - b), axis=tuple(range(1, a.ndim)))
+
+  new, valid = output(seen.new), seen.sources.peer >= 0
+  found = transfer.found_kernels(env, (layer,), seen.sources)[interest.key(layer)]
+  theirs = [output(interest.replace(seen.params, {path: kernel})) for kernel in found]
+  gaps = jnp.stack([apart(new, out) for out in theirs]) * valid[:, None]
+  return gaps.sum(0) / jnp.maximum(valid.sum(), 1) + apart(new, output(seen.params))

@@ -14,9 +14,10 @@ from helpers import make_mesh, near
 from jax.sharding import PartitionSpec as P
 
 from kdjax import plan
-from kdjax.algorithms.async_edge import corruption, steps
+from kdjax.algorithms.async_edge import corruption, steps, stopping
 from kdjax.configs import common
 from kdjax.core import losses, snapshots
+from kdjax.core.env import STATE
 from kdjax.data import partition
 from kdjax.training import program, schedule
 from kdjax.training.stepper import Dispatch, Stepper
@@ -323,10 +324,112 @@ def test_noise_permutes_labels_within_a_batch():
   np.testing.assert_array_equal(shuffled(4, keys, 0.5, label, mask), half)
 
 
+def test_fixed_noise_gives_an_example_the_same_wrong_label_whenever_it_is_seen():
+  key, n, counts = jax.random.key(0), 4000, np.array([0, 300, 100, 600])
+  label, row = np.zeros(n, np.int32), np.arange(n)
+  wrong = functools.partial(corruption.relabelled, key, counts=counts)
+  found = np.asarray(wrong(0.5, label, row))
+  other = np.random.default_rng(0).permutation(n)
+  np.testing.assert_array_equal(wrong(0.5, label[other], row[other]), found[other])
+  assert abs((found != 0).mean() - 0.5) < near(0.5, n)  # none of class 0 is drawn
+  shares = np.bincount(np.asarray(wrong(1.0, label, row)), minlength=4) / n
+  assert shares[0] == 0
+  for c in (1, 2, 3):
+    assert abs(shares[c] - counts[c] / 1000) < near(counts[c] / 1000, n)
+  assert (np.asarray(wrong(0.0, label, row)) == 0).all()
+
+
+def test_only_fixed_noise_can_be_memorised():
+  """Full batches of one edge, seen over and over: training accuracy tells the two apart."""
+  accuracy = {}
+  for kind in ("batch", "fixed"):
+    e = build(
+      1, ensemble=2, memory=1, core_epochs=0, edge_epochs=60, noisy=(1,), corruption=kind, noise=1.0
+    )
+    losses = [aux[1]["loss"] for name, _, _, aux in walk(e) if name == "edge"][0]
+    accuracy[kind] = float(losses.mean())
+  assert accuracy["fixed"] < 0.3 < 0.8 < accuracy["batch"]
+
+
+def test_models_rest_once_they_have_learned_enough():
+  """A bound that all meet after the first pass stops them there; the core likewise."""
+  plain = build(1, ensemble=2, memory=1, edge_epochs=3, distil_epochs=3)
+  early = build(
+    1,
+    ensemble=2,
+    memory=1,
+    edge_epochs=3,
+    distil_epochs=3,
+    edge_threshold=1e6,
+    distil_tolerance=1e6,
+  )
+  passes = {}
+  for e in (plain, early):
+    stepper = Stepper(e)
+    state = stepper.init()
+    for one in stepper.dispatches(0):
+      for i in range(one.count):
+        state, _ = stepper.run(state, one._replace(i=one.i + i, count=1))
+        name, place = one.visit.phase.name, one.i + i
+        passes[e is early, name, place] = weights(state, 1 if name == "edge" else 0)[0]
+  edge, distil = 8 // BATCH, -(-10 // BATCH)  # steps of a pass
+  for name, n, rests_after in (("edge", edge, 1), ("distil", distil, 2)):
+    for place in range(3 * n):
+      ended = min(place, rests_after * n - 1)
+      np.testing.assert_array_equal(passes[True, name, place], passes[True, name, ended])
+    assert (passes[True, name, rests_after * n - 1] != passes[True, name, 0]).any()
+  np.testing.assert_array_equal(passes[True, "edge", edge - 1], passes[False, "edge", edge - 1])
+  assert (passes[False, "edge", 3 * edge - 1] != passes[False, "edge", edge - 1]).any()
+
+
+def test_pace_counts_every_example_of_a_pass():
+  pace = stopping.start(jnp.zeros(2))
+  rule = functools.partial(stopping.after, threshold=1.0, tolerance=0.5)
+  pace = rule(pace, jnp.array([3.0, 0.5]), jnp.array([2.0, 4.0]), False)
+  pace = rule(pace, jnp.array([1.0, 2.0]), jnp.array([2.0, 4.0]), True)
+  assert pace.before.tolist() == [2.0, 1.25] and pace.rests.tolist() == [False, False]
+  pace = rule(pace, jnp.array([1.6, 0.75]), jnp.array([4.0, 8.0]), True)
+  assert pace.rests.tolist() == [True, True]  # 2 - 1.6 < 0.5; 0.75 < 1, and 1.25 - 0.75 not < 0.5
+  pace = rule(pace, jnp.array([9.0, 9.0]), jnp.array([4.0, 8.0]), True)
+  assert pace.rests.tolist() == [True, True] and pace.before[0] == pytest.approx(1.6)
+
+
+def test_members_the_first_edge_and_the_core_before_a_distillation_are_tested():
+  e = build(2, ensemble=2, memory=1, track=True)
+  visits = list(walk(e))
+  images = e.data.source.test.array
+  x = np.asarray(jax.vmap(e.view)(images), float).reshape(len(images), -1)
+  x = np.concatenate([x, np.ones((len(x), 1))], 1)
+  core = [weights(of(visits, "collect", round), 0)[0] for round in (0, 1)]  # before they learn
+  came = [weights(of(visits, "collect", round), 1) for round in (0, 1)]
+  mean = lambda ws: np.log(np.mean([regression.softmax(x @ w) for w in ws], 0))
+  last = of(visits, "watch", 1)
+  expected = {
+    "core": x @ weights(last, 0)[0],
+    "before": x @ core[1],
+    "edge": mean(came[1]),
+    "first": mean(came[0]),
+    "member1": x @ came[1][0],
+    "member2": x @ came[1][1],
+  }
+  said = jax.jit(
+    jax.shard_map(
+      lambda s, v: e.algorithm.predict(s, v),
+      mesh=e.env.mesh,
+      in_specs=(STATE, P()),
+      out_specs=P(),
+      check_vma=False,
+    )
+  )(last, np.asarray(jax.vmap(e.view)(images), float))
+  assert set(said) == set(expected)
+  for name, logits in expected.items():
+    chex.assert_trees_all_close(said[name][0, :, 0], logits, rtol=1e-9, atol=1e-11)
+
+
 def test_only_noisy_edges_are_corrupted():
   noisy = build(2, ensemble=1, memory=1, noisy=(1,), noise=1.0)
   edges = [v for v in noisy.visits if v.phase.name == "edge"]
-  assert [v.phase.args(schedule.position(v, 0, 1)) for v in edges] == [1, 0]
+  assert [v.phase.args(schedule.position(v, 0, 1)).noise for v in edges] == [1, 0]
   for name, round, state, _ in walk(noisy):
     clean = of(trace("CPP")[2], name, round)
     same = np.array_equal(weights(state, 1)[0], weights(clean, 1)[0])
@@ -338,7 +441,7 @@ def test_only_noisy_edges_are_corrupted():
 def test_a_jump_of_training_accuracy_over_the_round_before_is_flagged():
   step = steps.watch_step(flag_above=0.2)
   zero, found = np.zeros(1), []
-  local = (steps.Core((), (), (), zero, zero, zero), ())
+  local = (steps.Core((), (), (), zero, zero, zero, (), (), ()), ())
   for round, right in enumerate((10, 11, 18, 11, 14, 17)):  # of 20
     local = (local[0]._replace(correct=np.array([right]), seen=np.array([20])), ())
     now = Now(0, 0, round, 0, 0.0, ())
@@ -418,6 +521,8 @@ MIXED = ((1, *ensembles.MLP), (2, *ensembles.WIDE))
     ("algo.arrivals", dict(algo_init="scratch", algo_arrivals=((1, 1),))),
     ("algo.noisy", dict(algo_noisy=(4,))),
     ("algo.noise", dict(algo_noise=1.5)),
+    ("algo.corruption", dict(algo_corruption="once")),
+    ("algo.edge_threshold", dict(algo_edge_threshold=-1.0)),
   ],
 )
 def test_what_cannot_be_is_refused(key, changes):

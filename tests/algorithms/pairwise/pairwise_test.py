@@ -1,6 +1,7 @@
 """Pairwise transfer: against plain gradients, what is frozen when, and who may be a source."""
 
 import dataclasses
+import functools
 
 import chex
 import ensembles
@@ -9,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kdjax.algorithms.pairwise import transfer
+from kdjax.algorithms.pairwise import layers, transfer
 from kdjax.configs import common
 from kdjax.core import snapshots
 from kdjax.training import schedule
@@ -76,79 +77,137 @@ def descend(loss, params, lr):
   return jax.tree.map(lambda p, g: p - lr * g, params, jax.grad(loss)(params))
 
 
-def with_map(params, found, maps):
-  """W* = W_b + sum_a ([W_a, W_b] M_a - W_b) in the paper's orientation."""
+def with_map(params, found, map):
+  """W* = [mean_a W_a, W_b] M in the paper's orientation."""
   w = params[LAYER]["kernel"].T
-  new = w + sum(jnp.concatenate([f.T, w], 1) @ m - w for f, m in zip(found, maps, strict=True))
-  return params | {LAYER: params[LAYER] | {"kernel": new.T}}
+  mean = sum(f.T for f in found) / len(found)
+  return params | {LAYER: params[LAYER] | {"kernel": (jnp.concatenate([mean, w], 1) @ map).T}}
 
 
-def reference(e, first, variant, write, alpha):
-  """Every client's parameters after two rounds, client by client, step by step."""
-  train = e.data.source.train
-  x = [np.asarray(jax.vmap(e.view)(train.array[p]), float) for p in e.data.shards.private]
-  x, y = [v.reshape(len(v), -1) for v in x], [train.labels[p] for p in e.data.shards.private]
-  params = [p for p, _ in ensembles.by_client(e, first)]
-  peers = {b: [a for i, a in e.config["graph"]["edges"] if i == b] for b in range(3)}
-  fixed = np.asarray(first.local[0].maps[LAYER]) if variant == "as_coded" else None
-  own = lambda k: lambda p: cross_entropy(p, x[k], y[k])
-  for _ in range(2):
-    params = [descend(own(k), p, LR) for k, p in enumerate(params)]
-    copies = list(params)
-    for b in range(3):
-      if not peers[b]:
-        params[b] = descend(own(b), descend(own(b), params[b], LR), LR)
-        continue
-      found = [copies[a][LAYER]["kernel"] for a in peers[b]]
-      told = jnp.stack([forward(copies[a], x[b]) for a in peers[b]])
-      params[b] = one_target(params[b], found, told, x[b], y[b], variant, write, alpha, fixed, b)
-  return params
+def apart(params, x, kernel, other):
+  """Mean over examples and outputs of |K X - K' X|, X the inputs of the layer; the bias cancels."""
+  inputs = jnp.tanh(x @ params["Dense_0"]["kernel"] + params["Dense_0"]["bias"])
+  return jnp.mean(jnp.abs(inputs @ kernel - inputs @ other))
 
 
-def one_target(params, found, told, x, y, variant, write, alpha, fixed, b):
-  """A transfer of two batches, both the whole list."""
-  ce, kl = lambda p: cross_entropy(p, x, y), lambda p: divergence(p, x, told)
-  if variant == "as_coded":
-    own = params[LAYER]["kernel"]
-    side = jnp.concatenate([*(f.T for f in found), own.T], 1)
-    new = (side @ fixed[b][:-1] + fixed[b][-1]) / np.sqrt(side.shape[1])
-    params = params | {LAYER: params[LAYER] | {"kernel": new.T}}
-    for _ in range(2):
-      params = descend(lambda p: (ce(p) + kl(p)) / 2, params, LR)
+START = 0.25  # a
+BEGIN = np.concatenate([START * np.eye(5), (1 - START) * np.eye(5)])
+
+
+class Reference:
+  """Every client's parameters, client by client, step by step."""
+
+  def __init__(self, e, first):
+    train, self.algo = e.data.source.train, e.config["algo"]
+    x = [np.asarray(jax.vmap(e.view)(train.array[p]), float) for p in e.data.shards.private]
+    self.x = [v.reshape(len(v), -1) for v in x]
+    self.y = [train.labels[p] for p in e.data.shards.private]
+    self.params = [p for p, _ in ensembles.by_client(e, first)]
+    self.peers = {b: [a for i, a in e.config["graph"]["edges"] if i == b] for b in range(3)}
+    self.fixed = np.asarray(first.local[0].maps[LAYER])
+    self.maps = [BEGIN] * 3
+
+  def ce(self, k):
+    return lambda p: cross_entropy(p, self.x[k], self.y[k])
+
+  def run(self, rounds):
+    params, epochs = self.params, self.algo["transfer_epochs"]
+    for _ in range(rounds):
+      for k in range(3):
+        for _ in range(self.algo["local_epochs"]):
+          params[k] = descend(self.ce(k), params[k], LR)
+      copies = list(params)
+      for b in range(3):
+        if self.peers[b]:
+          self.transfer(b, [copies[a] for a in self.peers[b]])
+        for _ in range(0 if self.peers[b] else epochs):
+          params[b] = descend(self.ce(b), params[b], LR)
     return params
-  begin = [np.concatenate([np.zeros((5, 5)), np.eye(5)])] * len(found)
-  maps = begin
-  for _ in range(2):
-    own, other = (alpha / 2, (1 - alpha) / 2) if variant == "eq5" else (0.0, 1.0)
 
-    def loss(maps, params=params, own=own, other=other):
-      new = with_map(params, found, maps)
-      return own * ce(new) + other * kl(new)
+  def transfer(self, b, copies):
+    """A target's epochs, each a batch."""
+    fresh, found = self.algo["maps"] == "fresh", [c[LAYER]["kernel"] for c in copies]
+    if fresh:
+      self.maps[b] = BEGIN
+    params = self.params[b]
+    for _ in range(self.algo["transfer_epochs"]):
+      if self.algo["variant"] == "as_coded":
+        side = jnp.concatenate([*(f.T for f in found), params[LAYER]["kernel"].T], 1)
+        new = (side @ self.fixed[b][:-1] + self.fixed[b][-1]) / np.sqrt(side.shape[1])
+        params = params | {LAYER: params[LAYER] | {"kernel": new.T}}
+        continue
+      loss = functools.partial(self.loss, b, params, copies)
+      self.maps[b] = descend(loss, self.maps[b], MAP_LR)
+      if self.algo["variant"] == "algorithm1":
+        params = descend(self.ce(b), params, LR)  # its local step
+      if self.algo["write"] == "batch":
+        params = with_map(params, found, self.maps[b])
+        self.maps[b] = BEGIN if fresh else self.maps[b]
+    if self.algo["variant"] != "as_coded" and self.algo["write"] == "epoch":
+      params = with_map(params, found, self.maps[b])
+    self.params[b] = params
 
-    maps = descend(loss, maps, MAP_LR)
-    if variant == "algorithm1":
-      params = descend(ce, params, LR)  # its local step
-    if write == "batch":
-      params, maps = with_map(params, found, maps), begin
-  return with_map(params, found, maps)
+  def loss(self, b, params, copies, map):
+    """What a target minimises over its map."""
+    found = [c[LAYER]["kernel"] for c in copies]
+    new, x = with_map(params, found, map), self.x[b]
+    if self.algo["variant"] == "eq1":
+      own, star = params[LAYER]["kernel"], new[LAYER]["kernel"]
+      return apart(params, x, star, own) + sum(apart(params, x, star, f) for f in found) / len(
+        found
+      )
+    told = jnp.stack([forward(c, x) for c in copies])
+    if self.algo["divergence"] == "source":
+      kl = divergence(new, x, told)
+    else:  # KL(Q || P)
+      log_q, log_p = jax.nn.log_softmax(forward(new, x)), jax.nn.log_softmax(told)
+      kl = jnp.mean(jnp.sum(jnp.exp(log_q) * (log_q - log_p), -1))
+    if self.algo["variant"] == "algorithm1":
+      return kl
+    return (self.algo["alpha"] * self.ce(b)(new) + self.algo["beta"] * kl) / 2
 
 
 @pytest.mark.parametrize(
-  "variant, write, edges",
+  "choice, edges",
   [
-    ("eq5", "epoch", HALF),
-    ("eq5", "batch", FULL),
-    ("algorithm1", "batch", HALF),
-    ("as_coded", "epoch", HALF),
+    (dict(), HALF),
+    (dict(maps="fresh"), FULL),
+    (dict(maps="fresh", write="batch"), HALF),
+    (dict(write="batch", divergence="target", local_epochs=0), FULL),
+    (dict(variant="eq1"), FULL),
+    (dict(variant="algorithm1", write="batch", local_epochs=0), HALF),  # as it is printed
+    (dict(variant="as_coded"), FULL),
   ],
+  ids=["kept", "fresh", "batch", "reversed", "eq1", "algorithm1", "as_coded"],
 )
-def test_two_rounds_follow_the_paper_step_by_step(variant, write, edges):
-  choice = dict(algo_variant=variant, algo_write=write)
-  e = build(edges=edges, algo_alpha=0.25, algo_beta=0.75, **choice)
+def test_three_rounds_follow_the_paper_step_by_step(choice, edges):
+  algo = {f"algo_{k}": v for k, v in (dict(start=START, alpha=0.25, beta=0.75) | choice).items()}
+  e = build(edges=edges, rounds=3, **algo)
   first = e.initialiser()()
-  expected = reference(e, jax.device_get(first), variant, write, alpha=0.25)
+  expected = Reference(e, jax.device_get(first)).run(3)
   found = [p for p, _ in ensembles.by_client(e, ensembles.train(e, first)[0])]
   chex.assert_trees_all_close(found, expected, rtol=1e-10, atol=1e-12)
+
+
+def test_the_number_of_sources_does_not_change_how_far_a_map_moves_a_layer():
+  """Sources that are all alike count as one."""
+  moved = []
+  for edges in (((2, 0),), HALF):
+    c = config(edges=edges, rounds=1, algo_local_epochs=0)
+    c.start.common = True
+    state = ensembles.train(ensembles.build(c, data_=ensembles.data(3, EIGHT)))[0]
+    moved.append(np.asarray(state.clients[0].params[LAYER]["kernel"][2]))
+  chex.assert_trees_all_close(*moved, rtol=1e-10, atol=1e-12)
+
+
+def test_a_transfer_may_follow_every_local_step():
+  e = build(sizes=(20, 20, 20), algo_by_step=True, algo_transfer_epochs=1, rounds=4)
+  stretches = [(v.phase.name, v.n) for v in e.visits]
+  assert stretches == [("local", 1), ("fetch", 1), ("transfer", 1)] * 4
+  begun, ended = (ensembles.train(e, calls=n)[0] for n in (2, 3))
+  params = lambda s, k: client(s, k)[0].params[LAYER]["kernel"]
+  assert (params(begun, 2) != params(ended, 2)).any()
+  assert client(ended, 2)[1].sources.peer.tolist() == [0, 1]
 
 
 def client(state, k):
@@ -157,8 +216,8 @@ def client(state, k):
 
 def test_a_transfer_trains_maps_alone_until_it_writes_one_layer():
   """U5: the target and its copies are frozen, but for running statistics; sources train on."""
-  changes = dict(norm="batch", algo_noise=0.01, algo_transfer_optim=common.adam(0.01))
-  e = build(**changes)
+  changes = dict(norm="batch", algo_noise=0.01)
+  e = build(**changes, algo_transfer_optim=common.adam(0.01, eps=1e-12))
   names = [e.algorithm.cycle[i].name for i in range(3)]
   assert names == ["local", "fetch", "transfer"]
   before, during, after = (ensembles.train(e, calls=n)[0] for n in (2, 3, 4))
@@ -172,7 +231,7 @@ def test_a_transfer_trains_maps_alone_until_it_writes_one_layer():
   steps = np.abs(m1.maps[LAYER] - m0.maps[LAYER])
   assert steps.min() > 0.009 and steps.max() < 0.01  # Adam's first step
   chex.assert_trees_all_equal(
-    transfer.replace(c2.params, {LAYER: c1.params[LAYER]["kernel"]}), c1.params
+    layers.replace(c2.params, {LAYER: c1.params[LAYER]["kernel"]}), c1.params
   )
   own, found = (
     c1.params[LAYER]["kernel"],
@@ -187,14 +246,16 @@ def test_a_transfer_trains_maps_alone_until_it_writes_one_layer():
     chex.assert_trees_all_equal(m0.maps, m1.maps)
 
 
-def test_every_fetch_begins_with_no_ops_and_a_new_optimiser():
-  e = build(algo_transfer_optim=common.adam(0.01))
+@pytest.mark.parametrize("maps", ["kept", "fresh"])
+def test_maps_live_on_with_their_optimiser_or_start_again_at_every_fetch(maps):
+  e = build(algo_transfer_optim=common.adam(0.01), algo_maps=maps)
   trained, fetched = (ensembles.train(e, calls=n)[0] for n in (4, 6))
-  begin = np.broadcast_to(np.concatenate([np.zeros((5, 5)), np.eye(5)]), (3, 2, 10, 5))
-  chex.assert_trees_all_equal(np.asarray(fetched.local[0].maps[LAYER]), begin)
-  assert np.abs(trained.local[0].maps[LAYER] - begin)[2].min() > 0
+  begin = np.broadcast_to(np.concatenate([np.zeros((5, 5)), np.eye(5)]), (3, 10, 5))
+  old, new = (np.asarray(s.local[0].maps[LAYER]) for s in (trained, fetched))
+  assert np.abs(old - begin)[2].min() > 0
+  chex.assert_trees_all_equal(new, old if maps == "kept" else begin)
   counts = [int(np.asarray(s.local[0].opt_state[1].count)[2]) for s in (trained, fetched)]
-  assert counts == [2, 0]
+  assert counts == [2, 2 if maps == "kept" else 0]
 
 
 def test_maps_that_do_not_move_leave_separate_training_of_the_local_epochs():
@@ -212,18 +273,63 @@ def test_maps_that_do_not_move_leave_separate_training_of_the_local_epochs():
       chex.assert_trees_all_equal(*(client(s, 0)[0].params for s in ends))
 
 
-def test_as_coded_no_gradient_reaches_a_map_and_the_layer_is_overwritten_at_the_fetch():
-  e = build(algo_variant="as_coded")
-  local, fetched, last = (ensembles.train(e, calls=n)[0] for n in (1, 2, 8))
-  chex.assert_trees_all_equal(local.local[0].maps, fetched.local[0].maps, last.local[0].maps)
-  kernel = lambda s, k: np.asarray(s.clients[0].params[LAYER]["kernel"][k])
-  change = [np.abs(kernel(fetched, k) - kernel(local, k)).mean() for k in range(3)]
-  assert change[:2] == [0, 0] and change[2] > 0.1
-  fixed = np.asarray(local.local[0].maps[LAYER][2])
-  new = transfer.overwrite(
-    kernel(local, 2), np.stack([kernel(local, 0), kernel(local, 1)]), fixed, np.ones(2, bool)
-  )
-  chex.assert_trees_all_close(kernel(fetched, 2), np.asarray(new), rtol=1e-12)
+def test_as_coded_nothing_learns_in_a_transfer_and_every_batch_rewrites_the_layer():
+  e = build(algo_variant="as_coded", norm="batch")
+  fetched, once, twice, last = (ensembles.train(e, calls=n)[0] for n in (2, 3, 4, 8))
+  chex.assert_trees_all_equal(fetched.local[0].maps, last.local[0].maps)
+  (c0, own), (c1, _), (c2, _) = (client(s, 2) for s in (fetched, once, twice))
+  found = np.stack([client(fetched, a)[0].params[LAYER]["kernel"] for a in (0, 1)])
+  for old, new in ((c0, c1), (c1, c2)):
+    rewritten = transfer.overwrite(
+      old.params[LAYER]["kernel"], found, own.maps[LAYER], np.ones(2, bool)
+    )
+    expected = layers.replace(old.params, {LAYER: np.asarray(rewritten)})
+    chex.assert_trees_all_close(new.params, expected, rtol=1e-12)
+    chex.assert_trees_all_equal(old.opt_state, new.opt_state)
+    moved = jax.tree.map(lambda a, b: (a != b).any(), old.model_state, new.model_state)
+    assert all(jax.tree.leaves(moved))
+
+
+@pytest.mark.parametrize("control", ["ZEROED", "RANDOM"])
+def test_controls_receive_nothing_that_was_learned(control):
+  """All else is pairwise transfer: the sources' own training too."""
+  c = config()
+  plain = ensembles.build(c, data_=ensembles.data(3, EIGHT))
+  c.algorithm = f"pairwise:{control}"
+  e = ensembles.build(c, data_=ensembles.data(3, EIGHT))
+  fetched, last = (ensembles.train(e, calls=n)[0] for n in (2, 8))
+  true = ensembles.train(plain, calls=2)[0].local[0].sources
+  heard = fetched.local[0].sources
+  chex.assert_trees_all_equal(heard.peer, true.peer)
+  for s in (0, 1):
+    got, own = np.asarray(heard.flat[2, s]), np.asarray(true.flat[2, s])
+    if control == "ZEROED":
+      assert not got.any() and own.any()
+      continue
+    assert (got != own).mean() > 0.8
+    for a, b in zip(*(np.split(x, [5, 5 + 36 * 5])[:2] for x in (got, own)), strict=True):
+      chex.assert_trees_all_equal(np.sort(a), np.sort(b))  # of Dense_0, bias and kernel
+  ends = [ensembles.by_client(x, ensembles.train(x)[0]) for x in (e, plain)]
+  chex.assert_trees_all_equal(ends[0][:2], ends[1][:2])
+  with pytest.raises(AssertionError):
+    chex.assert_trees_all_close(ends[0][2], ends[1][2], rtol=1e-6)
+  assert np.isfinite(client(last, 2)[0].params[LAYER]["kernel"]).all()
+
+
+def test_layers_of_different_names_are_one_where_their_shapes_are_alike():
+  """The layer before the head is Dense_1 in one client, Dense_2 in another, deeper one."""
+  mlp = lambda *hidden: (1, "mlp", dict(hidden=hidden, activation="tanh"))
+  clients, two = (mlp(5, 5), mlp(6, 5, 5)), ensembles.data(2, (8, 8))
+  change = dict(edges=((0, 1), (1, 0)), rounds=1, algo_start=0.25, algo_local_epochs=0)
+  change["algo_transfer_optim"] = descent(0.0)
+  with pytest.raises(ConfigError, match=r"alike.*\(5, 5\) in cohort 0, \(6, 5\) in 1"):
+    ensembles.build(config(clients, algo_layers=("Dense_1",), **change), data_=two)
+  e = ensembles.build(config(clients, algo_layers=(("Dense_2", "Dense_1"),), **change), data_=two)
+  old, new = (ensembles.train(e, calls=n)[0].clients for n in (1, 3))
+  kernel = lambda clients, g: np.asarray(clients[g].params[("Dense_1", "Dense_2")[g]]["kernel"][0])
+  for own, other in ((0, 1), (1, 0)):
+    expected = 0.75 * kernel(old, own) + 0.25 * kernel(old, other)
+    chex.assert_trees_all_close(kernel(new, own), expected, rtol=1e-12)
 
 
 def test_a_target_looks_at_copies_and_never_at_its_sources_data():
@@ -307,7 +413,7 @@ def test_convolutions_transfer_too():
   source, own = kernel(fetched, 0), kernel(fetched, 1)
   assert own.shape == (3, 3, 2, 3)
   last, _ = ensembles.train(e, fetched)
-  (m,) = np.asarray(last.local[0].maps[layer][1])
+  m = np.asarray(last.local[0].maps[layer][1])
   assert np.abs(m - np.concatenate([np.zeros((2, 2)), np.eye(2)])).min() > 0
   expected = np.einsum("hwjo,ji->hwio", np.concatenate([source, own], axis=2), m)
   chex.assert_trees_all_close(kernel(last, 1), expected, rtol=1e-10, atol=1e-12)
@@ -327,7 +433,11 @@ def test_layers_must_be_there_and_alike():
   [
     ("beta", 0.5, "0.7"),
     ("alpha", -0.1, "at least 0"),
-    ("variant", "eq1", "eq5, algorithm1, as_coded"),
+    ("variant", "eq2", "eq5, eq1, algorithm1, as_coded"),
+    ("divergence", "both", "source, target"),
+    ("maps", "lost", "kept, fresh"),
+    ("start", 1.5, "at most 1"),
+    ("local_epochs", -1, "at least 0"),
     ("write", "never", "epoch, batch"),
     ("noise", -1.0, "at least 0"),
     ("transfer_epochs", 0, "at least 1"),
@@ -386,13 +496,14 @@ def test_replicas_choose_for_themselves():
   assert np.asarray(state.local[0].sources.peer)[:, 0].tolist() == [2, -1, -1, 4, -1, -1]
 
 
-def test_every_source_costs_a_forward_pass_and_its_map():
-  """U9."""
+def test_every_source_costs_a_forward_pass_and_all_together_one_map():
+  """U9; the maps are one a layer, whatever the number of sources."""
   cost = build(edges=((1, 0), (2, 0), (2, 1))).algorithm.facts(1)["transfer"]
   with_, without = np.array(cost["flops_per_batch"]), np.array(cost["flops_per_batch_without"])
   one = (with_ - without)[1]
-  assert (with_ - without).tolist() == [0, one, 2 * one]
-  assert one == without[0] / 3 + 3 * 2 * 10 * 5 * 5
+  maps = 3 * 2 * 10 * 5 * 5
+  assert one == without[0] / 3 + maps
+  assert (with_ - without).tolist() == [0, one, 2 * one - maps]
   products = 8 * 2 * (36 * 5 + 5 * 5 + 5 * 4)  # of a batch of eight
   assert products < without[0] / 3 < 2 * products
   assert cost["messages_per_round"] == 3

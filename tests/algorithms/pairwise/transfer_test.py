@@ -5,7 +5,7 @@ import jax
 import numpy as np
 import pytest
 
-from kdjax.algorithms.pairwise import transfer
+from kdjax.algorithms.pairwise import layers, transfer
 
 KEY = jax.random.key(0)
 N, OUT = 5, 3
@@ -22,16 +22,24 @@ def draw(*shape, seed=0):
   return np.random.default_rng(seed).normal(size=shape)
 
 
-def combine(own, found, *maps):
-  return transfer.combine(own, found, np.stack(maps), np.ones(len(maps), bool))
+def combine(own, found, map):
+  return transfer.combine(own, found, map, np.ones(len(found), bool))
 
 
 def test_a_no_op_leaves_the_target_bit_for_bit_as_it_is():
-  """U1, and M = [0; I] is what every map begins with."""
+  """U1: M = [0; I]."""
   own, found = draw(N, OUT), draw(2, N, OUT, seed=1)
-  maps = transfer.no_op(KEY, N, 2, noise=0.0, dtype="float64")
-  chex.assert_trees_all_equal(maps, np.stack([np.concatenate([ZERO, EYE])] * 2))
-  chex.assert_trees_all_equal(combine(own, found, *maps), own)
+  map = transfer.first(KEY, N, start=0.0, noise=0.0, dtype="float64")
+  chex.assert_trees_all_equal(map, np.concatenate([ZERO, EYE]))
+  chex.assert_trees_all_equal(combine(own, found, map), own)
+
+
+@pytest.mark.parametrize("start", [0.1, 0.5, 1.0])
+def test_a_map_may_begin_between_the_target_and_the_mean_of_its_sources(start):
+  own, found = draw(N, OUT), draw(2, N, OUT, seed=1)
+  map = transfer.first(KEY, N, start=start, noise=0.0, dtype="float64")
+  expected = start * (found[0] + found[1]) / 2 + (1 - start) * own
+  chex.assert_trees_all_close(combine(own, found, map), expected, rtol=1e-12, atol=1e-12)
 
 
 def test_maps_can_take_the_source_or_the_average():
@@ -45,19 +53,21 @@ def test_maps_can_take_the_source_or_the_average():
 
 
 @pytest.mark.parametrize("kernel", [(N, OUT), (3, 3, N, OUT)], ids=["dense", "convolution"])
-def test_several_sources_add_up_as_the_papers_equation_says(kernel):
-  """Eq. 2 as the paper writes it: W = K^T, [W_a, W_b] M, at every place of a convolution."""
-  own, found, maps = draw(*kernel), draw(3, *kernel, seed=1), draw(3, 2 * N, N, seed=2)
-  new = transfer.combine(own, found, maps, np.array([True, False, True]))
+def test_several_sources_count_in_the_mean(kernel):
+  """Eq. 2 as the paper writes it, W = K^T, [W_a, W_b] M, at every place of a convolution."""
+  own, found, map = draw(*kernel), draw(3, *kernel, seed=1), draw(2 * N, N, seed=2)
+  new = transfer.combine(own, found, map, np.array([True, False, True]))
   for place in np.ndindex(kernel[:-2]):
     w = own[place].T
-    expected = w + sum(np.concatenate([found[(s, *place)].T, w], 1) @ maps[s] - w for s in (0, 2))
+    expected = np.mean([np.concatenate([found[(s, *place)].T, w], 1) @ map for s in (0, 2)], 0)
     chex.assert_trees_all_close(new[place].T, expected, rtol=1e-12, atol=1e-12)
+  alone = transfer.combine(own, found, map, np.zeros(3, bool))
+  chex.assert_trees_all_equal(alone, own)
 
 
 def test_noise_on_a_map_has_its_standard_deviation():
-  maps = transfer.no_op(KEY, 40, 3, noise=0.02, dtype="float64")
-  noise = maps - transfer.no_op(KEY, 40, 3, noise=0.0, dtype="float64")
+  begin = dict(start=0.0, dtype="float64")
+  noise = transfer.first(KEY, 70, noise=0.02, **begin) - transfer.first(KEY, 70, noise=0.0, **begin)
   n = noise.size
   assert abs(np.std(noise) / 0.02 - 1) < 4 / np.sqrt(2 * n)
   assert abs(np.mean(noise)) < 4 * 0.02 / np.sqrt(n)
@@ -79,15 +89,14 @@ def test_the_codes_map_is_one_linear_layer_on_all_sources_and_the_target():
   chex.assert_trees_all_equal(alone, own)
 
 
-def test_the_gradient_reaches_maps_and_neither_is_zero():
+def test_the_gradient_reaches_the_map():
   """U5: the rewritten layer is part of the graph."""
   own, found, x = draw(N, OUT), draw(2, N, OUT, seed=1), draw(7, N, seed=2)
-  maps = transfer.no_op(KEY, N, 2, noise=0.0, dtype="float64")
-  loss = lambda maps: (x @ transfer.combine(own, found, maps, np.ones(2, bool)))[:, 0].sum()
-  gradient = jax.grad(loss)(maps)
-  both = np.concatenate([found[:, :, 0], np.stack([own[:, 0]] * 2)], axis=1)  # [S, 2n]
-  chex.assert_trees_all_close(gradient, both[:, :, None] * x.sum(0), rtol=1e-12)
-  assert (np.abs(gradient).sum((1, 2)) > 0).all()
+  map = transfer.first(KEY, N, start=0.0, noise=0.0, dtype="float64")
+  gradient = jax.grad(lambda map: (x @ combine(own, found, map))[:, 0].sum())(map)
+  both = np.concatenate([found.mean(0)[:, 0], own[:, 0]])  # [2n]
+  chex.assert_trees_all_close(gradient, both[:, None] * x.sum(0), rtol=1e-12)
+  assert np.abs(gradient).sum() > 0
 
 
 def test_kernels_are_found_and_replaced_by_their_paths():
@@ -95,10 +104,10 @@ def test_kernels_are_found_and_replaced_by_their_paths():
     "Dense_0": {"kernel": draw(2, 2), "bias": draw(2)},
     "heads": {"main": {"kernel": draw(2, 3)}, "norm": {"scale": draw(2)}},
   }
-  found = transfer.named_kernels(params)
+  found = layers.named_kernels(params)
   assert set(found) == {"Dense_0", "heads/main"}
-  new = transfer.replace(params, {"heads/main": draw(2, 3, seed=1)})
+  new = layers.replace(params, {"heads/main": draw(2, 3, seed=1)})
   chex.assert_trees_all_equal(new["heads"]["main"]["kernel"], draw(2, 3, seed=1))
-  chex.assert_trees_all_equal(transfer.named_kernels(params), found)
+  chex.assert_trees_all_equal(layers.named_kernels(params), found)
   params["heads"]["main"] = new["heads"]["main"]
   chex.assert_trees_all_equal(new, params)

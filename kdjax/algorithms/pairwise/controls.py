@@ -1,0 +1,52 @@
+"""Controls of pairwise transfer: the same steps, but nothing that was learned is received.
+
+What a target gains by them it does not owe to its sources' knowledge. The third control, no
+transfer and an offset on the logits, is evals/prior_offset.py.
+
+  pairwise:ZEROED  every source's numbers are zeros; it calls all classes equally likely
+  pairwise:RANDOM  every source's numbers are its own, in an order drawn anew at every fetch within
+                   each array: of the right size, and without meaning
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Int
+
+from kdjax.algorithms.pairwise.hyper import Hyper
+from kdjax.algorithms.pairwise.method import make
+from kdjax.core.arrays import Array
+from kdjax.core.env import Env
+from kdjax.types import ClientState, Method
+
+
+def zeroed(
+  env: Env, clients: tuple[ClientState, ...], step: Int[Array, ""]
+) -> tuple[ClientState, ...]:
+  """The clients, over cohorts, with zeros for weights and statistics."""
+  zero = functools.partial(jax.tree.map, jnp.zeros_like)
+  return tuple(c._replace(params=zero(c.params), model_state=zero(c.model_state)) for c in clients)
+
+
+def shuffled(
+  env: Env, clients: tuple[ClientState, ...], step: Int[Array, ""]
+) -> tuple[ClientState, ...]:
+  """The clients, over cohorts, each array's numbers in an order drawn for (client, step)."""
+
+  def one(client, key):
+    leaves, tree = jax.tree.flatten((client.params, client.model_state))
+    keys = jax.random.split(key, len(leaves))
+    mixed = [
+      jax.random.permutation(k, x.ravel()).reshape(x.shape)
+      for k, x in zip(keys, leaves, strict=True)
+    ]
+    params, model_state = jax.tree.unflatten(tree, mixed)
+    return client._replace(params=params, model_state=model_state)
+
+  keys = [env.keys(g, "shuffled", step) for g in range(len(clients))]
+  return tuple(jax.vmap(one)(c, k) for c, k in zip(clients, keys, strict=True))
+
+
+ZEROED = Method(Hyper, functools.partial(make, sent=zeroed))
+RANDOM = Method(Hyper, functools.partial(make, sent=shuffled))

@@ -1,0 +1,106 @@
+"""What an offset on the logits gains by itself: a control for methods that say they transfer.
+
+A client that has hardly seen a class rarely names it, however well it tells it from others. Adding
+`-tau log p(c)` to its logits, p its own label frequencies, undoes that and teaches it nothing
+(Menon et al.: Long-tail learning via logit adjustment, 2021, https://arxiv.org/abs/2007.07314,
+Eq. 9). A gain of remote accuracy counts as transfer only above what this control has without any
+(https://arxiv.org/abs/2011.05961 moves the class prior, too). Every client's `tau` is the one with
+the highest accuracy on held-out training images, the public ones: let the method not use them.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+from jaxtyping import Float, Int
+
+from kdjax.evals import _counting as counting
+from kdjax.evals.confusion import own_classes
+from kdjax.types import ConfigError, Evaluator
+
+if TYPE_CHECKING:
+  from kdjax.experiment import Experiment
+
+TAUS = np.linspace(0, 2, 41)  # 0: as it is, 1: as if all classes were equally frequent
+
+
+def make(experiment: "Experiment", *, batch: int) -> Evaluator:
+  """The evaluator.
+
+  Args:
+    experiment: Experiment.
+    batch: images per pass; a multiple of the mesh's `data` axis.
+
+  Returns:
+    state -> a list over replicas of {'offset_tau', 'offset_local_accuracy',
+    'offset_remote_accuracy', 'offset_combined_accuracy': {'main': one a client}}, of main heads;
+    accuracies are those of `confusion`.
+
+  Raises:
+    ConfigError: for a batch that cannot be, or without public examples of the clients' own source.
+  """
+  env, data, config = experiment.env, experiment.data, experiment.config
+  if config["public_source"] or not all(map(len, data.shards.public)) or config["public_reuse"]:
+    hint = "above 0, of `source` itself and not private: tau is chosen on public examples"
+    raise ConfigError("public_share", config["public_share"], hint)
+  if env.population.holders != env.K:
+    raise ConfigError("evals", "prior_offset", "models that travel have no labels of their own")
+  prior = log_prior(data.shards.label_counts[list(env.held)])
+
+  def count(predicted, label, mask):
+    """Right answers for each tau and class, f32[R*K, T, C]."""
+    true = jax.nn.one_hot(label, env.task.classes) * mask[:, None]
+
+    def one(logits, prior):  # f32[N, C], f32[C]
+      said = (logits - TAUS[:, None, None] * prior).argmax(-1)  # [T, N]
+      return (said == label) @ true
+
+    logits = predicted[""]
+    rows = [env.local_rows(g, prior) for g in range(len(logits))]
+    return env.gather([jax.vmap(one)(x[:, :, 0], p) for x, p in zip(logits, rows, strict=True)])
+
+  counts = counting.over(experiment, "prior_offset", batch, count)
+  if "" not in counting.entries(experiment):
+    raise ConfigError("evals", "prior_offset", "this method tests no clients: leave it out")
+  own = own_classes(data.shards)[list(env.held)].reshape(env.R, -1, env.task.classes)
+
+  def run(state):
+    test, out = data.source.test, []
+    tested = counts(state, test, np.arange(len(test.labels)))
+    total = np.bincount(test.labels, minlength=env.task.classes)
+    for r, public in enumerate(data.shards.public):
+      mine = slice(r * env.K, (r + 1) * env.K)
+      chosen = counts(state, data.public, public)[mine].sum(-1).argmax(-1)
+      right = tested[mine][np.arange(env.K), chosen]  # [K, C]
+      out.append(summarise(chosen, right, total, own[r]))
+    return out
+
+  return run
+
+
+def log_prior(label_counts: Int[np.ndarray, "K C"]) -> Float[np.ndarray, "K C"]:
+  """log((n + 1) / (N + C)) of every client and class: one more than it has, so that none is 0."""
+  n = label_counts + 1.0
+  return np.log(n / n.sum(1, keepdims=True))
+
+
+def summarise(
+  chosen: Int[np.ndarray, " K"],
+  right: Int[np.ndarray, "K C"],
+  total: Int[np.ndarray, " C"],
+  own: np.ndarray,
+) -> dict[str, Any]:
+  """One replica's results.
+
+  Args:
+    chosen: i64[K], places among `TAUS`.
+    right: i64[K, C], test examples by class that a client gets right with its tau.
+    total: i64[C], test examples by class.
+    own: bool[K, C], its own classes.
+  """
+  out = {"offset_tau": {"main": TAUS[chosen].tolist()}}
+  for name, classes in (("local", own), ("remote", ~own), ("combined", np.ones_like(own))):
+    tested = (total * classes).sum(-1)
+    if (tested > 0).all():
+      out[f"offset_{name}_accuracy"] = {"main": ((right * classes).sum(-1) / tested).tolist()}
+  return out
