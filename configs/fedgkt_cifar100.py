@@ -24,4 +24,5 @@ def get_config(words=""):
   c.algo.server_epochs = 20
   c.algo.server_distils = True  # 'Both' of Table 2, its best on this set
   c.optim = common.adam(lr=1e-3, eps=1e-8, weight_decay=1e-4, amsgrad=True)
+  c.algo.server_optim = c.optim.to_dict()
   return common.crossed(c, words)
