@@ -33,6 +33,7 @@ kdjax --config=NAME --plan [--devices=N]                        what a run would
 kdjax compare RUN...         tables of runs, over seeds, with paired differences
 kdjax sweep --config=NAME --grid KEY=VALUES --workdir=FOLDER    many runs, resumable
 kdjax report RUN             make a run's page again
+kdjax reproduce PAPER...     the papers' claims and figures, judged, with their controls
 kdjax measure --config=NAME  time the forms of a step on this machine
 kdjax configs                the experiments that come with kdjax
 
@@ -43,6 +44,7 @@ COMMANDS = {  # name: what runs it, (arguments) -> exit code
   "configs": "kdjax.config:configs_cli",
   "measure": "kdjax.measure:measure_cli",
   "report": "kdjax.report.page:report_cli",
+  "reproduce": "kdjax.reproduce:reproduce_cli",
   "sweep": "kdjax.sweep:sweep_cli",
 }
 TOGETHER = 300  # seconds within which all processes start

@@ -18,6 +18,7 @@ LAYERS = [
   {"plan", "use", "needs"},
   {"run"},
   {"api", "measure", "sweep", "testing"},
+  {"reproduce"},
   {"main"},
   {"__main__"},
 ]

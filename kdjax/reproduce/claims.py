@@ -1,0 +1,197 @@
+"""How a paper's claims are declared: tasks, arms, quantities, and what is to be true of them.
+
+A claim is judged by differences between two quantities, paired over seeds, against an effect that
+is stated beforehand; and only where its controls hold, which show that the task needs what the
+claim is about.
+"""
+
+import math
+from typing import Any, NamedTuple
+
+SIZES = ("tiny", "small", "gpu", "paper")  # seconds or minutes a run; hours; a GPU; as published
+
+
+class Task(NamedTuple):
+  """A data set, its split and the clients: what all arms of a comparison share."""
+
+  name: str  # a folder's name
+  config: str  # an experiment's name, with its words: 'mhd_digits'
+  minutes: float  # of an arm with five seeds, on two CPU cores, or on a GPU at size gpu or paper
+  settings: dict[str, Any] = {}  # dotted config key: value, over the config's
+  data: str = ""  # the set that must lie in --data, a key of `data_sets.FORMS`; '': none
+
+
+class Arm(NamedTuple):
+  """One way of training: what differs from the task's config."""
+
+  settings: dict[str, Any] = {}  # dotted config key: value
+  words: str = ""  # after the config's name: a baseline, 'fedavg', 'separate'
+
+
+class Quantity(NamedTuple):
+  """A number of an arm for every seed: the mean over clients of an entry of summary.json."""
+
+  arm: str
+  head: str = "main"  # or an entry's: 'core/main'
+  metric: str = "shared_accuracy"
+  clients: tuple[int, ...] = ()  # which count; (): all
+  distance: int | None = None  # with accuracy_by_distance: hops from student to teacher
+  paper: float | None = None  # what the paper reports, in percent
+
+  def __str__(self) -> str:
+    """Words for tables: 'fedavg, main'."""
+    words = [self.arm, self.head] + ([] if self.metric == "shared_accuracy" else [self.metric])
+    words += [f"distance {self.distance}"] if self.distance is not None else []
+    words += [f"clients {', '.join(map(str, self.clients))}"] if self.clients else []
+    return ", ".join(word.replace("_", " ") for word in words)
+
+
+class Difference(NamedTuple):
+  """What must be so: left - right > above, in points; within: -above < left - right < above."""
+
+  left: Quantity
+  right: Quantity | float  # a number: in percent, such as chance
+  above: float  # points; below 0: not worse by more than that
+  within: bool = False
+
+
+class Control(NamedTuple):
+  """A difference without which the task says nothing about a claim."""
+
+  shows: str  # what it shows, in words: 'the task needs an exchange'
+  difference: Difference
+
+
+class Claim(NamedTuple):
+  """One sentence of a paper, and what it means in numbers."""
+
+  name: str
+  where: str  # 'Table 1, Fig. 4'
+  says: str  # the claim, in one sentence
+  tasks: dict[str, tuple[str, ...]]  # size: names of tasks
+  differences: tuple[Difference, ...]  # all must hold
+  controls: tuple[Control, ...]
+  explained: dict[tuple[str, str], str] = {}  # (task, verdict): why; shown where it came out so
+
+
+class Lines(NamedTuple):
+  """A figure: quantities over a common x, a line or a bar group each."""
+
+  name: str
+  title: str  # with the paper's figure: 'Heads (Fig. 4)'
+  x: tuple[str, ...]  # labels
+  xlabel: str
+  ylabel: str
+  series: dict[str, tuple[Quantity, ...]]  # label: a quantity for each x
+  tasks: dict[str, tuple[str, ...]]  # size: names of tasks
+
+
+class Curves(NamedTuple):
+  """A figure: what was logged over a run, mean and spread over seeds."""
+
+  name: str
+  title: str
+  ylabel: str
+  series: dict[str, tuple[str, str]]  # label: (arm, key of metrics.jsonl)
+  tasks: dict[str, tuple[str, ...]]
+
+
+class Matrices(NamedTuple):
+  """A figure: matrices of summary.json beside each other, means over seeds and clients."""
+
+  name: str
+  title: str
+  entries: dict[str, tuple[str, str, str]]  # label: (arm, key of summary.json, its entry)
+  tasks: dict[str, tuple[str, ...]]
+
+
+class Costs(NamedTuple):
+  """A figure: a quantity of each arm against what the run cost, a point each, logarithmic."""
+
+  name: str
+  title: str
+  cost: str  # 'bytes_sent', summed over kinds, or another number of summary.json
+  xlabel: str
+  ylabel: str
+  series: dict[str, Quantity]
+  tasks: dict[str, tuple[str, ...]]
+
+
+class Table(NamedTuple):
+  """A table: quantities of arms, ours beside the paper's."""
+
+  name: str
+  title: str  # with the paper's table: 'Shared accuracy (Table 1)'
+  columns: tuple[str, ...]
+  rows: dict[str, tuple[Quantity | None, ...]]  # label: a quantity a column; None: there is none
+  tasks: dict[str, tuple[str, ...]]
+
+
+Figure = Lines | Curves | Matrices | Costs | Table
+
+
+class Paper(NamedTuple):
+  """All that is declared about a paper."""
+
+  name: str
+  title: str  # authors, title, year, address
+  tasks: tuple[Task, ...]
+  arms: dict[str, Arm]
+  claims: tuple[Claim, ...]
+  figures: tuple[Figure, ...] = ()
+
+  def task(self, name: str) -> Task:
+    """The task of that name."""
+    return next(task for task in self.tasks if task.name == name)
+
+
+def quantities(difference: Difference) -> list[Quantity]:
+  """The one or two quantities of a difference."""
+  sides = (difference.left, difference.right)
+  return [side for side in sides if isinstance(side, Quantity)]
+
+
+def arms_of(found: Claim | Figure) -> list[str]:
+  """The arms that a claim or a figure needs, its controls' first."""
+  match found:
+    case Claim():
+      names = [q.arm for c in found.controls for q in quantities(c.difference)]
+      names += [q.arm for d in found.differences for q in quantities(d)]
+    case Lines():
+      names = [q.arm for line in found.series.values() for q in line]
+    case Curves():
+      names = [arm for arm, _ in found.series.values()]
+    case Matrices():
+      names = [arm for arm, *_ in found.entries.values()]
+    case Costs():
+      names = [q.arm for q in found.series.values()]
+    case Table():
+      names = [q.arm for row in found.rows.values() for q in row if q]
+  return list(dict.fromkeys(names))
+
+
+def problems(paper: Paper) -> list[str]:
+  """What is wrong with a declaration, in words; none where it can be run and judged."""
+  found = []
+  names = [one.name for one in (*paper.claims, *paper.figures)]
+  found += [
+    f"{name} is declared twice" for name in sorted({n for n in names if names.count(n) > 1})
+  ]
+  known = {task.name for task in paper.tasks}
+  for one in (*paper.claims, *paper.figures):
+    found += [f"{one.name}: no arm {arm!r}" for arm in arms_of(one) if arm not in paper.arms]
+    found += [f"{one.name}: no size {size!r}" for size in one.tasks if size not in SIZES]
+    named = {task for tasks in one.tasks.values() for task in tasks}
+    found += [f"{one.name}: no task {task!r}" for task in sorted(named - known)]
+  for one in paper.figures:
+    if isinstance(one, Table) and any(len(r) != len(one.columns) for r in one.rows.values()):
+      found.append(f"{one.name}: each row has a quantity, or None, for each column")
+  for claim in paper.claims:
+    if not claim.controls:
+      found.append(f"{claim.name}: no control, so it could not fail")
+    if not claim.differences:
+      found.append(f"{claim.name}: no difference to judge")
+    every = [*claim.differences, *(c.difference for c in claim.controls)]
+    if any(not math.isfinite(d.above) or (d.within and d.above <= 0) for d in every):
+      found.append(f"{claim.name}: an effect must be finite, and above 0 with `within`")
+  return found

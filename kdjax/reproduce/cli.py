@@ -1,0 +1,124 @@
+"""`kdjax reproduce`: the tables, figures and claims of the papers, at the size of this machine.
+
+  kdjax reproduce --list                                  what there is, and what it costs
+  kdjax reproduce mhd.heads --size=tiny --workdir=runs/reproduce
+  kdjax reproduce mhd fedgkt --size=small --data=DIR --workdir=runs/reproduce
+
+Every claim is judged by rule (`verdict`), after its controls. The folder gets `results.json`, one
+page, and the figures; runs in it are taken as they are, unfinished ones go on. Exit codes: 0 done;
+42 stopped; 1 a run failed; 2 bad input.
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from kdjax.report import formats
+from kdjax.reproduce import documents, page, record, runs, verdict, work
+from kdjax.reproduce.claims import SIZES, Paper
+from kdjax.reproduce.papers import named
+from kdjax.reproduce.runs import BLOCK, Asked
+from kdjax.reproduce.work import Chosen
+from kdjax.types import DONE, ConfigError
+
+
+def reproduce_cli(argv: Sequence[str]) -> int:
+  """`kdjax reproduce ...`; returns the exit code.
+
+  Args:
+    argv: what follows the word `reproduce`.
+
+  Raises:
+    ConfigError: for a command line that cannot work.
+  """
+  options = _parser().parse_args(argv)
+  chosen = choose(options.names or list(named()))
+  if options.list:
+    print(listing(chosen, options.seeds), end="")
+    return DONE
+  asked = _asked(options)
+  code = DONE if options.report_only else work.do(asked, chosen, options.minutes)
+  claims, tables = record.collect(asked, chosen), record.tables(asked, chosen)
+  found = record.write(asked.workdir / record.FILE, claims, tables)
+  print(record.text(claims), end="")
+  print(page.write(asked, chosen, claims, tables))
+  if options.documents:
+    documents.write(Path(options.documents), found)
+  return code
+
+
+def choose(names: Sequence[str]) -> list[Chosen]:
+  """Papers by name, 'mhd', and claims or figures by theirs, 'mhd.heads'.
+
+  Raises:
+    ConfigError: for a name that nothing has.
+  """
+  known = named()
+  found: dict[str, Chosen] = {}
+  for name in names:
+    place, _, one = name.partition(".")
+    if place not in known:
+      raise ConfigError("NAME", name, f"one of {', '.join(known)}, or PAPER.CLAIM; see --list")
+    paper = known[place]
+    old = found.get(place, Chosen(paper, (), ()))
+    claims = [c for c in paper.claims if one in ("", c.name) or c in old.claims]
+    figures = [f for f in paper.figures if one in ("", f.name) or f in old.figures]
+    if (len(claims), len(figures)) == (len(old.claims), len(old.figures)):
+      own = ", ".join(o.name for o in (*paper.claims, *paper.figures))
+      raise ConfigError("NAME", name, f"{place} has {own}")
+    found[place] = Chosen(paper, claims, figures)
+  return list(found.values())
+
+
+def listing(chosen: Sequence[Chosen], seeds: int) -> str:
+  """What there is: paper, claim, where, what is needed, minutes at each size."""
+  rows = []
+  for paper, claims, figures in chosen:
+    for one in (*claims, *figures):
+      costs = [_cost(paper, one, size, seeds) for size in SIZES]
+      says = getattr(one, "says", getattr(one, "title", ""))
+      controls = "; ".join(c.shows for c in getattr(one, "controls", ()))
+      rows.append([f"{paper.name}.{one.name}", getattr(one, "where", ""), says, controls, *costs])
+  header = ("name", "where", "says", "only if", *(f"{size}, min" for size in SIZES))
+  note = f"Minutes of {seeds} seeds, of runs that no other claim shares; with the data it needs."
+  return formats.text(header, rows, words=4, width=200, caption=note)
+
+
+def _cost(paper: Paper, one, size: str, seeds: int) -> str:
+  asked = Asked(Path(), size, seeds, None)
+  found = runs.tasks(asked, paper, one)
+  if not found:
+    return "-"
+  data = sorted({task.data for task in found if task.data})
+  return " ".join([f"{runs.minutes(asked, paper, [one]):,.0f}", *data])
+
+
+def _asked(options: argparse.Namespace) -> Asked:
+  if not options.workdir:
+    raise ConfigError("--workdir", None, "name a folder for the runs")
+  if options.seeds < verdict.FEWEST or options.seeds % BLOCK:
+    raise ConfigError("--seeds", options.seeds, f"a multiple of {BLOCK}: they train in blocks")
+  data = Path(options.data) if options.data else None
+  if data and not data.is_dir():
+    raise ConfigError("--data", options.data, "must be a folder of data sets")
+  return Asked(Path(options.workdir), options.size, options.seeds, data)
+
+
+def _parser() -> argparse.ArgumentParser:
+  parser = argparse.ArgumentParser(
+    prog="kdjax reproduce",
+    description="Papers' tables, figures and claims, with controls and a verdict.",
+    allow_abbrev=False,
+  )
+  parser.add_argument("names", nargs="*", metavar="NAME", help="PAPER or PAPER.CLAIM; all")
+  parser.add_argument("--list", action="store_true", help="what there is, and stop")
+  parser.add_argument("--size", choices=SIZES, default="tiny")
+  parser.add_argument("--workdir", help="a folder for the runs, the page and results.json")
+  parser.add_argument("--data", help="a folder with data sets, such as fashion_mnist.npz")
+  parser.add_argument("--seeds", type=int, default=BLOCK, help="from 0 on; a multiple of 5")
+  parser.add_argument("--minutes", type=float, default=0.0, help="stop after so many; 0: never")
+  parser.add_argument(
+    "--documents", metavar="DIR", help="a checkout: its docs/results.md and README's table too"
+  )
+  parser.add_argument("--report-only", action="store_true", help="train nothing")
+  return parser

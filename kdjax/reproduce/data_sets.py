@@ -1,0 +1,26 @@
+"""Where a data set lies in the folder that `--data` names."""
+
+from pathlib import Path
+
+FORMS = {  # name: (what is looked for in the folder, the source that it then is), first found
+  "fashion_mnist": (("fashion_mnist.npz", "npz:{}"), ("fashion_mnist", "idx:{}")),
+  "mnist": (("mnist.npz", "npz:{}"), ("mnist", "idx:{}")),
+  "letter": (("letter.npz", "npz:{}"), ("letter/letter.npz", "npz:{}")),
+  "cifar10": (("cifar10.npz", "npz:{}"), ("cifar-10-batches-bin", "cifar:{}")),
+  "cifar100": (("cifar100.npz", "npz:{}"), ("cifar-100-binary", "cifar:{}")),
+  "tiny_imagenet": (("tiny_imagenet.npz", "npz:{}"), ("tiny-imagenet-200", "folder:{}")),
+  "celeba": (("celeba.npz", "npz:{}"),),
+}
+TFDS = {"imagenet": "imagenet2012"}  # what only TFDS prepares, where the config's source reads it
+
+
+def source(name: str, folder: Path | None) -> str | None:
+  """A config's `source` for a data set in a folder, 'npz:FILE'; None where it is not there."""
+  if folder is None:
+    return None
+  if name in TFDS:
+    return f"tfds:{TFDS[name]}" if (folder / TFDS[name]).is_dir() else None
+  for place, form in FORMS[name]:
+    if (folder / place).exists():
+      return form.format((folder / place).resolve())
+  return None

@@ -1,0 +1,165 @@
+"""What the documents say of results, written from `results.json`, never by hand.
+
+`docs/results.md` as a whole; in README.md what stands between the two marks: the last column of
+its table, and how the claims came out. `docs/results.json` is the record that both are made of.
+"""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from kdjax.core import files
+from kdjax.report import formats
+from kdjax.reproduce import record
+from kdjax.reproduce.papers import named
+from kdjax.reproduce.record import Record
+from kdjax.reproduce.verdict import FEWEST, LEVEL, NOT_RUN
+
+BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
+OURS = "methods.methods"  # the table whose numbers the README shows
+COMMAND = "kdjax reproduce --size=SIZE --data=DIR --workdir=runs/reproduce --documents=."
+
+
+def write(checkout: Path, found: Record) -> None:
+  """Writes docs/results.json, docs/results.md and the README's part of a checkout.
+
+  Args:
+    checkout: the repository's folder.
+    found: what `record.write` returned; what the checkout has besides is kept.
+  """
+  whole = record.write(checkout / "docs" / record.FILE, found["claims"], found["tables"])
+  files.replace(checkout / "docs" / "results.md", page(whole).encode())
+  readme = checkout / "README.md"
+  files.replace(readme, in_readme(readme.read_text(encoding="utf-8"), whole).encode())
+
+
+def page(found: Record) -> str:
+  """docs/results.md."""
+  claims = found["claims"]
+  parts = ["# Results", _intro(), _counts(claims), _overview(claims)]
+  for name, paper in named().items():
+    own = [r for r in claims if r["name"].startswith(f"{name}.") and r["verdict"] != NOT_RUN]
+    tables = [t for t in found["tables"] if t["name"].startswith(f"{name}.")]
+    if own or tables:
+      parts += [f"## {paper.title}", _made(own), *_claims(own), *map(_table, tables)]
+  waiting = sorted({r["name"] for r in claims if r["verdict"] == NOT_RUN})
+  if waiting:
+    parts += [
+      "## Not run",
+      "Declared, and waiting for data or a machine: " + ", ".join(waiting) + ".",
+    ]
+  return "\n\n".join(filter(None, parts)) + "\n"
+
+
+def _intro() -> str:
+  return (
+    f"Written by `{COMMAND}`, from `docs/results.json`. Test accuracy in percent, mean ± "
+    "standard deviation over seeds, each the mean of its clients. CIFAR-10 is judged on training "
+    "images held out.\n\n"
+    f"A claim is judged by differences paired by seed, at least {FEWEST} seeds, against an effect "
+    f"stated beforehand: *confirmed* where the {100 * LEVEL:.0f} % interval (Student's t) lies "
+    "wholly above the effect, *refuted* where it lies wholly below, else *undecided*; *not "
+    "testable here* where a control fails, so that the task does not need what the claim is about. "
+    "`kdjax reproduce --list` names all of them."
+  )
+
+
+def _made(claims: Sequence[Record]) -> str:
+  """Which commits on which devices."""
+  every = [r["made"] for r in claims if r["made"]]
+  of = lambda key: ", ".join(sorted({made[key] for made in every}))
+  return f"Commit {of('commit')}; jax {of('jax')}; {of('device')}." if every else ""
+
+
+def _counts(claims: Sequence[Record]) -> str:
+  return f"{said(claims)} A claim counts once for each data set."
+
+
+def said(claims: Sequence[Record]) -> str:
+  """'12 confirmed, 3 refuted, ..' in a sentence."""
+  tally = ", ".join(f"{n} {word}" for word, n in record.counts(claims).items())
+  return f"Claims: {tally}."
+
+
+def _overview(claims: Sequence[Record]) -> str:
+  """Claims and data sets."""
+  shown = [r for r in claims if r["verdict"] != NOT_RUN]
+  tasks = list(dict.fromkeys(r["task"] for r in shown))
+  words = {(r["name"], r["task"]): r["verdict"] for r in shown}
+  names = dict.fromkeys(r["name"] for r in shown)
+  rows = [[name, *(words.get((name, task), "") for task in tasks)] for name in names]
+  return formats.markdown(["claim", *tasks], rows) if rows else ""
+
+
+def _claims(claims: Sequence[Record]) -> list[str]:
+  """A paragraph and a table for each claim, over its data sets."""
+  parts = []
+  for name in dict.fromkeys(r["name"] for r in claims):
+    own = [r for r in claims if r["name"] == name]
+    rows = [
+      [r["task"] if i == 0 else "", _kind(row), *_sides(row), record.difference(row), row["word"]]
+      for r in own
+      for i, row in enumerate(r["rows"])
+    ]
+    header = ["data", "", "left", "right", "left - right, interval, effect", ""]
+    verdicts = ", ".join(f"{r['task']} **{r['verdict']}**" for r in own)
+    parts.append(f"### {name}\n\n{own[0]['says']} ({own[0]['where']}) {verdicts}.")
+    parts.append(formats.markdown(header, rows))
+    notes = [f"{r['task']}: {r['note']}" for r in own if r["note"]]
+    parts += notes
+  return parts
+
+
+def _kind(row: Record) -> str:
+  return "claim" if row["kind"] == "claim" else f"only if {row['kind']}"
+
+
+def _sides(row: Record) -> list[str]:
+  return [record.side(row["left"]), record.side(row["right"])]
+
+
+def _table(one: Record) -> str:
+  return f"### {one['title']}, {one['task']}\n\n" + formats.markdown(*record.table_cells(one))
+
+
+def in_readme(text: str, found: Record) -> str:
+  """README.md with the last column of its table and the counts as they came out.
+
+  Args:
+    text: README.md; between the marks stands a markdown table whose rows begin with a method.
+    found: the record.
+
+  Raises:
+    ValueError: for a text without the marks.
+  """
+  before, begin, rest = text.partition(BEGIN)
+  inside, end, after = rest.partition(END)
+  if not begin or not end:
+    raise ValueError(f"README.md needs the marks {BEGIN} and {END}")
+  ours = best(found["tables"])
+  lines = [line for line in inside.splitlines() if line.startswith("|")]
+  lines = [_row(line, ours) for line in lines]
+  middle = "\n".join(["", *lines, "", said(found["claims"]), ""])
+  return f"{before}{begin}{middle}{end}{after}"
+
+
+def _row(line: str, ours: dict[str, str]) -> str:
+  cells = [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+  if cells[0] in ours:
+    cells[-1] = ours[cells[0]]
+  return "| " + " | ".join(cells) + " |"
+
+
+def best(tables: Sequence[Record]) -> dict[str, str]:
+  """{method: our shared accuracy on each data set}, of the table of all methods."""
+  found: dict[str, list[str]] = {}
+  for one in tables:
+    if one["name"] == OURS:
+      for method, (cell, *_) in one["rows"].items():
+        if cell:
+          found.setdefault(method, []).append(f"{_set(one['task'])} {cell['mean']:.1f}")
+  return {method: ", ".join(cells) for method, cells in found.items()}
+
+
+def _set(task: str) -> str:
+  return {"fashion_mnist": "Fashion-MNIST", "cifar10": "CIFAR-10"}.get(task, task)

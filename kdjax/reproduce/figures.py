@@ -1,0 +1,146 @@
+"""A paper's figures, in the paper's own form, drawn from finished runs; SVG, PNG and PDF."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure as Picture
+
+from kdjax.report import style, table
+from kdjax.reproduce import numbers
+from kdjax.reproduce.claims import (
+  Costs,
+  Curves,
+  Figure,
+  Lines,
+  Matrices,
+  Paper,
+  Table,
+  Task,
+  arms_of,
+)
+from kdjax.reproduce.runs import Asked, NotHere, Run, runs
+
+
+def draw(asked: Asked, paper: Paper, one: Figure, task: Task, place: Path) -> Path | None:
+  """Draws a figure of a task into `place`.svg, .png and .pdf.
+
+  None where a run is missing, and for a table.
+
+  Raises:
+    ConfigError: where a run measured no such thing.
+  """
+  arms = {arm: runs(asked, paper, task, arm) for arm in arms_of(one)}
+  results: dict[str, list[dict[str, Any]]] = {}
+  for arm, blocks in arms.items():
+    found = numbers.results(blocks)
+    if found is None:
+      return None
+    results[arm] = found
+  match one:
+    case Lines():
+      picture = _lines(one, results)
+    case Curves():
+      picture = _curves(one, {arm: b for arm, b in arms.items() if not isinstance(b, NotHere)})
+    case Matrices():
+      picture = _matrices(one, results)
+    case Costs():
+      picture = _costs(one, results)
+    case Table():
+      return None
+  place.parent.mkdir(parents=True, exist_ok=True)
+  style.save(picture, place)
+  return place.with_suffix(".svg")
+
+
+def drawing(make: Callable[..., Picture]) -> Callable[..., Picture]:
+  """Gives a function that draws the style of all figures."""
+
+  def within(*args):
+    import matplotlib as mpl
+
+    with mpl.rc_context(style.STYLE):
+      return make(*args)
+
+  return within
+
+
+@drawing
+def _lines(one: Lines, results: dict[str, list[dict[str, Any]]]) -> Picture:
+  """A line a series over the x axis, with the standard deviation over seeds."""
+  picture = style.figure(style.NARROW, style.HEIGHT)
+  axes = picture.subplots()
+  x = np.arange(len(one.x))
+  for i, (label, quantities) in enumerate(one.series.items()):
+    found = np.array([numbers.values(q, results[q.arm]) for q in quantities])  # [x, seeds]
+    axes.errorbar(
+      x[: len(found)], found.mean(1), found.std(1, ddof=1), label=label, **_look(i), capsize=2
+    )
+  axes.set_xticks(x, one.x)
+  axes.set(xlabel=one.xlabel, ylabel=one.ylabel)
+  axes.grid(axis="y")
+  style.legend(picture, axes)
+  return picture
+
+
+@drawing
+def _curves(one: Curves, arms: dict[str, list[Run]]) -> Picture:
+  """What was logged over the run; a band of one standard deviation over the blocks' means."""
+  picture = style.figure(style.NARROW, style.HEIGHT)
+  axes = picture.subplots()
+  for i, (label, (arm, key)) in enumerate(one.series.items()):
+    curves = []
+    for run in arms[arm]:
+      lines = table.read_runs(run.point.folder)[0].metrics
+      curves.append([(line["step"], numbers.PERCENT * line[key]) for line in lines if key in line])
+    shortest = min(map(len, curves))
+    points = np.array([curve[:shortest] for curve in curves], float)  # [blocks, points, 2]
+    axes.plot(points[0, :, 0], points[..., 1].mean(0), label=label, **_look(i))
+  axes.set(xlabel="training step", ylabel=one.ylabel)
+  axes.grid(axis="y")
+  style.legend(picture, axes)
+  return picture
+
+
+@drawing
+def _matrices(one: Matrices, results: dict[str, list[dict[str, Any]]]) -> Picture:
+  """Matrices in percent of their rows, the mean over seeds and clients."""
+  picture = style.figure(style.WIDE, style.HEIGHT)
+  panels = picture.subplots(1, len(one.entries), squeeze=False)[0]
+  for axes, (label, (arm, key, entry)) in zip(panels, one.entries.items(), strict=True):
+    counts = np.mean([np.mean(np.array(r[key][entry], float), 0) for r in results[arm]], 0)
+    shares = numbers.PERCENT * counts / np.maximum(counts.sum(1, keepdims=True), 1e-9)
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=numbers.PERCENT)
+    style.heat(axes)
+    style.numbers(axes, shares, dark=shares > numbers.PERCENT / 2, size=7)
+    axes.set(title=label, xlabel="called", ylabel="is")
+  return picture
+
+
+@drawing
+def _costs(one: Costs, results: dict[str, list[dict[str, Any]]]) -> Picture:
+  """A point an arm: its cost, and what it reached with the standard deviation over seeds."""
+  picture = style.figure(style.NARROW, style.HEIGHT)
+  axes = picture.subplots()
+  for i, (label, quantity) in enumerate(one.series.items()):
+    found = numbers.values(quantity, results[quantity.arm])
+    cost = np.mean([cost_of(one.cost, r) for r in results[quantity.arm]])
+    axes.errorbar([cost], [found.mean()], [found.std(ddof=1)], label=label, **_look(i), capsize=2)
+  axes.set_xscale("symlog", linthresh=1e3)
+  axes.set(xlabel=one.xlabel, ylabel=one.ylabel)
+  axes.grid()
+  style.legend(picture, axes)
+  return picture
+
+
+def cost_of(key: str, result: dict[str, Any]) -> float:
+  """A number of summary.json; one by kind is added up."""
+  found = result[key]
+  return float(sum(found.values()) if isinstance(found, dict) else found)
+
+
+def _look(i: int) -> dict[str, Any]:
+  """Colour and marker of the i-th series."""
+  n = len(style.PALETTE)
+  return {"color": style.PALETTE[i % n], "marker": style.MARKERS[i % n], "ms": 4}

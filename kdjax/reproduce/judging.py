@@ -1,0 +1,127 @@
+"""Claims judged on tasks: controls first, then what they allow to be judged."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from kdjax.reproduce import numbers, verdict
+from kdjax.reproduce.claims import Claim, Control, Difference, Paper, Quantity, Task, quantities
+from kdjax.reproduce.runs import Asked, NotHere, runs
+from kdjax.reproduce.verdict import NOT_RUN, Judgement
+
+
+class Side(NamedTuple):
+  """One quantity of a difference over seeds, percent."""
+
+  name: str
+  mean: float
+  spread: float  # standard deviation over seeds
+  paper: float | None
+
+
+class Row(NamedTuple):
+  """A difference as it came out."""
+
+  kind: str  # 'claim', or what a control shows
+  left: Side
+  right: Side
+  above: float
+  within: bool
+  found: Judgement
+
+
+class Judged(NamedTuple):
+  """A claim on a task."""
+
+  paper: str
+  claim: Claim
+  task: str
+  word: str
+  rows: tuple[Row, ...]  # controls first
+  note: str  # why it was not run; why it came out so
+
+  @property
+  def name(self) -> str:
+    """'mhd.heads'."""
+    return f"{self.paper}.{self.claim.name}"
+
+
+Results = Callable[[str], list[dict[str, Any]] | None]  # of an arm, None: not finished
+
+
+def results_of(asked: Asked, paper: Paper, task: Task) -> Results:
+  """How to get an arm's results of every seed; read once."""
+  read: dict[str, list[dict[str, Any]] | None] = {}
+
+  def get(arm):
+    if arm not in read:
+      read[arm] = numbers.results(runs(asked, paper, task, arm))
+    return read[arm]
+
+  return get
+
+
+def have(found: Results, differences: tuple[Difference, ...]) -> bool:
+  """Whether all runs of some differences have finished."""
+  return all(found(q.arm) is not None for d in differences for q in quantities(d))
+
+
+def controls_hold(claim: Claim, found: Results) -> bool | None:
+  """Whether what a claim needs is so; None: its controls have not run."""
+  if not have(found, tuple(c.difference for c in claim.controls)):
+    return None
+  rows = [_row(c.shows, c.difference, found) for c in claim.controls]
+  return all(row.found.word == verdict.CONFIRMED for row in rows)
+
+
+def judge(asked: Asked, paper: Paper, claim: Claim, task: Task) -> Judged:
+  """The verdict on a claim by one task's finished runs.
+
+  Raises:
+    ConfigError: where a run measured no such thing as the claim is about.
+  """
+  found = results_of(asked, paper, task)
+  here = runs(asked, paper, task, next(iter(paper.arms)))
+  if isinstance(here, NotHere):
+    return Judged(paper.name, claim, task.name, NOT_RUN, (), here.why)
+  if controls_hold(claim, found) is None:
+    return Judged(paper.name, claim, task.name, NOT_RUN, (), "its controls have not run")
+  rows = tuple(_control(control, found) for control in claim.controls)
+  held = [row.found.word for row in rows]
+  if all(word == verdict.CONFIRMED for word in held):
+    if not have(found, claim.differences):
+      return Judged(paper.name, claim, task.name, NOT_RUN, rows, "has not run to its end")
+    rows += tuple(_row("claim", difference, found) for difference in claim.differences)
+  word = verdict.together([row.found.word for row in rows if row.kind == "claim"], held)
+  why = claim.explained.get((task.name, word), "")
+  return Judged(paper.name, claim, task.name, word, rows, why)
+
+
+def _control(control: Control, found: Results) -> Row:
+  return _row(control.shows, control.difference, found)
+
+
+def _row(kind: str, difference: Difference, found: Results) -> Row:
+  left, right = _values(difference.left, found), _values(difference.right, found)
+  judged = verdict.judge(left - right, difference.above, difference.within)
+  sides = (_side(difference.left, left), _side(difference.right, right))
+  return Row(kind, *sides, difference.above, difference.within, judged)
+
+
+def side(quantity: Quantity, found: Results) -> Side:
+  """A quantity over seeds."""
+  return _side(quantity, _values(quantity, found))
+
+
+def _values(side: Quantity | float, found: Results) -> np.ndarray:
+  """f64[seeds] or f64[]: percent."""
+  if not isinstance(side, Quantity):
+    return np.asarray(side, float)
+  return numbers.values(side, found(side.arm) or [])
+
+
+def _side(side: Quantity | float, values: np.ndarray) -> Side:
+  if not isinstance(side, Quantity):
+    return Side(f"{side:g} %", side, 0.0, None)
+  return Side(str(side), float(values.mean()), float(values.std(ddof=1)), side.paper)

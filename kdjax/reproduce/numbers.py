@@ -1,0 +1,55 @@
+"""Numbers of finished runs, by seed: what verdicts, tables and figures are made of."""
+
+from typing import Any
+
+import numpy as np
+
+from kdjax.report import table
+from kdjax.reproduce.claims import Quantity
+from kdjax.reproduce.runs import NotHere, Run, check_same
+from kdjax.sweep.cli import finished
+from kdjax.types import ConfigError
+
+PERCENT = 100.0
+
+
+def results(blocks: list[Run] | NotHere) -> list[dict[str, Any]] | None:
+  """summary.json's results of every seed of an arm, in order; None unless all have finished.
+
+  Raises:
+    ConfigError: for a folder that holds another experiment.
+  """
+  if isinstance(blocks, NotHere) or not all(finished(run.point) for run in blocks):
+    return None
+  found = []
+  for run in blocks:
+    check_same(run)
+    record = table.read_runs(run.point.folder)[0]
+    whole = record.summary or {}
+    shared = {key: whole[key] for key in whole if key not in ("runs", "replicas")}
+    sent = sum(whole.get("bytes_sent", {}).values()) / whole.get("replicas", 1)
+    found += [shared | one | {"bytes_sent": sent} for one in table.results(record)]
+  return found
+
+
+def value(quantity: Quantity, result: dict[str, Any]) -> float:
+  """A quantity of one seed; a fraction, or a number as it stands where it has no heads.
+
+  Raises:
+    ConfigError: where the run measured no such thing.
+  """
+  found = result.get(quantity.metric)
+  if isinstance(found, dict):
+    found = found.get(quantity.head)
+  if isinstance(found, dict) and quantity.distance is not None:
+    found = found.get(str(quantity.distance))
+  if found is None:
+    hint = "must be a number of summary.json, or {head: numbers}; the run has none"
+    raise ConfigError("quantity", str(quantity), hint)
+  numbers = np.atleast_1d(np.array(found, float))
+  return float(numbers[list(quantity.clients)].mean() if quantity.clients else numbers.mean())
+
+
+def values(quantity: Quantity, found: list[dict[str, Any]]) -> np.ndarray:
+  """A quantity in percent, one a seed: f64[seeds]."""
+  return PERCENT * np.array([value(quantity, result) for result in found])

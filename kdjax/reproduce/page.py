@@ -1,0 +1,137 @@
+"""One self-contained page of what came out: verdicts, numbers beside the paper's, figures."""
+
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+
+from kdjax.report import style
+from kdjax.report.stylesheet import STYLE
+from kdjax.reproduce import figures, record, runs
+from kdjax.reproduce.record import Record
+from kdjax.reproduce.runs import Asked
+from kdjax.reproduce.verdict import CONFIRMED, NOT_TESTABLE, REFUTED
+from kdjax.reproduce.work import Chosen
+
+FILE = "reproduce.html"
+MORE = """
+.claim { background: var(--card); border: 1px solid var(--line); border-radius: 8px;
+  padding: 12px 16px; margin: 0 0 12px; break-inside: avoid; }
+.claim h3 { font-size: 1rem; margin: 0 0 4px; }
+.claim p { margin: 0 0 6px; }
+.word { border-radius: 4px; padding: 1px 8px; font-size: .85rem; font-weight: 600;
+  white-space: nowrap; border: 1px solid; }
+.yes { color: #1a7f37; } .no { color: #b3361b; } .open { color: var(--quiet); }
+@media screen and (prefers-color-scheme: dark) { .yes { color: #5fcf80; } .no { color: #ff8f73; } }
+.rows td, .rows th { text-align: left; white-space: normal; vertical-align: top;
+  padding: 4px 12px 4px 0; font-size: .9rem; border-top: 1px solid var(--line); }
+.verdicts td, .verdicts th { text-align: left; white-space: normal; }
+@media (max-width: 560px) {
+  .rows thead { display: none; }
+  .rows tr { display: block; border-top: 1px solid var(--line); padding: 4px 0; }
+  .rows td { display: block; border: 0; padding: 1px 0; }
+}
+"""
+
+
+def write(
+  asked: Asked, chosen: Sequence[Chosen], found: Sequence[Record], tables: Sequence[Record]
+) -> Path:
+  """Writes WORKDIR/reproduce.html of the records and figures; returns its path."""
+  title = "Claims and figures, " + ", ".join(one.paper.name for one in chosen)
+  parts = [f"<h1>{escape(title)}</h1>", f'<p class="lead">{escape(lead(asked, found))}</p>']
+  parts += [_overview(found)]
+  for one in chosen:
+    own = lambda records, name=one.paper.name: [
+      r for r in records if r["name"].partition(".")[0] == name
+    ]
+    parts += [f"<h2>{escape(one.paper.title)}</h2>", *map(_claim, own(found))]
+    parts += [*map(_table, own(tables)), _figures(asked, one)]
+  html = (
+    '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+    '<meta name="viewport" content="width=device-width, initial-scale=1">'
+    f"<title>{escape(title)}</title><style>{STYLE}{MORE}</style></head>\n<body><main>\n"
+    + "\n".join(filter(None, parts))
+    + "\n</main></body></html>\n"
+  )
+  path = asked.workdir / FILE
+  path.write_text(html, encoding="utf-8")
+  return path
+
+
+def lead(asked: Asked, found: Sequence[Record]) -> str:
+  """How to read it, and how it came out, in words."""
+  tally = [f"{n} {word}" for word, n in record.counts(found).items() if n]
+  about = record.made(asked)
+  where = f" Commit {about['commit']}, jax {about['jax']}, {about['device']}." if about else ""
+  return (
+    f"{asked.seeds} seeds, size {asked.size}: {', '.join(tally) or 'nothing judged yet'}; a claim "
+    "counts once for each data set. A claim is confirmed where the 95 % interval of the "
+    "differences, paired by seed, lies wholly above an effect stated beforehand, refuted where "
+    "it lies wholly below, else undecided; not testable where a control says that the task does "
+    f"not need what the claim is about. Test accuracy in percent, mean ± standard deviation.{where}"
+  )
+
+
+def _overview(found: Sequence[Record]) -> str:
+  """A table of claims and data sets."""
+  tasks = list(dict.fromkeys(r["task"] for r in found))
+  words = {(r["name"], r["task"]): r["verdict"] for r in found}
+  head = "".join(f"<th>{escape(t)}</th>" for t in ("claim", *tasks))
+  lines = []
+  for name in dict.fromkeys(r["name"] for r in found):
+    cells = (_word(words[name, t]) if (name, t) in words else "" for t in tasks)
+    link = f'<a href="#{escape(name)}">{escape(name)}</a>'
+    lines.append(f"<tr><td>{link}</td>{''.join(f'<td>{c}</td>' for c in cells)}</tr>")
+  table = f"<thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody>"
+  return f'<div class="scroll"><table class="verdicts">{table}</table></div>' if lines else ""
+
+
+def _word(word: str) -> str:
+  kinds = {CONFIRMED: "yes", REFUTED: "no", NOT_TESTABLE: "open"}
+  return f'<span class="word {kinds.get(word, "open")}">{escape(word)}</span>'
+
+
+def _claim(one: Record) -> str:
+  """A claim on a data set: what it says, the numbers, why."""
+  head = f"{escape(one['name'])} on {escape(one['task'])} {_word(one['verdict'])}"
+  lines = []
+  for row in one["rows"]:
+    kind = "claim" if row["kind"] == "claim" else f"only if {row['kind']}"
+    cells = [kind, record.side(row["left"]), record.side(row["right"]), record.difference(row)]
+    cells.append(row["word"])
+    lines.append(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in cells)}</tr>")
+  names = ("", "left", "right", "difference, points", "")
+  header = "".join(f"<th>{name}</th>" for name in names)
+  body = f"<thead><tr>{header}</tr></thead><tbody>{''.join(lines)}</tbody>"
+  table = f'<table class="rows">{body}</table>' if lines else ""
+  note = f'<p class="note">{escape(one["note"])}</p>' if one["note"] else ""
+  says = f"{escape(one['says'])} <span class='note'>{escape(one['where'])}</span>"
+  return (
+    f'<div class="claim" id="{escape(one["name"])}"><h3>{head}</h3><p>{says}</p>{table}{note}</div>'
+  )
+
+
+def _table(one: Record) -> str:
+  """A table on a data set."""
+  header, rows = record.table_cells(one)
+  head = "".join(f"<th>{escape(name)}</th>" for name in header)
+  lines = ("".join(f"<td>{escape(cell)}</td>" for cell in row) for row in rows)
+  body = "".join(f"<tr>{line}</tr>" for line in lines)
+  table = f'<table class="verdicts"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+  return f'<h3>{escape(one["title"])}, {escape(one["task"])}</h3><div class="scroll">{table}</div>'
+
+
+def _figures(asked: Asked, one: Chosen) -> str:
+  """The paper's figures whose runs are there."""
+  cards = []
+  for figure in one.figures:
+    for task in runs.tasks(asked, one.paper, figure):
+      place = asked.workdir / "figures" / f"{one.paper.name}_{figure.name}_{task.name}"
+      drawn = figures.draw(asked, one.paper, figure, task, place)
+      if drawn:
+        title = escape(f"{figure.title}, {task.name}")
+        cards.append(
+          f'<figure><h3>{title}</h3><div class="picture" aria-label="{title}">'
+          f"{style.inline(drawn)}</div></figure>"
+        )
+  return f'<div class="figures">{"".join(cards)}</div>' if cards else ""

@@ -1,0 +1,157 @@
+"""What came out, as plain records: `results.json`, and the table of verdicts."""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from kdjax.core import files
+from kdjax.report import formats
+from kdjax.reproduce import judging, runs
+from kdjax.reproduce.claims import Table, arms_of
+from kdjax.reproduce.judging import Judged, Row, Side
+from kdjax.reproduce.runs import Asked
+from kdjax.reproduce.verdict import NOT_RUN, VERDICTS
+from kdjax.reproduce.work import Chosen
+
+FILE = "results.json"
+Record = dict[str, Any]
+
+
+def collect(asked: Asked, chosen: Sequence[Chosen]) -> list[Record]:
+  """Every claim on every task of the size asked for, judged, as plain records."""
+  return [
+    as_record(judging.judge(asked, paper, claim, task), asked.size)
+    | {"made": made(asked, paper.name, task.name)}
+    for paper, claims, _ in chosen
+    for claim in claims
+    for task in runs.tasks(asked, paper, claim)
+  ]
+
+
+def tables(asked: Asked, chosen: Sequence[Chosen]) -> list[Record]:
+  """Every table on every task whose runs have finished, as plain records."""
+  found = []
+  for paper, _, figures in chosen:
+    for one in figures:
+      if isinstance(one, Table):
+        for task in runs.tasks(asked, paper, one):
+          get = judging.results_of(asked, paper, task)
+          if all(get(arm) is not None for arm in arms_of(one)):
+            found.append(_table(paper.name, one, task.name, asked.size, get))
+  return found
+
+
+def _table(paper: str, one: Table, task: str, size: str, get: judging.Results) -> Record:
+  def cell(quantity):
+    return quantity and judging.side(quantity, get)._asdict()
+
+  rows = {label: [cell(q) for q in row] for label, row in one.rows.items()}
+  head = {"name": f"{paper}.{one.name}", "title": one.title, "size": size, "task": task}
+  return head | {"columns": list(one.columns), "rows": rows}
+
+
+def as_record(judged: Judged, size: str) -> Record:
+  """A judged claim in JSON's types."""
+  return {
+    "name": judged.name,
+    "where": judged.claim.where,
+    "says": judged.claim.says,
+    "size": size,
+    "task": judged.task,
+    "verdict": judged.word,
+    "note": judged.note,
+    "rows": [_row(row) for row in judged.rows],
+  }
+
+
+def _row(row: Row) -> Record:
+  side = lambda s: {"name": s.name, "mean": s.mean, "spread": s.spread, "paper": s.paper}
+  sides: dict[str, Side] = {"left": row.left, "right": row.right}
+  found = row.found._asdict()
+  return {
+    "kind": row.kind,
+    **{name: side(s) for name, s in sides.items()},
+    "above": row.above,
+    "within": row.within,
+    "word": found.pop("word"),
+    **found,
+  }
+
+
+def made(asked: Asked, paper: str = "*", task: str = "*") -> Record:
+  """Which kdjax on which machine, by the newest run of a task; {} where there is none."""
+  records = asked.workdir.glob(f"{paper}/{task}/*/*/config.json")
+  newest = max(records, key=lambda path: path.stat().st_mtime, default=None)
+  if newest is None:
+    return {}
+  last = files.read_json(newest)
+  return {"commit": last["git"], "jax": last["versions"]["jax"], "device": last["device"]}
+
+
+def write(path: Path, claims: Sequence[Record], tables: Sequence[Record]) -> Record:
+  """Puts records into a file, in place of those of the same name, size and task; returns all.
+
+  What has not run here takes nothing's place.
+  """
+  old = files.read_json(path) if path.exists() else {"claims": [], "tables": []}
+  both = {"claims": _over(old["claims"], claims), "tables": _over(old["tables"], tables)}
+  path.parent.mkdir(parents=True, exist_ok=True)
+  files.write_json(path, both)
+  return both
+
+
+def _over(old: Sequence[Record], new: Sequence[Record]) -> list[Record]:
+  key = lambda record: (record["name"], record["size"], record["task"])
+  every = {key(record): record for record in old}
+  for record in new:
+    if key(record) not in every or record.get("verdict") != NOT_RUN:
+      every[key(record)] = record
+  return list(every.values())
+
+
+def counts(found: Sequence[Record]) -> dict[str, int]:
+  """How many claims came out how, a claim on two data sets twice."""
+  tally = Counter(record["verdict"] for record in found)
+  return {word: tally[word] for word in VERDICTS}
+
+
+def difference(row: Record) -> str:
+  """'+12.3 [10.1, 14.5] > 2' in points."""
+  effect = f"within ±{row['above']:g}" if row["within"] else f"> {row['above']:g}"
+  return f"{row['mean']:+.1f} [{row['low']:+.1f}, {row['high']:+.1f}] {effect}"
+
+
+def side(one: Record) -> str:
+  """'fedavg, main: 95.7 ± 1.1 (paper 70.5)'."""
+  return one["name"] if one["name"].endswith("%") else f"{one['name']}: {cell(one)}"
+
+
+def cell(one: Record | None) -> str:
+  """'71.1 ± 1.7 (paper 54.5)'."""
+  if one is None:
+    return "-"
+  paper = f" (paper {one['paper']:g})" if one["paper"] is not None else ""
+  return f"{one['mean']:.1f} ± {one['spread']:.1f}{paper}"
+
+
+def table_cells(one: Record) -> tuple[list[str], list[list[str]]]:
+  """Header and text of a table's record."""
+  rows = [[label, *map(cell, row)] for label, row in one["rows"].items()]
+  return ["", *one["columns"]], rows
+
+
+def text(found: Sequence[Record]) -> str:
+  """The verdicts as a table for a terminal."""
+  if not found:
+    return "Nothing of what was asked for is declared at this size.\n"
+  rows = []
+  for record in found:
+    first = [record["name"], record["task"], record["verdict"]]
+    for row in record["rows"] or [None]:
+      words = [row["kind"], side(row["left"]), side(row["right"]), difference(row)] if row else []
+      rows.append([*first, *(words or ["", "", "", record["note"]])])
+      first = ["", "", ""]
+  tally = ", ".join(f"{n} {word}" for word, n in counts(found).items() if n)
+  header = ("claim", "data", "verdict", "kind", "left", "right", "left - right, 95 %, effect")
+  return formats.text(header, rows, words=7, width=200, caption=tally or "none judged")

@@ -1,0 +1,82 @@
+"""Verdicts by rule: paired over seeds, an effect stated beforehand, a 95 % interval."""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from scipy import stats
+
+CONFIRMED, REFUTED, UNDECIDED = "confirmed", "refuted", "undecided"
+NOT_TESTABLE, NOT_RUN = "not testable here", "not run"
+VERDICTS = (CONFIRMED, REFUTED, UNDECIDED, NOT_TESTABLE)
+FEWEST = 5  # seeds
+LEVEL = 0.95
+
+
+class Judgement(NamedTuple):
+  """A difference in numbers, points."""
+
+  word: str  # confirmed, refuted or undecided
+  mean: float
+  low: float  # the interval's ends
+  high: float
+  seeds: int
+
+
+def interval(differences: Sequence[float]) -> tuple[float, float]:
+  """Student's confidence interval of the mean of paired differences, at `LEVEL`.
+
+  Args:
+    differences: one a seed; at least two.
+  """
+  d = np.asarray(differences, float)
+  half = stats.t.ppf((1 + LEVEL) / 2, len(d) - 1) * d.std(ddof=1) / math.sqrt(len(d))
+  return float(d.mean() - half), float(d.mean() + half)
+
+
+def judge(differences: Sequence[float], above: float, within: bool = False) -> Judgement:
+  """Whether the mean paired difference lies above an effect, or within it on both sides.
+
+  The interval wholly where the claim says: confirmed; wholly elsewhere: refuted; else undecided.
+
+  Args:
+    differences: one a seed, points.
+    above: the effect, points.
+    within: whether the claim is that the two are equal to within `above`.
+
+  Raises:
+    ValueError: for fewer seeds than `FEWEST`, or a difference that is not finite.
+  """
+  if len(differences) < FEWEST:
+    raise ValueError(f"{len(differences)} seeds: at least {FEWEST}")
+  if not np.isfinite(differences).all():
+    raise ValueError(f"not all of {list(differences)} are finite")
+  low, high = interval(differences)
+  if within:
+    yes, no = -above < low and high < above, high < -above or low > above
+  else:
+    yes, no = low > above, high < above
+  word = CONFIRMED if yes else REFUTED if no else UNDECIDED
+  return Judgement(word, float(np.mean(differences)), low, high, len(differences))
+
+
+def together(words: Sequence[str], controls: Sequence[str]) -> str:
+  """The verdict on a claim: every one of its differences must hold, and first its controls.
+
+  Args:
+    words: of its differences; may be empty where a control does not hold.
+    controls: of its controls.
+
+  Raises:
+    ValueError: for a claim without controls, or without what is to be judged.
+  """
+  if not controls:
+    raise ValueError("a claim is judged after its controls, and there are none")
+  if any(word != CONFIRMED for word in controls):
+    return NOT_TESTABLE
+  if not words:
+    raise ValueError("nothing to judge")
+  if any(word == REFUTED for word in words):
+    return REFUTED
+  return CONFIRMED if all(word == CONFIRMED for word in words) else UNDECIDED

@@ -1,0 +1,99 @@
+"""What to train next: controls before anything else, then what they allow to be judged."""
+
+import signal
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from kdjax.reproduce import judging
+from kdjax.reproduce.claims import Claim, Figure, Paper, arms_of, quantities
+from kdjax.reproduce.runs import Asked, Run, needed, own_words, tasks, train
+from kdjax.sweep.cli import Stop, finished, steps_done, work
+from kdjax.training.progress import Progress
+from kdjax.types import DONE, FAULT, STOPPED
+
+SECONDS = 60
+
+
+class Chosen(NamedTuple):
+  """Claims and figures of a paper that were asked for."""
+
+  paper: Paper
+  claims: Sequence[Claim]
+  figures: Sequence[Figure]
+
+  @property
+  def ones(self) -> list[Claim | Figure]:
+    """All of them."""
+    return [*self.claims, *self.figures]
+
+
+def in_order(asked: Asked, chosen: Sequence[Chosen]) -> Iterator[Run]:
+  """All runs, some of them more than once; what a control rules out is left out.
+
+  To be asked for the next only when the ones before have ended.
+  """
+  for paper, claims, _ in chosen:
+    for claim in claims:
+      names = [q.arm for control in claim.controls for q in quantities(control.difference)]
+      for task in tasks(asked, paper, claim):
+        yield from needed(asked, paper, task, names)
+  for paper, claims, figures in chosen:
+    for claim in claims:
+      for task in tasks(asked, paper, claim):
+        if judging.controls_hold(claim, judging.results_of(asked, paper, task)):
+          yield from needed(asked, paper, task, arms_of(claim))
+    for figure in figures:
+      for task in tasks(asked, paper, figure):
+        yield from needed(asked, paper, task, arms_of(figure))
+
+
+def everything(asked: Asked, chosen: Sequence[Chosen]) -> list[Run]:
+  """All runs that may be needed, each once."""
+  found = {}
+  for paper, claims, figures in chosen:
+    for one in (*claims, *figures):
+      for task in tasks(asked, paper, one):
+        for run in needed(asked, paper, task, arms_of(one)):
+          found[run.point.folder] = run
+  return list(found.values())
+
+
+def do(asked: Asked, chosen: Sequence[Chosen], minutes: float) -> int:
+  """Trains what is not finished, with a bar over all of it; returns the exit code.
+
+  Args:
+    asked: what is asked for.
+    chosen: the claims and figures.
+    minutes: after which the run under way is saved and the rest left for later; 0: no limit.
+  """
+  every = everything(asked, chosen)
+  end = time.monotonic() + SECONDS * minutes if minutes else None
+  with Stop() as stop, Progress(f"{len(every)} runs", _size(every)) as bar:
+
+    def tick(run):
+      if end and time.monotonic() > end and not stop.signals:
+        stop.signals.append(signal.SIGTERM)
+      done = [r for r in every if finished(r.point) and r is not run]
+      bar.update(_size(done) + int(_size([run]) * _share(run)), done=len(done))
+
+    failed = train(in_order(asked, chosen), stop, tick)
+    bar.update(_size([r for r in every if finished(r.point)]))
+  for run in failed:
+    print(f"failed: {run.point.folder}: {own_words(run)}", file=sys.stderr)
+  if stop.signals:
+    print("Stopped; the same command goes on.", file=sys.stderr)
+    return STOPPED
+  return FAULT if failed else DONE
+
+
+def _size(every: Sequence[Run]) -> int:
+  """Seconds that runs are said to take."""
+  return max(1, round(sum(SECONDS * run.minutes for run in every))) if every else 0
+
+
+def _share(run: Run) -> float:
+  """How much of a run is done; 0 where only the run can tell."""
+  steps = work(run.point)
+  return min(0.99, steps_done(run.point) / steps) if steps else 0.0

@@ -1,0 +1,98 @@
+"""What is declared about the papers can be run and judged."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kdjax.reproduce import claims, data_sets, runs
+from kdjax.reproduce.claims import Arm, Claim, Control, Difference, Lines, Paper, Quantity, Task
+from kdjax.reproduce.papers import named
+from kdjax.reproduce.runs import Asked, NotHere
+
+PAPERS = named()
+
+
+@pytest.mark.parametrize("name", PAPERS)
+def test_a_paper_is_declared_whole(name):
+  paper = PAPERS[name]
+  assert claims.problems(paper) == []
+  assert paper.name == name
+  for claim in paper.claims:
+    assert claim.where and claim.says.endswith(".") and claim.tasks
+
+
+@pytest.fixture(scope="module")
+def everywhere(tmp_path_factory):
+  """A folder in which every data set seems to lie."""
+  folder = tmp_path_factory.mktemp("sets")
+  for forms in data_sets.FORMS.values():
+    (folder / forms[0][0]).touch()
+  for name in data_sets.TFDS.values():
+    (folder / name).mkdir()
+  return folder
+
+
+def pairs():
+  for name, paper in PAPERS.items():
+    used = {}
+    for one in (*paper.claims, *paper.figures):
+      for tasks in one.tasks.values():
+        used |= {(task, arm): None for task in tasks for arm in claims.arms_of(one)}
+    yield from ((name, task, arm) for task, arm in used)
+
+
+@pytest.mark.parametrize("name, task, arm", list(pairs()))
+def test_an_arm_s_settings_are_a_config_s(name, task, arm, everywhere):
+  paper = PAPERS[name]
+  asked = Asked(Path("nowhere"), "tiny", 5, everywhere)
+  (run,) = runs.runs(asked, paper, paper.task(task), arm)
+  assert run.point.config["replicas"] == 5 and run.point.config["compare"] == []
+  assert run.point.folder.parts[1:3] == (name, task)
+
+
+A, B = Quantity("a"), Quantity("b")
+SOUND = Claim(
+  "x",
+  "Table 1",
+  "A.",
+  {"tiny": ("t",)},
+  (Difference(A, B, 1.0),),
+  (Control("c", Difference(A, B, 1.0)),),
+)
+PAPER = Paper("toy", "", (Task("t", "mhd_digits", 1.0),), {"a": Arm(), "b": Arm()}, (SOUND,))
+
+
+@pytest.mark.parametrize(
+  "claim, said",
+  [
+    (SOUND._replace(controls=()), "no control"),
+    (SOUND._replace(differences=()), "no difference"),
+    (SOUND._replace(differences=(Difference(A, Quantity("c"), 1.0),)), "no arm 'c'"),
+    (SOUND._replace(tasks={"tiny": ("u",)}), "no task 'u'"),
+    (SOUND._replace(tasks={"huge": ("t",)}), "no size 'huge'"),
+    (SOUND._replace(differences=(Difference(A, B, 0.0, within=True),)), "above 0"),
+    (SOUND._replace(differences=(Difference(A, B, np.nan),)), "finite"),
+  ],
+)
+def test_a_declaration_that_cannot_be_judged_is_found(claim, said):
+  assert claims.problems(PAPER) == []
+  (problem,) = claims.problems(PAPER._replace(claims=(claim,)))
+  assert said in problem
+
+
+def test_two_of_one_name_are_found():
+  line = Lines("x", "", (), "", "", {}, {})
+  assert claims.problems(PAPER._replace(figures=(line,))) == ["x is declared twice"]
+
+
+def test_a_data_set_is_found_in_its_forms_and_what_is_missing_is_said(tmp_path):
+  assert data_sets.source("cifar10", None) is None
+  assert data_sets.source("cifar10", tmp_path) is None
+  (tmp_path / "cifar-10-batches-bin").mkdir()
+  assert data_sets.source("cifar10", tmp_path) == f"cifar:{tmp_path}/cifar-10-batches-bin"
+  (tmp_path / "cifar10.npz").touch()
+  assert data_sets.source("cifar10", tmp_path) == f"npz:{tmp_path}/cifar10.npz"
+  paper = PAPER._replace(tasks=(Task("t", "mhd_digits", 1.0, data="letter"),))
+  found = runs.runs(Asked(tmp_path, "tiny", 5, tmp_path), paper, paper.task("t"), "a")
+  assert isinstance(found, NotHere) and "letter" in found.why
