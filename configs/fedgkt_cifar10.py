@@ -18,7 +18,7 @@ contain its knowledge. With that network trained by fedgkt_cifar10.py:supervised
       --config.start.part="('extractor', 'stage1_block0', 'stage1_block1')"
 
 Other published settings:
-  IID          --config.partition=equal, Adam and 20 server epochs as in fedgkt_cifar100.py
+  IID          fedgkt_cifar10_iid.py
   ResNet-109   depth=109 below: 87.18 %, 93.47 % IID
   both teach   --config.algo.server_distils=True: 90.53 % IID (Table 2)
   async        --config.algo.arrivals=1: 92.92 % IID (Table 3); or also algo.trains_on='all'

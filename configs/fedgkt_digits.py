@@ -62,9 +62,10 @@ def get_config(words=""):
 
 def baselines(c, networks, local_steps, supervised_steps):
   """FedAvg with the full network, about a pass a round; the edges alone; the full one on all."""
-  algo = dict(local_steps=local_steps, momentum="reset")
-  c.baselines.fedavg.update(algo=algo, clients=common.network(c, networks["full"]))
+  algo, optim = dict(local_steps=local_steps, momentum="reset"), c.algo.server_optim.to_dict()
+  full = common.network(c, networks["full"])
+  c.baselines.fedavg.update(algo=algo, clients=full, optim=optim)
   c.baselines.separate.update(steps=c.rounds * local_steps, rounds=0)
   c.baselines.supervised = dict(
-    common.pooled(c, networks["full"]), steps=supervised_steps, rounds=0
+    common.pooled(c, networks["full"]), steps=supervised_steps, rounds=0, optim=optim
   )

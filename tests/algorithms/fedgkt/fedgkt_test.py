@@ -399,8 +399,8 @@ def views(e, name, round):
 
   run = jax.jit(sharded(e.env, see, (Batch(DRAWN, DRAWN, P()), P(), P()), DRAWN))
   for i in range(v.n):
-    batch, now, _ = jax.tree.map(lambda x: np.asarray(x)[0:1], stepper.inputs(Dispatch(v, i, 1)))
-    batch, now = (jax.tree.map(lambda x: x[0], tree) for tree in (batch, now))
+    batch, now, _ = stepper.inputs(Dispatch(v, i, 1))
+    batch, now = jax.tree.map(lambda x: x[0], (batch, now))
     image, row, mask = jax.device_get(run(batch, now, stepper.tables))
     found |= {(k, int(row[k, b])): image[k, b] for k, b in np.argwhere(mask > 0)}
   return found
