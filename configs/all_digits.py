@@ -27,6 +27,7 @@ def get_config(words=""):
   methods = dict(
     fedgkt=fedgkt.Hyper(
       server=server,
+      server_optim=c.optim.to_dict(),
       cut="layer1",
       edge_epochs=4,
       server_epochs=4,

@@ -44,8 +44,8 @@ def base():
   c.augment = dict(kind="none")
   c.normalise = dict(mean=(0.5,), std=(0.5,))  # of pixels in 0..1 or features; ("data",): measured
 
-  # Where training starts: everyone alike, or at the weights (or one module's) of a finished run
-  c.start = dict(common=False, workdir="", client=0, part="")
+  # Where training starts: everyone alike, or at the weights (or some modules') of a finished run
+  c.start = dict(common=False, workdir="", client=0, part=())
 
   # Who learns from whom; several kinds, separated by commas, take turns of `every` batches
   c.graph = dict(kind="complete", every=0, island=2, degree=2, edges=(), seed=0)

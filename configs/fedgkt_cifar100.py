@@ -12,16 +12,13 @@ Non-IID: --config.partition=dirichlet --config.alpha=0.5, SGD and 40 server epoc
 fedgkt_cifar10.py, where it is also said how the published extractors start.
 """
 
-from kdjax.configs import common, data, fedgkt_cifar10
+from kdjax.configs import common, data, fedgkt_cifar10_iid
 
 
 def get_config(words=""):
-  """The experiment of fedgkt_cifar10.py with 100 classes and the IID settings."""
-  c = fedgkt_cifar10.get_config()
+  """The experiment of fedgkt_cifar10_iid.py with 100 classes."""
+  c = fedgkt_cifar10_iid.get_config()
   data.cifar100(c)
-  c.partition, c.counts = "equal", ()
   c.augment.fill = data.CIFAR100_MEAN
-  c.algo.server_epochs = 20
   c.algo.server_distils = True  # 'Both' of Table 2, its best on this set
-  c.optim = common.adam(lr=1e-3, eps=1e-8, weight_decay=1e-4, amsgrad=True)
   return common.crossed(c, words)

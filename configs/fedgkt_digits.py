@@ -19,8 +19,8 @@ from kdjax.algorithms import fedgkt
 from kdjax.configs import common, data
 
 NETWORKS = {
-  "edge": ("split_cnn:Edge", dict(width=8, widths=(8,))),
-  "full": ("split_cnn", dict(width=8, widths=(32, 64))),
+  "edge": ("split_cnn:Edge", dict(front=((8, 1),), widths=(8,))),
+  "full": ("split_cnn", dict(front=((8, 1),), widths=(32, 64))),
 }
 
 
@@ -42,12 +42,17 @@ def get_config(words=""):
   c.graph.kind = "none"  # clients learn from the server alone
   c.algorithm = "fedgkt"
   server = ("split_cnn:Server", dict(c.model, widths=(32, 64)))
+  c.optim = common.adam(lr=3e-3, eps=1e-8, weight_decay=1e-4, amsgrad=True)
   c.algo = common.algo(
     fedgkt.Hyper(
-      server=server, server_epochs=2, server_batch=32, order="shuffled", server_distils=False
+      server=server,
+      server_optim=c.optim.to_dict(),
+      server_epochs=2,
+      server_batch=32,
+      order="shuffled",
+      server_distils=False,
     )
   )
-  c.optim = common.adam(lr=3e-3, eps=1e-8, weight_decay=1e-4, amsgrad=True)
 
   c.log_every = 100
   c.evals.accuracy = dict(every=0, batch=360)
@@ -57,9 +62,10 @@ def get_config(words=""):
 
 def baselines(c, networks, local_steps, supervised_steps):
   """FedAvg with the full network, about a pass a round; the edges alone; the full one on all."""
-  algo = dict(local_steps=local_steps, momentum="reset")
-  c.baselines.fedavg.update(algo=algo, clients=common.network(c, networks["full"]))
+  algo, optim = dict(local_steps=local_steps, momentum="reset"), c.algo.server_optim.to_dict()
+  full = common.network(c, networks["full"])
+  c.baselines.fedavg.update(algo=algo, clients=full, optim=optim)
   c.baselines.separate.update(steps=c.rounds * local_steps, rounds=0)
   c.baselines.supervised = dict(
-    common.pooled(c, networks["full"]), steps=supervised_steps, rounds=0
+    common.pooled(c, networks["full"]), steps=supervised_steps, rounds=0, optim=optim
   )

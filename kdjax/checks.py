@@ -219,7 +219,7 @@ def _baselines(baselines):
 
 
 def _start(start):
-  for key, nothing in (("part", ""), ("client", 0)):
-    if start[key] != nothing and not start["workdir"]:
+  for key, nothing in (("part", ()), ("client", 0)):
+    if start[key] and not start["workdir"]:
       hint = f"of no account without start.workdir: name a run's folder, or leave it {nothing!r}"
       raise ConfigError(f"start.{key}", start[key], hint)

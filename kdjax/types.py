@@ -146,6 +146,7 @@ class Drawn(NamedTuple):
   row: Any  # i32[K_g, B], the example's place in the client's own list
   mask: Any  # f32[K_g, B], 0 where the example is padding
   image: Any = None  # [K_g, B, ..] of a set not on the devices: u8 images or f32 features
+  crop: Any = None  # i32[K_g, B], which of its augmented views; None: a new one in every batch
 
 
 class Examples(NamedTuple):
@@ -212,6 +213,9 @@ class Feed(NamedTuple):
   sample: int = 0  # > 0: a fresh random subset of the public set, this large, every round
   cohorts: tuple[int, ...] | None = None  # those that take part; None: all
   owner: Callable[[int, int], int] | None = None  # (round, client) -> whose data, in its replica
+  # (round, client of all replicas) -> which augmented view of its private examples it sees; None: a
+  # new one in every batch.
+  crop: Callable[[int, int], int] | None = None
   server: Callable[[Pos], Rows] | None = None  # what the servers work on
 
 

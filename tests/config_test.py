@@ -46,7 +46,7 @@ def test_a_baseline_in_place_of_the_method():
   assert (c.algorithm, c.partition, c.compare) == ("separate", "equal", ())
   assert [n for n, *_ in c.clients] == [1]
   c = config.read_config("fedgkt_digits:supervised,network=edge")
-  assert c.clients == ((1, "split_cnn:Edge", {"width": 8, "widths": (8,)}),)
+  assert c.clients == ((1, "split_cnn:Edge", {"front": ((8, 1),), "widths": (8,)}),)
 
 
 WRONG = [

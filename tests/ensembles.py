@@ -46,6 +46,7 @@ FEDMD = dict(public_epochs=0, private_epochs=1, private_batch=8, alignment=12)
 FEDMD |= dict(digest_epochs=1, digest_batch=8, revisit_epochs=1)
 GKT = fedgkt.Hyper(
   server=("mlp", dict(hidden=(6,), activation="tanh")),
+  server_optim=common.sgd(lr=0.1, clip=1.0),
   cut="embedding",
   server_epochs=1,
   server_batch=16,

@@ -3,7 +3,9 @@
 import jax
 import numpy as np
 from flax import linen as nn
+from jaxtyping import Shaped
 
+from kdjax.core.env import Env
 from kdjax.core.passes import eval_mode
 from kdjax.types import ClientState, PyTree
 
@@ -21,6 +23,23 @@ def forward_flops(
   images = jax.ShapeDtypeStruct((1, *shape), dtype)
   forward = jax.jit(lambda client, x: eval_mode(model, client, x).logits)
   return float(forward.lower(template, images).cost_analysis()["flops"])  # type: ignore[index]
+
+
+def client_flops(env: Env, examples: Shaped[np.ndarray, " clients"]) -> dict[str, float]:
+  """A method's `flops` in `Algorithm.facts`, as far as they are the clients': means over them.
+
+  Args:
+    env: Env.
+    examples: [R*K], forward passes of each client's model in a run, in examples; an example of a
+      training step counts as three, its pass and a gradient of twice that size.
+
+  Returns:
+    {'forward_edge': of one example's forward pass, 'edge': of one client's run}.
+  """
+  forward = np.zeros(env.clients)
+  for c in env.cohorts:
+    forward[list(c.ids)] = forward_flops(c.model, c.template, env.task.image, env.dtype)
+  return {"forward_edge": float(forward.mean()), "edge": float((forward * examples).mean())}
 
 
 def nbytes(tree: PyTree) -> int:

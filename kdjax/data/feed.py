@@ -86,8 +86,9 @@ def materialise(
 ) -> Batch:
   """Gathers, augments and normalises a device's share of a batch, inside the `shard_map`.
 
-  Every draw is keyed by (seed, phase, step, client, place in the batch); a common public batch is
-  augmented alike for all clients of a replica.
+  Every draw is keyed by (seed, phase, step, client, place in the batch), or by (seed, client, crop,
+  row) where `Feed.crop` says which view is wanted; a common public batch is augmented alike for
+  all clients of a replica.
 
   Args:
     env: Env.
@@ -104,12 +105,16 @@ def materialise(
 
   def fill(half, name, g):
     image = tables[name][half.index] if half.image is None else half.image
-    keys = env.keys(g, f"{phase.name} {name} augment", now.count)
-    if name == "public" and phase.feed.common:
-      keys = env.common_keys(g, f"{phase.name} {name} augment", now.count)
+    n, words = image.shape[1], f"{phase.name} {name} augment"
+    if half.crop is not None:
+      keys = _view_keys(env.keys(g, f"{name} crop", 0), half.crop, half.row)
+    elif name == "public" and phase.feed.common:
+      keys = jax.vmap(lambda key: example_keys(key, n))(env.common_keys(g, words, now.count))
+    else:
+      keys = jax.vmap(lambda key: example_keys(key, n))(env.keys(g, words, now.count))
 
-    def one(key, images):
-      images = jax.vmap(augment)(example_keys(key, len(images)), images)
+    def one(keys, images):
+      images = jax.vmap(augment)(keys, images)
       return jax.vmap(preprocess)(images).astype(env.dtype)
 
     return Examples(
@@ -126,3 +131,9 @@ def materialise(
     return halves and tuple(h and fill(h, name, g) for g, h in enumerate(halves))
 
   return Batch(side(batch.private, "private"), side(batch.public, "public"), batch.server)
+
+
+def _view_keys(keys, crop, row):
+  """key[K_g, B] of views: a client's own key[K_g], which view i32[K_g, B], of which example."""
+  one = lambda key, crop, row: jax.random.fold_in(jax.random.fold_in(key, crop), row)
+  return jax.vmap(jax.vmap(one, (None, 0, 0)))(keys, crop, row)

@@ -108,7 +108,11 @@ class Streams:
         self._rows(feed, feed.private, phase, "private", pos, r, i, x)
         for (r, i), x in zip(clients, lists, strict=True)
       ]
-      halves["private"] = _drawn(rows, lists, self.labels)
+      half = _drawn(rows, lists, self.labels)
+      if feed.crop:
+        which = np.array([feed.crop(pos.round, k) for k in range(len(clients))], np.int32)
+        half = half._replace(crop=np.broadcast_to(which[:, None], half.row.shape))
+      halves["private"] = half
     if feed.public:
       shared = [self._public_list(feed, r, pos) for r in range(len(self.seeds))]
       lists = [shared[r] if i in part else REST for r, i in clients]

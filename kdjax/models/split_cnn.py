@@ -13,8 +13,28 @@ from kdjax.models.layers import ConvNorm
 from kdjax.types import ModelOut
 
 
+class Extractor(nn.Module):
+  """3x3 convolution, norm, ReLU for every (channels, stride) of `layers`."""
+
+  layers: tuple[tuple[int, int], ...]
+  norm: str
+  dtype: str
+  axes: tuple
+  conv: str
+
+  @nn.compact
+  def __call__(
+    self, x: Float[Array, "B h w c"], train: bool, mask: Float[Array, " B"] | None
+  ) -> Float[Array, "B h1 w1 c1"]:
+    """[B, h, w, c] -> [B, h', w', the last layer's channels] of the compute dtype."""
+    common = (self.norm, self.dtype, self.axes, self.conv)
+    for channels, stride in self.layers:
+      x = nn.relu(ConvNorm(channels, 3, stride, "same", *common)(x, train, mask))
+    return x
+
+
 class Model(nn.Module):
-  """The extractor, a 3x3 convolution, norm, ReLU to `width` channels; then as cnn.py's.
+  """The extractor, a layer for every (channels, stride) of `front`; then as cnn.py's.
 
   Features: 'extractor', 'layer1', 'layer2', ..., in the compute dtype.
   """
@@ -24,7 +44,7 @@ class Model(nn.Module):
   norm: str
   dtype: str
   project: int
-  width: int
+  front: tuple[tuple[int, int], ...]
   widths: tuple[int, ...]
   axes: tuple = ("data",)
   conv: str = "direct"
@@ -35,8 +55,7 @@ class Model(nn.Module):
   ) -> ModelOut:
     """images f32[B, h, w, c], mask f32[B] or None -> ModelOut."""
     common = (self.norm, self.dtype, self.axes, self.conv)
-    layer = ConvNorm(self.width, 3, 1, "same", *common, name="extractor")
-    x = nn.relu(layer(images, train, mask))
+    x = Extractor(self.front, *common, name="extractor")(images, train, mask)
     out = cnn.classify(self, x, train, mask)
     return out._replace(features={"extractor": x, **out.features})
 

@@ -47,6 +47,11 @@ FIGURES = {  # title, caption
     "Bytes over the whole run: counted, and by the paper's formulas.",
   ),
   "flops": ("Arithmetic", "FLOPs, two a multiply-add; a training step counts as three passes."),
+  "drift": (
+    "Drift of the extractors",
+    "Distance of the clients' extractor weights from their mean, over the mean's norm, after every "
+    "round's training on the edge; mean over the clients.",
+  ),
   "distances": (
     "Accuracy by graph distance",
     "On the label distribution of a client so many links away, its own at distance 0. What a "

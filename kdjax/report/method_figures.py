@@ -94,4 +94,17 @@ def flops(group: Group) -> Figure | None:
   )
 
 
-FIGURES = (overlap, confusion, communication, flops)
+def drift(group: Group) -> Figure | None:
+  """How far the clients' extractors are from their mean, over the training batches."""
+  points = [(x["step"], x["drift"]) for x in group[0].metrics if x["phase"] == "drift"]
+  if not points:
+    return None
+  figure = style.figure(style.WIDE, style.HEIGHT)
+  axes = figure.subplots()
+  axes.plot(*zip(*points, strict=True), marker="o", ms=3.5)
+  axes.set(xlabel="training batches", ylabel="distance / norm")
+  axes.set_ylim(bottom=0)
+  return figure
+
+
+FIGURES = (overlap, confusion, communication, flops, drift)

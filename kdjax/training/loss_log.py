@@ -69,7 +69,8 @@ class LossLog:
     means = self._means(one)
     if one.rates:
       seconds = max(one.done.result() - one.since, LEAST)
-      means |= {"lr": one.rates["lr"], "images_per_second": one.images / seconds} | one.rates
+      rates = one.rates | {"images_per_second": one.images / seconds}
+      means = rates | means  # a step that knows better says itself at which rate it learned
     self.log.write(one.batches, one.phase, means)
     return {k: v for k, v in means.items() if k in ("loss", "images_per_second")}
 

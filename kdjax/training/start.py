@@ -1,6 +1,6 @@
 """The state of step 0: fresh weights, or some of those that another run trained."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import jax
@@ -41,13 +41,13 @@ def initialiser(env: Env, algorithm: Algorithm, *, common: bool) -> Callable[[Py
   return jax.jit(sharded(env, start, (replicated,), STATE), compiler_options=options)
 
 
-def given_weights(*, workdir: str, client: int, part: str) -> dict[str, PyTree]:
+def given_weights(*, workdir: str, client: int, part: Sequence[str]) -> dict[str, PyTree]:
   """The weights that `config.start` names.
 
   Args:
     workdir: a run folder with a checkpoint, or '': nothing is given.
     client: whose, there.
-    part: the top-level module to take, such as 'extractor'; '': the whole model.
+    part: the top-level modules to take, such as 'extractor'; none: the whole model.
 
   Returns:
     {'params': ..., 'model_state': ...}, host arrays, or {}.
@@ -60,10 +60,11 @@ def given_weights(*, workdir: str, client: int, part: str) -> dict[str, PyTree]:
   whole = weights(workdir, client, key="start")
   if not part:
     return whole
-  if part not in whole["params"]:
-    hint = "that model has " + ", ".join(sorted(whole["params"]))
-    raise ConfigError("start.part", part, hint)
-  only = lambda tree: {part: tree[part]} if part in tree else {}
+  for name in part:
+    if name not in whole["params"]:
+      hint = "that model has " + ", ".join(sorted(whole["params"]))
+      raise ConfigError("start.part", name, hint)
+  only = lambda tree: {name: tree[name] for name in part if name in tree}
   statistics = {name: only(tree) for name, tree in whole["model_state"].items()}
   return {"params": only(whole["params"]), "model_state": statistics}
 

@@ -22,9 +22,9 @@ RESNETS = {  # kind and depth: (input, parameters)
   ("Model", 110): (CIFAR, 1_147_738),
 }
 CNNS = {  # kind: (widths, input)
-  "Edge": (dict(width=4, widths=(5,)), (2, 6, 6, 1)),
-  "Server": (dict(widths=(6, 7)), (2, 6, 6, 4)),
-  "Model": (dict(width=4, widths=(6, 7)), (2, 6, 6, 1)),
+  "Edge": (dict(front=((3, 1), (4, 2)), widths=(5,)), (2, 6, 6, 1)),
+  "Server": (dict(widths=(6, 7)), (2, 3, 3, 4)),
+  "Model": (dict(front=((3, 1), (4, 2)), widths=(6, 7)), (2, 6, 6, 1)),
 }
 
 
@@ -155,6 +155,13 @@ def test_another_depth_is_refused(kind, depth):
     resnet(kind, depth)
 
 
+def test_the_published_start_fits_the_edge():
+  """conv1, bn1 and layer1's first two blocks of ResNet-56: `start.part` of FedGKT's code."""
+  (full, _), (edge, _) = shapes(resnet("Model", 56), CIFAR), shapes(resnet("Edge", 8), CIFAR)
+  for name in ("extractor", "stage1_block0", "stage1_block1"):
+    chex.assert_trees_all_equal(full["params"][name], edge["params"][name])
+
+
 # split_cnn
 
 
@@ -165,7 +172,7 @@ def test_a_full_cnn_is_an_extractor_and_a_server():
     both = server[collection] | {"extractor": edge[collection]["extractor"]}
     chex.assert_trees_all_equal(full[collection], both)
   sizes = {name: f.shape[1:] for name, f in out.features.items()}
-  assert sizes == {"extractor": (6, 6, 4), "layer1": (6, 6, 6), "layer2": (3, 3, 7)}
+  assert sizes == {"extractor": (3, 3, 4), "layer1": (3, 3, 6), "layer2": (2, 2, 7)}
 
 
 def test_what_an_edge_extracts_goes_into_a_server_as_into_the_full_network():

@@ -28,10 +28,10 @@ SMALL = {  # arguments, image, embedding width, features
   ),
   "cnn": (dict(widths=(8, 16)), (8, 8, 1), 16, dict(layer1=(8, 8, 8), layer2=(4, 4, 16))),
   "split_cnn": (
-    dict(width=4, widths=(6, 7)),
+    dict(front=((3, 1), (4, 2)), widths=(6, 7)),
     (8, 8, 1),
     7,
-    dict(extractor=(8, 8, 4), layer1=(8, 8, 6), layer2=(4, 4, 7)),
+    dict(extractor=(4, 4, 4), layer1=(4, 4, 6), layer2=(2, 2, 7)),
   ),
   "gkt_resnet:Edge": (
     dict(depth=8),

@@ -253,9 +253,10 @@ def test_figures_of_what_only_some_methods_measure(tmp_path):
   with writer.Writer(tmp_path, resume_step=300) as out:
     for step in (301, 302):
       out.write(step, "eval", {f"overlap_test/{name}": v for name, v in shares.items()})
+      out.write(step, "drift", {"drift": 0.1})
   page = write_report(tmp_path).read_text()
   drawn = {file.stem for file in (tmp_path / "plots").iterdir()}
-  assert {"overlap", "confusion", "communication", "flops"} <= drawn
+  assert {"overlap", "confusion", "communication", "flops", "drift"} <= drawn
   assert "<dt>waiting for input</dt><dd>25.7%</dd>" in page
   assert "Who gets what right" in page and "Arithmetic" in page
 

@@ -18,7 +18,7 @@ def first(method="separate", **changes):
 
 
 def start(**changes):
-  return dict(dict(common=False, workdir="", client=0, part=""), **changes)
+  return dict(dict(common=False, workdir="", client=0, part=()), **changes)
 
 
 def test_clients_start_apart_unless_told_to_start_alike():
@@ -47,17 +47,28 @@ def test_a_run_may_start_at_another_ones_weights(trained):
 def test_or_at_those_of_one_module(trained):
   workdir, expected = trained
   fresh = first(norm="batch", seed=5)
-  given = first(norm="batch", seed=5, start=start(workdir=str(workdir), part="BatchNorm_0"))
+  given = first(norm="batch", seed=5, start=start(workdir=str(workdir), part=("BatchNorm_0",)))
   for (params, statistics), (own, _) in zip(given, fresh, strict=True):
     chex.assert_trees_all_close(params["BatchNorm_0"], expected[0][0]["BatchNorm_0"], rtol=1e-6)
     chex.assert_trees_all_close(statistics, expected[0][1], rtol=1e-6)
     chex.assert_trees_all_equal(params["Dense_0"], own["Dense_0"])
 
 
+def test_or_at_those_of_several_modules(trained):
+  workdir, expected = trained
+  fresh = first(norm="batch", seed=5)
+  parts = ("Dense_0", "BatchNorm_0")
+  given = first(norm="batch", seed=5, start=start(workdir=str(workdir), part=parts))
+  for (params, _), (own, _) in zip(given, fresh, strict=True):
+    for name in parts:
+      chex.assert_trees_all_close(params[name], expected[0][0][name], rtol=1e-6)
+    chex.assert_trees_all_equal(params["heads"], own["heads"])
+
+
 @pytest.mark.parametrize(
   "changes, key, hint",
   [
-    (dict(part="Dense_7"), "start.part", "Dense_0"),
+    (dict(part=("heads", "Dense_7")), "start.part", "Dense_0"),
     (dict(client=9), "start.client", "0..3"),
     (dict(workdir="nowhere"), "start.workdir", "no checkpoint"),
   ],

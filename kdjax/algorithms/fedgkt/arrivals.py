@@ -1,4 +1,4 @@
-"""Which uploads a server works through in a round: who arrives, in which order, in which batches.
+"""Which uploads a server works through in a round: in which order, in which batches.
 
 All of it is drawn on the host, a function of (seed, round, client), so that the bytes sent and the
 number of calls are known without running anything.
@@ -7,59 +7,70 @@ number of calls are known without running anything.
 import functools
 import itertools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from kdjax.algorithms.fedgkt.attendance import Attendance, attendance
 from kdjax.algorithms.fedgkt.hyper import Hyper, epoch_schedule
 from kdjax.core.env import Env
 from kdjax.core.random import host_rng
-from kdjax.types import ConfigError, Rows
+from kdjax.types import ConfigError, Pos, Rows
 
 
 class Call(NamedTuple):
-  """One call of a server's phase: a batch to learn from, or one to answer."""
+  """One call of a server's phase: a batch to learn from, one to answer, or both."""
 
   train: bool
+  answers: bool
   group: int
   epoch: int
   batch: int
 
 
+class Turn(NamedTuple):
+  """What a step of the servers is told of its call, `Phase.args`."""
+
+  train: Any  # bool[]
+  answers: Any  # bool[]
+  last: Any  # bool[], whether it is the round's last
+  told: Any  # f32[R, S], 1 for the rows that are answered
+  arrived: Any  # bool[R*K], whose uploads come in before it
+
+
 class Plan(NamedTuple):
   """What the servers of all replicas do in a round, in step with each other."""
 
-  epochs: Callable[[int], int]  # round -> epochs over a group's uploads
-  groups: Callable[[int], list[list[list[int]]]]  # round -> over replicas: groups of clients
+  examples: Callable[[int], int]  # round -> forward passes, as `costs.client_flops` counts them
+  who: Attendance
   calls: Callable[[int], tuple[Call, ...]]  # by round
   rows: Callable[[int, Call], Rows]  # by round and call
+  turn: Callable[[Pos], Turn]
 
 
 def plan_rounds(env: Env, hyper: Hyper) -> Plan:
   """What servers do that start as soon as enough clients have arrived.
 
-  Clients arrive in random order. Each group of `hyper.arrivals` (the last may be smaller; 0: all of
-  them) is worked through for some epochs, and answered, before the next; within a group, clients go
-  by name. With `order='client'` one client's batches follow another's, in one order for all epochs
-  of a round; 'shuffled' mixes a group's uploads, in a fresh order every epoch.
+  With each group that arrives the server learns for some epochs, from the group's uploads
+  or all those it holds (`hyper.trains_on`), and answers the group, before the next; clients go by
+  name. With `order='client'` one client's batches follow another's, in one order for all epochs of
+  a round; 'shuffled' mixes the uploads, in a fresh order every epoch.
 
   Raises:
     ConfigError: for values that cannot be.
   """
   check(env, hyper)
   epochs, size = epoch_schedule(hyper.server_epochs), hyper.server_batch
-  by_client = hyper.order == "client"
+  by_client, apart = hyper.order == "client", hyper.answers == "apart"
+  who = attendance(env, hyper)
+  teachers = who.held if hyper.trains_on == "all" else who.members
 
-  @functools.cache
-  def groups(round):
-    arrivals = hyper.arrivals or env.K
-    return [_groups(env, r, round, arrivals, hyper.present) for r in range(env.R)]
-
-  def members(r, round, j):
-    return groups(round)[r][j] if j < len(groups(round)[r]) else []
+  def sizes_of(train, r, round, j):
+    clients = (teachers if train else who.members)(r, round, j)
+    return [int(env.task.private_sizes[k]) for k in clients]
 
   def length(train, r, round, j):
-    sizes = [int(env.task.private_sizes[k]) for k in members(r, round, j)]
+    sizes = sizes_of(train, r, round, j)
     if train and by_client:
       return sum(-(-n // size) for n in sizes)
     return -(-sum(sizes) // size)
@@ -67,18 +78,18 @@ def plan_rounds(env: Env, hyper: Hyper) -> Plan:
   @functools.lru_cache(maxsize=2)
   def calls(round):
     """Replicas with fewer batches in a group wait for the others."""
-    out = []
-    for j in range(max(map(len, groups(round)))):
+    out, last = [], epochs(round) - 1
+    for j in range(max(map(len, who.groups(round)))):
       learn, answer = (max(length(t, r, round, j) for r in range(env.R)) for t in (True, False))
       both = itertools.product(range(epochs(round)), range(learn))
-      out += [Call(True, j, epoch, b) for epoch, b in both]
-      out += [Call(False, j, 0, b) for b in range(answer)]
-    return tuple(out) or (Call(False, 0, 0, 0),)  # nobody came: nothing is answered
+      out += [Call(True, not apart and epoch == last, j, epoch, b) for epoch, b in both]
+      out += [Call(False, True, j, 0, b) for b in range(answer) if apart]
+    return tuple(out) or (Call(False, True, 0, 0, 0),)  # nobody came: nothing is answered
 
   @functools.lru_cache(maxsize=4 * env.R)
   def batches(r, round, train, j, epoch):
-    who = members(r, round, j)
-    lists = _uploads(env, r, round, who, own_order=train and by_client)
+    clients = (teachers if train else who.members)(r, round, j)
+    lists = _uploads(env, r, round, clients, own_order=train and by_client)
     if train and not by_client:
       seed = env.population.seeds[r]
       lists = [host_rng(seed, "server order", round, j, epoch).permutation(x) for x in lists]
@@ -95,7 +106,26 @@ def plan_rounds(env: Env, hyper: Hyper) -> Plan:
         mask[r, :n] = 1
     return Rows(owner, row, mask)
 
-  return Plan(epochs, groups, calls, rows)
+  def turn(pos):
+    call = calls(pos.round)[pos.i]
+    owner, _, mask = rows(pos.round, call)
+    group = [who.members(r, pos.round, call.group) for r in range(env.R)]
+    told = np.stack([np.isin(x, own) for x, own in zip(owner, group, strict=True)])
+    first = call.train and call.epoch == call.batch == 0
+    arrived = np.isin(np.arange(env.clients), sum(group, [])) & first
+    told = (mask * told * call.answers).astype(np.float32)
+    return Turn(call.train, call.answers, pos.i == pos.n - 1, told, arrived)
+
+  def examples(round):
+    """A step counts as three passes; an answer 'after' as one more, of all that is learnt from."""
+    passes = {"apart": 0, "before": 0, "after": 1}[hyper.answers] + 3 * epochs(round)
+    n = 0
+    for r, own in enumerate(who.groups(round)):
+      for j in range(len(own)):
+        n += passes * sum(sizes_of(True, r, round, j)) + apart * sum(sizes_of(False, r, round, j))
+    return n
+
+  return Plan(examples, who, calls, rows, turn)
 
 
 def check(env: Env, hyper: Hyper) -> None:
@@ -127,13 +157,3 @@ def _uploads(env, r, round, members, *, own_order):
       row = host_rng(env.population.seeds[r], "server order", round, name).permutation(row)
     lists.append(np.stack([np.full_like(row, k), row], 1))
   return lists if own_order or not lists else [np.concatenate(lists)]
-
-
-def _groups(env, r, round, arrivals, present):
-  """One replica's groups of global client numbers, in the order in which they arrive."""
-  seed, names = env.population.seeds[r], env.population.identity
-  draws = [host_rng(seed, "arrival", round, name).random(2) for name in names]
-  here = [i for i in range(env.K) if draws[i][0] < present]
-  here.sort(key=lambda i: draws[i][1])
-  cut = [here[j : j + arrivals] for j in range(0, len(here), arrivals)]
-  return [[r * env.K + i for i in sorted(g, key=lambda i: names[i])] for g in cut]

@@ -3,10 +3,15 @@
 import dataclasses
 from collections.abc import Callable
 
+import optax
+
+from kdjax import optim
 from kdjax.plugins import fits, wrong_type
 from kdjax.types import MOST_EPOCHS, ConfigError, above_0, at_least, between, one_of
 
 ORDERS = ("client", "shuffled")
+TRAINS_ON = ("arrivals", "all")
+ANSWERS = ("apart", "before", "after")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -18,6 +23,7 @@ class Hyper:
 
   # (model, model arguments), all of them: `config.model` is the clients'.
   server: tuple[str, dict]
+  server_optim: dict  # its optimiser and rate, as `config.optim`, which is the edges'
   cut: str = "extractor"  # what is uploaded: an entry of the model's `features`, or embedding
   edge_epochs: int = 1  # E_c, passes over its own data per round
   # E_s, passes over the uploads: a number, or ((until round, number), ...), the last of which holds
@@ -36,8 +42,16 @@ class Hyper:
   # Probability that a client arrives in a round at all; who does not keeps its old logits. A round
   # in which nobody arrives logs zeros.
   present: float = 1.0
-  # False keeps logits by an example's place in the pass, as the code did, although every pass is
-  # shuffled afresh: they meet the wrong examples.
+  # What the server learns from when a group arrives: the group's uploads, or all those it holds,
+  # the newest of everyone who ever arrived.
+  trains_on: str = "arrivals"
+  # Where the server's answers come from: a pass apart, in evaluation mode, after its last epoch; or
+  # the last epoch itself, in training mode: before the step on a batch, as the code does, or after
+  # it, as Algorithm 1.
+  answers: str = "apart"
+  # Logits are kept by example, and belong to its very crop: the one that was uploaded is trained on
+  # next. False keeps them by an example's place in the pass, as the code did, although every pass
+  # is shuffled and cropped afresh: they meet the wrong examples.
   keyed: bool = True
 
   def __post_init__(self):
@@ -47,10 +61,21 @@ class Hyper:
     at_least(0, alpha=self.alpha, arrivals=self.arrivals)
     above_0(temperature=self.temperature)
     one_of(ORDERS, order=self.order)
+    one_of(TRAINS_ON, trains_on=self.trains_on)
+    one_of(ANSWERS, answers=self.answers)
     if not 0 < self.present <= 1:
       raise ConfigError("algo.present", self.present, "must be a probability above 0")
     epoch_schedule(self.server_epochs)
     _check_plateau(self.plateau)
+
+
+def server_optimiser(arguments: dict) -> tuple[optax.GradientTransformation, optim.Rate]:
+  """(optax.GradientTransformation, (count, total) -> learning rate), see `optim.make`."""
+  try:
+    return optim.make(**arguments)
+  except ConfigError as error:
+    key = error.key.removeprefix("optim")
+    raise ConfigError(f"algo.server_optim{key}", error.value, error.hint) from None
 
 
 def _check_plateau(plateau):

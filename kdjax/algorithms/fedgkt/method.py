@@ -23,17 +23,18 @@ from collections.abc import Callable
 
 import flax.linen as nn
 import jax
-import numpy as np
+import optax
 
+from kdjax.algorithms.fedgkt import drift, uploads
 from kdjax.algorithms.fedgkt import server as servers
-from kdjax.algorithms.fedgkt import uploads
 from kdjax.algorithms.fedgkt.arrivals import Plan, plan_rounds
-from kdjax.algorithms.fedgkt.hyper import Hyper
+from kdjax.algorithms.fedgkt.hyper import Hyper, server_optimiser
 from kdjax.algorithms.fedgkt.steps import edge_step, fresh_servers, server_step
-from kdjax.core.costs import forward_flops
+from kdjax.core.costs import client_flops, forward_flops
 from kdjax.core.env import Env
 from kdjax.core.passes import eval_mode
 from kdjax.models.build import build_model
+from kdjax.optim import Rate
 from kdjax.types import (
   Algorithm,
   ConfigError,
@@ -51,11 +52,16 @@ def make(env: Env, hyper: Hyper) -> Algorithm:
     ConfigError: for values that cannot be.
   """
   model, feature = network(env, hyper.server), uploads.feature_at(env, hyper.cut)
-  plan = plan_rounds(env, hyper)
+  plan, (tx, rate) = plan_rounds(env, hyper), server_optimiser(hyper.server_optim)
   predict, alone = stitched(env, model, hyper.cut)
+
+  def begin(clients):
+    memories = uploads.empty(env, feature, holds=hyper.trains_on == "all")
+    return clients, memories, fresh_servers(env, model, tx, feature)
+
   return Algorithm(
-    lambda clients: (clients, uploads.empty(env, feature), fresh_servers(env, model, feature)),
-    cycle(env, hyper, model, feature, plan),
+    begin,
+    cycle(env, hyper, model, feature, plan, tx, rate),
     predict,
     facts=functools.partial(facts, env, hyper, model, feature, plan),
     alone=alone,
@@ -66,28 +72,44 @@ METHOD = Method(Hyper, make)
 
 
 def cycle(
-  env: Env, hyper: Hyper, model: nn.Module, feature: jax.ShapeDtypeStruct, plan: Plan
+  env: Env,
+  hyper: Hyper,
+  model: nn.Module,
+  feature: jax.ShapeDtypeStruct,
+  plan: Plan,
+  tx: optax.GradientTransformation,
+  rate: Rate,
 ) -> tuple[Phase, ...]:
-  """A round: edges train, upload, and the server trains and answers.
+  """A round: edges train, their drift is measured, they upload, and the server trains and answers.
 
   Args:
     env, hyper: as everywhere.
     model: the server's network.
     feature: shape and dtype of one example's feature.
     plan: what the servers do in a round.
+    tx, rate: the server's optimiser, and (count, total) -> its learning rate.
   """
-  passes = lambda n: Feed(private=env.training.batch, kind="epoch", epochs=n)
+
+  def passes(n, crop):
+    feed = Feed(private=env.training.batch, kind="epoch", epochs=n)
+    return feed._replace(crop=crop) if hyper.keyed else feed
+
+  # An edge learns from what was answered to its last upload that arrived: from the same crops.
+  uploaded, answered = lambda t, k: t + 1, lambda t, k: plan.who.heard(t, k) + 1
   sent, answers = uploads.bytes_sent(env, plan, feature)
   return (
-    Phase("edge", edge_step(env, hyper), passes(hyper.edge_epochs), None, lr=env.rate),
-    Phase("upload", uploads.step(env, hyper.cut, hyper.keyed), passes(1), None, sent=sent),
+    Phase("edge", edge_step(env, hyper), passes(hyper.edge_epochs, answered), None, lr=env.rate),
+    Phase("drift", drift.step(env, hyper.cut), None, 1, log=True),
+    Phase(
+      "upload", uploads.step(env, hyper.cut, hyper.keyed), passes(1, uploaded), None, sent=sent
+    ),
     Phase(
       "server",
-      server_step(env, hyper, model),
+      server_step(env, hyper, model, tx),
       Feed(server=lambda pos: plan.rows(pos.round, plan.calls(pos.round)[pos.i])),
       lambda round: len(plan.calls(round)),
-      lr=env.rate,
-      args=lambda pos: (plan.calls(pos.round)[pos.i].train, pos.i == pos.n - 1),
+      lr=lambda pos: rate(pos.count, pos.total),
+      args=plan.turn,
       sent=answers,
       log=True,
     ),
@@ -103,7 +125,7 @@ def facts(
   rounds: int,
 ) -> dict[str, dict]:
   """`Algorithm.facts`: the paper's formulas for bytes, and FLOPs of edges and server."""
-  served = sum(3 * plan.epochs(t) + 1 for t in range(rounds))
+  served = sum(map(plan.examples, range(rounds)))
   return {
     "communication": uploads.communication(env, feature, rounds, hyper.edge_epochs),
     "flops": flops(env, model, feature, rounds * (3 * hyper.edge_epochs + 1), served),
@@ -139,34 +161,24 @@ def flops(
   model: nn.Module,
   feature: jax.ShapeDtypeStruct,
   edge_passes: int,
-  server_passes: int,
+  server_examples: int,
 ) -> dict[str, float]:
-  """FLOPs of one example's forward pass, and of a run in which everyone always arrives.
+  """FLOPs of one example's forward pass, and of a run.
 
   Args:
     env, model, feature: as everywhere here.
-    edge_passes, server_passes: forward passes over all data; a training step counts as three,
-      itself and a gradient of twice its size.
+    edge_passes: forward passes over all of a client's data, counted as in `costs.client_flops`.
+    server_examples: forward passes of all replicas' servers, so counted.
 
   Returns:
-    {'forward_edge', 'forward_server': of one example; 'edge': of one client's run, its training
-    and its uploads; 'server': of one replica's}. Those of the edge are means over clients.
+    {'forward_edge', 'edge': `costs.client_flops`, uploads included; 'forward_server': of one
+    example; 'server': of one replica's run}.
   """
-  n = env.task.private_sizes
-  forward = np.zeros(env.clients)
-  for cohort in env.cohorts:
-    forward[list(cohort.ids)] = forward_flops(
-      cohort.model, cohort.template, env.task.image, env.dtype
-    )
-  all_of_them = jax.eval_shape(lambda: fresh_servers(env, model, feature).network)
+  all_of_them = jax.eval_shape(lambda: servers.init(env, model, optax.identity(), feature.shape))
   one = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), all_of_them)
-  served = forward_flops(model, one, feature.shape, feature.dtype)
-  return {
-    "forward_edge": float(forward.mean()),
-    "forward_server": served,
-    "edge": float((forward * n).mean() * edge_passes),
-    "server": served * int(n.sum()) / env.R * server_passes,
-  }
+  forward = forward_flops(model, one, feature.shape, feature.dtype)
+  edges = client_flops(env, env.task.private_sizes * edge_passes)
+  return edges | {"forward_server": forward, "server": forward * server_examples / env.R}
 
 
 def network(env: Env, server: tuple[str, dict]) -> nn.Module:

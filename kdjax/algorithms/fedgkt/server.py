@@ -5,6 +5,7 @@ batch of S rows (`types.Rows`) is split over all devices, the `data` axis first,
 whoever holds a row contributes it, and a reduce-scatter leaves each device its S / devices rows.
 """
 
+import functools
 from collections.abc import Callable
 
 import jax
@@ -20,7 +21,7 @@ from kdjax.core.env import Env
 from kdjax.core.noinline import noinline
 from kdjax.core.passes import eval_mode
 from kdjax.core.random import EVERYONE, client_key
-from kdjax.types import ClientState, PyTree, Rows
+from kdjax.types import ClientState, ModelOut, PyTree, Rows
 
 AXES = ("client", "data")  # what splits a server's batch
 
@@ -113,10 +114,33 @@ def deliver(
 
 
 def logits(
-  env: Env, model: nn.Module, servers: ClientState, images: Float[Array, "R N ..."]
+  env: Env,
+  model: nn.Module,
+  servers: ClientState,
+  images: Float[Array, "R N ..."],
+  mask: Float[Array, "R N"] | None = None,
 ) -> Float[Array, "R N C"]:
-  """Every server's logits in evaluation mode; images [R, N, ...] -> f32[R, N, C]."""
-  return env.map_clients(lambda s, x: eval_mode(model, s, x).logits[:, 0], servers, images)
+  """Every server's logits; images [R, N, ...] -> f32[R, N, C].
+
+  In evaluation mode; with a mask f32[R, N] in training mode, by the statistics of these images.
+  """
+  if mask is None:
+    return env.map_clients(lambda s, x: eval_mode(model, s, x).logits[:, 0], servers, images)
+  speak = lambda s, x, m: train_mode(model, s.model_state, s.params, x, m)[0].logits[:, 0]
+  return env.map_clients(speak, servers, images, mask)
+
+
+def train_mode(
+  model: nn.Module,
+  model_state: PyTree,
+  params: PyTree,
+  images: Float[Array, "N ..."],
+  mask: Float[Array, " N"],
+) -> tuple[ModelOut, PyTree]:
+  """A single server's (ModelOut, new model_state) in training mode."""
+  variables = {"params": params, **model_state}
+  out, changed = model.apply(variables, images, train=True, mask=mask, mutable=list(model_state))
+  return out, dict(changed)
 
 
 def update(
@@ -128,7 +152,7 @@ def update(
   data: PyTree,
   lr: Float[Array, " R"],
   active: Bool[Array, " R"],
-) -> tuple[ClientState, dict[str, jax.Array]]:
+) -> tuple[ClientState, dict[str, jax.Array], jax.Array]:
   """One optimiser step of every replica's server.
 
   Args:
@@ -136,33 +160,28 @@ def update(
     model: whose BatchNorm sums over `AXES`; without dropout, which draws for clients alone.
     tx: optax.GradientTransformation without a learning rate.
     servers: ClientState, leaves [R, ...].
-    objective: (apply, params, d) -> (share of the loss over `AXES`, (aux, model_state)) for one
-      server, where `apply(params, images, mask) -> (ModelOut, model_state)` is a pass in training
-      mode, d this server's part of `data`, and aux a dict of shares.
+    objective: (apply, params, d) -> (share of the loss over `AXES`, (aux, model_state, said)) for
+      one server, where `apply(params, images, mask) -> (ModelOut, model_state)` is a pass in
+      training mode, d this server's part of `data`, aux a dict of shares, and `said` an array
+      [S / devices, ...].
     data: a pytree, leaves [R, S / devices, ...].
     lr: f32[R].
     active: bool[R]; a server that is not active stays entirely as it is.
 
   Returns:
-    (servers, aux), aux a dict of f32[R].
+    (servers, aux, said), aux a dict of f32[R] and said [R, S / devices, ...].
   """
 
   def differentiate(server, d):
-    def apply(params, images, mask):
-      variables = {"params": params, **server.model_state}
-      out, changed = model.apply(
-        variables, images, train=True, mask=mask, mutable=list(server.model_state)
-      )
-      return out, dict(changed)
-
+    apply = functools.partial(train_mode, model, server.model_state)
     loss = lambda params: objective(apply, params, d)
-    grads, (aux, statistics) = gradients.of(loss, server.params)
-    return grads, aux, statistics
+    grads, (aux, statistics, said) = gradients.of(loss, server.params)
+    return grads, aux, statistics, said
 
   def step(server, grads, aux, statistics, lr, active):
     return take(env, tx, lr, server, grads, aux, statistics, active)
 
-  grads, aux, statistics = env.map_clients(differentiate, servers, data)
+  grads, aux, statistics, said = env.map_clients(differentiate, servers, data)
   grads, aux = jax.lax.psum((grads, aux), AXES)
   # A loop over a single replica would be fused with what precedes it, and round differently.
-  return noinline(jax.vmap(step))(servers, grads, aux, statistics, lr, active)
+  return *noinline(jax.vmap(step))(servers, grads, aux, statistics, lr, active), said

@@ -30,9 +30,11 @@ class Server(NamedTuple):
 METRICS = ("loss", "cross_entropy", "distillation")
 
 
-def fresh_servers(env: Env, model: nn.Module, feature: jax.ShapeDtypeStruct) -> Server:
-  """The servers of step 0, with the first cohort's optimiser."""
-  network = servers.init(env, model, env.cohorts[0].tx, feature.shape)
+def fresh_servers(
+  env: Env, model: nn.Module, tx: optax.GradientTransformation, feature: jax.ShapeDtypeStruct
+) -> Server:
+  """The servers of step 0."""
+  network = servers.init(env, model, tx, feature.shape)
   plateau = jax.vmap(optax.contrib.reduce_on_plateau().init)(network.params)
   return Server(network, plateau, jnp.zeros((env.R, 4), env.dtype))
 
@@ -74,46 +76,71 @@ def server_loss(hyper: Hyper) -> Callable[[jax.Array, dict], jax.Array]:
   return loss
 
 
-def server_step(env: Env, hyper: Hyper, model: nn.Module) -> Step:
-  """`Phase.step` of the servers: an update on a batch of uploads, or the answers to one.
+def server_step(env: Env, hyper: Hyper, model: nn.Module, tx: optax.GradientTransformation) -> Step:
+  """`Phase.step` of the servers: an update on a batch of uploads, the answers to one, or both.
 
-  Its aux are the batch's losses in training mode, or the mean ones of this round's answers.
+  Its aux are the batch's losses in training mode, or the mean ones of this round's answers; and the
+  learning rate, on which the plateau has a say.
   """
-  loss, plateau = server_loss(hyper), hyper.plateau
-  watch = optax.contrib.reduce_on_plateau(plateau["factor"], max(plateau["patience"], 1)).update
+  loss, watch, holds = server_loss(hyper), watcher(hyper), hyper.trains_on == "all"
 
   def objective(apply, params, d):
     out, model_state = apply(params, d["feature"], d["mask"])
-    scores = loss(out.logits[:, 0], d)
-    return scores[0], ({"scores": scores}, model_state)
+    z = out.logits[:, 0]
+    scores = loss(z, d)
+    return scores[0], ({"scores": scores}, model_state, z)
 
   def step(state, batch, now):
-    (train, last), rows, old = now.args, batch.server, state.server
+    turn, rows, old, local = now.args, batch.server, state.server, state.local
+    if holds:
+      newer = functools.partial(uploads.take_in, env, arrived=turn.arrived)
+      local = jax.lax.cond(turn.arrived.any(), newer, lambda local: local, local)
     rows = rows._replace(mask=rows.mask * health.speaks(env, state.clients)[rows.owner])
-    sent = servers.collect(env, tuple(m.sent for m in state.local), rows)
-    n = rows.mask.sum(1)
-    d = sent | {"mask": servers.part(env, rows.mask) * (sent["label"] >= 0), "total": n}
+    told = rows._replace(mask=rows.mask * turn.told)
+    sent = servers.collect(env, tuple(m.held if holds else m.sent for m in local), rows)
+    lr, n, answered = now.lr * old.plateau.scale, rows.mask.sum(1), told.mask.sum(1)
+    come = lambda rows: servers.part(env, rows.mask) * (sent["label"] >= 0)
+    d = sent | {"mask": come(rows), "total": n}
+
+    def score(z):
+      own = d | {"mask": come(told), "total": answered}
+      return jax.lax.psum(jax.vmap(loss)(z, own), servers.AXES)
 
     def learn():
-      lr, tx = now.lr * old.plateau.scale, env.cohorts[0].tx
-      network, aux = servers.update(env, model, tx, old.network, objective, d, lr, n > 0)
-      return network, aux["scores"], jnp.zeros_like(d["logits"])
+      network, aux, z = servers.update(env, model, tx, old.network, objective, d, lr, n > 0)
+      if hyper.answers == "apart":
+        return network, aux["scores"], jnp.zeros_like(aux["scores"]), jnp.zeros_like(d["logits"])
+      if hyper.answers == "after":
+        z = servers.logits(env, model, network, d["feature"], d["mask"])
+      return network, aux["scores"], score(z), z
 
     def answer():
       z = servers.logits(env, model, old.network, d["feature"])
-      return old.network, jax.lax.psum(jax.vmap(loss)(z, d), servers.AXES), z
+      scores = score(z)
+      return old.network, jnp.zeros_like(scores), scores, z
 
-    network, scores, z = jax.lax.cond(train, learn, answer)
-    answered = rows._replace(mask=rows.mask * ~train)
-    local = uploads.answer(env, state.local, answered, servers.whole(z))
-    told = jnp.concatenate([scores * n[:, None], n[:, None]], 1)
-    sums = jnp.where(now.i == 0, 0, old.sums) + jnp.where(train, 0, told).astype(old.sums.dtype)
+    network, learnt, said, z = jax.lax.cond(turn.train, learn, answer)
+    local = uploads.answer(env, local, told, servers.whole(z))
+    before = jnp.where(now.i == 0, 0, old.sums)
+    sums = before + jnp.concatenate([said * answered[:, None], answered[:, None]], 1)
+    sums = sums.astype(old.sums.dtype)
     means = sums[:, :3] / jnp.maximum(sums[:, 3:], 1)
-    watched = jax.vmap(lambda s, v: watch((), s, value=v)[1])(old.plateau, means[:, 1])
-    due = last & (sums[:, 3] > 0) & (plateau["patience"] > 0)
-    watched = jax.tree.map(lambda new, x: jnp.where(due, new, x), watched, old.plateau)
-    state = state._replace(local=local, server=Server(network, watched, sums))
-    aux = jnp.where(train, scores, means)
-    return state, {**dict(zip(METRICS, aux.T, strict=True)), "faults": network.health.faults}
+    plateau = watch(old.plateau, means[:, 1], turn.last & (sums[:, 3] > 0))
+    state = state._replace(local=local, server=Server(network, plateau, sums))
+    aux = jnp.where(turn.answers, means, learnt)
+    aux = dict(zip(METRICS, aux.T, strict=True)) | {"lr": lr}
+    return state, aux | {"faults": network.health.faults}
 
   return step
+
+
+def watcher(hyper: Hyper) -> Callable[[optax.OptState, jax.Array, jax.Array], optax.OptState]:
+  """(plateaus, what they watch f32[R], whether it is due bool[R]) -> plateaus, leaves [R, ...]."""
+  factor, patience = hyper.plateau["factor"], hyper.plateau["patience"]
+  update = optax.contrib.reduce_on_plateau(factor, max(patience, 1)).update
+
+  def watch(plateaus, values, due):
+    new = jax.vmap(lambda s, v: update((), s, value=v)[1])(plateaus, values)
+    return jax.tree.map(lambda n, o: jnp.where(due & (patience > 0), n, o), new, plateaus)
+
+  return watch

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Bool, Float, Int, Shaped
 
 from kdjax.algorithms.fedgkt import server
 from kdjax.algorithms.fedgkt.arrivals import Plan
@@ -30,6 +30,7 @@ class Memory(NamedTuple):
   label: Any  # i32[K_g, N]; -1 where nothing has come that could be taken in
   answer: Any  # f32[K_g, N, C], the server's logits
   answered: Any  # bool[K_g], whether there has been any
+  held: Any  # `sent` as it last arrived, where the server learns from all it holds; else ()
 
   @property
   def sent(self) -> dict[str, jax.Array]:
@@ -87,14 +88,14 @@ def bytes_sent(
     return int(sum(env.task.private_sizes[k] for group in groups for k in group))
 
   def uploaded(pos):
-    n = examples(group for own in plan.groups(pos.round) for group in own)
+    n = examples(group for own in plan.who.groups(pos.round) for group in own)
     return {kind: n * one for kind, one in size.items()} if pos.i == 0 else {}
 
   def answered(pos):
     call = plan.calls(pos.round)[pos.i]
-    if call.train or call.batch:
+    if not call.answers or call.batch:
       return {}
-    groups = (own[call.group] for own in plan.groups(pos.round) if call.group < len(own))
+    groups = (own[call.group] for own in plan.who.groups(pos.round) if call.group < len(own))
     return {"logits": examples(groups) * size["logits"]}
 
   return uploaded, answered
@@ -115,19 +116,27 @@ def communication(
   }
 
 
-def empty(env: Env, feature: jax.ShapeDtypeStruct) -> tuple[Memory, ...]:
-  """Memories before the first upload, a tuple over cohorts; `feature` as `feature_at` gives it."""
+def empty(env: Env, feature: jax.ShapeDtypeStruct, *, holds: bool) -> tuple[Memory, ...]:
+  """Memories before the first upload, a tuple over cohorts.
+
+  Args:
+    env: Env.
+    feature: as `feature_at` gives it.
+    holds: whether the server learns from all it holds.
+  """
   N, C = _longest(env), env.task.classes
 
   def one(n):
     table = lambda *shape, dtype=env.dtype: jnp.zeros((n, *shape), dtype)
-    return Memory(
+    memory = Memory(
       feature=table(N, *feature.shape, dtype=feature.dtype),
       logits=table(N, C),
       label=table(N, dtype=jnp.int32) - 1,
       answer=table(N, C),
       answered=table(dtype=bool),
+      held=(),
     )
+    return memory._replace(held=memory.sent) if holds else memory
 
   return tuple(one(len(env.ids(g))) for g in range(len(env.cohorts)))
 
@@ -170,10 +179,24 @@ def step(env: Env, cut: str, keyed: bool) -> Step:
       said = h, z[:, :, 0], half.label, place
       *said, slot = jax.lax.all_gather(said, "data", axis=1, tiled=True)
       kept = [write(table, slot, x) for table, x in zip(memory[:3], said, strict=True)]
-      local.append(Memory(*kept, memory.answer, memory.answered))
+      feature, logits, label = kept
+      local.append(memory._replace(feature=feature, logits=logits, label=label))
     return state._replace(local=tuple(local)), ({},) * len(local)
 
   return step
+
+
+def take_in(
+  env: Env, memories: tuple[Memory, ...], arrived: Bool[Array, " clients"]
+) -> tuple[Memory, ...]:
+  """Memories of which the server holds what those who arrive, bool[R*K], have sent."""
+
+  def one(g, memory):
+    here = env.local_rows(g, arrived)
+    newer = lambda new, old: jnp.where(jnp.expand_dims(here, range(1, new.ndim)), new, old)
+    return memory._replace(held=jax.tree.map(newer, memory.sent, memory.held))
+
+  return tuple(one(g, memory) for g, memory in enumerate(memories))
 
 
 def answer(

@@ -6,6 +6,7 @@ import numpy as np
 from helpers import make_env, with_task
 
 from kdjax.algorithms.fedgkt import Hyper, arrivals
+from kdjax.types import Pos
 
 SIZES = (5, 3, 8, 4)
 ALL = [(k, row) for k, n in enumerate(SIZES) for row in range(n)]
@@ -16,7 +17,7 @@ def plan_of(seeds=(0,), sizes=SIZES, identity=None, **changes):
   env = make_env(cohorts=cohorts, seeds=seeds, identity=identity)
   env = with_task(env, private_sizes=np.array(sizes))
   values = dict(server_batch=4, arrivals=4, order="shuffled", server_epochs=2) | changes
-  return arrivals.plan_rounds(env, Hyper(server=("mlp", {}), **values))
+  return arrivals.plan_rounds(env, Hyper(server=("mlp", {}), server_optim={}, **values))
 
 
 def names(plan, round, call, r=0):
@@ -29,9 +30,11 @@ def names(plan, round, call, r=0):
 
 def test_together_all_are_worked_through_in_every_epoch_then_answered_once():
   plan = plan_of()
-  assert plan.groups(0) == [[[0, 1, 2, 3]]]
-  learn = [arrivals.Call(True, 0, epoch, b) for epoch in range(2) for b in range(5)]  # ceil(20 / 4)
-  assert list(plan.calls(0)) == learn + [arrivals.Call(False, 0, 0, b) for b in range(5)]
+  assert plan.who.groups(0) == [[[0, 1, 2, 3]]]
+  learn = [
+    arrivals.Call(True, False, 0, epoch, b) for epoch in range(2) for b in range(5)
+  ]  # ceil(20 / 4)
+  assert list(plan.calls(0)) == learn + [arrivals.Call(False, True, 0, 0, b) for b in range(5)]
   parts = [sum((names(plan, 0, c) for c in plan.calls(0)[i : i + 5]), []) for i in (0, 5, 10)]
   assert all(sorted(p) == ALL for p in parts)
   assert parts[0] != parts[1] and parts[2] == ALL
@@ -52,7 +55,7 @@ def test_client_after_client_no_batch_mixes_them_and_epochs_repeat():
 
 def test_groups_are_answered_before_the_next_is_seen():
   plan = plan_of(arrivals=3, seeds=(1,))
-  (groups,) = plan.groups(0)
+  (groups,) = plan.who.groups(0)
   assert [len(g) for g in groups] == [3, 1] and sorted(sum(groups, [])) == [0, 1, 2, 3]
   for j, group in enumerate(groups):
     for train in (True, False):
@@ -65,21 +68,54 @@ def test_groups_are_answered_before_the_next_is_seen():
   assert kinds == sorted(kinds)
 
 
+def test_a_server_that_learns_from_all_it_holds_answers_the_arriving_group_alone():
+  """The newest upload of all who ever came; the first round's early group is by itself."""
+  plan = plan_of(arrivals=3, seeds=(1,), trains_on="all", present=0.7)
+  came = set()
+  for t in range(6):
+    for j, group in enumerate(plan.who.groups(t)[0]):
+      came |= set(group)
+      for train, who in ((True, came), (False, group)):
+        calls = [c for c in plan.calls(t) if (c.train, c.group, c.epoch) == (train, j, 0)]
+        assert sorted(n for c in calls for n in names(plan, t, c)) == [
+          n for n in ALL if n[0] in who
+        ]
+  assert came == {0, 1, 2, 3}
+
+
+def test_answers_within_the_last_epoch_need_no_calls_of_their_own():
+  plan = plan_of(arrivals=3, trains_on="all", answers="before", seeds=(1,))
+  calls = plan.calls(1)
+  assert all(c.train for c in calls) and {c.epoch for c in calls if c.answers} == {1}
+  told, arrived = {0: [], 1: []}, []
+  for i, call in enumerate(calls):
+    turn = plan.turn(Pos(0, 0, 1, i, len(calls), 0))
+    rows = plan.rows(1, call)
+    live = turn.told[0] > 0
+    told[call.group] += zip(rows.owner[0][live].tolist(), rows.row[0][live].tolist(), strict=True)
+    if turn.arrived.any():
+      arrived.append((call.group, call.epoch, call.batch, np.flatnonzero(turn.arrived).tolist()))
+    assert turn.last == (i == len(calls) - 1)
+  for j, group in enumerate(plan.who.groups(1)[0]):
+    assert sorted(told[j]) == [n for n in ALL if n[0] in group]
+    assert arrived[j] == (j, 0, 0, group)
+
+
 def test_every_order_of_arrival_comes_up_equally_often():
   plan = plan_of(arrivals=1)
-  first = Counter(plan.groups(t)[0][0][0] for t in range(2000))
+  first = Counter(plan.who.groups(t)[0][0][0] for t in range(2000))
   assert all(abs(first[k] / 2000 - 1 / 4) < 4 * np.sqrt(3 / 16 / 2000) for k in range(4))
 
 
 def test_clients_arrive_with_the_given_probability():
   plan = plan_of(present=0.3)
-  came = Counter(k for t in range(2000) for group in plan.groups(t)[0] for k in group)
+  came = Counter(k for t in range(2000) for group in plan.who.groups(t)[0] for k in group)
   assert all(abs(came[k] / 2000 - 0.3) < 4 * np.sqrt(0.21 / 2000) for k in range(4))
 
 
 def test_where_nobody_arrives_one_call_does_nothing():
   plan = plan_of(present=0.05)
-  t = next(t for t in range(100) if plan.groups(t) == [[]])
+  t = next(t for t in range(100) if plan.who.groups(t) == [[]])
   (call,) = plan.calls(t)
   assert not call.train and not names(plan, t, call)
 
@@ -90,8 +126,8 @@ def test_clients_draw_under_their_names():
   sizes = [SIZES[i] for i in order]
   moved = plan_of(arrivals=2, present=0.7, sizes=sizes, identity=order)
   for t in range(20):
-    renamed = [[order[k] for k in group] for group in moved.groups(t)[0]]
-    assert renamed == plain.groups(t)[0]
+    renamed = [[order[k] for k in group] for group in moved.who.groups(t)[0]]
+    assert renamed == plain.who.groups(t)[0]
     for a, b in zip(plain.calls(t), moved.calls(t), strict=True):
       assert a == b
       assert [(order[k], row) for k, row in names(moved, t, b)] == names(plain, t, a)

@@ -12,10 +12,13 @@ import pytest
 from jax.sharding import PartitionSpec as P
 
 import kdjax
-from kdjax.core.env import STATE, sharded
+from kdjax.algorithms.fedgkt import drift, server
+from kdjax.algorithms.fedgkt.method import network
+from kdjax.core.env import DRAWN, STATE, sharded
+from kdjax.data import feed
 from kdjax.training import loop, schedule
 from kdjax.training.stepper import Dispatch, Stepper
-from kdjax.types import ConfigError
+from kdjax.types import Batch, ConfigError
 
 MLP = ((4, *ensembles.MLP),)
 TWO = ((2, *ensembles.MLP), (2, *ensembles.WIDE))
@@ -37,9 +40,14 @@ def build(method="fedgkt", clients=MLP, *, rounds=2, mesh=1, local_map=None, dat
   c.algo = c.algo.to_dict() | {k.removeprefix("algo_"): v for k, v in algo.items()}
   c.rounds = rounds
   if "optim" not in changes:
-    optim = dict(lr=LR, clip=0.0, schedule="constant", weight_decay=0.0)
-    c.optim = ensembles.common.sgd(**optim)
+    c.optim = descent(LR)
+  if "algo_server_optim" not in algo:
+    c.algo.server_optim = descent(SERVER_LR)
   return ensembles.build(c, mesh=mesh, local_map=local_map, data_=data_)
+
+
+def descent(lr):
+  return ensembles.common.sgd(lr=lr, clip=0.0, schedule="constant", weight_decay=0.0)
 
 
 def visit(e, name, round):
@@ -113,13 +121,13 @@ def loss(params, x, y, mask, said, T, weights):
 
 
 gradient = jax.jit(jax.grad(loss))
-LR = 0.25  # exact in float32
+LR, SERVER_LR = 0.25, 0.125  # exact in float32
 
 
-def descend(net, *args):
+def descend(net, lr, *args):
   """SGD with momentum 0.9."""
   momentum = jax.tree.map(lambda m, g: 0.9 * m + g, net[1], gradient(net[0], *args))
-  return jax.tree.map(lambda p, m: p - LR * m, net[0], momentum), momentum
+  return jax.tree.map(lambda p, m: p - lr * m, net[0], momentum), momentum
 
 
 class Reference:
@@ -132,13 +140,15 @@ class Reference:
       jax.tree.map(np.zeros_like, tree),
     )
     self.e, self.T = e, e.config["algo"]["temperature"]
+    self.holds, self.answers = e.config["algo"]["trains_on"] == "all", e.config["algo"]["answers"]
     self.edge_weight, self.server_weights = edge_weight, server_weights
     self.edges = [fresh(state.clients[0].params, k) for k in range(4)]
     self.net = fresh(state.server.network.params, 0)
     self.h, self.z, self.answer = np.zeros((4, 30, 8)), np.zeros((4, 30, 4)), np.zeros((4, 30, 4))
     self.y, self.answered = np.full((4, 30), -1), np.zeros(4, bool)
+    self.held = [np.copy(x) for x in (self.h, self.z, self.y)]
     for v in e.visits:
-      for pos in positions(e, v):
+      for pos in positions(e, v) if v.phase.name != "drift" else ():
         getattr(self, v.phase.name)(v.phase, pos)
 
   def batches(self, phase, pos):
@@ -151,7 +161,7 @@ class Reference:
   def edge(self, phase, pos):
     for k, rows, x, y, mask in self.batches(phase, pos):
       weights = (1.0, self.edge_weight * self.answered[k])
-      self.edges[k] = descend(self.edges[k], x, y, mask, self.answer[k, rows], self.T, weights)
+      self.edges[k] = descend(self.edges[k], LR, x, y, mask, self.answer[k, rows], self.T, weights)
 
   def upload(self, phase, pos):
     for k, rows, x, y, mask in self.batches(phase, pos):
@@ -160,13 +170,19 @@ class Reference:
       self.h[k, rows[live]], self.z[k, rows[live]], self.y[k, rows[live]] = h, z, y[live]
 
   def server(self, phase, pos):
-    (k,), (row,), (mask,) = phase.feed.server(pos)
-    if phase.args(pos)[0]:
-      x, y, z = self.h[k, row], self.y[k, row], self.z[k, row]
-      self.net = descend(self.net, x, y, mask, z, self.T, self.server_weights)
+    ((k,), (row,), (mask,)), turn = phase.feed.server(pos), phase.args(pos)
+    for mine, sent in zip(self.held, (self.h, self.z, self.y), strict=True):
+      mine[turn.arrived] = sent[turn.arrived]
+    h, z, y = self.held if self.holds else (self.h, self.z, self.y)
+    net = self.net[0]
+    if turn.train:
+      batch = h[k, row], y[k, row], mask, z[k, row]
+      self.net = descend(self.net, SERVER_LR, *batch, self.T, self.server_weights)
+    net = net if self.answers == "before" else self.net[0]
+    if not turn.told.any():
       return
-    k, row = k[mask > 0], row[mask > 0]
-    self.answer[k, row], self.answered[k] = forward(self.net[0], self.h[k, row])[1], True
+    k, row = k[turn.told[0] > 0], row[turn.told[0] > 0]
+    self.answer[k, row], self.answered[k] = forward(net, h[k, row])[1], True
 
 
 @pytest.mark.parametrize(
@@ -175,8 +191,22 @@ class Reference:
     ("fedgkt", dict(algo_alpha=0.7, algo_server_epochs=2), 0.7, (0.7, 1.0)),
     ("fedgkt async", dict(algo_present=0.6, algo_plateau=OFF, seed=3, rounds=3), 1.0, (1.0, 1.0)),
     ("fedgkt", dict(algo_server_distils=False, algo_alpha=0.7, rounds=1), 0.7, (1.0, 0.0)),
+    ("fedgkt", dict(algo_answers="before", algo_order="client"), 1.0, (1.0, 1.0)),
+    (
+      "fedgkt async",
+      dict(
+        algo_trains_on="all",
+        algo_answers="after",
+        algo_present=0.6,
+        algo_plateau=OFF,
+        seed=3,
+        rounds=3,
+      ),
+      1.0,
+      (1.0, 1.0),
+    ),
   ],
-  ids=["together", "in groups", "server without distillation"],
+  ids=["together", "in groups", "server without distillation", "as coded", "all it holds"],
 )
 def test_rounds_are_what_they_are_step_by_step(method, changes, edge, server):
   """Clients of unequal sizes; without distillation the server is trained on features (U1)."""
@@ -187,7 +217,7 @@ def test_rounds_are_what_they_are_step_by_step(method, changes, edge, server):
   for k in range(4):
     near(one(state.clients[0].params, k), jax.device_get(reference.edges[k][0]))
   near(
-    tuple(state.local[0]),
+    tuple(state.local[0])[:5],
     tuple(getattr(reference, n) for n in ("h", "z", "y", "answer", "answered")),
   )
   near(one(state.server.network.params, 0), jax.device_get(reference.net[0]))
@@ -320,7 +350,7 @@ def test_who_does_not_arrive_keeps_its_answers():
 def test_an_early_group_is_answered_by_a_server_that_has_not_seen_the_others():
   e = build(algo_arrivals=2, rounds=1)
   v = visit(e, "server", 0)
-  train = [v.phase.args(pos)[0] for pos in positions(e, v)]
+  train = [v.phase.args(pos).train for pos in positions(e, v)]
   early = train.index(True, train.index(False))  # calls until the second group's first batch
   rows = [v.phase.feed.server(pos) for pos in positions(e, v)[:early]]
   first = sorted({int(k) for r in rows for k in r.owner[r.mask > 0]})
@@ -335,14 +365,93 @@ def test_an_early_group_is_answered_by_a_server_that_has_not_seen_the_others():
   assert_differ(server, end.server.network)
 
 
-# The plateau
+def test_answers_of_the_training_pass_are_in_training_mode():
+  """All uploads in one batch: with BatchNorm, by its statistics and by those of before."""
+  e = build(norm="batch", rounds=1, algo_server_batch=sum(SIZES), algo_answers="before")
+  states, v = walk(e), visit(e, "server", 0)
+  assert v.n == 1
+  model = network(e.env, tuple(e.config["algo"]["server"]))
+  before, end = states["upload", 0], states["server", 0].local[0]
+  h = np.concatenate([before.local[0].feature[k, :n] for k, n in enumerate(SIZES)])[None]
+
+  def both(net, h):
+    return server.logits(e.env, model, net, h, jnp.ones(h.shape[:2])), server.logits(
+      e.env, model, net, h
+    )
+
+  run = jax.jit(sharded(e.env, both, P(), P()))
+  training, evaluation = run(before.server.network, h)
+  said = np.concatenate([end.answer[k, :n] for k, n in enumerate(SIZES)])
+  np.testing.assert_allclose(said, training[0], rtol=1e-10)
+  assert_differ(said, np.asarray(evaluation[0]))
+
+
+CROPS = dict(kind="crop_flip", padding=2, flip=True)
+
+
+def views(e, name, round):
+  """What the models see of a client's rows in a visit: {(client, row): image}."""
+  stepper, v, found = Stepper(e), visit(e, name, round), {}
+
+  def see(batch, now, tables):
+    half = feed.materialise(e.env, v.phase, tables, batch, now, e.augment, e.preprocess).private[0]
+    return half.image, half.row, half.mask
+
+  run = jax.jit(sharded(e.env, see, (Batch(DRAWN, DRAWN, P()), P(), P()), DRAWN))
+  for i in range(v.n):
+    batch, now, _ = stepper.inputs(Dispatch(v, i, 1))
+    batch, now = jax.tree.map(lambda x: x[0], (batch, now))
+    image, row, mask = jax.device_get(run(batch, now, stepper.tables))
+    found |= {(k, int(row[k, b])): image[k, b] for k, b in np.argwhere(mask > 0)}
+  return found
+
+
+def test_keyed_logits_belong_to_the_crop_that_the_edge_trains_on():
+  """Of clients that did not arrive, to the crop of the last upload that did."""
+  e = build(augment=CROPS, algo_present=0.6, seed=3, rounds=3, clients=((4, *ensembles.CNN),))
+  assert [arrived(e, t) for t in range(2)] == [{0, 1, 3}, {2, 3}]
+  uploads = [views(e, "upload", t) for t in range(2)]
+  edge = views(e, "edge", 2)
+  for (k, row), image in edge.items():
+    last = {0: 0, 1: 0, 2: 1, 3: 1}[k]
+    np.testing.assert_array_equal(image, uploads[last][k, row])
+  assert sum((edge[key] != uploads[0][key]).any() for key in edge if key[0] > 1) > 25
+  other = views(build(augment=CROPS, algo_keyed=False, clients=((4, *ensembles.CNN),)), "edge", 1)
+  assert sum((other[key] != uploads[0][key]).any() for key in other) > 50
+
+
+# The server's optimiser, and the plateau
+
+
+def test_edges_of_rate_0_are_frozen_while_the_server_learns():
+  e = build(optim=descent(0.0))
+  start, end = jax.device_get(Stepper(e).init()), walk(e)["server", 1]
+  chex.assert_trees_all_equal(start.clients[0].params, end.clients[0].params)
+  assert_differ(start.server.network.params, end.server.network.params)
+  adam = ensembles.common.adam(lr=0.01)
+  moments = build(algo_server_optim=adam).template().server.network.opt_state
+  assert len(jax.tree.leaves(moments)) > len(jax.tree.leaves(e.template().clients[0].opt_state))
+
+
+def test_the_log_shows_the_rate_that_the_plateau_left(tmp_path):
+  """No round after the first improves on it: halved after the second and the third."""
+  e = build(
+    rounds=4,
+    optim=descent(0.0),
+    algo_server_optim=descent(2.0**-40),
+    algo_plateau=dict(factor=0.5, patience=1),
+  )
+  assert loop.run(e, tmp_path, command="") == loop.DONE
+  lines = [json.loads(x) for x in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+  rates = [x["lr"] for x in lines if x["phase"] == "server"]
+  assert list(dict.fromkeys(rates)) == [2.0**-40, 2.0**-41, 2.0**-42]
 
 
 @pytest.mark.parametrize("patience, scale", [(1, 0.25), (2, 0.5), (0, 1.0)])
 def test_rounds_without_improvement_lower_the_servers_rate(patience, scale):
   """With a rate of 0 no round after the first improves."""
-  still = ensembles.common.sgd(lr=0.0, clip=0.0)
-  e = build(rounds=3, optim=still, algo_plateau=dict(factor=0.5, patience=patience))
+  plateau, still = dict(factor=0.5, patience=patience), descent(0.0)
+  e = build(rounds=3, optim=still, algo_server_optim=still, algo_plateau=plateau)
   assert ensembles.train(e)[0].server.plateau.scale == scale
 
 
@@ -356,6 +465,39 @@ def test_the_scale_multiplies_the_servers_rate_alone():
     after["server", 0].server.network.params, before.server.network.params
   )
   assert_differ(after["edge", 1].clients, before.clients)
+
+
+# Drift
+
+
+@pytest.mark.parametrize(
+  "clients, cut, expected",
+  [(MLP, "embedding", {"Dense_0"}), (((4, *ensembles.CNN),), "layer1", {"ConvNorm_0"})],
+)
+def test_the_extractor_is_what_the_feature_is_made_of(clients, cut, expected):
+  e = build(clients=clients, algo_cut=cut)
+  (cohort,) = e.env.cohorts
+  used = jax.tree.unflatten(
+    jax.tree.structure(cohort.template.params), drift.extractor(e.env, cohort, cut)
+  )
+  assert {name for name, module in used.items() if any(jax.tree.leaves(module))} == expected
+  assert all(jax.tree.leaves([used[name] for name in expected]))
+
+
+@pytest.mark.parametrize("mesh", [1, 4])
+def test_drift_is_the_distance_from_the_mean_extractor(mesh):
+  e = build(rounds=1, mesh=mesh)
+  stepper = Stepper(e)
+  state = stepper.init()
+  for one in stepper.dispatches(0):
+    state, aux = stepper.run(state, one)
+    if one.visit.phase.name == "drift":
+      break
+  assert e.algorithm.cycle[1].log
+  layer = jax.device_get(state.clients[0].params["Dense_0"])
+  w = np.concatenate([layer[n].reshape(4, -1) for n in ("kernel", "bias")], 1)
+  expected = np.linalg.norm(w - w.mean(0), axis=1) / np.linalg.norm(w.mean(0))
+  np.testing.assert_allclose(aux[0]["drift"], expected, rtol=1e-12)
 
 
 # What it costs
@@ -388,12 +530,29 @@ def test_the_papers_formulas_and_flops():
   np.testing.assert_allclose(flops["server"], served)
 
 
+def test_flops_of_a_server_that_learns_from_all_it_holds():
+  """Two groups a round, each learnt from for an epoch, and answered there."""
+  changes = dict(algo_trains_on="all", algo_server_epochs=1, algo_answers="after")
+  e = build("fedgkt async", dtype="float32", algo_present=1.0, **changes)
+  v = visit(e, "server", 0)
+  first = {int(k) for r in [v.phase.feed.server(positions(e, v)[0])] for k in r.owner[r.mask > 0]}
+  early = {k for pos in positions(e, v) for k in np.flatnonzero(v.phase.args(pos).arrived)}
+  assert first < early == {0, 1, 2, 3}
+  group = np.flatnonzero(v.phase.args(positions(e, v)[0]).arrived)
+  n = sum(SIZES)
+  learnt = sum(SIZES[k] for k in group) + n + 2 * n
+  flops = e.algorithm.facts(2)["flops"]
+  np.testing.assert_allclose(flops["server"], flops["forward_server"] * learnt * 4)
+
+
 # A run, and refusals
 
 
 def test_a_run_of_split_networks_learns_and_its_clients_can_be_used(tmp_path):
-  edge = ("split_cnn:Edge", dict(width=4, widths=(4,)))
-  c = ensembles.config("fedgkt", ((2, *edge), (2, "split_cnn", dict(width=4, widths=(6, 8)))))
+  edge = ("split_cnn:Edge", dict(front=((4, 1),), widths=(4,)))
+  c = ensembles.config(
+    "fedgkt", ((2, *edge), (2, "split_cnn", dict(front=((4, 1),), widths=(6, 8))))
+  )
   with jax.enable_x64(False):
     small = dict(norm="batch", dtype="float32", project=0)
     c.model = small
@@ -434,6 +593,10 @@ def test_a_run_of_split_networks_learns_and_its_clients_can_be_used(tmp_path):
     (MLP, dict(algo_server="mlp"), "server", "text, a group of keys"),
     (MLP, dict(algo_server=(6, NET)), "server", "text, a group of keys"),
     (MLP, dict(algo_server=("mpl", NET)), "server", "did you mean 'mlp'"),
+    (MLP, dict(algo_server_optim=descent(-0.5)), "server_optim.lr", "must not be negative"),
+    (MLP, dict(algo_server_optim=dict(name="sgd")), "server_optim.lr", "is missing"),
+    (MLP, dict(algo_trains_on="some"), "trains_on", "arrivals, all"),
+    (MLP, dict(algo_answers="later"), "answers", "apart, before, after"),
     (MLP, dict(algo_server_batch=4000), "server_batch", "at most .*, all private examples"),
     (MLP, dict(algo_server=("fedmd", DROPS)), "server", "must have dropout 0"),
     (MLP, dict(algo_server_batch=6, mesh=4), "server_batch", "number of devices, 4"),

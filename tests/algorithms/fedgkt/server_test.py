@@ -94,18 +94,20 @@ def test_a_step_is_one_of_the_whole_batch_and_a_server_without_rows_rests(mesh):
       out, statistics = apply(params, d["x"], d["mask"])
       ce = losses.cross_entropy(out.logits[:, 0], d["y"])
       loss = clients.share(ce, d["mask"], d["total"])
-      return loss, ({"loss": loss}, statistics)
+      return loss, ({"loss": loss}, statistics, out.logits[:, 0])
 
     def step(_, before, d, lr):
       d = {k: server.part(env, v) for k, v in d.items()} | {"total": d["mask"].sum(1)}
       active = jnp.array([True, False])
-      return server.update(env, model, tx, before, objective, d, lr, active)
+      *ends, said = server.update(env, model, tx, before, objective, d, lr, active)
+      return *ends, server.whole(said)
 
     d, lr = {"x": x, "y": y, "mask": mask}, np.array([0.1, 0.2])
-    after, aux = run(env, step, per_cohort(np.zeros(6)), before, d, lr, out=P())
+    after, aux, said = run(env, step, per_cohort(np.zeros(6)), before, d, lr, out=P())
     chex.assert_trees_all_equal(*(jax.tree.map(lambda v: v[1], s) for s in (after, before)))
     inputs = x[0].reshape(S, 3)
     p = np.exp(inputs @ w[0]) / np.exp(inputs @ w[0]).sum(1, keepdims=True)
+    np.testing.assert_allclose(said[0], inputs @ w[0], rtol=1e-12)
     weight = mask[0].astype(float) / mask[0].sum()
     momentum = inputs.T @ ((p - np.eye(2)[y[0]]) * weight[:, None]) + 0.9 * trace[0]
     np.testing.assert_allclose(after.opt_state.trace["w"][0], momentum, rtol=1e-12)
