@@ -23,8 +23,8 @@ class Pace(NamedTuple):
 
 def start(like: jax.Array) -> Pace:
   """At the beginning of a visit; like f32[K_g]."""
-  zero = jnp.zeros_like(like)
-  return Pace(zero, zero, jnp.full_like(like, jnp.inf), zero.astype(bool))
+  zero, most = jnp.zeros_like(like), jnp.finfo(like.dtype).max  # not infinite: states are saved
+  return Pace(zero, zero, jnp.full_like(like, most), zero.astype(bool))
 
 
 def after(

@@ -65,6 +65,12 @@ EXCHANGE = (
     above(of("fedavg", "remote"), of("no transfer", "remote"), 5.0),
   ),
 )
+TELLS = (
+  Control(
+    "what sources know can be learned here: real-time distillation tells remote classes apart",
+    above(of("kd", "among_remote"), of("no transfer", "among_remote"), 1.0),
+  ),
+)
 MOVES = (
   Control(
     "transfer changes what the local agent says of remote classes",
@@ -100,6 +106,7 @@ PAPER = Paper(
       "Section 3.1",
       "It learns to tell remote classes from each other, not only to name them more often.",
       above(of("pairwise", "among_remote"), of("no transfer", "among_remote"), 1.0),
+      controls=TELLS,
     ),
     claim(
       "combined",
