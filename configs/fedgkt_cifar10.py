@@ -94,11 +94,9 @@ def _baselines(c):
   """The paper's: FedAvg with the full network on every edge, and both networks on all data.
 
   The paper's clients make 20 passes over their own 1,314 to 4,497 examples between two averages.
-  Here everyone makes as many steps, 20 passes over the mean size: a small client sees its data more
-  often, a large one less.
   """
   batch, examples = 64, c.source_info.train
-  steps = dict(local_steps=round(20 * examples / 16 / batch), momentum="reset")
+  steps = dict(local_steps=0, local_epochs=20, momentum="reset")
   c.baselines.fedavg.update(
     algo=steps,
     batch=batch,

@@ -1,4 +1,16 @@
-"""FedGKT on 10,000 images of CIFAR-10: eight small edges and a larger server."""
+"""FedGKT on 10,000 images of CIFAR-10: eight small edges and a larger server, Dir(0.5).
+
+Follows He, Annavaram and Avestimehr, NeurIPS 2020, Table 1, at small scale; about four minutes a
+seed on one core. Needs the data, as fedgkt_cifar10.py says:
+
+  python -m kdjax.main --config=configs/fedgkt_cifar10_small.py --workdir=runs/fedgkt_cifar10_small
+
+IID: --config.partition=equal. The control, edges that keep their first weights: --config.optim.lr=0.
+
+Shared accuracy on 2,000 held-out training images, percent, seed 100, IID, round by round: trained
+edges 37, 39, 39, 37, 37; frozen ones 36, 38, 36. A frozen random extractor does as well: as it
+stands this task cannot judge whether the edges' distillation helps.
+"""
 
 from kdjax.configs import common, data, fedgkt_fashion_mnist
 

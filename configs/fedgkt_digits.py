@@ -65,7 +65,7 @@ def baselines(c, networks, local_steps, supervised_steps):
   algo, optim = dict(local_steps=local_steps, momentum="reset"), c.algo.server_optim.to_dict()
   full = common.network(c, networks["full"])
   c.baselines.fedavg.update(algo=algo, clients=full, optim=optim)
-  c.baselines.separate.update(steps=c.rounds * local_steps, rounds=0)
+  c.baselines.separate.update(steps=c.rounds * local_steps, rounds=0, optim=optim)
   c.baselines.supervised = dict(
     common.pooled(c, networks["full"]), steps=supervised_steps, rounds=0, optim=optim
   )

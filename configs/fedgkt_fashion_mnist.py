@@ -1,9 +1,29 @@
-"""FedGKT on Fashion-MNIST, 10,000 training images: eight small edges and a larger server."""
+"""FedGKT on Fashion-MNIST, 10,000 training images: eight small edges and a larger server, Dir(0.5).
+
+Follows He, Annavaram and Avestimehr, NeurIPS 2020, Table 1, at small scale; about three minutes a
+seed on one core. Needs the data:
+
+  tfds build fashion_mnist --file_format=array_record      (pip install ".[prepare]", once)
+  python -m kdjax.main --config=configs/fedgkt_fashion_mnist.py --workdir=runs/fedgkt_fashion_mnist
+
+or the four official files with --config.source=idx:DIR, or --config.source=npz:FILE. IID:
+--config.partition=equal. The control that says whether the task needs what edges learn, edges that
+keep their first weights: --config.optim.lr=0.
+
+Shared accuracy on 2,000 held-out training images, percent, one seed (100), by round:
+
+  IID       edges frozen 71, 75, 75, 76; rate 3e-3 74, 76, 78, 78; rate 1e-3 73, 77
+  Dir(0.5)  edges frozen 71, 74, 74, 73; rate 1e-3 51, 51; rate 1e-4 68, 63
+
+Trained edges are at most 3 points above frozen ones where data are alike, and far below under skew,
+where one server cannot follow extractors that part. As it stands this task cannot judge whether the
+edges' distillation helps; the extractor is narrow so that frozen edges do as badly as they can.
+"""
 
 from kdjax.algorithms import fedgkt
 from kdjax.configs import common, data, fedgkt_digits
 
-FRONT = ((4, 2), (8, 2), (8, 2))  # (channels, stride) of the extractor's layers
+FRONT = ((4, 2), (4, 2), (4, 2))  # (channels, stride) of the extractor's layers
 
 
 def networks(front):
@@ -38,11 +58,11 @@ def small(chosen):
   c.graph.kind = "none"  # clients learn from the server alone
   c.algorithm = "fedgkt"
   server = ("split_cnn:Server", dict(c.model, widths=chosen["full"][1]["widths"]))
-  c.optim = common.adam(lr=3e-3, eps=1e-8, weight_decay=1e-4, amsgrad=True)
+  c.optim = common.adam(lr=1e-4, eps=1e-8, weight_decay=1e-4, amsgrad=True)
   c.algo = common.algo(
     fedgkt.Hyper(
       server=server,
-      server_optim=c.optim.to_dict() | dict(lr=3e-3),
+      server_optim=c.optim.to_dict() | {"lr": 3e-3},
       edge_epochs=4,
       server_epochs=2,
       server_batch=128,
