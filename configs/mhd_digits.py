@@ -26,7 +26,15 @@ def get_config(words=""):
   c.labels = 2
 
   c.algorithm = "mhd"
-  c.algo = common.algo(mhd.Hyper(aux_heads=3, nu_emb=0.0, pool_size=5, refresh_every=20))
+  hyper = mhd.Hyper(
+    aux_heads=3,
+    nu_emb=0.0,
+    pool_size=5,
+    refresh_every=20,
+    pool_start="empty",
+    speak_in="evaluation",
+  )
+  c.algo = common.algo(hyper)
   c.compare = ("separate", "fedavg")
   c.optim = common.sgd(lr=0.02, clip=1.0)
 
