@@ -25,5 +25,6 @@ def get_config(words=""):
     revisit_epochs=4,
   )
   c.algo = common.algo(hyper)
-  c.optim.schedule = "constant"
+  c.model.norm = "none"
+  c.optim = common.sgd(lr=0.02, clip=1.0, schedule="constant")
   return common.crossed(c, words)
