@@ -19,5 +19,6 @@ def get_config(words=""):
   c.steps = 4_000
   data.letter(c)
   c.algo.pool_size = 13  # as many as clients, like the paper
+  c.algo.teachers = 3  # a single one of twelve seldom knows an example's class
   c.evals.accuracy = dict(every=500, batch=2_000)
   return common.crossed(c, words)
