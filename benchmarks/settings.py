@@ -79,6 +79,8 @@ MHD = mhd.Hyper(
   teachers=TEACHERS,
   pool_size=2,
   refresh_every=ENDLESS,  # a refresh is a phase of its own; the step is what is timed
+  pool_start="first",
+  speak_in="mixed",
 )
 ALGORITHMS = {
   "separate": {},

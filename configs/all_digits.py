@@ -21,7 +21,9 @@ def get_config(words=""):
   c = mhd_digits.get_config()
   c.replicas = 3
   c.start.common = True
-  c.optim.schedule = "constant"
+  c.model.norm = "none"
+  c.optim = common.sgd(lr=0.02, clip=1.0, schedule="constant")
+  c.algo.update(nu_emb=0.0, nu_aux=3.0, public_statistics=False)  # of networks without a norm
   c.compare = ("separate", "fedavg", "fedmd", "fedgkt", "async_edge", "pairwise", "kd", "gossip")
   server = ("mlp", dict(c.model, hidden=(128, 64), activation="tanh"))
   methods = dict(

@@ -14,6 +14,11 @@ def fashion_mnist(c):
   _source(c, "tfds:fashion_mnist", train=60_000, test=10_000, image=(28, 28, 1), classes=10)
 
 
+def letter(c):
+  """UCI Letter Recognition, from arrays in a file: 16 integer features as images of 4 x 4."""
+  _source(c, "npz:letter.npz", train=16_000, test=4_000, image=(4, 4, 1), classes=26)
+
+
 def cifar10(c):
   """CIFAR-10; or the official binary version, --config.source=cifar:DIR."""
   _source(c, "tfds:cifar10", train=50_000, test=10_000, image=(32, 32, 3), classes=10)

@@ -33,7 +33,8 @@ def agreed(c):
     revisit_epochs=4,
   )
   c.algo = common.algo(hyper)
-  c.optim.schedule = "constant"
+  c.model.norm = "none"
+  c.optim = common.sgd(lr=0.02, clip=1.0, schedule="constant")
   c.baselines.separate.update(length)
   c.baselines.fedavg.update(length)
   c.baselines.supervised = dict(common.pooled(c), **length)

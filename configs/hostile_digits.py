@@ -1,8 +1,9 @@
 """What one or three of eight clients cost the others if they lie in all that they send (digits).
 
-The quickstart's network and data; eight clients with two primary labels each, s = 10. The five lies
-are those of kdjax/core/hostile.py. Accuracies are those of the honest clients. No published number.
-Two minutes on two cores; the table of docs/privacy.md is these commands', a run each:
+The quickstart's data, and its network without a norm; eight clients with two primary labels each,
+s = 10. The five lies are those of kdjax/core/hostile.py. Accuracies are those of the honest
+clients. No published number. Two minutes on two cores; the table of docs/privacy.md is these
+commands', a run each:
 
   python -m kdjax.main --config=configs/hostile_digits.py --workdir=runs/hostile/mhd
   kdjax --config=hostile_digits:METHOD,graph=KIND --workdir=runs/hostile/METHOD-KIND
@@ -21,6 +22,8 @@ def get_config(words=""):
   """Eight honest clients, and variants of them with liars."""
   c = mhd_digits.get_config()
   c.clients = ((8, *c.clients[0][1:]),)
+  c.model.norm, c.optim = "none", common.sgd(lr=0.02, clip=1.0)
+  c.algo.update(nu_emb=0.0, nu_aux=3.0, pool_start="first", public_statistics=False)
   c.primary, c.skew = "random", 10.0
   c.steps = 1_000
   fresh = dict(c.algo.to_dict(), exchange="fresh", teachers=3)

@@ -31,7 +31,15 @@ def get_config(words=""):
   c.normalise = dict(mean=(0.491, 0.482, 0.447), std=(0.247, 0.243, 0.262))
 
   c.algorithm = "mhd"
-  c.algo = common.algo(mhd.Hyper(aux_heads=3, nu_emb=1.0, pool_size=5, refresh_every=100))
+  hyper = mhd.Hyper(
+    aux_heads=3,
+    nu_emb=1.0,
+    pool_size=5,
+    refresh_every=100,
+    pool_start="empty",
+    speak_in="evaluation",
+  )
+  c.algo = common.algo(hyper)
   c.baselines.fedavg.algo.local_steps = 100
   c.optim = common.sgd(lr=0.1, clip=1.0)
 

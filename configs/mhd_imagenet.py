@@ -44,7 +44,15 @@ def get_config(words=""):
   )
 
   c.algorithm = "mhd"
-  c.algo = common.algo(mhd.Hyper(aux_heads=4, nu_emb=1.0, pool_size=8, refresh_every=200))
+  hyper = mhd.Hyper(
+    aux_heads=4,
+    nu_emb=1.0,
+    pool_size=8,
+    refresh_every=200,
+    pool_start="empty",
+    speak_in="evaluation",
+  )
+  c.algo = common.algo(hyper)
   c.baselines.fedavg.algo.local_steps = 200
   c.optim = common.sgd(lr=0.1, clip=0.0)
 

@@ -31,7 +31,15 @@ def get_config(words=""):
   c.augment = dict(kind="crop_flip", padding=8, flip=True)
 
   c.algorithm = "mhd"
-  c.algo = common.algo(mhd.Hyper(aux_heads=3, nu_emb=1.0, pool_size=4, refresh_every=200))
+  hyper = mhd.Hyper(
+    aux_heads=3,
+    nu_emb=1.0,
+    pool_size=4,
+    refresh_every=200,
+    pool_start="empty",
+    speak_in="evaluation",
+  )
+  c.algo = common.algo(hyper)
   c.optim = common.sgd(lr=0.1, clip=1.0)
 
   c.save_every = 2_000

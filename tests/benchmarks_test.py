@@ -1,5 +1,6 @@
 """The benchmark program: its arithmetic, its tables, and the protocol with small contestants."""
 
+import dataclasses
 import json
 import re
 import sys
@@ -198,8 +199,7 @@ def test_configs_have_every_key_that_experiments_have(algorithm):
   for key in ("source_info", "overlay", "start", "graph", "optim", "input", "mesh"):
     assert ours[key].keys() == base[key].keys(), key
   if algorithm == "mhd":
-    theirs = mhd.Hyper(aux_heads=1, nu_emb=1.0, pool_size=1, refresh_every=1)
-    assert ours["algo"].keys() == common.algo(theirs).keys()
+    assert ours["algo"].keys() == {field.name for field in dataclasses.fields(mhd.Hyper)}
 
 
 def test_multiply_adds_of_every_network():

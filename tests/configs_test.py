@@ -153,15 +153,17 @@ def test_a_plan_names_what_a_run_would_cost():
   c = load("mhd_digits").get_config()
   c.replicas, c.steps = 1, 40
   text = plan.describe(c)
-  model = 64 * 64 + 64 + 64 * 64 + 64 + 64 * 32 + 32 + 4 * (32 * 10 + 10)
+  norms = 2 * (64 + 64 + 32)  # scale and bias
+  model = 64 * 64 + 64 * 64 + 64 * 32 + norms + 4 * (32 * 10 + 10)
   assert f"{model:,} a client" in text
-  sent = (5 * 4 + 2 * 5) * 4 * model  # four snapshots each at the start, then two refreshes
+  sent = 2 * 5 * 4 * (model + norms)  # two refreshes of weights and statistics, nothing before
   assert f"{plan.human(sent)} ({sent / 40:,.0f} bytes a batch)" in text
   assert "train" in text and "refresh" in text
 
 
 EXAMPLES = {"mhd_tiny_imagenet": (100_000, 10_000), "mhd_imagenet": (1_281_167, 50_000)}
 EXAMPLES |= {"mhd_cifar10": (50_000, 10_000), "mhd_fashion_mnist": (60_000, 10_000)}
+EXAMPLES |= {"mhd_cifar10_small": (50_000, 10_000), "mhd_letter": (16_000, 4_000)}
 
 
 @pytest.mark.parametrize("name", EXAMPLES)

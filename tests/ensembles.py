@@ -22,6 +22,7 @@ from kdjax.testing.small import (  # noqa: F401, for the tests
 def mhd_case(messages, **hyper):
   """A case of MHD; `messages` are a function of (sizes, the number of heads that speak)."""
   small_pool = dict(aux_heads=2, nu_emb=0.5, pool_size=3, refresh_every=2)
+  small_pool |= dict(pool_start="first", speak_in="mixed")
   algo = common.algo(mhd.Hyper(**(small_pool | hyper)))
   return Case(method="mhd", algo=algo, along_graph=True, messages=lambda s: messages(s, 2))
 
@@ -41,7 +42,7 @@ def fetch(s):
   return {"fetch": model(s)}
 
 
-FRESH = dict(exchange="fresh", teachers=2, one_pass="always")
+FRESH = dict(exchange="fresh", teachers=2, speak_in="training")
 FEDMD = dict(public_epochs=0, private_epochs=1, private_batch=8, alignment=12)
 FEDMD |= dict(digest_epochs=1, digest_batch=8, revisit_epochs=1)
 GKT = fedgkt.Hyper(
@@ -131,7 +132,7 @@ METHODS = {
   "fedavg reset": Case(method="fedavg", algo=dict(local_steps=2, momentum="reset")),
   "mhd pool": mhd_case(lambda s, m: {"refresh": model(s)}),
   "mhd fresh": mhd_case(heard, **FRESH),
-  "mhd two passes": mhd_case(heard, **FRESH | dict(one_pass="never")),
+  "mhd two passes": mhd_case(heard, **FRESH | dict(speak_in="mixed")),
   "mhd top-k": mhd_case(
     lambda s, m: {"train": {"all_gather": {(s.k, s.b, m, 2), (s.k, s.b, s.F)}}},
     **FRESH | dict(top_k=2),

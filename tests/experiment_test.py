@@ -43,9 +43,10 @@ BAD = [
   (dict(algo__exchange="pull"), "algo.exchange", "fresh"),
   (dict(algo__top_k=3), "algo.top_k", "exchange='pool'"),
   (dict(algo__exchange="fresh", algo__top_k=11), "algo.top_k", "10"),
-  (dict(algo__one_pass="sometimes"), "algo.one_pass", "always, auto, never"),
+  (dict(algo__speak_in="whispers"), "algo.speak_in", "evaluation, training, mixed"),
+  (dict(algo__pool_start="full"), "algo.pool_start", "empty, first"),
   (
-    dict(algo__exchange="fresh", algo__one_pass="always", algo__public_statistics=True),
+    dict(algo__exchange="fresh", algo__speak_in="training", algo__public_statistics=True),
     "algo.public_statistics",
     "must be False",
   ),

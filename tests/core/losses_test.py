@@ -44,6 +44,19 @@ def random_case(seed=0, D=2, U=6, m=2, C=5):
 # Numbers by hand
 
 
+def test_what_a_client_says_in_another_mode_is_its_candidate():
+  """By hand: its own main head is surer as it learns (.9), but speaks with .6; a teacher has .8."""
+  student, teacher = [[0.9, 0.1], [0.75, 0.25]], [[[0.2, 0.8]]]
+  speaks = jnp.log(jnp.array([[[0.6, 0.4], [0.5, 0.5]]]))
+  near(aux(student, teacher), -0.9 * np.log(0.75) - 0.1 * np.log(0.25))
+  near(aux(student, teacher, own=speaks), -0.2 * np.log(0.75) - 0.8 * np.log(0.25))
+  surer = jnp.log(jnp.array([[[0.6, 0.4], [0.85, 0.15]]]))  # than its target of .8
+  near(aux(student, teacher, own=surer, skip_confident=True), 0.0)
+  near(
+    aux(student, teacher, own=speaks, skip_confident=True), -0.2 * np.log(0.75) - 0.8 * np.log(0.25)
+  )
+
+
 def test_cross_entropy():
   logits = jnp.log(jnp.array([[1.0, 3.0], [1.0, 3.0]]))  # p = (1/4, 3/4)
   near(losses.cross_entropy(logits, jnp.array([0, 1])), [1.386294, 0.287682])  # ln 4, ln 4/3

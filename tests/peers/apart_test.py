@@ -27,7 +27,10 @@ LOOSE = dict(age=50, keep=2, wait_seconds=0.0, look_seconds=0.02)
 TWO = ((2, *ensembles.MLP), (1, *ensembles.WIDE))
 CASES = {
   "mhd pool": (TWO, dict(steps=7, norm="batch", algo_nu_emb=0.0, algo_teachers=2)),
-  "mhd published": (((3, *ensembles.MLP),), dict(steps=7, algo_top_k=2, algo_teachers=2)),
+  "mhd published": (
+    ((3, *ensembles.MLP),),
+    dict(steps=7, algo_top_k=2, algo_teachers=2, algo_pool_start="empty"),
+  ),
   "fedmd": (TWO, {}),
 }
 
@@ -117,10 +120,12 @@ def test_a_peer_alone_trains_to_its_end(tmp_path):
   assert sorted(p.name for p in (tmp_path / "shared/checkpoints/0").iterdir()) == ["1.msg", "2.msg"]
 
 
-def test_first_pools_hold_the_teachers_first_weights(tmp_path):
-  whole = ensembles.build(config("mhd pool", dtype="float32"), data_=ensembles.data(3))
+@pytest.mark.parametrize("start", ["first", "empty"])
+def test_first_pools_hold_the_teachers_first_weights_or_nothing(start, tmp_path):
+  small = dict(dtype="float32", algo_pool_start=start)
+  whole = ensembles.build(config("mhd pool", **small), data_=ensembles.data(3))
   expected = whole.initialiser()()
-  e = peer("mhd pool", (1, 2), tmp_path, LOOSE, dtype="float32")
+  e = peer("mhd pool", (1, 2), tmp_path, LOOSE, **small)
   own = e.initialiser()()
   for mine, theirs, rows in ((0, 0, slice(1, 2)), (1, 1, slice(0, 1))):
     chex.assert_trees_all_equal(

@@ -154,7 +154,7 @@ def fresh_pools(e):
 def test_pools_of_everyones_current_weights_are_the_fresh_exchange(norm):
   """U4, on one common public batch."""
   size = dict(norm=norm, steps=5, algo_teachers=3)
-  fresh = ensembles.build(ensembles.config("mhd fresh", **size, algo_one_pass="never"))
+  fresh = ensembles.build(ensembles.config("mhd two passes", **size))
   pool = ensembles.config("mhd pool", **size, algo_pool_size=3, algo_refresh_every=5)
   pool = ensembles.build(pool)
   expected = ensembles.by_client(fresh, ensembles.train(fresh)[0])

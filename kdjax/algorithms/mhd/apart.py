@@ -31,9 +31,9 @@ def pools(env: Env, speak: Speak, hyper: Hyper, mail: Mail) -> Exchange:
   outside = swap_snapshots(env, hyper, mail)
   refresh = Phase("refresh", pool.refresh_step(env, obtain), None, 1, outside=outside)
   return Exchange(
-    functools.partial(pool.first_pools, env, hyper.pool_size, env.of_all),
+    functools.partial(pool.first_pools, env, hyper, env.of_all),
     functools.partial(pool.ask, env, hyper.teachers),
-    functools.partial(pool.hear, env, speak),
+    functools.partial(pool.hear, env, speak, hyper.speak_in),
     common=False,
     steps=hyper.refresh_every,
     refresh=refresh._replace(publish=hyper.publish),
@@ -86,7 +86,7 @@ def published(env: Env, speak: Speak, hyper: Hyper, mail: Mail) -> Exchange:
 
   outside = swap_predictions(env, speak, hyper, mail, kind)
   return Exchange(
-    lambda clients: broadcast.first_copies(hyper.pool_size, env.own(clients)),
+    lambda clients: broadcast.first_past(hyper, env.own(clients)),
     ask,
     functools.partial(broadcast.hear, env),
     common=True,
@@ -112,7 +112,7 @@ def swap_predictions(env: Env, speak: Speak, hyper: Hyper, mail: Mail, kind: Kin
       k: {name: x[i] for name, x in zip(shapes, jax.tree.leaves(said), strict=True)}
       for cohort, said in zip(env.cohorts, steps, strict=True)
       for i, k in enumerate(cohort.ids)
-      if k not in quiet
+      if k not in quiet and broadcast.has_past(hyper, coming.count)
     }
     mail.leave(kind, visit.round, own)
     found = mail.of_round(kind, teachers, visit.round)

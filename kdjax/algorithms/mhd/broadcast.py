@@ -2,7 +2,8 @@
 
 K forward passes serve any number of students. `fresh` (Zhmoginov et al., CVPR 2023, Algorithm 1):
 everyone's current predictions, computed once, before any update. `published`, a variant of the
-pool: everyone predicts with one of its own past snapshots, drawn at random.
+pool: everyone predicts with one of its own past snapshots, drawn at random. In which mode is
+`Hyper.speak_in`.
 """
 
 import functools
@@ -15,7 +16,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from kdjax.algorithms.mhd import messages
-from kdjax.algorithms.mhd.exchange import Exchange, Speak
+from kdjax.algorithms.mhd.exchange import Exchange, Speak, in_mode
 from kdjax.algorithms.mhd.hyper import Hyper
 from kdjax.core import costs, health, hostile
 from kdjax.core.arrays import Array
@@ -35,15 +36,22 @@ class Heard(NamedTuple):
   own: Any = None  # what `recall` needs of the student's own pass
 
 
+class Past(NamedTuple):
+  """A client's own past snapshots, of one cohort's clients."""
+
+  snapshots: Any  # (params, model_state), leaves [K_g, P, ...]
+  filled: Any  # bool[K_g, P]; nobody hears what a slot holds before it is
+
+
 def fresh(env: Env, speak: Speak, hyper: Hyper, *, one_pass: bool) -> Exchange:
   """Algorithm 1: everyone's current predictions.
 
   Args:
     env: Env.
     speak: what a client says.
-    hyper: `teachers`, D, and `top_k` count here.
+    hyper: `teachers`, D, `top_k` and `speak_in` count here.
     one_pass: whether a client says what its own pass in training mode finds, and learns from that
-      very pass; otherwise it speaks in a second pass, in evaluation mode.
+      very pass; otherwise it speaks in a second pass.
   """
 
   teachers, top_k = hyper.teachers, hyper.top_k
@@ -61,7 +69,7 @@ def fresh(env: Env, speak: Speak, hyper: Hyper, *, one_pass: bool) -> Exchange:
   def ask(state, batch, now):
     if not one_pass:
       told = hostile.sent(env, state.clients)
-      said = _each(env, _evaluate(speak, top_k), told, batch.public)
+      said = _each(env, _tell(speak, hyper), told, batch.public)
       return _listen(env, state.clients, said, now, teachers)
     passes = _each(env, both, state.clients, batch.public)
     heard = _listen(env, state.clients, tuple(said for _, said in passes), now, teachers)
@@ -80,36 +88,47 @@ def fresh(env: Env, speak: Speak, hyper: Hyper, *, one_pass: bool) -> Exchange:
     common=True,
     steps=env.training.steps,
     args=lambda pos: env.graph.at(pos.count),
-    sent=_sent(env, speak, teachers, top_k),
+    sent=_sent(env, speak, hyper),
   )
 
 
 def published(env: Env, speak: Speak, hyper: Hyper) -> Exchange:
-  """Everyone predicts with a random one of its own P past snapshots, in evaluation mode.
+  """Everyone predicts with a random one of its own P past snapshots.
 
   Every `hyper.refresh_every` training batches the present one replaces a random one of them.
   """
 
   def ask(state, batch, now):
     said = speak_of_past(env, speak, hyper, state, batch, now)
-    return _listen(env, state.clients, said, now, hyper.teachers)
+    return _listen(env, state.clients, said, now, hyper.teachers, has_past(hyper, now.count))
 
   return Exchange(
-    functools.partial(first_copies, hyper.pool_size),
+    functools.partial(first_past, hyper),
     ask,
     functools.partial(hear, env),
     common=True,
     steps=hyper.refresh_every,
     args=lambda pos: env.graph.at(pos.count),
-    sent=_sent(env, speak, hyper.teachers, hyper.top_k),
+    sent=_sent(env, speak, hyper),
     refresh=keep_phase(env, hyper.pool_size),
   )
 
 
-def first_copies(pool_size: int, clients: tuple[ClientState, ...]) -> tuple:
-  """Everyone's own first weights as all P of its past snapshots; leaves [K_g, P, ...]."""
-  copies = lambda x: jnp.repeat(x[:, None], pool_size, 1)
-  return tuple(jax.tree.map(copies, (c.params, c.model_state)) for c in clients)
+def first_past(hyper: Hyper, clients: tuple[ClientState, ...]) -> tuple[Past, ...]:
+  """Everyone's own first weights in all P slots, to be heard if `hyper.pool_start` says so."""
+
+  def copied(client):
+    copies = lambda x: jnp.repeat(x[:, None], hyper.pool_size, 1)
+    slots = (client.health.since.shape[0], hyper.pool_size)
+    known = jnp.full(slots, hyper.pool_start == "first")
+    return Past(jax.tree.map(copies, (client.params, client.model_state)), known)
+
+  return tuple(map(copied, clients))
+
+
+def has_past(hyper: Hyper, count: jax.Array | int) -> jax.Array | bool:
+  """Whether clients have a past snapshot to speak with after so many training batches."""
+  return hyper.pool_start == "first" or count >= hyper.refresh_every
 
 
 def speak_of_past(
@@ -117,15 +136,15 @@ def speak_of_past(
 ) -> tuple:
   """What a random past snapshot of every client says; over cohorts, leaves [K_g, U, ...]."""
 
-  def past(cohort, client, key, snapshots):
-    slot = jax.random.randint(key, (), 0, hyper.pool_size)
-    params, model_state = jax.tree.map(lambda x: x[slot], snapshots)
+  def past(cohort, client, key, own):
+    slot = jax.random.categorical(key, jnp.where(own.filled, 0.0, -jnp.inf))
+    params, model_state = jax.tree.map(lambda x: x[slot], own.snapshots)
     return client._replace(params=params, model_state=model_state)
 
   keys = tuple(env.keys(g, "snapshot", now.count) for g in range(len(env.cohorts)))
   speakers = _each(env, past, state.clients, keys, state.local)
   told = hostile.sent(env, speakers)
-  return _each(env, _evaluate(speak, hyper.top_k), told, batch.public)
+  return _each(env, _tell(speak, hyper), told, batch.public)
 
 
 def keep_phase(env: Env, pool_size: int) -> Phase:
@@ -138,10 +157,11 @@ def keep_phase(env: Env, pool_size: int) -> Phase:
     return np.array([rng.integers(pool_size) for rng in rngs], np.int32)
 
   def refresh(state, batch, now):
-    def replaced(g, client, snapshots):
+    def replaced(g, client, past):
       here = jnp.arange(pool_size) == env.local_rows(g, now.args)[:, None]  # [K_g, P]
       put = lambda old, new: jnp.where(jnp.expand_dims(here, range(2, old.ndim)), new[:, None], old)
-      return jax.tree.map(put, snapshots, (client.params, client.model_state))
+      snapshots = jax.tree.map(put, past.snapshots, (client.params, client.model_state))
+      return Past(snapshots, past.filled | here)
 
     local = tuple(map(replaced, range(len(env.cohorts)), state.clients, state.local))
     return state._replace(local=local), ({},) * len(local)
@@ -155,8 +175,11 @@ def say(speak: Speak, top_k: int, out: ModelOut) -> tuple[PyTree, jax.Array]:
   return messages.encode(jax.lax.stop_gradient(p), top_k), jax.lax.stop_gradient(xi)
 
 
-def _evaluate(speak, top_k):
-  return lambda cohort, client, half: say(speak, top_k, eval_mode(cohort.model, client, half.image))
+def _tell(speak, hyper):
+  def tell(cohort, client, half):
+    return say(speak, hyper.top_k, in_mode(hyper.speak_in, cohort.model, client, half))
+
+  return tell
 
 
 def _each(env, fn, *args):
@@ -167,9 +190,9 @@ def _each(env, fn, *args):
   )
 
 
-def _listen(env, clients, said, now, teachers):
+def _listen(env, clients, said, now, teachers, there=True):
   """Heard, a tuple over cohorts: everyone draws D of its teachers among those who speak."""
-  spoke = health.speaks(env, clients).reshape(env.R, env.K)
+  spoke = health.speaks(env, clients).reshape(env.R, env.K) & there
   return draw_teachers(env, env.gather(said), spoke, now, teachers)
 
 
@@ -202,29 +225,30 @@ def draw_teachers(
   return tuple(jax.vmap(one)(k, env.ids(g)) for g, k in enumerate(keys))
 
 
-def hear(env: Env, heard: Heard, images: jax.Array | None) -> tuple:
+def hear(env: Env, heard: Heard, half: Examples | None) -> tuple:
   """What one client heard of its images, which it need not see: (p, xi, valid), see Exchange."""
   return messages.decode(heard.message, env.task.classes), heard.xi, heard.valid
 
 
 def said_shapes(env: Env, speak: Speak, top_k: int) -> tuple[PyTree, jax.ShapeDtypeStruct]:
-  """The shapes of what a client says of a public batch: (message, embeddings)."""
+  """The shapes of what a client says of a public batch, in any mode: (message, embeddings)."""
   images = jax.ShapeDtypeStruct((env.training.public_batch, *env.task.image), env.dtype)
-  half = Examples(images, *[None] * 4)
-  one = lambda client, half: _evaluate(speak, top_k)(env.cohorts[0], client, half)
-  return jax.eval_shape(one, env.cohorts[0].template, half)
+  one = lambda client, x: say(speak, top_k, eval_mode(env.cohorts[0].model, client, x))
+  return jax.eval_shape(one, env.cohorts[0].template, images)
 
 
-def _sent(env, speak, teachers, top_k):
-  """position -> bytes by kind: everyone who has teachers hears up to D messages."""
+def _sent(env, speak, hyper):
+  """position -> bytes by kind: everyone who has teachers that speak hears up to D messages."""
 
   @functools.cache
   def message_bytes():
-    message, xi = said_shapes(env, speak, top_k)
+    message, xi = said_shapes(env, speak, hyper.top_k)
     return {"predictions": costs.nbytes(message), "embeddings": costs.nbytes(xi)}
 
   def sent(pos):
-    listening = int(np.minimum(env.graph.at(pos.count).sum(1), teachers).sum()) * env.R
+    listening = int(np.minimum(env.graph.at(pos.count).sum(1), hyper.teachers).sum()) * env.R
+    if hyper.exchange == "published" and not has_past(hyper, pos.count):
+      return {}
     return {kind: listening * size for kind, size in message_bytes().items() if size}
 
   return sent

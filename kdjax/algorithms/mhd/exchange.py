@@ -4,11 +4,26 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+from flax import linen as nn
 
+from kdjax.core.passes import eval_mode, train_mode
 from kdjax.types import Batch, ClientState, Examples, ModelOut, Now, Phase, Pos, PyTree, TrainState
 
 # What a client says of a batch: ModelOut -> (p f32[U, m, C], xi f32[U, F]).
 Speak = Callable[[ModelOut], tuple[jax.Array, jax.Array]]
+
+
+def in_mode(speak_in: str, model: nn.Module, client: ClientState, half: Examples) -> ModelOut:
+  """What one client's model finds in its public half, in the mode in which teachers speak.
+
+  Args:
+    speak_in: `Hyper.speak_in`.
+    model, client: whose parameters and statistics count.
+    half: images f32[U, ...], and their mask f32[U] for a batch's statistics.
+  """
+  if speak_in == "training":
+    return train_mode(model, client.model_state, client.params, half)[0]
+  return eval_mode(model, client, half.image)
 
 
 def own_pass(
@@ -24,8 +39,8 @@ class Exchange(NamedTuple):
   init: Callable[[tuple[ClientState, ...]], tuple]  # clients -> local state, over cohorts
   # For `hear`, a tuple over cohorts of pytrees [K_g, ...].
   ask: Callable[[TrainState, Batch, Now], tuple]
-  # (one client's part of it, its public images) -> (p [D, U, m, C], xi [D, U, F], valid [D]).
-  hear: Callable[[PyTree, jax.Array], tuple[jax.Array, jax.Array, jax.Array]]
+  # (one client's part of it, its public half) -> (p [D, U, m, C], xi [D, U, F], valid [D]).
+  hear: Callable[[PyTree, Examples], tuple[jax.Array, jax.Array, jax.Array]]
   common: bool  # whether the clients must look at the same public batch
   # (apply, params, statistics, one client's part, its public half).
   own: Callable[..., tuple[ModelOut, PyTree]] = own_pass

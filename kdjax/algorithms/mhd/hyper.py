@@ -7,7 +7,8 @@ from kdjax.core.env import Env
 from kdjax.types import ConfigError, at_least, one_of
 
 EXCHANGES = ("pool", "fresh", "published")
-ONE_PASS = ("always", "auto", "never")
+POOL_STARTS = ("empty", "first")
+SPEAK_IN = ("evaluation", "training", "mixed")
 TARGETS = ("confident", "random", "all")
 MOST_TRACED = 100  # heads, or teachers
 MOST_SNAPSHOTS = 100_000  # in a pool
@@ -24,12 +25,14 @@ class Hyper:
   teachers: int = 1  # Delta, teachers drawn per step
   pool_size: int  # N_P, snapshots in a pool; in the published exchange, of a client's own
   refresh_every: int  # S_P, training batches between two refreshes of the pool
+  # What the slots hold before a refresh fills them: nothing (empty; while a client's are all empty
+  # it takes no distillation loss), or first weights, whose teachers know nothing (first).
+  pool_start: str
+  # The mode of the candidates of Eq. 4: all in evaluation; all in training, with the statistics of
+  # the public batch; or mixed, teachers in evaluation and the client itself as it learns.
+  speak_in: str
   publish: int = 0  # snapshots a client to keep under pool/CLIENT/STEP of the run folder; 0: none
   top_k: int = 0  # where predictions are sent: so many class probabilities; 0: all
-  # In the fresh exchange, whether a client's training pass is also what it says, which saves one
-  # pass of seven: always; auto, where it equals the evaluation pass, in networks without BatchNorm
-  # and dropout; never. Elsewhere a client says what a second pass finds, in evaluation mode.
-  one_pass: str = "auto"
   target: str = "confident"  # which candidate teaches: the most confident, random, or all (Eq. 3)
   include_self: bool = True  # whether a client is among its own candidates
   confidence: str = "max"  # Lambda: max, entropy or margin
@@ -43,7 +46,8 @@ class Hyper:
     one_of(TARGETS, target=self.target)
     one_of(losses.CONFIDENCES, confidence=self.confidence)
     one_of(losses.RHOS, rho=self.rho)
-    one_of(ONE_PASS, one_pass=self.one_pass)
+    one_of(POOL_STARTS, pool_start=self.pool_start)
+    one_of(SPEAK_IN, speak_in=self.speak_in)
     at_least(0, aux_heads=self.aux_heads, nu_emb=self.nu_emb, nu_aux=self.nu_aux)
     at_least(0, pool_size=self.pool_size, refresh_every=self.refresh_every)
     at_least(0, publish=self.publish, top_k=self.top_k)
@@ -127,6 +131,6 @@ def _check_top_k(env, hyper):
 def _check_combinations(hyper):
   if hyper.skip_confident and hyper.target == "all":
     _refuse(hyper, "skip_confident", "must be False with target='all', where no target is chosen")
-  if hyper.exchange == "fresh" and hyper.one_pass == "always" and hyper.public_statistics:
-    hint = "must be False with algo.one_pass='always': the public pass comes before the private"
+  if hyper.exchange == "fresh" and hyper.speak_in == "training" and hyper.public_statistics:
+    hint = "must be False with algo.speak_in='training': the public pass comes before the private"
     _refuse(hyper, "public_statistics", hint)

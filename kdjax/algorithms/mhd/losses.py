@@ -47,6 +47,7 @@ def aux_losses(
   include_self: bool,
   confidence: str,
   skip_confident: bool,
+  own: Float[Array, "U H C"] | None = None,
 ) -> Float[Array, "U m"]:
   """Losses of the auxiliary heads, Eqs. 3 to 5, without nu_aux.
 
@@ -59,26 +60,29 @@ def aux_losses(
     include_self: whether the student itself is a candidate, the last one.
     confidence: an entry of `losses.CONFIDENCES`.
     skip_confident: leave out a sample for a head already more confident than its target.
+    own: f32[U, H, C], the student's logits in the mode in which it speaks, where its confidence is
+      compared; None: `logits`.
 
   Returns:
     f32[U, m].
   """
   m = teachers.shape[2]
   student = logits[:, 1:]  # heads 1 .. m, each learning from level k - 1
+  own = logits if own is None else own
   if target == "all":
     target_p = losses.renormalise(jax.lax.stop_gradient(teachers))
     each = losses.soft_cross_entropy(target_p, student)  # [D, U, m]
     return jnp.sum(each * valid[..., None], axis=0)
   p = teachers
   if include_self:
-    p = jnp.concatenate([p, predictions(logits, m)[None]])
+    p = jnp.concatenate([p, predictions(own, m)[None]])
     valid = jnp.concatenate([valid, jnp.ones_like(valid[:1])])
   p = jax.lax.stop_gradient(p)
   chosen = choose_target(p, valid, noise[: len(p)], target=target, confidence=confidence)
   loss = losses.soft_cross_entropy(losses.renormalise(chosen), student)
   if skip_confident:
     measure = losses.CONFIDENCES[confidence]
-    loss = jnp.where(measure(jax.nn.softmax(student)) > measure(chosen), 0.0, loss)
+    loss = jnp.where(measure(jax.nn.softmax(own[:, 1:])) > measure(chosen), 0.0, loss)
   return loss
 
 

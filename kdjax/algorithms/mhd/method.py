@@ -12,17 +12,19 @@ of whichever of the teachers e(i) and the client itself is most confident about 
 Every target is behind a stop-gradient, the client's own included; the main head learns from private
 labels alone, while the auxiliary losses shape the backbone.
 
-Exchange 'pool' (Section 4.1): teachers are `teachers` random snapshots from the student's pool,
-in evaluation mode; one slot is replaced every S_P steps. Exchange 'fresh' (Algorithm 1): everyone's
+Exchange 'pool' (Section 4.1): teachers are `teachers` random snapshots from the student's pool;
+one slot is replaced every S_P steps. Exchange 'fresh' (Algorithm 1): everyone's
 current predictions on one common public batch, computed once before any update. Exchange
 'published', a variant of the pool that costs K forward passes whatever Delta is: everyone predicts
 with one random past snapshot of its own on one common public batch.
 
 Departures and readings: Lambda is `max`, not the paper's `arg max`; rho is z^2 unless the config
 says otherwise; self comes last, so a tie goes to the teacher; a client without teachers takes no
-distillation loss; the pool starts with its teachers' first weights, in turn.
+distillation loss. The paper does not say what a pool starts with (`pool_start`), nor in which mode
+the candidates of Eq. 4 speak (`speak_in`).
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import flax
@@ -33,7 +35,7 @@ from jaxtyping import Bool, Float, Int
 
 from kdjax.algorithms.mhd import apart as apart_
 from kdjax.algorithms.mhd import broadcast, losses, pool
-from kdjax.algorithms.mhd.exchange import Exchange, Speak
+from kdjax.algorithms.mhd.exchange import Exchange, Speak, in_mode
 from kdjax.algorithms.mhd.hyper import Hyper, check
 from kdjax.algorithms.separate import cross_entropy
 from kdjax.core import health
@@ -43,7 +45,19 @@ from kdjax.core.env import Env, sharded
 from kdjax.core.random import example_keys
 from kdjax.models.heads import head_names
 from kdjax.peers import Mail
-from kdjax.types import Algorithm, Apply, ConfigError, Feed, Method, Objective, Phase, PyTree, Step
+from kdjax.types import (
+  Algorithm,
+  Apply,
+  Batch,
+  ConfigError,
+  Feed,
+  Method,
+  Objective,
+  Phase,
+  PyTree,
+  Step,
+  TrainState,
+)
 
 
 def heads(hyper: Hyper) -> tuple[str, ...]:
@@ -86,7 +100,7 @@ def cycle(env: Env, hyper: Hyper, exchange: Exchange) -> tuple[Phase, ...]:
   feed = Feed(private=env.training.batch, public=env.training.public_batch, common=exchange.common)
   train = Phase(
     "train",
-    train_step(env, exchange, objective(hyper, exchange)),
+    train_step(env, hyper, exchange),
     feed,
     exchange.steps,
     lr=env.rate,
@@ -117,8 +131,7 @@ def make_exchange(env: Env, hyper: Hyper) -> Exchange:
     return pool.exchange(env, speak, hyper)
   if hyper.exchange == "published":
     return broadcast.published(env, speak, hyper)
-  one_pass = hyper.one_pass == "always"
-  one_pass = one_pass or (hyper.one_pass == "auto" and speaks_as_it_learns(env))
+  one_pass = hyper.speak_in == "training" or speaks_as_it_learns(env)
   one_pass = one_pass and env.hostile.kind == "none"  # who lies does not say what it learns from
   return broadcast.fresh(env, speak, hyper, one_pass=one_pass)
 
@@ -146,7 +159,7 @@ def objective(hyper: Hyper, exchange: Exchange) -> Objective:
   """L_i of Eq. 1, for `core.clients.update`.
 
   One client's data is a dict: `private` and `public`, Examples; `asked`, its part of what
-  `exchange.ask` returned; `noise`, a key.
+  `exchange.ask` returned; `own`, see `speak_for_themselves`; `noise`, a key.
   """
 
   def loss(apply, params, d):
@@ -173,12 +186,12 @@ def distil(
   """The distillation terms of Eq. 1 on the public half: (share of the loss, aux, model_state)."""
   half = d["public"]
   out, model_state = exchange.own(apply, params, statistics, d["asked"], half)
-  p, xi, valid, refused = believed(*exchange.hear(d["asked"], half.image))
+  p, xi, valid, refused = believed(*exchange.hear(d["asked"], half))
   taught = half.mask * valid.any(0)  # a client without teachers takes no distillation loss
   loss: jax.Array | float = 0.0
   aux = {"refused": jnp.sum(refused * half.mask)}
   if hyper.predicts:
-    each = _aux_losses(hyper, out.logits, p, valid, d["noise"])
+    each = _aux_losses(hyper, out.logits, p, valid, d["noise"], d["own"])
     for k in range(hyper.aux_heads):
       aux[f"aux{k + 1}"] = share(each[:, k], taught, half.total)
       loss += hyper.nu_aux * aux[f"aux{k + 1}"]
@@ -206,7 +219,7 @@ def believed(
   return p, xi, taken, jnp.sum(valid[:, None] & ~fine, axis=0)
 
 
-def _aux_losses(hyper, logits, p, valid, key):
+def _aux_losses(hyper, logits, p, valid, key, own):
   """`losses.aux_losses` by these hyper-parameters; its noise is keyed by example."""
   keys, shape = example_keys(key, len(logits)), (hyper.teachers + 1, hyper.aux_heads)
   return losses.aux_losses(
@@ -218,17 +231,41 @@ def _aux_losses(hyper, logits, p, valid, key):
     include_self=hyper.include_self,
     confidence=hyper.confidence,
     skip_confident=hyper.skip_confident,
+    own=own,
   )
 
 
-def train_step(env: Env, exchange: Exchange, loss: Objective) -> Step:
+def speak_for_themselves(env: Env, hyper: Hyper) -> Callable[[TrainState, Batch], tuple]:
+  """(state, batch) -> the logits f32[K_g, U, H, C] with which clients compare their teachers'.
+
+  Over cohorts; None where those of the pass that they learn from are meant, which cost nothing.
+  """
+  candidate = hyper.include_self and hyper.target != "all"
+  needed = hyper.predicts and (candidate or hyper.skip_confident)
+  if hyper.speak_in != "evaluation" or not needed or speaks_as_it_learns(env):
+    return lambda state, batch: (None,) * len(env.cohorts)
+
+  def own(cohort, client, half):
+    one = lambda client, half: in_mode(hyper.speak_in, cohort.model, client, half).logits
+    return env.map_clients(one, client, half)
+
+  def all_of(state, batch):
+    return tuple(map(own, env.cohorts, state.clients, batch.public))
+
+  return all_of
+
+
+def train_step(env: Env, hyper: Hyper, exchange: Exchange) -> Step:
   """`Phase.step`: everyone asks its teachers, then takes a step on both halves of its batch."""
+
+  loss, speak_alone = objective(hyper, exchange), speak_for_themselves(env, hyper)
+  names = ("private", "public", "asked", "own", "noise")
 
   def step(state, batch, now):
     keys = [env.keys(g, "target", now.count) for g in range(len(env.cohorts))]
-    asked = exchange.ask(state, batch, now)
-    parts = zip(batch.private, batch.public, asked, keys, strict=True)
-    data = tuple(dict(zip(("private", "public", "asked", "noise"), x, strict=True)) for x in parts)
+    asked, own = exchange.ask(state, batch, now), speak_alone(state, batch)
+    parts = zip(batch.private, batch.public, asked, own, keys, strict=True)
+    data = tuple(dict(zip(names, x, strict=True)) for x in parts)
     clients, aux = update(env, state.clients, loss, data, now.lr)
     return state._replace(clients=clients), aux
 

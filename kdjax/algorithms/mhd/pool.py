@@ -15,13 +15,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from kdjax.algorithms.mhd.exchange import Exchange, Speak
+from kdjax.algorithms.mhd.exchange import Exchange, Speak, in_mode
 from kdjax.algorithms.mhd.hyper import Hyper
 from kdjax.core import graph, health, hostile, snapshots
 from kdjax.core.arrays import Array
 from kdjax.core.env import Env
 from kdjax.core.random import host_rng
-from kdjax.types import Batch, ClientState, Now, Phase, Step, TrainState
+from kdjax.types import Batch, ClientState, Examples, Now, Phase, Step, TrainState
 
 
 class Pool(NamedTuple):
@@ -87,7 +87,7 @@ def replace(
 
 
 def exchange(env: Env, speak: Speak, hyper: Hyper) -> Exchange:
-  """Students evaluate snapshots of their teachers themselves, in evaluation mode."""
+  """Students evaluate snapshots of their teachers themselves, in the mode of `hyper.speak_in`."""
   drawn = functools.cache(functools.partial(draws, env, hyper))
   size = snapshots.nbytes(env)
 
@@ -100,11 +100,11 @@ def exchange(env: Env, speak: Speak, hyper: Hyper) -> Exchange:
 
   refresh = refresh_step(env, functools.partial(fetch_drawn, env))
   return Exchange(
-    functools.partial(first_pools, env, hyper.pool_size, env.fetch),
+    functools.partial(first_pools, env, hyper, env.fetch),
     functools.partial(ask, env, hyper.teachers),
-    functools.partial(hear, env, speak),
+    functools.partial(hear, env, speak, hyper.speak_in),
     common=False,
-    start=lambda: first_bytes(env, hyper.pool_size),
+    start=lambda: first_bytes(env, hyper),
     steps=hyper.refresh_every,
     refresh=Phase("refresh", refresh, None, 1, args=args, sent=fetched, publish=hyper.publish),
   )
@@ -127,32 +127,32 @@ def ask(env: Env, teachers: int, state: TrainState, batch: Batch, now: Now) -> t
   return tuple(jax.vmap(one)(k, p) for k, p in zip(keys, state.local, strict=True))
 
 
-def hear(env: Env, speak: Speak, asked: tuple, images: jax.Array) -> tuple:
-  """What one client's drawn teachers say of its images: (p, xi, valid), see Exchange."""
+def hear(env: Env, speak: Speak, speak_in: str, asked: tuple, half: Examples) -> tuple:
+  """What one client's drawn teachers say of its public half: (p, xi, valid), see Exchange."""
   flat, peer, valid = asked
-  branches = [functools.partial(_teach, env, speak, g) for g in range(len(env.ensemble))]
+  branches = [functools.partial(_teach, env, speak, speak_in, g) for g in range(len(env.ensemble))]
   said = []
   for d in range(len(flat)):
     if len(branches) == 1:
-      said.append(branches[0](flat[d], images))
+      said.append(branches[0](flat[d], half))
     else:
       cohort = jnp.asarray(snapshots.cohort_of(env))[peer[d]]
-      said.append(jax.lax.switch(cohort, branches, flat[d], images))
+      said.append(jax.lax.switch(cohort, branches, flat[d], half))
   p, xi = jax.tree.map(lambda *xs: jnp.stack(xs), *said)
   return p, xi, valid
 
 
-def _teach(env, speak, g, flat, images):
+def _teach(env, speak, speak_in, g, flat, half):
   params, model_state = snapshots.unflatten(flat, env.snapshots()[g])
-  variables = {"params": params, **model_state}
-  return speak(env.ensemble[g].model.apply(variables, images, train=False))
+  teacher = env.ensemble[g].template._replace(params=params, model_state=model_state)
+  return speak(in_mode(speak_in, env.ensemble[g].model, teacher, half))
 
 
 def first_pools(
-  env: Env, pool_size: int, fetch: Callable, clients: tuple[ClientState, ...]
+  env: Env, hyper: Hyper, fetch: Callable, clients: tuple[ClientState, ...]
 ) -> tuple[Pool, ...]:
-  """Pools of the teachers' first weights, in turn; `fetch` is `env.fetch` or `env.of_all`."""
-  first = first_teachers(env.graph.at(0), pool_size, env.population.identity)  # [K, P]
+  """Pools as `hyper.pool_start` says; `fetch` is `env.fetch` or `env.of_all`."""
+  first = first_teachers(env, hyper)
   peer = np.concatenate([np.where(first < 0, -1, first + r * env.K) for r in range(env.R)])
   wanted = tuple(env.local_rows(g, peer.astype(np.int32)) for g in range(len(env.cohorts)))
   flat = tuple(snapshots.pack(env, c) for c in hostile.sent(env, clients))
@@ -161,18 +161,18 @@ def first_pools(
   )
 
 
-def first_teachers(
-  adjacency: Bool[np.ndarray, "K K"], pool_size: int, identity: tuple[int, ...]
-) -> Int[np.ndarray, "K P"]:
-  """Whose first weights fill the pools: each client's teachers in turn; i64[K, P], -1 for none."""
-  order = np.argsort(identity)
-  rows = [order[row[order]] for row in adjacency]
-  return np.stack([np.resize(t, pool_size) if len(t) else np.full(pool_size, -1) for t in rows])
+def first_teachers(env: Env, hyper: Hyper) -> Int[np.ndarray, "K P"]:
+  """Whose first weights fill the slots, each client's teachers' in turn; i64[K, P], -1: empty."""
+  P, order = hyper.pool_size, np.argsort(env.population.identity)
+  if hyper.pool_start == "empty":
+    return np.full((env.K, P), -1)
+  rows = [order[row[order]] for row in env.graph.at(0)]
+  return np.stack([np.resize(t, P) if len(t) else np.full(P, -1) for t in rows])
 
 
-def first_bytes(env: Env, pool_size: int) -> dict[str, int]:
-  """Bytes of the snapshots that fill the pools, each fetched once."""
-  first = first_teachers(env.graph.at(0), pool_size, env.population.identity)
+def first_bytes(env: Env, hyper: Hyper) -> dict[str, int]:
+  """Bytes of the snapshots that the pools start with, each fetched once."""
+  first = first_teachers(env, hyper)
   ids = [np.unique(row[row >= 0]) + r * env.K for r in range(env.R) for row in first]
   size = snapshots.nbytes(env)
   return {"checkpoints": int(size[np.concatenate(ids).astype(int)].sum())}

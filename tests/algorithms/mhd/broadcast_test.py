@@ -47,14 +47,23 @@ def whole(e, fn):
 
 
 @float64
-@pytest.mark.parametrize("one_pass", [True, False])
+@pytest.mark.parametrize("speak_in", ["training", "evaluation"])
 @pytest.mark.parametrize("local_map", ["vmap", "scan", "unroll"])
-def test_a_student_hears_each_teachers_training_pass_or_evaluation(one_pass, local_map):
+def test_a_student_hears_each_teachers_training_pass_or_evaluation(speak_in, local_map):
   e = ensembles.build(ensembles.config("mhd fresh", norm="batch"), local_map=local_map)
   model, state, half = e.env.cohorts[0].model, e.initialiser()(), public_batch()
   speak = lambda out: (probabilities(out), out.embedding)
-  hyper = Hyper(aux_heads=2, nu_emb=0.5, pool_size=0, refresh_every=0, teachers=3)
-  ex = broadcast.fresh(e.env, speak, hyper, one_pass=one_pass)
+  hyper = Hyper(
+    exchange="fresh",
+    aux_heads=2,
+    nu_emb=0.5,
+    teachers=3,
+    pool_size=0,
+    refresh_every=0,
+    pool_start="first",
+    speak_in=speak_in,
+  )
+  ex = broadcast.fresh(e.env, speak, hyper, one_pass=speak_in == "training")
   now = Now(0, 0, 0, 0, 0.1, ~jnp.eye(4, dtype=bool))
 
   def first_student(clients):
@@ -62,7 +71,7 @@ def test_a_student_hears_each_teachers_training_pass_or_evaluation(one_pass, loc
     return ex.hear(jax.tree.map(lambda x: x[0], asked._replace(own=None)), None)
 
   def alone(client):
-    if one_pass:
+    if speak_in == "training":
       own = jax.tree.map(lambda x: x[0], half)
       return probabilities(train_mode(model, client.model_state, client.params, own)[0])
     return probabilities(eval_mode(model, client, half.image[0]))
@@ -76,8 +85,10 @@ def test_a_student_hears_each_teachers_training_pass_or_evaluation(one_pass, loc
 
 
 @float64
-def test_without_batch_statistics_one_pass_finds_what_two_find():
-  one, two = trained("mhd fresh", norm="layer"), trained("mhd two passes", norm="layer")
+def test_without_batch_statistics_one_pass_finds_what_two_find(monkeypatch):
+  one = trained("mhd two passes", norm="layer")
+  monkeypatch.setattr(mhd, "speaks_as_it_learns", lambda env: False)
+  two = trained("mhd two passes", norm="layer")
   chex.assert_trees_all_close(one, two, rtol=1e-10, atol=1e-13)
 
 
@@ -101,9 +112,31 @@ def test_one_pass_where_training_and_evaluation_are_the_same(model, norm, one):
 
 
 @float64
-def test_a_past_of_one_that_is_always_renewed_is_the_fresh_exchange():
-  past = trained("mhd published", norm="batch", algo_pool_size=1, algo_refresh_every=1)
-  chex.assert_trees_all_equal(past, trained("mhd two passes", norm="batch"))
+@pytest.mark.parametrize("speak_in", ["evaluation", "training", "mixed"])
+def test_a_past_of_one_that_is_always_renewed_is_the_fresh_exchange(speak_in):
+  one = dict(norm="batch", algo_speak_in=speak_in)
+  past = trained("mhd published", **one, algo_pool_size=1, algo_refresh_every=1)
+  chex.assert_trees_all_close(past, trained("mhd fresh", **one), rtol=1e-10, atol=1e-13)
+
+
+@float64
+def test_nobody_speaks_with_an_empty_slot():
+  """After the first refresh one of three slots is filled: it speaks as the only one would."""
+  small = dict(algo_refresh_every=1, algo_pool_start="empty")
+  states = []
+  for size in (3, 1):
+    e = ensembles.build(ensembles.config("mhd published", **small, algo_pool_size=size))
+    states.append(ensembles.by_client(e, ensembles.train(e, calls=3)[0]))  # two batches
+  chex.assert_trees_all_equal(*states)
+
+
+def test_nothing_is_sent_before_anyone_has_a_past():
+  small = dict(dtype="float32", algo_nu_emb=0.0, algo_refresh_every=3)
+  sent = {}
+  for start in ("empty", "first"):
+    e = ensembles.build(ensembles.config("mhd published", **small, algo_pool_start=start))
+    sent[start] = schedule.bytes_sent(e.algorithm, e.visits, e.visits[-1].start)["predictions"]
+  assert 2 * sent["empty"] == sent["first"]  # of six batches three come before the refresh
 
 
 @float64
@@ -141,10 +174,11 @@ def flops(method, **changes):
 
 def test_passes_of_a_step():
   """Forward and backward count 3; a private and a public pass, and what teachers need."""
-  one, two = flops("mhd fresh"), flops("mhd two passes")
+  norm = dict(norm="batch")  # without it one pass is enough
+  one, two = flops("mhd fresh", **norm), flops("mhd two passes", **norm)
   assert one / two == pytest.approx(6 / 7, rel=0.04)
-  assert flops("mhd published") == pytest.approx(two, rel=0.01)
-  three = flops("mhd published", algo_teachers=3)
+  assert flops("mhd published", **norm) == pytest.approx(two, rel=0.01)
+  three = flops("mhd published", **norm, algo_teachers=3)
   assert three == pytest.approx(two, rel=0.03)  # one pass a client serves any number
-  pool = flops("mhd pool", algo_teachers=3)
+  pool = flops("mhd pool", **norm, algo_teachers=3)
   assert pool / one == pytest.approx((6 + 3) / 6, rel=0.06)

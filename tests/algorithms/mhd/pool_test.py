@@ -1,6 +1,7 @@
 """Pools of snapshots, their refresh in the long run, and what clients tell each other."""
 
 import chex
+import ensembles
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +11,7 @@ from helpers import make_env, near
 from kdjax.algorithms.mhd import Hyper, messages
 from kdjax.algorithms.mhd import pool as pools
 from kdjax.core import costs, losses, snapshots
+from kdjax.training.stepper import Dispatch
 from kdjax.types import Pos
 
 TREE = {
@@ -100,7 +102,14 @@ def test_pool_in_the_long_run():
   teachers = [{1, 2, 3}, {0, 2}, {3}, set()]
   adjacency = np.array([[j in t for j in range(K)] for t in teachers])
   env = make_env(cohorts=(range(K),), adjacency=adjacency)
-  hyper = Hyper(aux_heads=1, nu_emb=0.0, pool_size=P, refresh_every=every)
+  hyper = Hyper(
+    aux_heads=1,
+    nu_emb=0.0,
+    pool_size=P,
+    refresh_every=every,
+    pool_start="first",
+    speak_in="mixed",
+  )
   ex = pools.exchange(env, lambda out: out, hyper)
   first = np.array([[1, 2, 3], [0, 2, 0], [3, 3, 3], [-1, -1, -1]], np.int32)
   flat = np.stack([first, np.zeros_like(first)], axis=-1).astype(np.float32)
@@ -123,6 +132,88 @@ def test_pool_in_the_long_run():
   for age in range(1, 6):
     p = (1 - 1 / P) ** age  # to have survived so many refreshes
     assert abs((ages >= age).mean() - p) < near(p, ages.size)
+
+
+# Starts
+
+
+@pytest.mark.parametrize("start, sent", [("empty", 0), ("first", 4 * 3)])
+def test_what_slots_hold_before_a_refresh(start, sent):
+  """Four clients with five slots: nothing, or the three others' first weights, fetched once."""
+  e = ensembles.build(ensembles.config(dtype="float32", algo_pool_size=5, algo_pool_start=start))
+  state = e.initialiser()()
+  (pool,), size = state.local, int(snapshots.nbytes(e.env)[0])
+  assert e.algorithm.start() == {"checkpoints": sent * size}
+  if start == "empty":
+    assert (pool.peer == -1).all() and not pool.flat.any()
+  else:
+    np.testing.assert_array_equal(pool.peer[1], [0, 2, 3, 0, 2])
+    np.testing.assert_array_equal(pool.flat[1], snapshots.pack(e.env, *state.clients)[pool.peer[1]])
+
+
+@pytest.mark.parametrize("method", ["mhd pool", "mhd published"])
+def test_nobody_teaches_before_the_first_refresh(method):
+  """Six batches, a refresh after the fourth: until then `separate`, bit for bit, and no longer."""
+  small = dict(norm="batch", dtype="float32", steps=6)
+  late = dict(algo_pool_start="empty", algo_refresh_every=4)
+  e = ensembles.build(ensembles.config(method, **small, **late))
+  alone = ensembles.build(ensembles.config("separate", **small))
+
+  def weights(e, calls):
+    params = [p for p, _ in ensembles.by_client(e, ensembles.train(e, calls=calls)[0])]
+    return [p | {"heads": p["heads"]["main"]} for p in params]
+
+  chex.assert_trees_all_equal(weights(e, 4), weights(alone, 4))  # then comes the refresh
+  taught, untaught = weights(e, 6), weights(alone, 5)
+  first = lambda ps: np.stack([p["Dense_0"]["kernel"] for p in ps])
+  assert (abs(first(taught) - first(untaught)).max((1, 2)) > 1e-4).all()
+
+
+# Modes
+
+
+def moments(x, running, batch):
+  """The mean and variance that a layer of BatchNorm normalises with."""
+  return (x.mean(0), x.var(0)) if batch else (running["mean"], running["var"])
+
+
+def network(client, x, batch):
+  """Dense, BatchNorm, tanh, linear heads in NumPy: (embedding [U, F], logits [U, H, C])."""
+  params, statistics = client
+  x, bn = x @ params["Dense_0"]["kernel"], params["BatchNorm_0"]
+  mean, var = moments(x, statistics["batch_stats"]["BatchNorm_0"], batch)
+  xi = np.tanh((x - mean) / np.sqrt(var + 1e-5) * bn["scale"] + bn["bias"])
+  heads = [params["heads"][h] for h in ("main", "aux1", "aux2")]
+  return xi, np.stack([xi @ h["kernel"] + h["bias"] for h in heads], 1)
+
+
+@pytest.mark.parametrize("speak_in", ["evaluation", "training", "mixed"])
+def test_the_modes_in_which_candidates_speak(speak_in):
+  """The losses of Eqs. 2 to 5 in NumPy, after steps that have moved BatchNorm's statistics."""
+  with jax.enable_x64(True):
+    one = dict(algo_pool_size=1, algo_refresh_every=3, algo_speak_in=speak_in)
+    e = ensembles.build(ensembles.config(norm="batch", **one))
+    state, stepper = ensembles.train(e, calls=4)  # three batches and the refresh
+    before, clients = jax.device_get(state), ensembles.by_client(e, state)
+    dispatch = Dispatch(e.visits[2], 0, 1)
+    batch, *_ = stepper.inputs(dispatch)
+    (found,) = jax.device_get(stepper.run(state, dispatch)[1])
+  images = e.data.source.train.array.reshape(-1, 36) / 127.5 - 1
+  unit = lambda xi: xi / np.linalg.norm(xi, axis=-1, keepdims=True)
+  softmax = lambda z: np.exp(z) / np.exp(z).sum(-1, keepdims=True)
+  for i, client in enumerate(clients):
+    x = images[batch.public[0].index[0, i]]
+    teacher = clients[int(before.local[0].peer[i, 0])]  # nobody has moved since the refresh
+    xi, learns = network(client, x, batch=True)
+    theirs, says = network(teacher, x, batch=speak_in == "training")
+    own = network(client, x, batch=speak_in != "evaluation")[1]
+    distance = ((unit(xi) - unit(theirs)) ** 2).sum(-1).mean()
+    np.testing.assert_allclose(found["embedding"][i], distance, rtol=1e-6)
+    for k in (1, 2):
+      candidates = softmax(np.stack([says[:, k - 1], own[:, k - 1]]))
+      target = candidates[candidates.max(-1).argmax(0), np.arange(len(x))]
+      loss = -(target * np.log(softmax(learns[:, k]))).sum(-1).mean()
+      np.testing.assert_allclose(found[f"aux{k}"][i], loss, rtol=1e-6)
 
 
 # Messages

@@ -1,0 +1,24 @@
+"""MHD on CIFAR-10, 10,000 training images: five small convolutional clients, s = 100.
+
+Two primary labels each, as in Zhmoginov et al., CVPR 2023, Table 1 and Fig. 4, at a size that two
+cores train in an hour; the paper has no number for it. The quickstart's recipe with a convolutional
+network. Needs the data: --config.source=cifar:DIR with the official binary version, or
+--config.source=npz:FILE.
+
+  python -m kdjax.main --config=configs/mhd_cifar10_small.py --workdir=runs/cifar10_small
+"""
+
+from kdjax.configs import common, data, mhd_digits
+
+
+def get_config(words=""):
+  """The quickstart's clients and recipe on photographs."""
+  c = mhd_digits.get_config()
+  c.replicas = 1
+  c.clients = ((5, "cnn", dict(widths=(16, 32, 64))),)
+  c.steps = 6_000
+  data.cifar10(c)
+  c.limit = 10_000
+  c.augment = dict(kind="crop_flip", padding=4, flip=True)
+  c.evals.accuracy = dict(every=500, batch=1_000)
+  return common.crossed(c, words)
