@@ -19,7 +19,8 @@ def get_config(words=""):
 def agreed(c):
   """MHD's experiment c with FedMD in its place, and what it is compared with."""
   length = dict(steps=c.steps, rounds=0)
-  c.baselines.mhd = dict(length, algorithm="mhd", algo=c.algo.to_dict(), optim=c.optim.to_dict())
+  own = dict(algo=c.algo.to_dict(), optim=c.optim.to_dict(), model=c.model.to_dict())
+  c.baselines.mhd = dict(length, algorithm="mhd", **own)
   c.steps, c.rounds = 0, 20
   c.compare = ()
   c.algorithm = "fedmd"

@@ -103,7 +103,7 @@ BAD_FLAGS = [
   (["--config=configs/no_such.py"], ["configs/no_such.py"]),
   ([], ["--config", "mhd_digits"]),
   (["--config=mhd_digit"], ["did you mean mhd_digits"]),
-  (["comparee"], ["comparee", "compare, configs, measure, report, sweep"]),
+  (["comparee"], ["comparee", "compare, configs, measure, report, reproduce, sweep"]),
   ([DIGITS, "--config.compare=separate,fedavg"], ["compare", "('separate', 'fedavg')"]),
   ([DIGITS, "--config.compare={'x': {'skew': 0.0}}"], ["compare.x.skew", "one split"]),
   ([DIGITS, "--config.labels=11"], ["labels", "11", "10"]),

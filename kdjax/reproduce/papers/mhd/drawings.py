@@ -20,7 +20,7 @@ BY_HEADS = {
   "mhd": "3 heads",
   "four_heads": "4 heads",
 }
-BY_NU = ("embeddings_alone", "nu_aux_1", "mhd", "nu_aux_10")
+BY_NU = ("embeddings_alone", "mhd", "nu_aux_3", "nu_aux_10")
 
 
 def by_nu(head: str, metric: str) -> tuple[Quantity, ...]:
