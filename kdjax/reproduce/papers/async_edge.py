@@ -86,9 +86,9 @@ HARMS = Control(
 )
 
 
-def claim(name, where, says, *differences, tasks=TEN, control=LEARNS):
-  """A claim with one control."""
-  return Claim(name, where, says, tasks, differences, (control,))
+def claim(name, where, says, *differences, tasks=TEN, control=LEARNS, more=()):
+  """A claim with a control, or more."""
+  return Claim(name, where, says, tasks, differences, (control, *more))
 
 
 def above(left, right, by):
@@ -246,6 +246,12 @@ PAPER = Paper(
         1.0,
       ),
       control=HARMS,
+      more=(
+        Control(
+          "the core's training accuracy has room to rise: it is below 97",
+          Difference(shared("clean, 4", "student", "overlap_core"), 50.0, above=47.0, within=True),
+        ),
+      ),
     ),
     claim(
       "noisy_end",
