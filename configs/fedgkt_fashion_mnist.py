@@ -1,4 +1,4 @@
-"""FedGKT on Fashion-MNIST, 10,000 training images: eight small edges and a larger server, Dir(0.5).
+"""FedGKT on Fashion-MNIST, 10,000 training images: eight edges and a larger server, Dir(0.5).
 
 Follows He, Annavaram and Avestimehr, NeurIPS 2020, Table 1, at small scale; about three minutes a
 seed on one core. Needs the data:
