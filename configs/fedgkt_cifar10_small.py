@@ -5,11 +5,7 @@ seed on one core. Needs the data, as fedgkt_cifar10.py says:
 
   python -m kdjax.main --config=configs/fedgkt_cifar10_small.py --workdir=runs/fedgkt_cifar10_small
 
-<<<<<<< HEAD
-IID: --config.partition=equal. The control, edges with their first weights: --config.optim.lr=0.
-=======
 IID: --config.partition=equal. The control, edges that keep their first weights: optim.lr=0.
->>>>>>> fedgkt
 
 Shared accuracy on 2,000 held-out training images, percent, seed 100, IID, round by round: trained
 edges 37, 39, 39, 37, 37; frozen ones 36, 38, 36. A frozen random extractor does as well: as it

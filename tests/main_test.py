@@ -92,7 +92,7 @@ def test_version():
 
 
 TWO_ARCHITECTURES = "--config.clients=" + "".join(
-  f"({n},'mlp',{{'hidden':({width},),'activation':'tanh'}})," for n, width in ((2, 8), (3, 9))
+  f"({n},'mlp',{{'hidden':({width},8),'activation':'tanh'}})," for n, width in ((2, 8), (3, 9))
 )
 
 # Each: flags, then words that the one message must hold: the key, the value, what would be right.
