@@ -103,6 +103,7 @@ class Matrices(NamedTuple):
   title: str
   entries: dict[str, tuple[str, str, str]]  # label: (arm, key of summary.json, its entry)
   tasks: dict[str, tuple[str, ...]]
+  clients: tuple[int, ...] = ()  # whose [C, C] matrices, where each has one; (): all
 
 
 class Costs(NamedTuple):
@@ -110,7 +111,7 @@ class Costs(NamedTuple):
 
   name: str
   title: str
-  cost: str  # 'bytes_sent', summed over kinds, or another number of summary.json
+  cost: str  # 'bytes_sent', a seed's over all kinds; or a number of summary.json, 'flops.edge'
   xlabel: str
   ylabel: str
   series: dict[str, Quantity]

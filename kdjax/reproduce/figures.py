@@ -105,16 +105,24 @@ def _curves(one: Curves, arms: dict[str, list[Run]]) -> Picture:
 
 @drawing
 def _matrices(one: Matrices, results: dict[str, list[dict[str, Any]]]) -> Picture:
-  """Matrices in percent of their rows, the mean over seeds and clients."""
+  """Matrices over seeds and clients; counts in percent of their rows, accuracies as they are."""
   picture = style.figure(style.WIDE, style.HEIGHT)
   panels = picture.subplots(1, len(one.entries), squeeze=False)[0]
   for axes, (label, (arm, key, entry)) in zip(panels, one.entries.items(), strict=True):
-    counts = np.mean([np.mean(np.array(r[key][entry], float), 0) for r in results[arm]], 0)
-    shares = numbers.PERCENT * counts / np.maximum(counts.sum(1, keepdims=True), 1e-9)
+    found = np.array([r[key][entry] for r in results[arm]], float)
+    if found.ndim == 4:  # [seeds, K, C, C]; else [seeds, K, K]
+      chosen = found[:, list(one.clients)] if one.clients else found
+      counts = chosen.mean((0, 1))
+      shares = counts / np.maximum(counts.sum(1, keepdims=True), 1e-9)
+      axes.set(xlabel="called", ylabel="is")
+    else:
+      shares = found.mean(0)
+      axes.set(xlabel="on the labels of client", ylabel="client")
+    shares = numbers.PERCENT * shares
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=numbers.PERCENT)
     style.heat(axes)
     style.numbers(axes, shares, dark=shares > numbers.PERCENT / 2, size=7)
-    axes.set(title=label, xlabel="called", ylabel="is")
+    axes.set_title(label)
   return picture
 
 
@@ -135,8 +143,10 @@ def _costs(one: Costs, results: dict[str, list[dict[str, Any]]]) -> Picture:
 
 
 def cost_of(key: str, result: dict[str, Any]) -> float:
-  """A number of summary.json; one by kind is added up."""
-  found = result[key]
+  """A number of a seed's result by its dotted key; one by kind is added up."""
+  found: Any = result
+  for part in key.split("."):
+    found = found[part]
   return float(sum(found.values()) if isinstance(found, dict) else found)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from kdjax.core import files
-from kdjax.reproduce import cli, documents, judging, numbers, record, runs, work
+from kdjax.reproduce import cli, documents, figures, judging, numbers, record, runs, work
 from kdjax.reproduce.claims import (
   Arm,
   Claim,
@@ -14,6 +14,7 @@ from kdjax.reproduce.claims import (
   Costs,
   Difference,
   Lines,
+  Matrices,
   Paper,
   Quantity,
   Table,
@@ -209,6 +210,24 @@ def test_what_has_not_run_here_takes_nothing_s_place(tmp_path):
   again = record.write(tmp_path / "r.json", [one | {"verdict": NOT_RUN}, other], [])
   assert again["claims"] == [one, other]
   assert record.write(tmp_path / "r.json", [one | {"verdict": REFUTED}], [])["claims"][0] != one
+
+
+def test_a_cost_is_found_by_its_dotted_key_and_added_up():
+  result = {"bytes_sent": 3.0, "flops": {"edge": 4.0, "server": 5.0}}
+  assert [figures.cost_of(key, result) for key in ("bytes_sent", "flops.edge", "flops")] == [
+    3,
+    4,
+    9,
+  ]
+
+
+def test_matrices_are_those_of_the_clients_asked_for():
+  counts = np.zeros((2, 2, 2))  # [K, C, C]
+  counts[0], counts[1] = [[3, 1], [0, 4]], [[0, 8], [8, 0]]
+  results = {"a": [{"confusion": {"main": counts.tolist()}}] * 5}
+  one = Matrices("m", "", {"x": ("a", "confusion", "main")}, {}, clients=(0,))
+  (axes,) = figures._matrices(one, results).axes
+  np.testing.assert_allclose(axes.images[0].get_array(), [[75, 25], [0, 100]])
 
 
 def test_the_readme_shows_a_method_s_number_on_each_set():

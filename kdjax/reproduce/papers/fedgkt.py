@@ -231,6 +231,15 @@ PAPER = Paper(
       EVERYWHERE,
     ),
     Costs(
+      "flops",
+      "Accuracy against the work of an edge (Fig. 4)",
+      "flops.edge",
+      "FLOPs of an edge over the run",
+      "shared accuracy, %",
+      {"FedGKT": GKT, "FedAvg": Quantity("fedavg")},
+      EVERYWHERE,
+    ),
+    Costs(
       "bytes",
       "Accuracy against bytes (Fig. 5)",
       "bytes_sent",

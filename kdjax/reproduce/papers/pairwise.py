@@ -263,9 +263,10 @@ PAPER = Paper(
     ),
     Matrices(
       "confusion",
-      "What is said of every class, mean over clients (Tables 2 to 5)",
+      "What the local client says of every class (Tables 2 to 5)",
       {arm: (arm, "confusion", "main") for arm in ("no transfer", "pairwise", "fedavg", "gossip")},
       SMALL,
+      clients=(LOCAL,),
     ),
   ),
 )
