@@ -1,4 +1,4 @@
-"""All that a run says over its seeds: the tables of docs/results.md; `kdjax compare RUN --full`.
+"""All that a run says over its seeds: `kdjax compare RUN --full`.
 
 Every number is one seed's mean over its clients; mean, standard deviation and extremes are over
 seeds. With baselines in WORKDIR/NAME, the difference to each is paired seed by seed.

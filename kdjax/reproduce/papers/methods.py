@@ -6,7 +6,7 @@ OTHERS = {  # label: (the baseline, the entry that is tested)
   "FedAvg": ("fedavg", "main"),
   "separate": ("separate", "main"),
   "FedMD": ("fedmd", "main"),
-  "FedGKT": ("fedgkt", "stitched/main"),
+  "FedGKT": ("fedgkt", "main"),
   "async edge, CEM": ("async_edge", "core/main"),
   "pairwise transfer": ("pairwise", "main"),
   "real-time KD": ("kd", "main"),
