@@ -1,7 +1,7 @@
 """FedGKT: He, Annavaram and Avestimehr, NeurIPS 2020.
 
 Tables 2 to 5 of the paper are IID experiments; only Table 1 has a non-IID split too. Frozen edges
-are every claim's control: where they come as far, the task needs nothing that edges learn.
+are the control wherever a claim is about what edges learn: where they come as far, it needs none.
 """
 
 from kdjax.reproduce.claims import (
