@@ -42,7 +42,8 @@ class Quantity(NamedTuple):
     """Words for tables: 'fedavg, main'."""
     words = [self.arm, self.head] + ([] if self.metric == "shared_accuracy" else [self.metric])
     words += [f"distance {self.distance}"] if self.distance is not None else []
-    words += [f"clients {', '.join(map(str, self.clients))}"] if self.clients else []
+    who = "client" if len(self.clients) == 1 else "clients"
+    words += [f"{who} {' and '.join(map(str, self.clients))}"] if self.clients else []
     return ", ".join(word.replace("_", " ") for word in words)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from kdjax.report import style
 from kdjax.report.stylesheet import STYLE
 from kdjax.reproduce import figures, record, runs
+from kdjax.reproduce.claims import Matrices
 from kdjax.reproduce.record import Record
 from kdjax.reproduce.runs import Asked
 from kdjax.reproduce.verdict import CONFIRMED, NOT_TESTABLE, REFUTED
@@ -25,7 +26,10 @@ MORE = """
 .rows td, .rows th { text-align: left; white-space: normal; vertical-align: top;
   padding: 4px 12px 4px 0; font-size: .9rem; border-top: 1px solid var(--line); }
 .verdicts td, .verdicts th { text-align: left; white-space: normal; }
+.verdicts a { color: var(--strong); overflow-wrap: anywhere; }
 @media (max-width: 560px) {
+  .verdicts td, .verdicts th { padding: 5px 8px; font-size: .88rem; }
+  .verdicts .word { white-space: normal; display: inline-block; }
   .rows thead { display: none; }
   .rows tr { display: block; border-top: 1px solid var(--line); padding: 4px 0; }
   .rows td { display: block; border: 0; padding: 1px 0; }
@@ -97,8 +101,8 @@ def _claim(one: Record) -> str:
   lines = []
   for row in one["rows"]:
     kind = "claim" if row["kind"] == "claim" else f"only if {row['kind']}"
-    cells = [kind, record.side(row["left"]), record.side(row["right"]), record.difference(row)]
-    cells.append(row["word"])
+    sides = [_unbroken(record.side(row[name])) for name in ("left", "right")]
+    cells = [kind, *sides, record.difference(row).replace(", ", ",\N{NO-BREAK SPACE}"), row["word"]]
     lines.append(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in cells)}</tr>")
   names = ("", "left", "right", "difference, points", "")
   header = "".join(f"<th>{name}</th>" for name in names)
@@ -109,6 +113,11 @@ def _claim(one: Record) -> str:
   return (
     f'<div class="claim" id="{escape(one["name"])}"><h3>{head}</h3><p>{says}</p>{table}{note}</div>'
   )
+
+
+def _unbroken(text: str) -> str:
+  """Keeps '91.2 ± 0.4' on one line."""
+  return text.replace(" ± ", "\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}")
 
 
 def _table(one: Record) -> str:
@@ -130,8 +139,9 @@ def _figures(asked: Asked, one: Chosen) -> str:
       drawn = figures.draw(asked, one.paper, figure, task, place)
       if drawn:
         title = escape(f"{figure.title}, {task.name}")
+        kind = ' class="wide"' if isinstance(figure, Matrices) else ""
         cards.append(
-          f'<figure><h3>{title}</h3><div class="picture" aria-label="{title}">'
+          f'<figure{kind}><h3>{title}</h3><div class="picture" aria-label="{title}">'
           f"{style.inline(drawn)}</div></figure>"
         )
   return f'<div class="figures">{"".join(cards)}</div>' if cards else ""
