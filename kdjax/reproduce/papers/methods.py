@@ -1,5 +1,7 @@
 """No paper: every method on one split, each by its own recipe, and what it sends for it."""
 
+from typing import Any
+
 from kdjax.reproduce.claims import Arm, Costs, Paper, Quantity, Table, Task
 
 OTHERS = {  # label: (the baseline, the entry that is tested)
@@ -12,7 +14,7 @@ OTHERS = {  # label: (the baseline, the entry that is tested)
   "real-time KD": ("kd", "main"),
   "gossip": ("gossip", "main"),
 }
-FORMS = {  # ways in which MHD's predictions travel
+FORMS: dict[str, dict[str, Any]] = {  # ways in which MHD's predictions travel
   "MHD": {},
   "MHD, fresh": {"algo.exchange": "fresh"},
   "MHD, published": {"algo.exchange": "published"},
