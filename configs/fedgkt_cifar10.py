@@ -15,7 +15,7 @@ The code copies the edges' extractors from a ResNet-56 trained on all data, so t
 contain its knowledge. With that network trained by fedgkt_cifar10.py:supervised:
 
   ... --config.start.workdir=runs/full \
-      --config.start.part="('extractor', 'stage1_block0', 'stage1_block1')"
+      --config.start.part="('extractor', 'stage1_block1', 'stage1_block2')"
 
 Other published settings:
   IID          fedgkt_cifar10_iid.py

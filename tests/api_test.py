@@ -14,6 +14,7 @@ import kdjax
 from kdjax.types import ConfigError
 
 SMALL = {"steps": 6, "replicas": 1, "log_every": 2, "evals.accuracy.every": 6, "compare": ()}
+SMALL |= {"model.norm": "none", "algo.nu_emb": 0.0}
 
 
 def test_importing_loads_nothing_and_building_neither_plots_nor_checkpoints():

@@ -99,7 +99,7 @@ def test_bare_names_and_named_variants():
   assert (two.algorithm, two.algo.teachers, two.algo.aux_heads) == ("mhd", 2, 3)
   assert (alone.algorithm, alone.algo.to_dict()) == ("separate", {})
   assert often.algo.to_dict() == own | {"local_steps": 5}
-  assert (often.optim.lr, often.optim.clip) == (0.5, 1.0)  # a part goes over the config's
+  assert (often.optim.lr, often.optim.momentum) == (0.5, 0.9)  # a part goes over the config's
   assert (cycle.graph.kind, cycle.graph.island, cycle.steps) == ("cycle", 2, 100)
   assert c.algo.teachers == 1  # the config itself stays as it is
 

@@ -17,7 +17,8 @@ def test_every_built_in_method_is_a_method():
 
 def test_shared_files_are_no_models_or_evaluators():
   assert not {"build", "conv", "heads", "layers"} & set(plugins.built_in("kdjax.models"))
-  assert plugins.built_in("kdjax.evals") == ["accuracy", "confusion", "overlap"]
+  own = ["accuracy", "confusion", "linear_probe", "overlap", "prior_offset"]
+  assert plugins.built_in("kdjax.evals") == own
 
 
 @pytest.mark.parametrize(

@@ -122,13 +122,13 @@ def _halves(feed, reads, needed, replicas):
 
 
 def _portable(streams, feed, turns):
-  """A Feed whose owners are a table and which knows nothing of servers."""
+  """A Feed whose owners are a table, and which knows neither servers nor crops."""
   if feed.owner is not None:
     table = np.zeros((turns, len(streams.identity)), np.int64)
     for i in streams.takes_part(feed):
       table[:, i] = [feed.owner(round, i) for round in range(turns)]
     feed = feed._replace(owner=Owners(table))
-  return feed._replace(server=None)
+  return feed._replace(server=None, crop=None)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -46,7 +46,7 @@ def after(
     threshold: a mean loss below this ends a model's visit.
     tolerance: so does one that is lower than the pass before's by less than this; 0: never.
   """
-  n = jnp.where(pace.rests, 0, n)
+  n = jnp.where(pace.rests | ~jnp.isfinite(loss), 0, n)  # one that is not finite was not taken
   total = pace.total + jnp.where(n > 0, n * loss, 0)
   seen = pace.seen + n
   mean = total / jnp.maximum(seen, 1)
