@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kdjax.reproduce import claims, data_sets, runs
+from kdjax.core import files
+from kdjax.reproduce import claims, data_sets, documents, runs
 from kdjax.reproduce.claims import Arm, Claim, Control, Difference, Lines, Paper, Quantity, Task
 from kdjax.reproduce.papers import named
 from kdjax.reproduce.runs import Asked, NotHere
@@ -96,3 +97,12 @@ def test_a_data_set_is_found_in_its_forms_and_what_is_missing_is_said(tmp_path):
   paper = PAPER._replace(tasks=(Task("t", "mhd_digits", 1.0, data="letter"),))
   found = runs.runs(Asked(tmp_path, "tiny", 5, tmp_path), paper, paper.task("t"), "a")
   assert isinstance(found, NotHere) and "letter" in found.why
+
+
+def test_the_documents_are_those_of_the_record():
+  """docs/results.md and the README's part are written by the command, from docs/results.json."""
+  root = Path(__file__).parent.parent.parent
+  found = files.read_json(root / "docs" / "results.json")
+  assert (root / "docs" / "results.md").read_text() == documents.page(found)
+  readme = (root / "README.md").read_text()
+  assert documents.in_readme(readme, found) == readme

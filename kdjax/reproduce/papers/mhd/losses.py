@@ -14,6 +14,7 @@ from kdjax.reproduce.papers.mhd.arms import (
   TEACHES,
   own,
 )
+from kdjax.reproduce.verdict import NOT_TESTABLE
 
 LOSSES = (
   Claim(
@@ -97,6 +98,13 @@ DATA = (
     EVERYWHERE,
     (Difference(Quantity("plus", "aux3", paper=63.4), LAST, above=1.0),),
     (Control("there are 2 points to gain", Difference(AVERAGED, LAST, above=2.0)),),
+    {
+      ("digits", NOT_TESTABLE): (
+        "The last head comes as near to averaged weights as 0.8 points in the interval ('fedavg' "
+        "against 'mhd', aux3), since averaging suffers from BatchNorm under this skew. So it is "
+        "not sure that there is anything left to gain."
+      )
+    },
   ),
   Claim(
     "public_size",

@@ -2,6 +2,7 @@
 
 from kdjax.reproduce.claims import Claim, Control, Difference, Quantity
 from kdjax.reproduce.papers.mhd.arms import CYCLES, FAR, MIXED_NEEDS, MIXES, PROBE, at
+from kdjax.reproduce.verdict import REFUTED
 
 TOPOLOGY = (
   Claim(
@@ -46,6 +47,13 @@ TOPOLOGY = (
         Difference(Quantity("complete", "aux3"), Quantity("separate"), above=10.0),
       ),
     ),
+    {
+      ("digits_cycle", REFUTED): (
+        "Here no two clients share a class, so that on a cycle the classes of the client at "
+        "distance 3 are the last head's alone (claim hops), while on a complete graph every head "
+        "meets all. In the paper's split most labels have two primary clients and more."
+      )
+    },
   ),
   Claim(
     "embeddings_hold_more",
