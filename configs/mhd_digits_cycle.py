@@ -1,7 +1,7 @@
 """Transitive distillation on digits: four clients on a cycle, split by class, three aux heads.
 
 Zhmoginov et al., CVPR 2023, Section 4.4 and Fig. 6 at small scale: head k learns the classes of
-the client at distance k, and no earlier head does. About 20 s on two cores for five seeds.
+the client at distance k, and no earlier head does. About 90 s on two cores for five seeds.
 
   python -m kdjax.main --config=configs/mhd_digits_cycle.py --workdir=runs/cycle
   ... --config.graph.kind=islands    the control: nothing crosses between islands

@@ -25,7 +25,7 @@ from kdjax.algorithms.separate import train_phase
 from kdjax.core import health, hostile
 from kdjax.core.arrays import Array
 from kdjax.core.clients import where
-from kdjax.core.costs import forward_flops, nbytes
+from kdjax.core.costs import client_flops, nbytes
 from kdjax.core.env import Env
 from kdjax.data.streams import examples
 from kdjax.types import (
@@ -166,24 +166,19 @@ def make(env: Env, hyper: Hyper) -> Algorithm:
 
 
 def flops(env: Env, feed: Feed, steps: int | None, rounds: int) -> dict[str, float]:
-  """FLOPs of one example's forward pass, and of a client's training in so many rounds.
+  """`flops` of `Algorithm.facts`, as `costs.client_flops` counts them.
 
   Args:
     env: Env with one cohort.
     feed: of the training phase.
     steps: its calls in a round; None: epochs.
     rounds: of the run, the last perhaps cut short by `steps` of the config.
-
-  Returns:
-    {'forward_edge': of one example; 'edge': of the run, a mean over clients}. A training step
-    counts as three forward passes, itself and a gradient of twice its size.
   """
-  cohort, sizes = env.cohorts[0], env.task.private_sizes
-  forward = forward_flops(cohort.model, cohort.template, env.task.image, env.dtype)
+  sizes = env.task.private_sizes
   calls = steps or feed.epochs * -(-int(sizes.max()) // feed.private)
   last = (env.training.steps or rounds * calls) - (rounds - 1) * calls
   seen = [(rounds - 1) * examples(feed, n, calls) + examples(feed, n, last) for n in sizes]
-  return {"forward_edge": forward, "edge": 3 * forward * float(np.mean(seen))}
+  return client_flops(env, 3 * np.array(seen))
 
 
 METHOD = Method(Hyper, make, one_architecture=True)

@@ -1,10 +1,10 @@
 """A paper's figures, in the paper's own form, drawn from finished runs; SVG, PNG and PDF."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib import rc_context
 from matplotlib.figure import Figure as Picture
 
 from kdjax.report import style, table
@@ -38,35 +38,23 @@ def draw(asked: Asked, paper: Paper, one: Figure, task: Task, place: Path) -> Pa
     if found is None:
       return None
     results[arm] = found
-  match one:
-    case Lines():
-      picture = _lines(one, results)
-    case Curves():
-      picture = _curves(one, {arm: b for arm, b in arms.items() if not isinstance(b, NotHere)})
-    case Matrices():
-      picture = _matrices(one, results)
-    case Costs():
-      picture = _costs(one, results)
-    case Table():
-      return None
+  if isinstance(one, Table):
+    return None
   place.parent.mkdir(parents=True, exist_ok=True)
-  style.save(picture, place)
+  with rc_context(style.STYLE):
+    match one:
+      case Lines():
+        picture = _lines(one, results)
+      case Curves():
+        picture = _curves(one, {arm: b for arm, b in arms.items() if not isinstance(b, NotHere)})
+      case Matrices():
+        picture = _matrices(one, results)
+      case Costs():
+        picture = _costs(one, results)
+    style.save(picture, place)
   return place.with_suffix(".svg")
 
 
-def drawing(make: Callable[..., Picture]) -> Callable[..., Picture]:
-  """Gives a function that draws the style of all figures."""
-
-  def within(*args):
-    import matplotlib as mpl
-
-    with mpl.rc_context(style.STYLE):
-      return make(*args)
-
-  return within
-
-
-@drawing
 def _lines(one: Lines, results: dict[str, list[dict[str, Any]]]) -> Picture:
   """A line a series over the x axis, with the standard deviation over seeds."""
   picture = style.figure(style.NARROW, style.HEIGHT)
@@ -84,7 +72,6 @@ def _lines(one: Lines, results: dict[str, list[dict[str, Any]]]) -> Picture:
   return picture
 
 
-@drawing
 def _curves(one: Curves, arms: dict[str, list[Run]]) -> Picture:
   """What was logged over the run; a band of one standard deviation over the blocks' means."""
   picture = style.figure(style.NARROW, style.HEIGHT)
@@ -103,7 +90,6 @@ def _curves(one: Curves, arms: dict[str, list[Run]]) -> Picture:
   return picture
 
 
-@drawing
 def _matrices(one: Matrices, results: dict[str, list[dict[str, Any]]]) -> Picture:
   """Matrices over seeds and clients; counts in percent of their rows, accuracies as they are."""
   picture = style.figure(style.WIDE, style.HEIGHT)
@@ -126,7 +112,6 @@ def _matrices(one: Matrices, results: dict[str, list[dict[str, Any]]]) -> Pictur
   return picture
 
 
-@drawing
 def _costs(one: Costs, results: dict[str, list[dict[str, Any]]]) -> Picture:
   """A point an arm: its cost, and what it reached with the standard deviation over seeds."""
   picture = style.figure(style.NARROW, style.HEIGHT)

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kdjax.reproduce import numbers, verdict
-from kdjax.reproduce.claims import Claim, Control, Difference, Paper, Quantity, Task, quantities
+from kdjax.reproduce.claims import Claim, Difference, Paper, Quantity, Task, quantities
 from kdjax.reproduce.runs import Asked, NotHere, runs
 from kdjax.reproduce.verdict import NOT_RUN, Judgement
 
@@ -75,19 +75,26 @@ def controls_hold(claim: Claim, found: Results) -> bool | None:
   return all(row.found.word == verdict.CONFIRMED for row in rows)
 
 
-def judge(asked: Asked, paper: Paper, claim: Claim, task: Task) -> Judged:
+def judge(
+  asked: Asked, paper: Paper, claim: Claim, task: Task, found: Results | None = None
+) -> Judged:
   """The verdict on a claim by one task's finished runs.
+
+  Args:
+    asked: what is asked for.
+    paper, claim, task: the claim of a paper, on one of its tasks.
+    found: `results_of` the task, where it has been read; None: it is read now.
 
   Raises:
     ConfigError: where a run measured no such thing as the claim is about.
   """
-  found = results_of(asked, paper, task)
+  found = found or results_of(asked, paper, task)
   here = runs(asked, paper, task, next(iter(paper.arms)))
   if isinstance(here, NotHere):
     return Judged(paper.name, claim, task.name, NOT_RUN, (), here.why)
   if controls_hold(claim, found) is None:
     return Judged(paper.name, claim, task.name, NOT_RUN, (), "its controls have not run")
-  rows = tuple(_control(control, found) for control in claim.controls)
+  rows = tuple(_row(control.shows, control.difference, found) for control in claim.controls)
   held = [row.found.word for row in rows]
   if all(word == verdict.CONFIRMED for word in held):
     if not have(found, claim.differences):
@@ -96,10 +103,6 @@ def judge(asked: Asked, paper: Paper, claim: Claim, task: Task) -> Judged:
   word = verdict.together([row.found.word for row in rows if row.kind == "claim"], held)
   why = claim.explained.get((task.name, word), "")
   return Judged(paper.name, claim, task.name, word, rows, why)
-
-
-def _control(control: Control, found: Results) -> Row:
-  return _row(control.shows, control.difference, found)
 
 
 def _row(kind: str, difference: Difference, found: Results) -> Row:

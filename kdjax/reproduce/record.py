@@ -20,13 +20,15 @@ Record = dict[str, Any]
 
 def collect(asked: Asked, chosen: Sequence[Chosen]) -> list[Record]:
   """Every claim on every task of the size asked for, judged, as plain records."""
-  return [
-    as_record(judging.judge(asked, paper, claim, task), asked.size)
-    | {"made": made(asked, paper.name, task.name)}
-    for paper, claims, _ in chosen
-    for claim in claims
-    for task in runs.tasks(asked, paper, claim)
-  ]
+  found = []
+  for paper, claims, _ in chosen:
+    results = {task.name: judging.results_of(asked, paper, task) for task in paper.tasks}
+    for claim in claims:
+      for task in runs.tasks(asked, paper, claim):
+        judged = judging.judge(asked, paper, claim, task, results[task.name])
+        made_by = {"made": made(asked, paper.name, task.name)}
+        found.append(as_record(judged, asked.size) | made_by)
+  return found
 
 
 def tables(asked: Asked, chosen: Sequence[Chosen]) -> list[Record]:

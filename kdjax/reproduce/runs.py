@@ -64,7 +64,7 @@ def runs(asked: Asked, paper: Paper, task: Task, arm: str) -> list[Run] | NotHer
   name, _, own = task.config.partition(":")
   words = ",".join(filter(None, (own, words)))
   config = f"{name}:{words}" if words else name
-  folder = asked.workdir / paper.name / task.name / grid.run_name({"arm": arm})[4:]
+  folder = asked.workdir / paper.name / task.name / grid.folder_name(arm)
   made = []
   for first in range(0, asked.seeds, BLOCK):
     every = settings | {"seed": first, "replicas": BLOCK}

@@ -23,11 +23,6 @@ class Chosen(NamedTuple):
   claims: Sequence[Claim]
   figures: Sequence[Figure]
 
-  @property
-  def ones(self) -> list[Claim | Figure]:
-    """All of them."""
-    return [*self.claims, *self.figures]
-
 
 def in_order(asked: Asked, chosen: Sequence[Chosen]) -> Iterator[Run]:
   """All runs, some of them more than once; what a control rules out is left out.

@@ -146,7 +146,11 @@ def as_flags(settings: dict[str, Any]) -> list[str]:
 def run_name(settings: dict[str, Any]) -> str:
   """A run's folder: its settings by key, the seed last; shortened by a hash where need be."""
   keys = sorted(settings, key=lambda key: (key in ("seed", "replicas"), key))
-  whole = "_".join(f"{key}={settings[key]}" for key in keys) or "run"
+  return folder_name("_".join(f"{key}={settings[key]}" for key in keys) or "run")
+
+
+def folder_name(whole: str) -> str:
+  """A text as a folder's name: as it is where it can be one, else shortened, with a hash of it."""
   name = re.sub(r"[^\w.=+-]+", "-", whole)
   if name == whole and len(name) <= LONG:
     return name

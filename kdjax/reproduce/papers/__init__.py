@@ -1,4 +1,4 @@
-"""One file a paper: its tasks, arms, claims and figures."""
+"""A file or a folder a paper: its tasks, arms, claims and figures."""
 
 import importlib
 import pkgutil

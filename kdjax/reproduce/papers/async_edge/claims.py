@@ -1,0 +1,195 @@
+"""Async edge learning: the claims, and why some came out as they did."""
+
+from kdjax.reproduce.claims import Claim, Control, Difference, Quantity
+from kdjax.reproduce.papers.async_edge.arms import HARMS, LEARNS, TEN, THREE, core, shared, variant
+from kdjax.reproduce.verdict import NOT_TESTABLE, REFUTED
+
+WHY = {  # claim: ((task, verdict): why)
+  "ensemble": {
+    ("digits", REFUTED): (
+      "Clones of one core, trained on the same few digits, hardly differ: the ensemble at the "
+      "edge is as good as its single member (claim members). So 'CEP' teaches what 'CPP' does."
+    )
+  },
+  "members": {
+    ("digits", REFUTED): (
+      "The members begin as one core and see the same digits, so that they err alike ('CEP', "
+      "edge against member1). The paper's ResNets on 5,000 photographs have more to differ in."
+    )
+  },
+  "attending": {
+    ("digits", REFUTED): (
+      "The first half holds: what both get right grows. But it grows at the cost of what the core "
+      "alone got right ('CPP', exclusive before and after), as the core ends close to its teacher."
+    )
+  },
+  "lag": {
+    ("digits_3", NOT_TESTABLE): (
+      "How much the second edge helps varies too much from seed to seed to be told from half a "
+      "point ('in time' against 'omitted'). A late model lies between the two."
+    )
+  },
+  "noisy_recovery": {
+    ("digits", NOT_TESTABLE): (
+      "One wrong edge costs the core little, and not surely a point ('clean, 4' against 'wrong, "
+      "4'). So there is nothing to recover from."
+    )
+  },
+  "noisy_memorised": {
+    ("digits", NOT_TESTABLE): (
+      "The core knows its own digits by heart before any wrong edge comes ('clean, 4', overlap "
+      "with the core's data). Its training accuracy has no room to jump."
+    )
+  },
+  "noisy_end": {
+    ("digits", REFUTED): (
+      "Two wrong edges of nine hold a fifth of all digits ('wrong' against 'CEM'). Where each edge "
+      "holds so few, none can be missed."
+    )
+  },
+}
+
+
+def claim(name, where, says, *differences, tasks=TEN, control=LEARNS, more=()):
+  """A claim with a control, or more."""
+  return Claim(name, where, says, tasks, differences, (control, *more), WHY.get(name, {}))
+
+
+def above(left, right, by):
+  """A difference of two quantities."""
+  return Difference(left, right, above=by)
+
+
+CLAIMS = (
+  claim(
+    "clones",
+    "Fig. 5",
+    "Models cloned from the core teach it more than ones that trained there independently.",
+    above(variant("CPP"), variant("IPP"), 2.0),
+  ),
+  claim(
+    "trained_first",
+    "Fig. 5",
+    "An independent model that trained at the core teaches more than one that did not.",
+    above(variant("IPP"), variant("IsPP"), 1.0),
+  ),
+  claim(
+    "ensemble",
+    "Fig. 5",
+    "Several clones at an edge help the core.",
+    above(variant("CEP"), variant("CPP"), 0.3),
+  ),
+  claim(
+    "memory",
+    "Fig. 5",
+    "Models of earlier rounds help the core.",
+    above(variant("CPM"), variant("CPP"), 0.5),
+  ),
+  claim(
+    "all_together",
+    "Fig. 5",
+    "Clones, ensemble and memory together are best.",
+    above(variant("CEM"), variant("CPP"), 1.0),
+    above(variant("CEM"), variant("IPM"), 2.0),
+  ),
+  claim(
+    "synergy",
+    "Section 5.1",
+    "Ensemble and memory together are above memory alone.",
+    above(variant("CEM"), variant("CPM"), 0.3),
+  ),
+  claim(
+    "members",
+    "Section 5.1",
+    "The ensemble at an edge is above its single members (43.8 against 40).",
+    above(Quantity("CEP", "edge/main", paper=43.8), Quantity("CEP", "member1/main", paper=40), 1.0),
+  ),
+  claim(
+    "consensus",
+    "Fig. 6b",
+    "Core and teacher agree more on what they get right where the teacher is a clone.",
+    above(shared("CPP"), shared("IPP"), 2.0),
+  ),
+  claim(
+    "first_edge",
+    "Fig. 6c, Section 5.1",
+    "With memory the core of the last round agrees more with the first edge's models.",
+    above(
+      shared("CPM", where="overlap_test_first"), shared("CPP", where="overlap_test_first"), 0.5
+    ),
+  ),
+  claim(
+    "attending",
+    "Fig. 4",
+    "A distillation enlarges what a core and its cloned teacher get right together, and leaves "
+    "what the core alone gets right nearly unchanged.",
+    above(shared("CPP", "mutual"), shared("CPP", "mutual", "overlap_test_before"), 0.5),
+    Difference(
+      shared("CPP", "exclusive"),
+      shared("CPP", "exclusive", "overlap_test_before"),
+      above=1.5,
+      within=True,
+    ),
+  ),
+  claim(
+    "edge_data",
+    "Fig. 9",
+    "A distillation raises the core's accuracy on data of the edge, which it never sees.",
+    above(
+      shared("CPP", "student", "overlap_edge"),
+      shared("CPP", "student", "overlap_edge_before"),
+      0.5,
+    ),
+  ),
+  claim(
+    "lag",
+    "Fig. 7",
+    "A model that comes late is better used than omitted.",
+    above(core("late", 63.37), core("omitted", 62.65), 0.3),
+    tasks=THREE,
+    control=Control(
+      "the second edge helps when it comes in time",
+      above(core("in time", 64.25), core("omitted", 62.65), 0.5),
+    ),
+  ),
+  claim(
+    "noisy_drop",
+    "Fig. 8a",
+    "An edge whose labels are wrong lowers the core's accuracy.",
+    above(core("clean, 4"), core("wrong, 4"), 1.0),
+    control=HARMS,
+  ),
+  claim(
+    "noisy_recovery",
+    "Fig. 8a",
+    "The next edge brings the core back, nearly to where it would have been.",
+    above(core("wrong, 5"), core("clean, 5"), -1.5),
+    control=Control(
+      "there was something to recover from", above(core("clean, 4"), core("wrong, 4"), 1.0)
+    ),
+  ),
+  claim(
+    "noisy_memorised",
+    "Fig. 8c",
+    "The core's training accuracy jumps when its teacher memorised wrong labels.",
+    above(
+      shared("wrong, 4", "student", "overlap_core"),
+      shared("clean, 4", "student", "overlap_core"),
+      1.0,
+    ),
+    control=HARMS,
+    more=(
+      Control(
+        "the core's training accuracy has room to rise: it is below 97",
+        Difference(shared("clean, 4", "student", "overlap_core"), 50.0, above=47.0, within=True),
+      ),
+    ),
+  ),
+  claim(
+    "noisy_end",
+    "Fig. 8",
+    "After all rounds two such edges have cost little.",
+    above(core("wrong"), core("CEM"), -2.0),
+    control=HARMS,
+  ),
+)
