@@ -92,7 +92,13 @@ def base():
 
   # Hardware: changes no result beyond rounding
   c.input = dict(workers=0, ahead=2)  # processes that read what is not resident; 0: threads
-  c.mesh = dict(map="auto", conv="auto", steps_per_dispatch=0, device_tflops=100.0)
+  c.mesh = dict(
+    map="auto",
+    conv="auto",
+    remat="auto",  # 'on': activations are computed again, not kept; auto: where they do not fit
+    steps_per_dispatch=0,
+    device_tflops=100.0,  # of --plan without --target
+  )
   return c
 
 

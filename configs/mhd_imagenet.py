@@ -28,7 +28,7 @@ from kdjax.configs import common, data
 def get_config(words=""):
   """The experiment."""
   c = common.base()
-  c.clients = ((8, "resnet", dict(depth=34, stem="imagenet", remat=False)),)
+  c.clients = ((8, "resnet", dict(depth=34, stem="imagenet")),)
   c.model = dict(norm="batch", dtype="bfloat16", project=0)
   c.steps = 60_000
   c.batch = 512

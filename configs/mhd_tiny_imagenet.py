@@ -16,7 +16,7 @@ from kdjax.configs import common, data
 def get_config(words=""):
   """The experiment."""
   c = common.base()
-  small = dict(stem="small", remat=False)
+  small = dict(stem="small")
   c.clients = ((3, "resnet", dict(depth=18, **small)), (1, "resnet", dict(depth=34, **small)))
   c.model = dict(norm="batch", dtype="bfloat16", project=0)
   c.steps = 30_000

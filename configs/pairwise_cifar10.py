@@ -26,7 +26,7 @@ def get_config(words=""):
   """The clients and the mesh of pairwise_digits.py with the paper's data and the code's network."""
   c = pairwise_digits.get_config()
   c.replicas = 1
-  network = dict(depth=18, stem="imagenet", remat=False, hidden=512)
+  network = dict(depth=18, stem="imagenet", hidden=512)
   c.clients = ((3, "resnet", network),)
   c.model.norm = "batch"
   c.rounds = 25

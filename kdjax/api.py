@@ -153,7 +153,7 @@ def experiments(
       found[name] = experiment.build(other, data=first.data, devices=devices)
   for one in found.values():
     needs.check(one, one.template() if begun else one.begins())
-  return found
+  return {name: needs.fitted(one) for name, one in found.items()}
 
 
 def peer(

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh
 
 from kdjax.core import files, machine
@@ -188,10 +189,10 @@ def work(jaxpr: Any) -> int:
   return total
 
 
-def device() -> str:
-  """What `measured.csv` calls this machine's devices."""
-  on_cpu = jax.default_backend() == "cpu"
-  name = machine.processor() if on_cpu else jax.devices()[0].device_kind
+def device(devices: list[jax.Device] | None = None) -> str:
+  """What `measured.csv` calls these devices; None: this machine's."""
+  on_cpu = machine.backend() == "cpu"
+  name = machine.processor() if on_cpu else (devices or jax.devices())[0].device_kind
   return name.replace(",", " ")
 
 
@@ -225,9 +226,9 @@ def lay_out(
   sizes = [len(c.ids) for c in cohorts]
   to_do = load(config, cohorts, image, dtype)
   chosen = form(config["mesh"], to_do, sizes=sizes, devices=devices)
-  offered = all(map(_offers, cohorts))
+  offered = all(_offers(c, "conv") for c in cohorts)
   return Placed(
-    tuple(lowered(c, chosen.conv) for c in cohorts),
+    tuple(lowered(c, chosen.conv, remat=config["mesh"]["remat"] == "on") for c in cohorts),
     chosen,
     mesh(config, sizes, default_devices(sizes, chosen) if devices is None else devices),
     config["mesh"]["steps_per_dispatch"] or steps_per_dispatch(chosen, to_do, offered=offered),
@@ -252,15 +253,21 @@ def forward_work(cohort: Cohort, image: tuple[int, ...], batch: int, dtype: str)
   return work(forward(cohort.template, images).jaxpr)
 
 
-def _offers(cohort):
-  """Whether a cohort's network has the field `conv`; a user's own may not."""
-  return "conv" in {field.name for field in dataclasses.fields(cohort.model)}
+def _offers(cohort, choice):
+  """Whether a cohort's network has the field `conv`, or `remat`; a user's own may not."""
+  return choice in {field.name for field in dataclasses.fields(cohort.model)}
 
 
-def lowered(cohort: Cohort, conv: str) -> Cohort:
-  """The cohort, its convolutions written so, where its network offers the choice."""
-  model = cohort.model.clone(conv=conv) if _offers(cohort) else cohort.model
-  return dataclasses.replace(cohort, model=model)
+def rematerialises(cohorts: tuple[Cohort, ...]) -> bool:
+  """Whether any network could keep less for its backward pass, and does not yet."""
+  return any(_offers(c, "remat") and not c.model.remat for c in cohorts)  # type: ignore[attr-defined]
+
+
+def lowered(cohort: Cohort, conv: str, *, remat: bool) -> Cohort:
+  """The cohort, its convolutions written so, rematerialised or not, where its network can."""
+  chosen: dict[str, Any] = {"conv": conv} | ({"remat": True} if remat else {})
+  offered = {key: value for key, value in chosen.items() if _offers(cohort, key)}
+  return dataclasses.replace(cohort, model=cohort.model.clone(**offered))
 
 
 def form(
@@ -274,7 +281,7 @@ def form(
     sizes: clients of each cohort, all replicas.
     devices: those that were asked for, or None.
   """
-  backend = jax.default_backend()
+  backend = machine.backend()
   if backend != "cpu" or jax.process_count() > 1:
     spreads: tuple[bool, ...] = (False,)
   elif devices is None:
@@ -282,7 +289,9 @@ def form(
   else:
     spreads = (len(devices) > 1,)
   asked = dict(local_map=mesh["map"], conv=mesh["conv"], spreads=spreads)
-  name = device() if jax.process_count() == 1 else ""  # hosts may differ, their programs may not
+  name = (
+    device(devices) if jax.process_count() == 1 else ""
+  )  # hosts may differ, their programs may not
   return choose(measured(), backend, name, load, **asked)
 
 
@@ -298,7 +307,7 @@ def default_devices(sizes: list[int], form: Form) -> list[jax.Device]:
     sizes: clients of each cohort, all replicas.
     form: Form.
   """
-  if jax.default_backend() != "cpu" or jax.process_count() > 1:
+  if machine.backend() != "cpu" or jax.process_count() > 1:
     return jax.devices()
   everywhere = jax.devices()
   return everywhere[: host_devices(sizes, len(everywhere)) if form.spread else 1]
@@ -321,9 +330,9 @@ def mesh(config: dict[str, Any], sizes: list[int], devices: list[jax.Device]) ->
     if config[key] % data:
       hint = f"must be a multiple of {data}: {len(devices)} devices, {client} of them for clients"
       raise ConfigError(key, config[key], hint)
-  return jax.make_mesh(
-    (client, data), ("client", "data"), axis_types=(AxisType.Auto,) * 2, devices=devices
-  )
+  # On a torus an axis of the mesh may need parts of two of its axes: 8 x 2 on 4 x 4 chips.
+  laid = mesh_utils.create_device_mesh((client, data), devices, allow_split_physical_axes=True)
+  return Mesh(laid, ("client", "data"), axis_types=(AxisType.Auto,) * 2)
 
 
 def steps_per_dispatch(form: Form, load: Load, *, offered: bool) -> int:

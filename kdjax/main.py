@@ -10,6 +10,7 @@ if __name__ == "__main__":
   ending.listen()  # before the other imports: they take time
 
 import contextlib
+import os
 import shlex
 import sys
 import threading
@@ -30,6 +31,7 @@ from kdjax.types import BAD_INPUT, FAULT, LOST, ConfigError, TrainingError
 HELP = """\
 kdjax --config=NAME --workdir=FOLDER [--config.KEY=VALUE ...]   train; the same command resumes
 kdjax --config=NAME --plan [--devices=N]                        what a run would cost
+kdjax --config=NAME --plan --target=v5e:2x4,h100:8 [--json]     and on machines that are not here
 kdjax compare RUN...         tables of runs, over seeds, with paired differences
 kdjax sweep --config=NAME --grid KEY=VALUES --workdir=FOLDER    many runs, resumable
 kdjax report RUN             make a run's page again
@@ -56,6 +58,9 @@ _CONFIG = config_flags.DEFINE_config_file(
 )
 flags.DEFINE_string("workdir", None, "The run's folder; an existing run is resumed.")
 flags.DEFINE_bool("plan", False, "Print what the run would cost, and stop; needs no data.")
+flags.DEFINE_list("target", [], "With --plan: compiled for these, v5e:2x4, h100:8, FILE.toml:8.")
+flags.DEFINE_float("price", 0.0, "With --target: what a device costs an hour.")
+flags.DEFINE_bool("json", False, "With --target: as JSON.")
 flags.DEFINE_integer(
   "devices", 0, "CPU devices to make, 0: as many as pay; with --plan, those described."
 )
@@ -79,8 +84,14 @@ def main(argv: list[str]) -> int:
     raise ConfigError("--config", None, "name an experiment, such as mhd_digits")
   if FLAGS.workdir is None and not FLAGS.plan:
     raise ConfigError("--workdir", None, "name the run's folder, or use --plan")
+  if FLAGS.target and not FLAGS.plan:
+    raise ConfigError(
+      "--target", ",".join(FLAGS.target), "needs --plan: it is no machine to run on"
+    )
   several = FLAGS.distributed or FLAGS.coordinator
   own = peer_clients(several)
+  if FLAGS.target:
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")  # compilers are asked, devices are not
   configure_jax(
     FLAGS.devices or (1 if several else cores()), x64=FLAGS.config.model.get("dtype") == "float64"
   )
@@ -90,6 +101,11 @@ def main(argv: list[str]) -> int:
     import jax
 
     devices = jax.devices() if FLAGS.devices else None  # None: as many as pay
+    if FLAGS.target:
+      from kdjax.hardware import plan as target_plan
+
+      print(target_plan.describe(FLAGS.config, FLAGS.target, price=FLAGS.price, as_json=FLAGS.json))
+      return 0
     if FLAGS.plan:
       from kdjax import plan
 

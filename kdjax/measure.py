@@ -43,7 +43,7 @@ class Timing(NamedTuple):
 
 def forms(config: dict[str, Any], convolves: bool, sizes: list[int]) -> list[Form]:
   """What can be tried: every map and lowering, on one host device and on as many as pay."""
-  spread = layout.host_devices(sizes, len(jax.devices())) if jax.default_backend() == "cpu" else 1
+  spread = layout.host_devices(sizes, len(jax.devices())) if machine.backend() == "cpu" else 1
   lowerings = LOWERINGS if convolves else LOWERINGS[:1]
   tried = itertools.product(MAPS, lowerings, sorted({False, spread > 1}))
   # In a loop or a copy a client, `split` is `direct`.
@@ -104,7 +104,7 @@ def _block(config, form, data, sizes):
 
 def record(timings: list[Timing], path: Path) -> None:
   """Keeps measurements in the user's own table, which `auto` reads."""
-  here = jax.default_backend(), layout.device()
+  here = machine.backend(), layout.device()
   layout.keep((Measurement(*here, t.load, t.form, 1e3 * t.median) for t in timings), path)
 
 

@@ -2,11 +2,15 @@
 
 import math
 import os
+import sys
 
 import jax
 
+from kdjax import experiment as experiments
+from kdjax import layout, plan
 from kdjax.core.costs import nbytes
 from kdjax.experiment import Experiment
+from kdjax.hardware import memory as compiled
 from kdjax.types import ConfigError, TrainState
 
 GIB = 2**30
@@ -27,6 +31,38 @@ def check(experiment: Experiment, state: TrainState) -> None:
     if size > have:
       hint = f"{what} would need {size / GIB:,.1f} GiB, this machine has {have / GIB:,.1f} GiB"
       raise ConfigError(key, value, hint)
+
+
+def fitted(experiment: Experiment, limit: int | None = None) -> Experiment:
+  """The experiment; rematerialised, where only so its programs fit into a device's memory.
+
+  With `mesh.remat` 'auto' alone, and networks that offer it. The results are the same.
+
+  Args:
+    experiment: Experiment.
+    limit: bytes a device; None: as the devices say. A CPU's say nothing, and are not asked.
+  """
+  limit = device_memory() if limit is None else limit
+  offered = layout.rematerialises(experiment.env.cohorts)
+  if not limit or not offered or experiment.config["mesh"]["remat"] != "auto":
+    return experiment
+  need = max(
+    compiled.compile(plan.lower(experiment, visit)).need for visit in plan.first_visits(experiment)
+  )
+  if need <= limit:
+    return experiment
+  text = f"{need / GIB:.1f} GiB a device would be needed, there are {limit / GIB:.1f}"
+  print(f"{text}: activations are computed again (mesh.remat='on' asks for it)", file=sys.stderr)
+  config = experiment.config | {"mesh": experiment.config["mesh"] | {"remat": "on"}}
+  devices = list(experiment.env.mesh.devices.flat)
+  return experiments.build(config, data=experiment.data, devices=devices)
+
+
+def device_memory() -> int:
+  """Bytes that a program may have of one device's memory; 0 where the device does not say."""
+  device = jax.local_devices()[0]
+  stats = None if device.platform == "cpu" else device.memory_stats()
+  return stats["bytes_limit"] if stats else 0
 
 
 def memory() -> int:

@@ -15,7 +15,7 @@ LAYERS = [
   {"data", "models", "optim", "peers"},
   {"training", "evals", "report", "layout", "algorithms"},
   {"experiment"},
-  {"plan", "use", "needs"},
+  {"plan", "use", "needs", "hardware"},
   {"run"},
   {"api", "measure", "sweep", "testing"},
   {"reproduce"},

@@ -246,6 +246,7 @@ def test_the_plain_loop_reads_what_kdjax_reads(tmp_path):
   np.testing.assert_array_equal(bare, ours)
 
 
+@pytest.mark.thorough
 def test_a_quick_contest(capsys):
   found = bench.run(
     "clients",

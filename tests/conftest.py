@@ -44,6 +44,19 @@ def pytest_addoption(parser):
   parser.addoption("--campaigns", help="keep the record of the trials in this folder, to go on")
 
 
+def pytest_configure(config):
+  config.addinivalue_line("markers", "thorough: repeats of a kind, tried with --thorough")
+
+
+def pytest_collection_modifyitems(config, items):
+  """Leaves out what only `--thorough` tries."""
+  if config.getoption("thorough"):
+    return
+  left = [item for item in items if item.get_closest_marker("thorough")]
+  config.hook.pytest_deselected(items=left)
+  items[:] = [item for item in items if not item.get_closest_marker("thorough")]
+
+
 @pytest.fixture(autouse=True)
 def same_noise():
   """A test's inputs do not depend on the tests that ran before it in the same process."""

@@ -5,11 +5,25 @@ import dataclasses
 import jax
 import numpy as np
 import optax
+import pytest
 from flax import linen as nn
 
 from kdjax.core import graph, health
 from kdjax.core.env import Env, Population, Task, Training
 from kdjax.types import ClientState, Cohort, ModelOut
+
+
+def usually(kept, values):
+  """Values to parametrize over, of which all but those kept wait for `--thorough`.
+
+  A value is kept by being in `kept`; of tuples, by their first entry.
+  """
+  out = []
+  for value in values:
+    key = value[0] if isinstance(value, tuple) else value
+    marks = () if key in kept else pytest.mark.thorough
+    out.append(pytest.param(*(value if isinstance(value, tuple) else (value,)), marks=marks))
+  return out
 
 
 class Linear(nn.Module):

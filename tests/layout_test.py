@@ -121,7 +121,7 @@ def test_as_many_host_devices_as_the_clients_can_use(sizes, form, n):
 
 def test_clients_that_cannot_be_spread_take_no_spread_form(monkeypatch):
   monkeypatch.setattr(layout, "measured", lambda: ROWS)
-  monkeypatch.setattr(layout, "device", lambda: "mine")
+  monkeypatch.setattr(layout, "device", lambda *_: "mine")
   mesh = dict(map="auto", conv="auto")
   assert layout.form(mesh, Load(1e9, True, 11), sizes=(11,), devices=None) == LOOP
   assert layout.form(mesh, Load(1e9, True, 8), sizes=(8,), devices=None) == SPREAD

@@ -68,7 +68,7 @@ def _update(experiment):
   def update(state):
     return state._replace(clients=tuple(map(one, env.cohorts, state.clients)))
 
-  options = program.compiler_options()
+  options = program.compiler_options(jax.default_backend())
   fn = sharded(env, update, (STATE,), STATE)
   return jax.jit(fn, donate_argnums=0, keep_unused=True, compiler_options=options)
 
@@ -76,7 +76,7 @@ def _update(experiment):
 def _forward(experiment):
   """(TrainState, f32[B, h, w, c]) -> every client's logits."""
   fn = sharded(experiment.env, experiment.env.predict, (STATE, P()), P("client"))
-  return jax.jit(fn, compiler_options=program.compiler_options())
+  return jax.jit(fn, compiler_options=program.compiler_options(jax.default_backend()))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,30 @@
 """The machine that a process runs on."""
 
+import contextlib
+import contextvars
 import os
 import platform
+from collections.abc import Iterator
 from pathlib import Path
+
+_target: contextvars.ContextVar[str] = contextvars.ContextVar("target", default="")
+
+
+def backend() -> str:
+  """What programs are traced for: 'cpu', 'gpu' or 'tpu'; JAX's default but in `compiling_for`."""
+  import jax
+
+  return _target.get() or jax.default_backend()
+
+
+@contextlib.contextmanager
+def compiling_for(kind: str) -> Iterator[None]:
+  """Inside, programs are traced for devices of another kind, which need not be here."""
+  token = _target.set(kind)
+  try:
+    yield
+  finally:
+    _target.reset(token)
 
 
 def cores() -> int:

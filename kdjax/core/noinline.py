@@ -9,6 +9,8 @@ from collections.abc import Callable
 import jax
 from jax.experimental.xla_metadata import set_xla_metadata
 
+from kdjax.core import machine
+
 
 def noinline(fn: Callable) -> Callable:
   """`fn`, on CPU as a call that is not inlined: its arguments and results are arrays in memory.
@@ -16,7 +18,7 @@ def noinline(fn: Callable) -> Callable:
   Args:
     fn: a pure function of pytrees of arrays, to be used while a program is traced.
   """
-  if jax.default_backend() != "cpu":
+  if machine.backend() != "cpu":
     return fn
 
   def call(*args):

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
+from kdjax.core import machine
 from kdjax.core.arrays import Array
 from kdjax.core.noinline import noinline
 
@@ -75,7 +76,7 @@ def _forward(x, kernel, stride, pad, split):
 
 def _backward(stride, pad, split, residuals, grad):
   x, kernel = residuals
-  if jax.default_backend() != "cpu":
+  if machine.backend() != "cpu":
     return _autodiff(stride, pad, split, x, kernel, grad)
   x_padding, kernel_padding = [], []
   for k, n, out in zip(kernel.shape[:2], x.shape[1:3], grad.shape[1:3], strict=True):

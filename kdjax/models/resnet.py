@@ -104,10 +104,10 @@ class Model(nn.Module):
   project: int
   depth: int
   stem: str
-  remat: bool
   axes: tuple = ("data",)
   conv: str = "direct"
   hidden: int = 0
+  remat: bool = False
 
   choices = {"depth": (18, 34, 50), "stem": ("imagenet", "small")}
 

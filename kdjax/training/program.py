@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
 
-from kdjax.core import health
+from kdjax.core import health, machine
 from kdjax.core.env import DRAWN, STATE, Env, sharded
 from kdjax.data import feed
 from kdjax.types import Batch, Feed, Phase
@@ -64,7 +64,9 @@ def jitted(experiment: "Experiment", phase: Phase) -> Any:
   aux = P() if phase.feed and phase.feed.server else P("client")
   run = sharded(env, fn, (STATE, *INPUTS, P()), (STATE, aux))
   # `keep_unused`: what a phase overwrites without reading it is donated too.
-  return jax.jit(run, donate_argnums=0, keep_unused=True, compiler_options=compiler_options())
+  return jax.jit(
+    run, donate_argnums=0, keep_unused=True, compiler_options=compiler_options(machine.backend())
+  )
 
 
 def reading(experiment: "Experiment", phase: Phase) -> Any:
@@ -79,7 +81,7 @@ def reading(experiment: "Experiment", phase: Phase) -> Any:
     return called(state, *_first((batches, nows)), tables)[1]
 
   run = sharded(experiment.env, single, (STATE, *INPUTS, P()), P("client"))
-  return jax.jit(run, compiler_options=compiler_options())
+  return jax.jit(run, compiler_options=compiler_options(machine.backend()))
 
 
 def _call(experiment, phase):
@@ -99,13 +101,13 @@ def _first(tree):
 
 
 @functools.cache
-def compiler_options() -> dict[str, str] | None:
+def compiler_options(backend: str) -> dict[str, str] | None:
   """What a training step's XLA is told beside its flags: on CPU, convolutions by Eigen; else None.
 
   YNNPACK, the default, is slower at a kernel's gradient, whose window is the whole image (bench
   suite `tried`); it keeps reductions and matrix products. None, too, where XLA has no such option.
   """
-  if jax.default_backend() != "cpu":
+  if backend != "cpu":
     return None
   kept = "LIBRARY_FUSION_TYPE_REDUCE,LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"
   options = {"xla_cpu_experimental_ynn_fusion_type": kept}

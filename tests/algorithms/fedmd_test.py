@@ -147,6 +147,7 @@ def test_passes_that_cannot_be_are_refused(changes, key):
     ensembles.build(ensembles.config("fedmd", dtype="float32", **changes))
 
 
+@pytest.mark.thorough
 def test_two_of_the_published_networks_train_together(tmp_path):
   """A two-layer and a three-layer one, as published but for the image size, learn their data."""
   image = (12, 12, 1)  # the smallest that three layers take

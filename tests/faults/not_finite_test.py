@@ -5,6 +5,7 @@ import ensembles
 import jax
 import numpy as np
 import pytest
+from helpers import usually
 
 from kdjax import api, experiment
 from kdjax.core import files, health
@@ -25,7 +26,10 @@ def build(method, fault, poison=None, **changes):
   return faults.build(ensembles.METHODS[method], fault, poison, **changes)
 
 
-@pytest.mark.parametrize("method", FAMILIES)
+OFTEN = ("mhd pool", "fedgkt", "pairwise", "fedavg")
+
+
+@pytest.mark.parametrize("method", usually(OFTEN, FAMILIES))
 def test_a_frozen_client_stays_as_it_was_and_is_heard_by_nobody(method):
   """Its numbers at the end are those before the step that was not finite."""
   e, bad = build(method, "freeze"), build(method, "freeze", poison=np.inf)

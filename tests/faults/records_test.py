@@ -9,6 +9,7 @@ import ensembles
 import jax
 import numpy as np
 import pytest
+from helpers import usually
 
 import kdjax
 from kdjax.core import files
@@ -145,7 +146,7 @@ LONGER = [("mhd pool", "steps", 9, 20), ("separate", "steps", 6, 12), ("fedavg",
 LONGER += [("fedmd", "rounds", 1, 2), ("kd", "steps", 5, 12), ("pairwise", "rounds", 1, 2)]
 
 
-@pytest.mark.parametrize("method, key, short, long", LONGER)
+@pytest.mark.parametrize("method, key, short, long", usually(("mhd pool", "pairwise"), LONGER))
 def test_a_finished_run_goes_on_to_a_new_end(method, key, short, long, tmp_path, capsys):
   """With a constant rate bit for bit as if it had had that length from the start."""
   if key == "rounds":

@@ -61,7 +61,7 @@ def test_on_cpu_a_kernels_gradient_reads_the_image_instead_of_making_it_again():
     return (conv(jax.nn.relu(conv(first, kernels[1]) + first), kernels[2]) ** 2).sum()
 
   x, kernels = np.ones((4, 8, 8, 4), np.float32), np.ones((3, 3, 3, 4, 4), np.float32)
-  compiled = jax.jit(jax.grad(loss)).lower(kernels, x).compile(program.compiler_options())
+  compiled = jax.jit(jax.grad(loss)).lower(kernels, x).compile(program.compiler_options("cpu"))
   text = compiled.as_text()
   assert len(re.findall(r" call\(.*inlineable=\"false\"", text)) == 3
 
@@ -72,7 +72,7 @@ def test_on_cpu_convolutions_go_to_eigen():
   x, kernel = np.ones((4, 32, 32, 32), np.float32), np.ones((3, 3, 32, 32), np.float32)
   compiled = lambda options: jax.jit(conv).lower(x, kernel).compile(options).as_text()
   assert "ynn" in compiled(None)
-  assert "ynn" not in compiled(program.compiler_options())
+  assert "ynn" not in compiled(program.compiler_options("cpu"))
 
 
 @pytest.mark.parametrize("lowering", LOWERINGS)

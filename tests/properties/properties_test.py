@@ -5,6 +5,7 @@ import ensembles
 import jax
 import numpy as np
 import pytest
+from helpers import usually
 
 from kdjax import testing
 from kdjax.training import schedule
@@ -24,7 +25,20 @@ def held(name):
   return [m for m in methods if m not in SAME.get(name, ())]
 
 
-@pytest.mark.parametrize("name, method", [(n, m) for n in KIT for m in held(n)])
+# Without `--thorough`: each property on one method of a kind, the long ones on the most different.
+ONE_OF_A_KIND = {"separate", "fedavg", "mhd pool", "fedmd", "kd", "gossip average", "fedgkt"}
+ONE_OF_A_KIND |= {"pairwise", "async edge"}
+MOST_DIFFERENT = {"fedavg", "mhd pool", "fedgkt", "pairwise"}
+USUALLY = {"replicas fold": MOST_DIFFERENT, "work is shared": MOST_DIFFERENT}
+USUALLY |= {"faults stay": MOST_DIFFERENT | {"async edge"}, "names are kept": {"mhd pool", "kd"}}
+CASES = [
+  pytest.param(n, m, marks=() if m in USUALLY.get(n, ONE_OF_A_KIND) else pytest.mark.thorough)
+  for n in KIT
+  for m in held(n)
+]
+
+
+@pytest.mark.parametrize("name, method", CASES)
 def test_every_method_has_every_property(name, method):
   testing.check(name, ensembles.METHODS[method])
 
@@ -79,7 +93,10 @@ def _without_aux(tree):
 
 @pytest.mark.parametrize(
   "method, local_map",
-  [("mhd pool", "vmap"), ("mhd pool", "scan"), ("fedavg", "vmap"), ("separate", "unroll")],
+  usually(
+    {"fedavg", "separate"},
+    [*(("mhd pool", m) for m in ("vmap", "scan")), ("fedavg", "vmap"), ("separate", "unroll")],
+  ),
 )
 def test_replicas_folded_into_one_run_give_the_same_numbers(method, local_map):
   """Bit for bit under scan and unroll, to 1e-5 under vmap; in float32."""

@@ -15,6 +15,7 @@ from unittest.mock import NonCallableMock
 import jax
 import numpy as np
 import pytest
+from helpers import usually
 from small_data import pixels, save
 
 from kdjax.core import hosts
@@ -85,7 +86,8 @@ def test_two_processes_go_on_where_one_was_killed(one, tmp_path):
   assert_agree(numbers(tmp_path / "run"), numbers(one))
 
 
-def test_two_processes_share_batches(tmp_path):
+@pytest.mark.parametrize("resident_bytes", usually({0}, [0, 2**20]))
+def test_two_processes_share_batches(tmp_path, resident_bytes):
   """Three clients on two processes: each looks at half of every batch, read as needed or not."""
   for split, n in (("train", 40), ("test", 10)):
     for i in range(n):
@@ -102,12 +104,10 @@ def test_two_processes_share_batches(tmp_path):
     "--config.public_batch=4",
   )
   launch(1, tmp_path / "one", *more)
-  for resident_bytes in (0, 2**20):
-    two = tmp_path / str(resident_bytes)
-    launch(2, two, *more, f"--config.source_resident_bytes={resident_bytes}")
-    assert_agree(numbers(two), numbers(tmp_path / "one"))
-    record = json.loads((two / "config.json").read_text())
-    assert record["layout"]["mesh"] == {"client": 1, "data": 2}
+  launch(2, tmp_path / "two", *more, f"--config.source_resident_bytes={resident_bytes}")
+  assert_agree(numbers(tmp_path / "two"), numbers(tmp_path / "one"))
+  record = json.loads((tmp_path / "two" / "config.json").read_text())
+  assert record["layout"]["mesh"] == {"client": 1, "data": 2}
 
 
 def test_two_processes_stop_at_the_same_step(tmp_path):

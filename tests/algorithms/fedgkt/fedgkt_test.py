@@ -231,6 +231,7 @@ def test_meshes_agree_on_a_server_without_keys():
   chex.assert_trees_all_close(*states, rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.thorough
 def test_replicas_folded_into_one_run_give_the_same_bits():
   source, shards = ensembles.data(R=2)
   own = shards.__class__(shards.private[4:], shards.public[1:], ((),) * 4, shards.label_counts[4:])

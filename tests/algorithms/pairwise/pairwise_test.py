@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers import usually
 
 from kdjax.algorithms.pairwise import layers, transfer
 from kdjax.configs import common
@@ -290,7 +291,7 @@ def test_as_coded_nothing_learns_in_a_transfer_and_every_batch_rewrites_the_laye
     assert all(jax.tree.leaves(moved))
 
 
-@pytest.mark.parametrize("control", ["ZEROED", "RANDOM"])
+@pytest.mark.parametrize("control", usually({"RANDOM"}, ["ZEROED", "RANDOM"]))
 def test_controls_receive_nothing_that_was_learned(control):
   """All else is pairwise transfer: the sources' own training too."""
   c = config()
@@ -348,7 +349,7 @@ def test_a_target_looks_at_copies_and_never_at_its_sources_data():
     chex.assert_trees_all_close(ends[0][0], ends[1][0], rtol=1e-6)
 
 
-@pytest.mark.parametrize("alpha", [0.0, 1.0])
+@pytest.mark.parametrize("alpha", usually({0.0}, [0.0, 1.0]))
 def test_either_part_of_eq5_alone(alpha):
   """U3: all of alpha never hears a source's head, none of it never sees the target's labels."""
   source, shards = ensembles.data(3, EIGHT)
@@ -384,7 +385,7 @@ def test_either_part_of_eq5_alone(alpha):
 @pytest.mark.parametrize(
   "changes",
   [
-    dict(algo_variant="as_coded"),
+    pytest.param(dict(algo_variant="as_coded"), marks=pytest.mark.thorough),
     dict(algo_variant="algorithm1", algo_write="batch", algo_noise=0.01),
   ],
 )

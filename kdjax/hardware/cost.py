@@ -1,0 +1,255 @@
+"""What one call of a compiled program costs a device: FLOPs, bytes, launches, messages."""
+
+import collections
+import dataclasses
+import math
+import re
+from collections.abc import Iterator
+
+import numpy as np
+
+from kdjax.hardware.hlo import Array, Computation, Instruction, Module
+from kdjax.hardware.target import Target
+
+COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
+FREE = {  # neither run nor move anything by themselves
+  *("parameter", "constant", "tuple", "get-tuple-element", "bitcast", "while", "conditional"),
+  *("call", "after-all", "partition-id", "replica-id", "opt-barrier", "domain", "async-start"),
+  *("add-dependency", "async-update"),
+}
+HELD = (
+  "AllocateBuffer",
+  "Sharding",
+  "SPMDFullToShardShape",
+  "SPMDShardToFullShape",
+  "AssumeGather",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Product:
+  """A convolution or a matrix product."""
+
+  kind: str  # 'convolution' or 'product'
+  dtype: str  # of what is multiplied
+  layout: str  # a convolution's dimensions, 'b01f_01io->b01f', as the compiler left them
+  flops: float  # two a multiply-add
+
+
+@dataclasses.dataclass
+class Cost:
+  """Of one call, a device."""
+
+  flops: float = 0.0  # of convolutions and products
+  moved: float = 0.0  # bytes to and from memory
+  launches: float = 0.0  # kernels that are launched one by one
+  recorded: float = 0.0  # and those inside a command buffer
+  seconds: dict[str, float] = dataclasses.field(
+    default_factory=lambda: collections.defaultdict(float)
+  )
+  collectives: dict[str, list[float]] = dataclasses.field(default_factory=dict)  # [number, bytes]
+  products: dict[tuple[str, str, str], float] = dataclasses.field(
+    default_factory=lambda: collections.defaultdict(float)
+  )  # (kind, dtype, layout): how many
+
+  @property
+  def time(self) -> float:
+    """Seconds of a call, if every kernel takes what its slowest side takes, and none overlap."""
+    return sum(self.seconds.values())
+
+  @property
+  def binds(self) -> str:
+    """The side that takes most of that time."""
+    return max(self.seconds, key=lambda side: self.seconds[side], default="nothing")
+
+
+def cost(module: Module, target: Target) -> Cost:
+  """The cost of a compiled program on a target."""
+  out = Cost()
+  for one, computation, times, recorded in module.runs():
+    kind = one.op.removesuffix("-start")
+    if kind in COLLECTIVES:
+      sent = message(one, computation)
+      entry = out.collectives.setdefault(kind, [0.0, 0.0])
+      entry[0] += times
+      entry[1] += times * sent
+      out.seconds["messages"] += times * (sent / target.link)
+    if not runs(one):
+      continue
+    moved = traffic(module, one, computation)
+    products = list(found(module, one, computation))
+    compute = sum(p.flops / rate(target, p.dtype) for p in products)
+    sides = {"compute": compute, "memory": moved / target.bandwidth}
+    sides["launches"] = target.graph_launch if recorded else target.launch
+    side = max(sides, key=lambda name: sides[name])
+    out.seconds[side] += times * sides[side]
+    out.flops += times * sum(p.flops for p in products)
+    out.moved += times * moved
+    out.launches += times * (not recorded)
+    out.recorded += times * recorded
+    for p in products:
+      out.products[p.kind, p.dtype, p.layout] += times
+  return out
+
+
+def rate(target: Target, dtype: str) -> float:
+  """FLOP/s of a dtype; one that the target's file does not name runs as float32."""
+  names = {"bf16": "bfloat16", "f16": "float16", "f32": "float32", "f64": "float64"}
+  return target.peak.get(names.get(dtype, dtype), target.peak["float32"])
+
+
+def runs(one: Instruction) -> bool:
+  """Whether an instruction is work of its own."""
+  if one.op in FREE or one.op.endswith("-done"):
+    return False
+  return not (one.op == "custom-call" and any(f'"{name}' in one.rest for name in HELD))
+
+
+def message(one: Instruction, computation: Computation) -> float:
+  """Bytes that one device sends in a collective, by the ring that moves least."""
+  given = sum(computation[name].nbytes for name in one.operands if name in computation)
+  n = _group(one)
+  share = (n - 1) / n
+  return (
+    given
+    * {
+      "all-reduce": 2 * share,
+      "reduce-scatter": share,
+      "all-to-all": share,
+      "all-gather": n - 1,  # its own part, to each of the others
+      "collective-permute": 1.0,
+    }[one.op.removesuffix("-start")]
+  )
+
+
+def _group(one):
+  """How many devices take part together."""
+  listed = one.field(r"replica_groups=\{\{([\d,]+)\}")
+  if listed:
+    return len(listed.split(","))
+  grid = one.field(r"replica_groups=\[\d+,(\d+)\]")
+  return int(grid) if grid else 2
+
+
+def traffic(module: Module, one: Instruction, computation: Computation) -> float:
+  """Bytes that an instruction reads from and writes to main memory."""
+  if one.op == "fusion":
+    inner = module.fused(one)
+    names = {p.inside: p.name for p in inner.values() if p.op == "parameter"}
+    read = sum(
+      min(_memory(computation[name]), _read(module, inner, names[str(i)]))
+      for i, name in enumerate(one.operands)
+      if str(i) in names and name in computation
+    )
+    return read + min(_memory(one), _written(inner))
+  if one.op == "dynamic-update-slice":
+    return 2 * min(_memory(one), computation[one.operands[1]].nbytes)
+  read = sum(_memory(computation[name]) for name in one.operands if name in computation)
+  if one.op in ("dynamic-slice", "gather", "slice", "slice-start"):
+    read = min(read, one.result[-1 if one.op == "gather" else 0].nbytes)
+  if one.op == "copy-start":  # (to, from, ...): both ends, as far as they are main memory
+    return sum(x.nbytes for x in one.result[:2] if x.in_memory)
+  return read + _memory(one)
+
+
+def _memory(one):
+  """Bytes of a result as far as it lives in main memory."""
+  return sum(x.nbytes for x in one.result if x.in_memory)
+
+
+def _read(module, inner, name):
+  """Bytes that a fused computation reads of one of its values: slices where it takes no more."""
+  total = 0.0
+  for user in inner.values():
+    for position, operand in enumerate(user.operands):
+      if operand != name:
+        continue
+      if user.op in ("dynamic-slice", "gather", "slice") and position == 0:
+        total += user.nbytes
+      elif user.op == "dynamic-update-slice" and position == 0:
+        pass  # in place
+      elif user.op == "bitcast":
+        total += _read(module, inner, user.name)
+      elif user.op == "fusion":
+        deeper = module.fused(user)
+        inside = [p.name for p in deeper.values() if p.op == "parameter"]
+        numbers = [p.inside for p in deeper.values() if p.op == "parameter"]
+        at = inside[numbers.index(str(position))]
+        total += min(inner[name].nbytes, _read(module, deeper, at))
+      else:
+        return inner[name].nbytes
+  return min(total, inner[name].nbytes)
+
+
+def _written(inner):
+  """Bytes that a fused computation writes: updates alone where it updates in place."""
+
+  def of(one):
+    if one.op in ("bitcast", "tuple") and one.operands:
+      return sum(of(inner[name]) for name in one.operands if name in inner)
+    if one.op == "dynamic-update-slice":
+      return inner[one.operands[1]].nbytes
+    return one.nbytes
+
+  return sum(of(one) for one in inner.values() if one.root)
+
+
+def found(module: Module, one: Instruction, computation: Computation) -> Iterator[Product]:
+  """The convolutions and matrix products of an instruction, those inside a fusion too."""
+  for part, there in ((one, computation), *module.within(one)):
+    arrays = [there[name].result[0] for name in part.operands if name in there]
+    if part.op == "convolution":
+      yield _convolution(part, arrays[0], arrays[1], part.result[0])
+    elif part.op == "dot":
+      contracted = part.field(r"lhs_contracting_dims=\{([\d,]*)\}")
+      yield _product(arrays[0], part.result[0], contracted)
+    elif part.op == "custom-call" and "cudnn$conv" in part.rest:
+      roles = arrays[0], arrays[1], part.result[0]  # what it reads, its kernel, what comes out
+      if "BackwardInput" in part.rest:
+        roles = part.result[0], arrays[1], arrays[0]
+      elif "BackwardFilter" in part.rest:
+        roles = arrays[0], part.result[0], arrays[1]
+      yield _convolution(part, *roles, multiplied=arrays[0].dtype)
+    elif part.op == "custom-call" and "cublas" in part.rest:
+      contracted = part.field(r'lhs_contracting_dimensions":\["?([\d",]*)"?\]')
+      yield _product(arrays[0], part.result[0], contracted.replace('"', ""))
+
+
+def _product(left, out, contracted):
+  size = math.prod(left.shape[int(d)] for d in contracted.split(",") if d)
+  return Product("product", left.dtype, "", 2.0 * math.prod(out.shape) * size)
+
+
+def _convolution(one: Instruction, read: Array, kernel: Array, out: Array, multiplied: str = ""):
+  """FLOPs as XLA counts them: a multiply-add for each pair of numbers that are both there."""
+  labels = one.field(r"dim_labels=([\w?]+_[\w?]+->[\w?]+)")
+  from_, rest = labels.split("_")
+  weights, to = rest.split("->")
+  spatial = sorted(c for c in to if c.isdigit())
+  window = one.field(r"window=\{([^}]*)\}")
+  entries = dict(re.findall(r"(\w+)=([^\s}]+)", window))
+
+  def entry(name, i, default):
+    return entries[name].split("x")[i] if name in entries else default
+
+  pairs = 1
+  for i, d in enumerate(spatial):
+    low = int(entry("pad", i, "0_0").split("_")[0])
+    pairs *= _pairs(
+      n=read.shape[from_.index(d)],
+      k=kernel.shape[weights.index(d)],
+      out=out.shape[to.index(d)],
+      low=low,
+      stride=int(entry("stride", i, 1)),
+      spread=int(entry("lhs_dilate", i, 1)),
+      dilation=int(entry("rhs_dilate", i, 1)),
+    )
+  features = out.shape[to.index("b")] * out.shape[to.index("f")] * kernel.shape[weights.index("i")]
+  kind = "convolution" if spatial else "product"
+  return Product(kind, multiplied or read.dtype, labels if spatial else "", 2.0 * features * pairs)
+
+
+def _pairs(*, n, k, out, low, stride, spread, dilation):
+  """Pairs (place of the output, place in the kernel) along one axis that meet a number."""
+  at = stride * np.arange(out)[:, None] + dilation * np.arange(k) - low
+  return int(((at >= 0) & (at <= (n - 1) * spread) & (at % spread == 0)).sum())

@@ -1,0 +1,201 @@
+"""The text of a compiled program, read into computations and instructions.
+
+XLA's own cost analysis counts the body of a loop once. Here every instruction knows how often it
+runs: a call by the trips of the loops around it.
+"""
+
+import dataclasses
+import functools
+import math
+import re
+from collections.abc import Iterator
+
+SIZES = {"pred": 1, "bf16": 2, "s4": 0.5, "u4": 0.5, "c64": 8, "c128": 16, "token": 0}
+_SHAPE = re.compile(r"\b(pred|token|[a-z]+\d+(?:e\d+m\d+\w*)?)\[([\d,]*)\](\{[^}]*\})?")
+_HEAD = re.compile(r"^(?:ENTRY )?%?([\w.\-]+) \(.*\) -> .* \{$")
+_LINE = re.compile(r"^\s*(ROOT )?%?([\w.\-]+) = (.*)$")
+_CALLED = re.compile(r"\b(calls|body|condition|to_apply)=%?([\w.\-]+)")
+_BRANCHES = re.compile(r"branch_computations=\{([^}]*)\}|(?:true|false)_computation=%?([\w.\-]+)")
+
+
+@dataclasses.dataclass(frozen=True)
+class Array:
+  """One array of an instruction's result."""
+
+  dtype: str
+  shape: tuple[int, ...]
+  layout: str
+
+  @functools.cached_property
+  def nbytes(self) -> float:
+    """Bytes without padding."""
+    return math.prod(self.shape) * _size(self.dtype)
+
+  @property
+  def in_memory(self) -> bool:
+    """Whether it lives in the device's main memory: S(n) is elsewhere, on the chip or the host."""
+    return re.search(r"S\([1-9]", self.layout) is None
+
+
+def _size(dtype):
+  if dtype in SIZES:
+    return SIZES[dtype]
+  digits = re.search(r"\d+", dtype)
+  return int(digits.group()) / 8 if digits else 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Instruction:
+  """One line."""
+
+  name: str
+  op: str
+  result: tuple[Array, ...]
+  operands: tuple[str, ...]
+  rest: str  # what follows the operands
+  root: bool
+  inside: str  # the text of the operands
+
+  @property
+  def nbytes(self) -> float:
+    """Of its result."""
+    return sum(x.nbytes for x in self.result)
+
+  def field(self, pattern: str) -> str:
+    """The first group of a pattern in what follows its operands, or ''."""
+    found = re.search(pattern, self.rest)
+    return found.group(1) if found else ""
+
+
+Computation = dict[str, Instruction]
+
+
+@dataclasses.dataclass(frozen=True)
+class Module:
+  """A compiled program."""
+
+  computations: dict[str, Computation]
+  entry: str
+
+  def runs(self) -> Iterator[tuple[Instruction, Computation, float, bool]]:
+    """(instruction, its computation, how often a call runs it, whether inside a command buffer).
+
+    Those of fused computations are not among them: a fusion is one instruction.
+    """
+    yield from self._runs(self.entry, 1.0, False)
+
+  def _runs(self, name, times, recorded):
+    computation = self.computations[name]
+    for one in computation.values():
+      yield one, computation, times, recorded
+      if one.op == "while":
+        trips = times * self.trips(one)
+        yield from self._runs(_called(one, "body"), trips, recorded)
+      elif one.op == "conditional":
+        for branch in branches(one):
+          yield from self._runs(branch, times / len(branches(one)), recorded)
+      elif one.op in ("call", "async-start"):
+        body = _called(one, "to_apply") or _called(one, "calls")
+        if body in self.computations:
+          yield from self._runs(body, times, recorded or "command_buffer" in body)
+
+  def fused(self, fusion: Instruction) -> Computation:
+    """What a fusion computes."""
+    return self.computations.get(_called(fusion, "calls"), {})
+
+  def within(self, one: Instruction) -> Iterator[tuple[Instruction, Computation]]:
+    """What an instruction computes: itself, or all of a fusion, with where to find operands."""
+    if one.op != "fusion":
+      return
+    inner = self.fused(one)
+    for part in inner.values():
+      yield part, inner
+      yield from self.within(part)
+
+  def trips(self, loop: Instruction) -> int:
+    """How often a loop runs: as XLA knows, else the bound that its condition compares with.
+
+    1 where neither is there: then the loop is as long as a value says.
+    """
+    known = loop.field(r'known_trip_count"?:\s*\{"?n"?:\s*"?(\d+)')
+    if known:
+      return int(known)
+    condition = self.computations.get(_called(loop, "condition"), {})
+    parts = [*condition.values()]
+    parts += [inner for one in condition.values() for inner, _ in self.within(one)]
+    if not any(p.op == "compare" and "direction=LT" in p.rest for p in parts):
+      return 1
+    bounds = [int(p.inside) for p in parts if p.op == "constant" and p.inside.isdecimal()]
+    return max(bounds, default=1)
+
+
+def _called(one, what):
+  return dict(_CALLED.findall(one.rest)).get(what, "")
+
+
+def branches(one: Instruction) -> list[str]:
+  """The computations of a conditional."""
+  out = []
+  for several, single in _BRANCHES.findall(one.rest):
+    out += [name.strip().lstrip("%") for name in (several or single).split(",")]
+  return out
+
+
+def parse(text: str) -> Module:
+  """A module from `compiled.as_text()`.
+
+  Raises:
+    ValueError: where there is no entry.
+  """
+  computations: dict[str, Computation] = {}
+  entry, name = "", ""
+  for line in text.splitlines():
+    head = _HEAD.match(line)
+    if head and not line.startswith(" "):
+      name = head.group(1)
+      computations[name] = {}
+      entry = name if line.startswith("ENTRY") else entry
+    elif line.startswith("}"):
+      name = ""
+    elif name and (found := _LINE.match(line)):
+      one = _instruction(*found.groups())
+      computations[name][one.name] = one
+  if not entry:
+    raise ValueError("the text has no ENTRY: it is no compiled program")
+  return Module(computations, entry)
+
+
+def _instruction(root, name, text):
+  """One line: `name = shape op(operands), rest`."""
+  shape, at = _balanced(text, 0) if text.startswith("(") else (None, 0)
+  if shape is None:
+    at = _end_of_shape(text)
+    shape = text[:at]
+  begin = text.index("(", at)
+  op = text[at:begin].strip()
+  inside, end = _balanced(text, begin)
+  arrays = tuple(
+    Array(dtype, tuple(int(n) for n in dims.split(",") if n), layout or "")
+    for dtype, dims, layout in _SHAPE.findall(re.sub(r"/\*.*?\*/", "", shape))
+  )
+  operands = tuple(re.findall(r"%([\w.\-]+)", inside))
+  return Instruction(name, op, arrays, operands, text[end:], bool(root), inside[1:-1])
+
+
+def _end_of_shape(text):
+  depth = 0
+  for i, c in enumerate(text):
+    depth += (c in "{[(") - (c in "}])")
+    if c == " " and depth == 0:
+      return i
+  raise ValueError(f"no instruction: {text[:80]!r}")
+
+
+def _balanced(text, begin):
+  """(the parenthesised text that begins there, the position after it)."""
+  depth = 0
+  for i in range(begin, len(text)):
+    depth += (text[i] == "(") - (text[i] == ")")
+    if depth == 0:
+      return text[begin : i + 1], i + 1
+  raise ValueError(f"unbalanced: {text[:80]!r}")

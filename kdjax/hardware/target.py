@@ -1,0 +1,186 @@
+"""A machine to compile for: a file of numbers a kind of device, and how many of them.
+
+`--target=v5e:2x4`, `--target=h100:8`, or a file of one's own, `--target=mine.toml:8`.
+"""
+
+import contextlib
+import dataclasses
+import math
+import os
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from kdjax.types import ConfigError
+
+FOLDER = Path(__file__).parent / "targets"
+GIB = 2**30
+EXTRAS = {"tpu": "pip install 'kdjax[tpu]'", "gpu": "pip install 'kdjax[cuda12]'"}
+QUIET = {  # libtpu's environment: no cloud's metadata server to wait for, no log of its own
+  "TPU_SKIP_MDS_QUERY": "1",
+  "TPU_STDERR_LOG_LEVEL": "3",
+  "TPU_MIN_LOG_LEVEL": "3",
+  "TPU_WORKER_HOSTNAMES": "localhost",
+}
+FIELDS = {
+  "kind": str,
+  "description": str,
+  "memory_gib": float,
+  "bandwidth_gbs": float,
+  "tflops": dict,
+  "link_gbs": float,
+  "launch_us": float,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+  """Devices of one kind; the numbers of one of them, from its file."""
+
+  name: str  # as asked for, 'v5e:2x4'
+  kind: str  # 'tpu' or 'gpu'
+  description: str
+  shape: tuple[int, ...]  # of the torus, or (devices,)
+  memory: float  # bytes that a program may have
+  bandwidth: float  # bytes a second to and from that memory
+  peak: dict[str, float]  # dtype: FLOP/s
+  link: float  # bytes a second to all other devices, one direction
+  launch: float  # seconds between two kernels that are launched one by one
+  graph_launch: float  # and of those in a command buffer
+  megacore: bool  # whether a chip's two cores are one device
+  compiler: dict[str, Any]  # what the GPU's compiler must know of it
+
+  @property
+  def size(self) -> int:
+    """How many devices."""
+    return math.prod(self.shape)
+
+
+def names() -> list[str]:
+  """The kinds of device that come with kdjax."""
+  return sorted(path.stem for path in FOLDER.glob("*.toml"))
+
+
+def parse(name: str) -> Target:
+  """The target of a name such as 'v5e:2x4', 'h100:8' or 'mine.toml:8'.
+
+  Raises:
+    ConfigError: for a kind that has no file, a file that cannot be read or lacks an entry, a size
+      that is none.
+  """
+  kind, _, size = name.rpartition(":")
+  if not kind or not re.fullmatch(r"[1-9]\d*(x[1-9]\d*)*", size):
+    hint = "a kind and a size, such as h100:8 or v5e:2x4; kinds: " + ", ".join(names())
+    raise ConfigError("--target", name, hint)
+  own = kind.endswith(".toml")
+  path = Path(kind) if own else FOLDER / f"{kind}.toml"
+  if not path.is_file():
+    hint = "no such file" if own else "one of " + ", ".join(names()) + ", or a file of your own"
+    raise ConfigError("--target", kind, hint)
+  return _read(path, name, tuple(map(int, size.split("x"))))
+
+
+def _read(path, name, shape):
+  try:
+    given = tomllib.loads(path.read_text())
+  except (OSError, ValueError) as error:
+    raise ConfigError("--target", str(path), f"cannot be read: {error}") from None
+  for key, kind in FIELDS.items():
+    value = given.get(key)
+    if not isinstance(value, (int, float) if kind is float else kind):
+      raise ConfigError(f"{path}: {key}", value, f"must be there, a {kind.__name__}")
+  if given["kind"] not in EXTRAS:
+    raise ConfigError(f"{path}: kind", given["kind"], "must be tpu or gpu")
+  if given["kind"] == "gpu" and "compiler" not in given:
+    raise ConfigError(f"{path}: compiler", None, "the compiler must know the GPU; see h100.toml")
+  return Target(
+    name=name,
+    kind=given["kind"],
+    description=given["description"],
+    shape=shape,
+    memory=given["memory_gib"] * GIB,
+    bandwidth=given["bandwidth_gbs"] * 1e9,
+    peak={dtype: 1e12 * rate for dtype, rate in given["tflops"].items()},
+    link=given["link_gbs"] * 1e9,
+    launch=given["launch_us"] * 1e-6,
+    graph_launch=given.get("graph_launch_us", given["launch_us"]) * 1e-6,
+    megacore=given.get("megacore", False),
+    compiler=given.get("compiler", {}),
+  )
+
+
+def devices(target: Target) -> list[jax.Device]:
+  """Descriptions of the target's devices, to compile for; no driver is needed.
+
+  Raises:
+    ConfigError: where the compiler is not installed, or knows no such machine.
+  """
+  from jax.experimental import topologies
+
+  for key, value in QUIET.items():
+    os.environ.setdefault(key, value)
+  try:
+    if target.kind == "tpu":
+      return topologies.get_topology_desc(**_tpu(target)).devices
+    return topologies.get_topology_desc(**_gpu(target)).devices
+  except (RuntimeError, NotImplementedError, ValueError, jax.errors.JaxRuntimeError) as error:
+    if "already in use" in str(error) or "lockfile" in str(error):
+      hint = "another process holds libtpu, which serves one at a time"
+      raise ConfigError("--target", target.name, hint) from None
+    line = str(error).partition("\n")[0]
+    hint = f"its compiler says: {line}. If it is not installed: {EXTRAS[target.kind]}"
+    raise ConfigError("--target", target.name, hint) from None
+
+
+def _tpu(target):
+  generation = target.name.rpartition(":")[0]
+  generation = Path(generation).stem if generation.endswith(".toml") else generation
+  shape = "x".join(map(str, target.shape))
+  megacore = {"chip_config_name": "megacore"} if target.megacore else {}
+  return dict(platform="tpu", topology_name=f"{generation}:{shape}", **megacore)
+
+
+def _gpu(target):
+  from jax._src import xla_bridge  # no public way makes a plug-in known without its devices
+
+  xla_bridge.discover_pjrt_plugins()
+  shape = f"1x1x{target.size}"
+  return dict(
+    platform="cuda", topology_name=shape, target_config=_description(target), topology=shape
+  )
+
+
+def _description(target):
+  """XLA's GpuTargetConfig, as text."""
+  given = dict(target.compiler)
+  major, _, minor = given.pop("capability").partition(".")
+  lines = "\n".join(f"  {key}: {value}" for key, value in given.items())
+  return f"""
+gpu_device_info {{
+{lines}
+  cuda_compute_capability {{ major: {major} minor: {minor} }}
+}}
+platform_name: "CUDA"
+dnn_version_info {{ major: 9 minor: 8 }}
+runtime_version {{ major: 12 minor: 9 }}
+device_description_str: "{target.description}"
+"""
+
+
+@contextlib.contextmanager
+def compiling(target: Target) -> Iterator[list[jax.Device]]:
+  """Programs traced inside are the target's; gives its devices."""
+  from kdjax.core import machine
+
+  there = devices(target)
+  with machine.compiling_for(target.kind):
+    yield there
+
+
+def options(target: Target) -> dict[str, Any] | None:
+  """What the target's compiler is told: a GPU that is not there cannot time its algorithms."""
+  return {"xla_gpu_autotune_level": 0} if target.kind == "gpu" else None
