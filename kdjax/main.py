@@ -10,7 +10,6 @@ if __name__ == "__main__":
   ending.listen()  # before the other imports: they take time
 
 import contextlib
-import os
 import shlex
 import sys
 import threading
@@ -91,7 +90,9 @@ def main(argv: list[str]) -> int:
   several = FLAGS.distributed or FLAGS.coordinator
   own = peer_clients(several)
   if FLAGS.target:
-    os.environ.setdefault("JAX_PLATFORMS", "cpu")  # compilers are asked, devices are not
+    from kdjax.hardware import target
+
+    target.prepare()
   configure_jax(
     FLAGS.devices or (1 if several else cores()), x64=FLAGS.config.model.get("dtype") == "float64"
   )

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 SIZES = {"pred": 1, "bf16": 2, "s4": 0.5, "u4": 0.5, "c64": 8, "c128": 16, "token": 0}
 _SHAPE = re.compile(r"\b(pred|token|[a-z]+\d+(?:e\d+m\d+\w*)?)\[([\d,]*)\](\{[^}]*\})?")
-_HEAD = re.compile(r"^(?:ENTRY )?%?([\w.\-]+) \(.*\) -> .* \{$")
+_HEAD = re.compile(r"^(?:ENTRY )?%?([\w.\-]+) (?:\(.*\) -> .* )?\{$")
 _LINE = re.compile(r"^\s*(ROOT )?%?([\w.\-]+) = (.*)$")
 _CALLED = re.compile(r"\b(calls|body|condition|to_apply)=%?([\w.\-]+)")
 _BRANCHES = re.compile(r"branch_computations=\{([^}]*)\}|(?:true|false)_computation=%?([\w.\-]+)")
@@ -178,7 +178,8 @@ def _instruction(root, name, text):
     Array(dtype, tuple(int(n) for n in dims.split(",") if n), layout or "")
     for dtype, dims, layout in _SHAPE.findall(re.sub(r"/\*.*?\*/", "", shape))
   )
-  operands = tuple(re.findall(r"%([\w.\-]+)", inside))
+  # Compiled text marks names; what is lowered and not compiled does not.
+  operands = tuple(re.findall(r"%([\w.\-]+)" if "%" in inside else r"[\w.\-]+", inside))
   return Instruction(name, op, arrays, operands, text[end:], bool(root), inside[1:-1])
 
 

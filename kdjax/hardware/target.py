@@ -5,6 +5,7 @@
 
 import contextlib
 import dataclasses
+import logging
 import math
 import os
 import re
@@ -14,17 +15,20 @@ from pathlib import Path
 from typing import Any
 
 import jax
+from jax.experimental.compilation_cache import compilation_cache
 
 from kdjax.types import ConfigError
 
 FOLDER = Path(__file__).parent / "targets"
 GIB = 2**30
 EXTRAS = {"tpu": "pip install 'kdjax[tpu]'", "gpu": "pip install 'kdjax[cuda12]'"}
-QUIET = {  # libtpu's environment: no cloud's metadata server to wait for, no log of its own
-  "TPU_SKIP_MDS_QUERY": "1",
+ALONE = {  # what lets compilers work where their devices are not
+  "JAX_PLATFORMS": "cpu",
+  "JAX_SKIP_CUDA_CONSTRAINTS_CHECK": "1",  # of the driver's version
+  "TPU_SKIP_MDS_QUERY": "1",  # no cloud's metadata server to wait for
+  "TPU_WORKER_HOSTNAMES": "localhost",
   "TPU_STDERR_LOG_LEVEL": "3",
   "TPU_MIN_LOG_LEVEL": "3",
-  "TPU_WORKER_HOSTNAMES": "localhost",
 }
 FIELDS = {
   "kind": str,
@@ -113,6 +117,12 @@ def _read(path, name, shape):
   )
 
 
+def prepare() -> None:
+  """Settings that must precede JAX's first use of a device, where there need be none."""
+  for key, value in ALONE.items():
+    os.environ.setdefault(key, value)
+
+
 def devices(target: Target) -> list[jax.Device]:
   """Descriptions of the target's devices, to compile for; no driver is needed.
 
@@ -121,8 +131,6 @@ def devices(target: Target) -> list[jax.Device]:
   """
   from jax.experimental import topologies
 
-  for key, value in QUIET.items():
-    os.environ.setdefault(key, value)
   try:
     if target.kind == "tpu":
       return topologies.get_topology_desc(**_tpu(target)).devices
@@ -147,7 +155,13 @@ def _tpu(target):
 def _gpu(target):
   from jax._src import xla_bridge  # no public way makes a plug-in known without its devices
 
-  xla_bridge.discover_pjrt_plugins()
+  log = logging.getLogger(xla_bridge.__name__)
+  before = log.level
+  log.setLevel(logging.CRITICAL)  # it finds the plug-in twice, and complains
+  try:
+    xla_bridge.discover_pjrt_plugins()
+  finally:
+    log.setLevel(before)
   shape = f"1x1x{target.size}"
   return dict(
     platform="cuda", topology_name=shape, target_config=_description(target), topology=shape
@@ -176,9 +190,19 @@ def compiling(target: Target) -> Iterator[list[jax.Device]]:
   """Programs traced inside are the target's; gives its devices."""
   from kdjax.core import machine
 
-  there = devices(target)
-  with machine.compiling_for(target.kind):
-    yield there
+  # libtpu aborts the process at any flag that is not its own, when it first compiles.
+  flags = os.environ.pop("XLA_FLAGS", None) if target.kind == "tpu" else None
+  cached = jax.config.jax_enable_compilation_cache  # type: ignore[attr-defined]
+  jax.config.update("jax_enable_compilation_cache", False)  # nothing could read such programs back
+  compilation_cache.reset_cache()  # it asks only once whether it is used
+  try:
+    with machine.compiling_for(target.kind):
+      yield devices(target)
+  finally:
+    jax.config.update("jax_enable_compilation_cache", cached)
+    compilation_cache.reset_cache()
+    if flags is not None:
+      os.environ["XLA_FLAGS"] = flags
 
 
 def options(target: Target) -> dict[str, Any] | None:

@@ -1,0 +1,111 @@
+"""What a call costs, by hand and beside XLA's own count."""
+
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from kdjax.hardware import hlo
+from kdjax.hardware.cost import cost
+from kdjax.hardware.target import parse
+
+PROGRAMS = Path(__file__).parent / "programs"
+H100, V5E = parse("h100:8"), parse("v5e:2x4")
+
+
+def priced(text, target=H100):
+  return cost(hlo.parse(text), target)
+
+
+def conv(x, w, **how):
+  numbers = ("NHWC", "HWIO", "NHWC")
+  return jax.lax.conv_general_dilated(x, w, dimension_numbers=numbers, **how)
+
+
+WINDOWS = {
+  "same": dict(window_strides=(1, 1), padding="SAME"),
+  "strided": dict(window_strides=(2, 2), padding=((1, 1), (1, 1))),
+  "valid": dict(window_strides=(1, 1), padding="VALID"),
+  "dilated": dict(window_strides=(1, 1), padding="SAME", rhs_dilation=(2, 2)),
+  "grouped": dict(window_strides=(1, 1), padding="SAME", feature_group_count=2),
+}
+
+
+@pytest.mark.parametrize("name", WINDOWS)
+@pytest.mark.parametrize("wanted", ["output", "input gradient", "kernel gradient"])
+def test_convolutions_have_the_flops_that_xla_counts(name, wanted):
+  how = WINDOWS[name]
+  x = jnp.ones((4, 9, 10, 6))
+  w = jnp.ones((3, 3, 6 // how.get("feature_group_count", 1), 8))
+  loss = lambda x, w: conv(x, w, **how).sum()
+  fn = {
+    "output": lambda x, w: conv(x, w, **how),
+    "input gradient": jax.grad(loss, 0),
+    "kernel gradient": jax.grad(loss, 1),
+  }[wanted]
+  pulled = jax.jit(fn).lower(x, w)
+  text = pulled.compiler_ir("hlo").as_hlo_text()
+  elementwise = x.size + 2 * w.size * 8 + 4 * 81 * 8 * 2  # sums, transpositions: at most
+  assert 0 <= pulled.cost_analysis()["flops"] - priced(text).flops <= elementwise
+
+
+def test_matrix_products_by_hand():
+  f = lambda a, b: jnp.einsum("kbi,kio->kbo", a, b)
+  shapes = jnp.ones((3, 5, 7), jnp.bfloat16), jnp.ones((3, 7, 11), jnp.bfloat16)
+  found = priced(jax.jit(f).lower(*shapes).compiler_ir("hlo").as_hlo_text())
+  assert found.flops == 2 * 3 * 5 * 7 * 11
+  assert dict(found.products) == {("product", "bf16", ""): 1}
+
+
+CUDNN = (PROGRAMS / "libraries.txt").read_text()
+
+
+def test_libraries_of_a_gpu_by_hand():
+  """Along an axis 16 places of 3 numbers each, of which the first lacks one: 47 pairs."""
+  found = priced(CUDNN)
+  one = 2 * 64 * 32 * 16 * 47**2
+  assert found.flops == 3 * one + 2 * 64 * 64 * 8192
+  assert found.launches == 4 and found.recorded == 0
+  assert found.products["convolution", "bf16", "b01f_o01i->b01f"] == 3
+  assert found.products["product", "bf16", ""] == 1
+
+
+SLICES = (PROGRAMS / "slices.txt").read_text()
+
+
+def test_a_row_of_a_stack_moves_a_row():
+  """A client's turn in a loop: read 4,000 bytes of the stack and 4,000 beside, write 4,000."""
+  assert priced(SLICES).moved == 4000 + 4 + 4000 + 4000
+
+
+def test_what_stays_on_the_chip_moves_nothing():
+  text = SLICES.replace("%d = f32[1,1000]{1,0} p", "%d = f32[1,1000]{1,0:T(1,128)S(1)} p")
+  assert priced(text, V5E).moved == 4000 + 4 + 4000
+
+
+MESSAGES = (PROGRAMS / "messages.txt").read_text()
+
+
+def test_messages_by_hand():
+  """What one device sends: twice three quarters of 4,000 bytes; its part seven times; all of it."""
+  found = priced(MESSAGES).collectives
+  assert found == {
+    "all-reduce": [1, 6000],
+    "all-gather": [1, 28000],
+    "collective-permute": [1, 4000],
+  }
+
+
+def test_a_kernel_takes_what_its_slowest_side_takes():
+  """4 + 4 KB at 3.352 TB/s take 2.4 ns, a launch 4 microseconds; on a TPU nothing is launched."""
+  text = "HloModule m\n\nENTRY %main (x: f32[1000]) -> f32[1000] {\n"
+  text += "  %x = f32[1000]{0} parameter(0)\n  ROOT %y = f32[1000]{0} tanh(%x)\n}\n"
+  gpu, tpu = priced(text), priced(text, V5E)
+  assert gpu.binds == "launches" and gpu.time == pytest.approx(4e-6)
+  assert tpu.binds == "memory" and tpu.time == pytest.approx(8000 / 819e9)
+  big = jax.jit(jnp.matmul).lower(*[jnp.ones((4096, 4096), jnp.bfloat16)] * 2)
+  found = priced(big.compiler_ir("hlo").as_hlo_text())
+  assert found.binds == "compute"
+  np.testing.assert_allclose(found.time, 2 * 4096**3 / 989e12)

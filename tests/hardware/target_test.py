@@ -1,0 +1,67 @@
+"""Targets are files; what is wrong with one is said before anything is compiled."""
+
+import pytest
+
+from kdjax.hardware import target
+from kdjax.types import ConfigError
+
+
+def test_every_file_that_comes_with_kdjax_is_whole():
+  assert {"a100", "h100", "h200", "v4", "v5e", "v5p", "v6e"} <= set(target.names())
+  for name in target.names():
+    found = target.parse(f"{name}:4")
+    assert found.size == 4 and found.memory > 2**33 and found.peak["bfloat16"] > 1e14
+
+
+def test_a_torus_has_as_many_devices_as_its_sides_multiply_to():
+  assert target.parse("v5p:2x4x4").size == 32
+
+
+@pytest.mark.parametrize("name", ["v5e", "v5e:", "v5e:2x", "v5e:0x4", "v9:2x2", ":4", "no.toml:2"])
+def test_a_name_that_is_none_is_refused_with_what_there_is(name):
+  with pytest.raises(ConfigError) as refused:
+    target.parse(name)
+  assert refused.value.key == "--target"
+
+
+OWN = """
+kind = "gpu"
+description = "Mine"
+memory_gib = 10
+bandwidth_gbs = 500
+tflops = { float32 = 10 }
+link_gbs = 20
+launch_us = 5.0
+[compiler]
+capability = "8.6"
+"""
+
+
+def test_ones_own_file(tmp_path):
+  path = tmp_path / "mine.toml"
+  path.write_text(OWN)
+  found = target.parse(f"{path}:2")
+  assert (found.size, found.kind, found.memory, found.peak) == (
+    2,
+    "gpu",
+    10 * 2**30,
+    {"float32": 1e13},
+  )
+  assert found.graph_launch == found.launch == pytest.approx(5e-6)
+
+
+@pytest.mark.parametrize(
+  "old, new, said",
+  [
+    ('kind = "gpu"', 'kind = "npu"', "must be tpu or gpu"),
+    ("memory_gib = 10\n", "", "memory_gib"),
+    ("launch_us = 5.0", 'launch_us = "5"', "launch_us"),
+    ('[compiler]\ncapability = "8.6"', "", "compiler must know"),
+    ("link_gbs = 20", "link_gbs = ", "cannot be read"),
+  ],
+)
+def test_a_file_that_is_not_whole_is_refused_by_its_key(old, new, said, tmp_path):
+  path = tmp_path / "mine.toml"
+  path.write_text(OWN.replace(old, new))
+  with pytest.raises(ConfigError, match=said):
+    target.parse(f"{path}:2")
