@@ -108,6 +108,17 @@ def keep(new: Iterable[Measurement], path: Path) -> None:
   files.replace(path, text.getvalue().encode())
 
 
+def knows(rows: Iterable[Measurement], backend: str, device: str, load: Load) -> bool:
+  """Whether rows of this very device are there for half to twice the clients and the work."""
+  near = lambda a, b: abs(math.log(max(a, 1) / max(b, 1))) <= math.log(2) + 1e-9
+  return any(
+    (row.backend, row.device, row.load.convolves) == (backend, device, load.convolves)
+    and near(row.load.clients, load.clients)
+    and near(row.load.work, load.work)
+    for row in rows
+  )
+
+
 def choose(
   rows: Iterable[Measurement],
   backend: str,

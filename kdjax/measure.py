@@ -15,10 +15,13 @@ from typing import Any, NamedTuple
 
 import jax
 
-from kdjax import experiment, layout
+from kdjax import experiment, layout, plan
 from kdjax.config import plain
 from kdjax.core import machine
 from kdjax.core.mapping import MAPS
+from kdjax.experiment import Experiment
+from kdjax.hardware import hlo, memory, target
+from kdjax.hardware.cost import cost
 from kdjax.layout import Form, Load, Measurement
 from kdjax.models.conv import LOWERINGS
 from kdjax.training.stepper import Stepper
@@ -61,9 +64,81 @@ def measure(config: Any, *, runs: int, say=lambda text: None) -> list[Timing]:
   config = plain(config)
   first = experiment.build(config, devices=jax.devices()[:1])
   sizes = [len(c.ids) for c in first.env.cohorts]
-  load = layout.load(config, first.env.cohorts, first.env.task.image, first.env.dtype)
+  tried = forms(config, _load(config, first).convolves, sizes)
+  return timed(config, first, tried, runs=runs, say=say)
+
+
+def contest(config: Any, *, most: int, runs: int, say=lambda text: None) -> list[Timing]:
+  """Where `auto` knows nothing of this kind of device: the cheapest forms, timed, and kept.
+
+  What a form costs is read off its compiled program (`hardware/cost.py`); only the clock decides.
+  Nothing happens on a CPU, with `mesh.map` or `mesh.conv` set, or where rows of this device are
+  kept for a load that is as near as half and twice.
+
+  Args:
+    config, say: as in `measure`.
+    most: forms that are timed.
+    runs: blocks of each.
+
+  Returns:
+    The timings, the fastest first; empty where there was no contest.
+  """
+  config = plain(config)
+  asked = config["mesh"]["map"], config["mesh"]["conv"]
+  if machine.backend() == "cpu" or asked != ("auto", "auto"):
+    return []
+  first = experiment.build(config, devices=jax.devices()[:1])
+  load = _load(config, first)
+  if layout.knows(layout.measured(), machine.backend(), layout.device(), load):
+    return []
+  sizes = [len(c.ids) for c in first.env.cohorts]
+  say(f"no form was measured on {layout.device()} for this load; mesh.map overrides")
+  cheapest = priced(config, first, forms(config, load.convolves, sizes), say=say)[:most]
+  timings = timed(config, first, cheapest, runs=runs, say=say)
+  record(timings, layout.own_table())
+  layout.measured.cache_clear()
+  return timings
+
+
+def priced(config: dict[str, Any], first: Experiment, tried: list[Form], *, say) -> list[Form]:
+  """Forms by what their compiled programs cost, the cheapest first; arguments as in `timed`.
+
+  On a device that no file of `hardware/targets` describes they stay as they are.
+  """
+  where = target.of(jax.devices()[0])
+  if where is None:
+    say(f"no file describes {layout.device()}: forms are timed unpriced")
+    return tried
+  prices = {}
+  for form in tried:
+    mesh = config["mesh"] | {"map": form.local_map, "conv": form.conv, "steps_per_dispatch": 1}
+    devices = list(first.env.mesh.devices.flat)
+    planned = experiment.build(config | {"mesh": mesh}, data=first.data, devices=devices)
+    visit = next(v for v in plan.first_visits(planned) if v.phase.feed)
+    found = memory.compile(plan.lower(planned, visit))
+    if found.program is not None and found.need <= where.memory:
+      prices[form] = cost(hlo.parse(found.program.as_text() or ""), where).time
+      say(f"{_words(form)}: {1e3 * prices[form]:.3g} ms by the roofline")
+    else:
+      say(f"{_words(form)}: does not fit")
+  return sorted(prices, key=lambda form: prices[form])
+
+
+def timed(
+  config: dict[str, Any], first: Experiment, tried: list[Form], *, runs: int, say
+) -> list[Timing]:
+  """Times forms in turn, the fastest first.
+
+  Args:
+    config: nested dict.
+    first: its experiment, on one device.
+    tried: the forms.
+    runs: blocks of every form.
+    say: called with a line of text now and then.
+  """
+  sizes, load = [len(c.ids) for c in first.env.cohorts], _load(config, first)
   ready = []
-  for form in forms(config, load.convolves, sizes):
+  for form in tried:
     say(f"{_words(form)}: compiling")
     began = time.perf_counter()
     block = _block(config, form, first.data, sizes)
@@ -75,6 +150,10 @@ def measure(config: Any, *, runs: int, say=lambda text: None) -> list[Timing]:
       found[form].append(block())
   timings = [Timing(form, tuple(found[form]), seconds, load) for form, _, seconds in ready]
   return sorted(timings, key=lambda t: t.median)
+
+
+def _load(config, built):
+  return layout.load(config, built.env.cohorts, built.env.task.image, built.env.dtype)
 
 
 def _block(config, form, data, sizes):

@@ -4,6 +4,8 @@ import jax
 
 import kdjax
 from kdjax import layout, measure
+from kdjax.core import machine
+from kdjax.hardware import target
 from kdjax.layout import Form, Load, Measurement
 
 
@@ -48,3 +50,39 @@ def test_own_rows_stand_beside_the_shipped_ones(tmp_path, monkeypatch):
   layout.measured.cache_clear()
   assert layout.measured() == (*before, row)
   layout.measured.cache_clear()
+
+
+def test_on_a_device_without_rows_the_cheapest_forms_are_timed_once(tmp_path, monkeypatch):
+  """A CPU device that calls itself a GPU, and costs what an H100's data sheet says."""
+  monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+  monkeypatch.setattr(measure, "BLOCK", 0.0)
+  monkeypatch.setattr(jax, "devices", lambda *_: DEVICES[:1])
+  monkeypatch.setattr(target, "of", lambda device: target.parse("h100:1"))
+  layout.measured.cache_clear()
+  config = kdjax.get_config("mhd_digits:separate", steps=200, replicas=1)
+  said = []
+  with machine.compiling_for("gpu"):
+    timings = measure.contest(config, most=2, runs=2, say=said.append)
+    again = measure.contest(config, most=2, runs=2, say=said.append)
+    fixed = kdjax.get_config(config, **{"mesh.map": "scan"})
+    assert measure.contest(fixed, most=2, runs=2) == []
+  assert len(timings) == 2 and again == []
+  prices = {line.partition(":")[0]: line for line in said if "roofline" in line}
+  assert len(prices) == 3 and "scan, direct" in prices
+  assert "scan, direct" not in {measure._words(t.form) for t in timings}  # five times the launches
+  kept = layout.recorded(layout.own_table())
+  assert {row.form for row in kept} == {t.form for t in timings}
+  assert {row.backend for row in kept} == {"gpu"}
+  layout.measured.cache_clear()
+
+
+def test_on_a_cpu_there_is_no_contest():
+  assert measure.contest(kdjax.get_config("mhd_digits"), most=3, runs=1) == []
+
+
+def test_a_device_is_known_by_rows_of_a_load_like_its_own():
+  row = Measurement("gpu", "card", Load(1e6, True, 8), Form("vmap", "direct", False), 1.0)
+  knows = lambda *load: layout.knows([row], "gpu", "card", Load(*load))
+  assert knows(2e6, True, 16) and knows(5e5, True, 4)
+  assert not knows(3e6, True, 8) and not knows(1e6, True, 17) and not knows(1e6, False, 8)
+  assert not layout.knows([row], "gpu", "other", row.load)

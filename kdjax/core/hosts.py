@@ -19,6 +19,11 @@ def first() -> bool:
   return jax.process_index() == 0
 
 
+def alone() -> bool:
+  """Whether this is the only process."""
+  return jax.process_count() == 1
+
+
 def place(mesh: Mesh, specs: tuple[PyTree, ...], trees: tuple[PyTree, ...]) -> tuple[PyTree, ...]:
   """Host arrays as arrays of the whole mesh; every process fills the parts of its own devices.
 

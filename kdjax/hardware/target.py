@@ -55,6 +55,7 @@ class Target:
   link: float  # bytes a second to all other devices, one direction
   launch: float  # seconds between two kernels that are launched one by one
   graph_launch: float  # and of those in a command buffer
+  device_kind: str  # what JAX calls such a device
   megacore: bool  # whether a chip's two cores are one device
   compiler: dict[str, Any]  # what the GPU's compiler must know of it
 
@@ -88,6 +89,12 @@ def parse(name: str) -> Target:
   return _read(path, name, tuple(map(int, size.split("x"))))
 
 
+def of(device: jax.Device) -> Target | None:
+  """The target whose file describes a device; None where none does."""
+  found = (parse(f"{name}:1") for name in names())
+  return next((t for t in found if t.device_kind == device.device_kind), None)
+
+
 def _read(path, name, shape):
   try:
     given = tomllib.loads(path.read_text())
@@ -112,6 +119,7 @@ def _read(path, name, shape):
     link=given["link_gbs"] * 1e9,
     launch=given["launch_us"] * 1e-6,
     graph_launch=given.get("graph_launch_us", given["launch_us"]) * 1e-6,
+    device_kind=given.get("device_kind", given["description"]),
     megacore=given.get("megacore", False),
     compiler=given.get("compiler", {}),
   )
@@ -121,6 +129,8 @@ def prepare() -> None:
   """Settings that must precede JAX's first use of a device, where there need be none."""
   for key, value in ALONE.items():
     os.environ.setdefault(key, value)
+  # It finds the CUDA plug-in twice, and complains; what is missing is said by `devices`.
+  logging.getLogger("jax._src.xla_bridge").setLevel(logging.CRITICAL)
 
 
 def devices(target: Target) -> list[jax.Device]:
@@ -155,13 +165,7 @@ def _tpu(target):
 def _gpu(target):
   from jax._src import xla_bridge  # no public way makes a plug-in known without its devices
 
-  log = logging.getLogger(xla_bridge.__name__)
-  before = log.level
-  log.setLevel(logging.CRITICAL)  # it finds the plug-in twice, and complains
-  try:
-    xla_bridge.discover_pjrt_plugins()
-  finally:
-    log.setLevel(before)
+  xla_bridge.discover_pjrt_plugins()
   shape = f"1x1x{target.size}"
   return dict(
     platform="cuda", topology_name=shape, target_config=_description(target), topology=shape

@@ -1,0 +1,65 @@
+"""Experiments compiled for machines that are not here: the tables of docs/hardware.md.
+
+`python -m benchmarks.targets v5e:2x4,h100:8 mhd_imagenet mhd_cifar10` prints a row of Markdown for
+each phase of each config on each target whose compiler is installed.
+"""
+
+import sys
+
+from kdjax import api
+from kdjax.core import machine
+from kdjax.hardware import plan, target
+from kdjax.hardware.target import GIB
+from kdjax.plan import human
+from kdjax.types import ConfigError
+
+COLUMNS = ("config", "target", "mesh", "phase", "GiB", "TFLOP", "moved", "launches", "messages")
+COLUMNS += ("roofline", "binds", "compiled in")
+
+
+def rows(name, wanted):
+  """The rows of one config on one target."""
+  found = plan.make(api.get_config(name), wanted)
+  mesh, layout = found.layout["mesh"], found.layout["map"]
+  changed = "".join(f", `{change}`" for change in found.changed)
+  where = f"{mesh['client']} x {mesh['data']}, {layout}{changed}"
+  for phase in found.phases:
+    held = f"{phase.memory.need / GIB:.2f} of {found.target.memory / GIB:.1f}"
+    yield (f"`{name}`", wanted, where, phase.name, held, *_costs(phase, found.target))
+
+
+def _costs(phase, where):
+  cost = phase.cost
+  if cost is None:
+    return ("does not fit", *("",) * 5, f"{phase.compiling:.0f} s")
+  number = sum(n for n, _ in cost.collectives.values())
+  sent = sum(b for _, b in cost.collectives.values())
+  return (
+    f"{cost.flops / 1e12:.3g}",
+    human(cost.moved),
+    f"{cost.launches + cost.recorded:,.0f}" if where.kind == "gpu" else "",
+    f"{number:,.0f}: {human(sent)}" if number else "none",
+    plan.duration(cost.time),
+    cost.binds,
+    f"{phase.compiling:.0f} s",
+  )
+
+
+def main():
+  """Prints the table; a pair that cannot be compiled is a line of its own."""
+  targets, *names = sys.argv[1:]
+  target.prepare()
+  machine.configure_jax(1, x64=False)
+  for line in (COLUMNS, ["-"] * len(COLUMNS)):
+    print("| " + " | ".join(line) + " |", flush=True)
+  for name in names:
+    for wanted in targets.split(","):
+      try:
+        for row in rows(name, wanted):
+          print("| " + " | ".join(row) + " |", flush=True)
+      except ConfigError as error:
+        print(f"| `{name}` | {wanted} | {error} |", flush=True)
+
+
+if __name__ == "__main__":
+  main()
