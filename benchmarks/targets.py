@@ -6,9 +6,9 @@ each phase of each config on each target whose compiler is installed.
 
 import sys
 
-from kdjax import api
+from kdjax import api, elsewhere
 from kdjax.core import machine
-from kdjax.hardware import plan, target
+from kdjax.hardware import target
 from kdjax.hardware.target import GIB
 from kdjax.plan import human
 from kdjax.types import ConfigError
@@ -19,7 +19,7 @@ COLUMNS += ("roofline", "binds", "compiled in")
 
 def rows(name, wanted):
   """The rows of one config on one target."""
-  found = plan.make(api.get_config(name), wanted)
+  found = elsewhere.make(api.get_config(name), wanted)
   mesh, layout = found.layout["mesh"], found.layout["map"]
   changed = "".join(f", `{change}`" for change in found.changed)
   where = f"{mesh['client']} x {mesh['data']}, {layout}{changed}"
@@ -39,7 +39,7 @@ def _costs(phase, where):
     human(cost.moved),
     f"{cost.launches + cost.recorded:,.0f}" if where.kind == "gpu" else "",
     f"{number:,.0f}: {human(sent)}" if number else "none",
-    plan.duration(cost.time),
+    elsewhere.duration(cost.time),
     cost.binds,
     f"{phase.compiling:.0f} s",
   )

@@ -188,14 +188,19 @@ def run(
   *,
   command: str,
   stop: Callable[[], bool] = lambda: False,
+  profile: int = 0,
 ) -> int:
-  """Trains one experiment after the other, in WORKDIR and WORKDIR/NAME; see `loop.run`."""
+  """Trains one experiment after the other, in WORKDIR and WORKDIR/NAME; see `loop.run`.
+
+  The first of them is profiled.
+  """
   from kdjax.training import loop
 
   for name, one in experiments.items():
     run_folder.check_config(workdir / name, one.config)
   for name, one in experiments.items():
-    code = loop.run(one, workdir / name, command=command, stop=stop)
+    steps = 0 if name else profile
+    code = loop.run(one, workdir / name, command=command, stop=stop, profile=steps)
     if code != loop.DONE:
       return code
   return loop.DONE

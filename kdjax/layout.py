@@ -61,7 +61,10 @@ TIE = 0.1  # closer than that is equal: then what compiles sooner and needs less
 SOONER = ("scan", "vmap", "unroll")
 MOST = 20  # steps of a dispatch
 LONGEST = 2.5e10  # multiply-adds of a dispatch's forward passes: some 1.5 s on two cores
-UNMEASURED = {True: Form("scan", "direct", False), False: Form("vmap", "direct", False)}
+ONE_LOOP, ONE_PROGRAM = Form("scan", "direct", False), Form("vmap", "direct", False)
+# Multiply-adds of one client's forward pass on a batch: below, a GPU takes longer to launch a
+# loop's kernels, client by client, than to compute them.
+LAUNCH_BOUND = 2e10
 
 
 @functools.cache
@@ -108,6 +111,16 @@ def keep(new: Iterable[Measurement], path: Path) -> None:
   files.replace(path, text.getvalue().encode())
 
 
+def unmeasured(backend: str, load: Load) -> Form:
+  """The form of a run where nothing was measured: one batched program, or a loop over clients.
+
+  A loop where convolutions would become grouped ones, but for small ones on a GPU.
+  """
+  if load.convolves and (backend != "gpu" or load.work > LAUNCH_BOUND):
+    return ONE_LOOP
+  return ONE_PROGRAM
+
+
 def knows(rows: Iterable[Measurement], backend: str, device: str, load: Load) -> bool:
   """Whether rows of this very device are there for half to twice the clients and the work."""
   near = lambda a, b: abs(math.log(max(a, 1) / max(b, 1))) <= math.log(2) + 1e-9
@@ -134,7 +147,7 @@ def choose(
   Args:
     rows: of `measured`. Times of two machines are not compared: where this one has none, those of
       the first that has.
-    backend: 'cpu', 'gpu' or 'tpu'; for one that was never measured, `UNMEASURED`.
+    backend: 'cpu', 'gpu' or 'tpu'; for one that was never measured, `unmeasured`.
     device: the name of this machine's.
     load: what there is to compute.
     local_map, conv: the config's `mesh.map` and `mesh.conv`; 'auto', or what is asked for.
@@ -160,7 +173,7 @@ def choose(
     if r.backend == backend and r.load.convolves == load.convolves and allowed(r.form)
   ]
   if not usable:
-    form = UNMEASURED[load.convolves]
+    form = unmeasured(backend, load)
     asked = {k: v for k, v in (("local_map", local_map), ("conv", conv)) if v != "auto"}
     return form._replace(**asked, spread=max(spreads))
   usable = [r for r in usable if r.device == device] or [

@@ -59,6 +59,7 @@ flags.DEFINE_string("workdir", None, "The run's folder; an existing run is resum
 flags.DEFINE_bool("plan", False, "Print what the run would cost, and stop; needs no data.")
 flags.DEFINE_list("target", [], "With --plan: compiled for these, v5e:2x4, h100:8, FILE.toml:8.")
 flags.DEFINE_float("price", 0.0, "With --target: what a device costs an hour.")
+flags.DEFINE_integer("profile", 0, "Trace so many steps for XProf, into WORKDIR/profile.")
 flags.DEFINE_bool("json", False, "With --target: as JSON.")
 flags.DEFINE_integer(
   "devices", 0, "CPU devices to make, 0: as many as pay; with --plan, those described."
@@ -87,6 +88,8 @@ def main(argv: list[str]) -> int:
     raise ConfigError(
       "--target", ",".join(FLAGS.target), "needs --plan: it is no machine to run on"
     )
+  if FLAGS.profile < 0:
+    raise ConfigError("--profile", FLAGS.profile, "must be 0 or more steps")
   several = FLAGS.distributed or FLAGS.coordinator
   own = peer_clients(several)
   if FLAGS.target:
@@ -103,9 +106,9 @@ def main(argv: list[str]) -> int:
 
     devices = jax.devices() if FLAGS.devices else None  # None: as many as pay
     if FLAGS.target:
-      from kdjax.hardware import plan as target_plan
+      from kdjax import elsewhere
 
-      print(target_plan.describe(FLAGS.config, FLAGS.target, price=FLAGS.price, as_json=FLAGS.json))
+      print(elsewhere.describe(FLAGS.config, FLAGS.target, price=FLAGS.price, as_json=FLAGS.json))
       return 0
     if FLAGS.plan:
       from kdjax import plan
@@ -185,7 +188,7 @@ def train(config: Any, workdir: Path, *, devices: list | None, own: tuple[int, .
       measure.contest(config, most=3, runs=5, say=lambda text: print(text, file=sys.stderr))
     experiments = api.experiments(config, devices=devices, begun=begun)
   ending.asked()  # from here on a signal waits for the next step, to be saved
-  code = api.run(experiments, workdir, command=command(), stop=ending.asked)
+  code = api.run(experiments, workdir, command=command(), stop=ending.asked, profile=FLAGS.profile)
   if not hosts.first():
     return code
   if code:

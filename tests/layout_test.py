@@ -45,8 +45,8 @@ def chosen(backend="cpu", work=1e9, convolves=True, clients=8, **asked):
     (dict(work=1e6, clients=17), LOOP),  # more than twice what was measured: a loop
     (dict(work=0), PRODUCTS),  # a network without products is not refused
     (dict(local_map="unroll", conv="split"), Form("unroll", "split", True)),  # as asked, unmeasured
-    (dict(backend="gpu", spreads=(False,)), LOOP),
-    (dict(backend="gpu", spreads=(False,), conv="split"), Form("scan", "split", False)),
+    (dict(backend="tpu", spreads=(False,)), LOOP),
+    (dict(backend="tpu", spreads=(False,), conv="split"), Form("scan", "split", False)),
     (dict(convolves=False, spreads=(False,)), GROUPED),
   ],
 )
@@ -143,3 +143,19 @@ def test_short_steps_share_a_dispatch(form, changes, steps):
   offered, load = changes.get("offered", True), Load(1e6, True, 8)
   load = load._replace(**{k: v for k, v in changes.items() if k != "offered"})
   assert layout.steps_per_dispatch(form, load, offered=offered) == steps
+
+
+@pytest.mark.parametrize(
+  "backend, work, convolves, expected",
+  [
+    ("gpu", 2.6e9, True, GROUPED),  # a CIFAR ResNet-20 and 64 images: launches bind
+    ("gpu", 1.9e12, True, LOOP),  # a ResNet-34 and 512 images of 224 pixels
+    ("tpu", 2.6e9, True, LOOP),
+    ("tpu", 1e6, False, GROUPED),
+  ],
+)
+def test_where_nothing_was_measured_small_networks_on_a_gpu_are_one_program(
+  backend, work, convolves, expected
+):
+  asked = dict(local_map="auto", conv="auto", spreads=(False,))
+  assert layout.choose((), backend, "new", Load(work, convolves, 5), **asked) == expected

@@ -41,6 +41,7 @@ class Cost:
   """Of one call, a device."""
 
   flops: float = 0.0  # of convolutions and products
+  arithmetic: float = 0.0  # seconds that these take at the device's peak
   moved: float = 0.0  # bytes to and from memory
   launches: float = 0.0  # kernels that are launched one by one
   recorded: float = 0.0  # and those inside a command buffer
@@ -84,6 +85,7 @@ def cost(module: Module, target: Target) -> Cost:
     side = max(sides, key=lambda name: sides[name])
     out.seconds[side] += times * sides[side]
     out.flops += times * sum(p.flops for p in products)
+    out.arithmetic += times * compute
     out.moved += times * moved
     out.launches += times * (not recorded)
     out.recorded += times * recorded

@@ -10,6 +10,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
+from kdjax.core import files
 from kdjax.report import captions, table, troubles
 from kdjax.report.stylesheet import STYLE
 from kdjax.report.table import RunRecord
@@ -128,6 +129,8 @@ def _facts(run: RunRecord) -> str:
     ("images/s", run.summary.get("images_per_second"), speed),
     ("waiting for input", run.summary.get("input_bound"), "{:.1%}".format),
     ("compilation", run.summary.get("compile_seconds"), duration),
+    ("of the device's peak", _profile(run).get("share_of_peak"), "{:.1%}".format),
+    ("device of the profile", _profile(run).get("device"), escape),
     ("wall time", run.summary.get("wall_seconds"), duration),
   ]
   tiles = (
@@ -136,6 +139,12 @@ def _facts(run: RunRecord) -> str:
     if value is not None
   )
   return f'<dl class="facts">{"".join(tiles)}</dl>'
+
+
+def _profile(run):
+  """What `--profile` found; empty where it was not asked for."""
+  path = run.folder / "profile.json"
+  return files.read_json(path) if path.is_file() else {}
 
 
 def _results(group: Group) -> str:

@@ -24,6 +24,7 @@ from kdjax.training import (
   summary,
   writer,
 )
+from kdjax.training.profile import Profile
 from kdjax.training.progress import Progress
 from kdjax.training.stepper import Dispatch, Stepper
 from kdjax.types import DONE, STOPPED, UNSAVED, PyTree, TrainState
@@ -42,6 +43,7 @@ def run(
   *,
   command: str,
   stop: Callable[[], bool] = lambda: False,
+  profile: int = 0,
 ) -> int:
   """Trains to the end of the config, or until told to stop; the same call again resumes.
 
@@ -50,6 +52,7 @@ def run(
     workdir: the run's folder.
     command: what a user types to resume it, for the record.
     stop: asked between dispatches; when true, saves and returns.
+    profile: steps to trace into WORKDIR/profile, once the first ones have run; 0: none.
 
   Returns:
     `DONE`, `STOPPED`, or `UNSAVED` where the disk takes no checkpoint.
@@ -75,7 +78,7 @@ def run(
           agreement.from_first(lambda: run_folder.extend(workdir, experiment.config, batches))
         log = stack.enter_context(_log(workdir, batches, meta))
       checkpoints = stack.enter_context(contextlib.closing(checkpoint.Checkpoints(workdir)))
-      run = TrainingRun(experiment, workdir, checkpoints, log, meta, held)
+      run = TrainingRun(experiment, workdir, checkpoints, log, meta, held, profile)
       return run.train(state, stop)
   except _UnwrittenError as error:
     agreement.say(str(error))
@@ -118,6 +121,7 @@ class TrainingRun:
     log: Log,
     meta: dict | None = None,
     held: lock.Lock | None = None,
+    profile: int = 0,
   ) -> None:
     """Nothing is computed yet; `meta` is what was saved beside the restored state."""
     self.held = held
@@ -127,6 +131,7 @@ class TrainingRun:
     self.clock, self.images = clock.Clock(), 0
     self.messages: collections.Counter[str] = collections.Counter()  # of a peer
     self.earlier = (meta or {}).get("spent", {})
+    self.profile = Profile(workdir, profile, self.stepper)
     self.losses = loss_log.LossLog(experiment.env, log, self.clock)
     self.watch = faults.Watch(experiment.env, experiment.visits)
     self.heads = collapse.Watch(experiment)
@@ -145,10 +150,12 @@ class TrainingRun:
       bar(f"{config['algorithm']} on {config['source']}", end) as shown,
       contextlib.closing(self.stepper.feeds(plan)) as feeds,
       contextlib.closing(self.clock),
+      contextlib.closing(self.profile),
     ):
       for dispatch, arguments in self.clock.waiting(feeds):
         state, aux = self.advance(state, dispatch, arguments)
         self.record(dispatch, aux, arguments, shown)
+        self.profile.after(dispatch, state)
         if dispatch.visit.phase.publish:
           self.publish(state, dispatch, shown)
         if not dispatch.settled:

@@ -1,0 +1,46 @@
+"""`--profile=N`: a trace of N steps, and what share of the peak they reached."""
+
+import json
+
+import ensembles
+import jax
+import pytest
+
+from kdjax.hardware import target
+from kdjax.hardware.cost import Cost
+from kdjax.report import page, table
+from kdjax.training import loop
+
+
+def profiled(tmp_path, steps, **changes):
+  e = ensembles.build(ensembles.config("separate", dtype="float32", steps=12, **changes))
+  assert loop.run(e, tmp_path, command="", profile=steps) == loop.DONE
+  path = tmp_path / "profile.json"
+  return json.loads(path.read_text()) if path.exists() else None
+
+
+def test_steps_are_traced_and_the_device_is_named(tmp_path):
+  found = profiled(tmp_path, 3)
+  assert list((tmp_path / "profile").rglob("*.xplane.pb"))
+  assert found["steps"] >= 3 and found["seconds_a_step"] > 0
+  assert found["device"] == jax.devices()[0].device_kind
+  assert found["flops_a_step"] is None and found["share_of_peak"] is None  # no file describes a CPU
+  assert "of the device's peak" not in page._facts(table.read_runs(tmp_path)[0])
+
+
+def test_the_report_shows_the_share_of_the_peak(tmp_path, monkeypatch):
+  slow = target.parse("h100:1")
+  slow.peak.update(dict.fromkeys(slow.peak, 1e9))
+  monkeypatch.setattr(target, "of", lambda device: slow)
+  monkeypatch.setattr(
+    "kdjax.training.profile.cost", lambda module, where: Cost(flops=2e6, arithmetic=2e-3)
+  )
+  found = profiled(tmp_path, 2)
+  assert found["flops_a_step"] == 2e6
+  assert found["share_of_peak"] == pytest.approx(2e-3 / found["seconds_a_step"])
+  assert "of the device's peak" in page._facts(table.read_runs(tmp_path)[0])
+
+
+def test_a_run_that_ends_before_writes_no_record_and_nothing_is_traced_unasked(tmp_path):
+  assert profiled(tmp_path / "short", 100) is None
+  assert profiled(tmp_path / "none", 0) is None and not (tmp_path / "none" / "profile").exists()
