@@ -105,7 +105,7 @@ def cycle(
     ),
     Phase(
       "server",
-      server_step(env, hyper, model, tx),
+      server_step(env, hyper, model, tx, feature.shape),
       Feed(server=lambda pos: plan.rows(pos.round, plan.calls(pos.round)[pos.i])),
       lambda round: len(plan.calls(round)),
       lr=lambda pos: rate(pos.count, pos.total),

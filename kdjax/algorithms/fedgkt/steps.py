@@ -76,11 +76,17 @@ def server_loss(hyper: Hyper) -> Callable[[jax.Array, dict], jax.Array]:
   return loss
 
 
-def server_step(env: Env, hyper: Hyper, model: nn.Module, tx: optax.GradientTransformation) -> Step:
+def server_step(
+  env: Env,
+  hyper: Hyper,
+  model: nn.Module,
+  tx: optax.GradientTransformation,
+  shape: tuple[int, ...],
+) -> Step:
   """`Phase.step` of the servers: an update on a batch of uploads, the answers to one, or both.
 
   Its aux are the batch's losses in training mode, or the mean ones of this round's answers; and the
-  learning rate, on which the plateau has a say.
+  learning rate, on which the plateau has a say. `shape` is that of one example's feature.
   """
   loss, watch, holds = server_loss(hyper), watcher(hyper), hyper.trains_on == "all"
 
@@ -100,7 +106,8 @@ def server_step(env: Env, hyper: Hyper, model: nn.Module, tx: optax.GradientTran
     sent = servers.collect(env, tuple(m.held if holds else m.sent for m in local), rows)
     lr, n, answered = now.lr * old.plateau.scale, rows.mask.sum(1), told.mask.sum(1)
     come = lambda rows: servers.part(env, rows.mask) * (sent["label"] >= 0)
-    d = sent | {"mask": come(rows), "total": n}
+    feature = sent["feature"].reshape(*sent["label"].shape, *shape)
+    d = sent | {"feature": feature, "mask": come(rows), "total": n}
 
     def score(z):
       own = d | {"mask": come(told), "total": answered}

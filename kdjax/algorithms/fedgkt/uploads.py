@@ -1,10 +1,12 @@
 """What clients send a server about all of their examples, and what it answers, kept by example.
 
 A client's memory is a table over its own list. It lives with the client, on every device of its
-`data` axis alike.
+`data` axis alike. Features lie there as rows: a TPU fills the last axis of an array up to 128
+numbers, so that 32 x 32 x 16 of them would take eight times their room.
 """
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -25,7 +27,7 @@ from kdjax.types import ClientState, ConfigError, Examples, Now, Pos, Rows, Step
 class Memory(NamedTuple):
   """Uploads and answers of the clients of one cohort; N is the longest list of any client."""
 
-  feature: Any  # [K_g, N, ...]
+  feature: Any  # [K_g, N, F], each as one row
   logits: Any  # f32[K_g, N, C], the client's own
   label: Any  # i32[K_g, N]; -1 where nothing has come that could be taken in
   answer: Any  # f32[K_g, N, C], the server's logits
@@ -129,7 +131,7 @@ def empty(env: Env, feature: jax.ShapeDtypeStruct, *, holds: bool) -> tuple[Memo
   def one(n):
     table = lambda *shape, dtype=env.dtype: jnp.zeros((n, *shape), dtype)
     memory = Memory(
-      feature=table(N, *feature.shape, dtype=feature.dtype),
+      feature=table(N, math.prod(feature.shape), dtype=feature.dtype),
       logits=table(N, C),
       label=table(N, dtype=jnp.int32) - 1,
       answer=table(N, C),
@@ -176,7 +178,7 @@ def step(env: Env, cut: str, keyed: bool) -> Step:
       h, z = env.map_clients(speak, told[g], half.image)
       place = slots(env, keyed, g, half, now)
       place = jnp.where(health.told(z[:, :, 0]), place, _longest(env))  # z is made of h
-      said = h, z[:, :, 0], half.label, place
+      said = h.reshape(*h.shape[:2], -1), z[:, :, 0], half.label, place
       *said, slot = jax.lax.all_gather(said, "data", axis=1, tiled=True)
       kept = [write(table, slot, x) for table, x in zip(memory[:3], said, strict=True)]
       feature, logits, label = kept

@@ -1,0 +1,147 @@
+"""Scaling on paper that a compiler signed: `python -m benchmarks.scaling h100 scaling.json`.
+
+Programs of four methods on CIFAR-10, for 8 to 256 devices that are not here. Weak: one client a
+device. Strong: eight clients, whose batches of 512 the devices share. A row a phase: FLOPs,
+temporaries and messages of a device. The file is gone on with;
+`--draw=FILE.svg` draws it.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+from kdjax import api, elsewhere
+from kdjax.core import files, machine
+from kdjax.hardware import target
+
+SIZES = (8, 16, 32, 64, 128, 256)
+TORUS = {8: "2x4", 16: "4x4", 32: "4x8", 64: "8x8", 128: "8x16", 256: "16x16"}  # of v5e and v6e
+CNN = ("cnn", {"widths": (16, 32, 64)})
+METHODS = {
+  "MHD, pool": ("mhd_cifar10", {"algo.teachers": 1}),
+  "MHD, fresh": ("mhd_cifar10", {"algo.teachers": 1, "algo.exchange": "fresh"}),
+  "FedAvg": ("mhd_cifar10:fedavg", {}),
+  "FedGKT": (
+    "fedgkt_cifar10",
+    {"partition": "equal", "model": {"norm": "batch", "dtype": "float32"}},
+  ),
+}
+
+
+def config(method, kind, devices):
+  """A method's config for so many devices, which share clients (weak) or batches (strong)."""
+  name, changes = METHODS[method]
+  clients, batch = (devices, 64) if kind == "weak" else (8, 512)
+  common = {"partition": "equal", "primary": "random", "primary_labels": (), "labels": 2}
+  common |= {"batch": batch, "compare": (), "replicas": 1}
+  found = api.get_config(name)
+  who = ((clients, *CNN),)
+  if method == "FedGKT":
+    who = ((clients, *found.clients[0][1:]),)
+    changes = {}
+  else:
+    common["public_batch"] = batch
+  return api.get_config(found, **common, **changes, clients=who)
+
+
+def row(method, kind, devices, name):
+  """The record of one plan: {phase: FLOPs, temporaries, messages of a device}."""
+  where = f"{name}:{TORUS[devices] if target.parse(f'{name}:1').kind == 'tpu' else devices}"
+  found = elsewhere.make(config(method, kind, devices), where)
+  phases = {
+    p.name: {
+      "flops": p.cost.flops,
+      "temporaries": p.memory.temporaries,
+      "messages": {k: {"number": n, "bytes": b} for k, (n, b) in p.cost.collectives.items()},
+    }
+    for p in found.phases
+    if p.cost
+  }
+  facts = {"method": method, "kind": kind, "devices": devices, "target": where}
+  return facts | {"mesh": found.layout["mesh"], "phases": phases}
+
+
+def table(rows):
+  """Markdown: FLOPs of a training step against eight devices', memory, bytes sent a phase."""
+  header = ("method", "", "devices", "mesh", "FLOPs of ideal", "temporaries, MiB", "KB sent a call")
+  out = ["| " + " | ".join(header) + " |"]
+  out.append("|---" * 7 + "|")
+  first = {}
+  for r in rows:
+    step = next(iter(r["phases"].values()))
+    key = r["method"], r["kind"]
+    base = first.setdefault(key, (r["devices"], step["flops"]))
+    ideal = base[1] if r["kind"] == "weak" else base[1] * base[0] / r["devices"]
+    sent = ", ".join(
+      f"{name} {sum(m['bytes'] for m in p['messages'].values()) / 1e3:,.1f}"
+      for name, p in r["phases"].items()
+      if p["messages"]
+    )
+    mesh = f"{r['mesh']['client']} x {r['mesh']['data']}"
+    memory = f"{step['temporaries'] / 2**20:,.1f}"
+    cells = (
+      *key,
+      str(r["devices"]),
+      mesh,
+      f"{step['flops'] / ideal:.3f}",
+      memory,
+      sent or "nothing",
+    )
+    out.append("| " + " | ".join(cells) + " |")
+  return "\n".join(out)
+
+
+def draw(rows, path):
+  """FLOPs of a training step and bytes of its messages a device, over devices."""
+  from kdjax.report import style
+
+  figure = style.figure(8.0, 3.2)
+  axes = figure.subplots(1, 2)
+  for method in METHODS:
+    for kind, line in (("weak", "-"), ("strong", "--")):
+      own = [r for r in rows if (r["method"], r["kind"]) == (method, kind)]
+      if not own:
+        continue
+      n = [r["devices"] for r in own]
+      steps = [next(iter(r["phases"].values())) for r in own]
+      sent = [
+        sum(m["bytes"] for p in r["phases"].values() for m in p["messages"].values()) for r in own
+      ]
+      label = f"{method}, {kind}"
+      axes[0].plot(n, [s["flops"] for s in steps], line, label=label)
+      axes[1].plot(n, [s / 1e3 for s in sent], line, label=label)
+  axes[0].set(xscale="log", yscale="log", xlabel="devices", ylabel="FLOPs a step and device")
+  axes[1].set(
+    xscale="log", yscale="symlog", xlabel="devices", ylabel="KB sent a device, all phases"
+  )
+  axes[0].legend(fontsize=6)
+  figure.savefig(path)
+
+
+def main():
+  """Compiles what is missing in the file, prints the table, draws."""
+  parser = argparse.ArgumentParser("python -m benchmarks.scaling", description=__doc__)
+  parser.add_argument("target", help="a kind of device: v5e, h100, ...")
+  parser.add_argument("file", type=Path)
+  parser.add_argument("--draw", type=Path)
+  parser.add_argument("--most", type=int, default=SIZES[-1], help="devices at most")
+  asked = parser.parse_args()
+  target.prepare()
+  machine.configure_jax(1, x64=False)
+  rows = json.loads(asked.file.read_text()) if asked.file.exists() else []
+  done = {(r["method"], r["kind"], r["devices"]) for r in rows}
+  for devices in SIZES:
+    for method in METHODS:
+      for kind in ("weak", "strong"):
+        if (method, kind, devices) in done or devices > asked.most:
+          continue
+        rows.append(row(method, kind, devices, asked.target))
+        rows.sort(key=lambda r: (list(METHODS).index(r["method"]), r["kind"], r["devices"]))
+        files.write_json(asked.file, rows)
+  print(table(rows))
+  if asked.draw:
+    draw(rows, asked.draw)
+
+
+if __name__ == "__main__":
+  main()
