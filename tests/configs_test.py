@@ -39,8 +39,7 @@ def described(name):
 
 
 # Of the others, whose programs are those of one of these, `--thorough` traces each.
-TRACED = ("mhd_imagenet", "fedgkt_cifar10", "fedmd_cifar100", "pairwise_cifar10", "pairwise_celeba")
-TRACED += ("async_edge_cifar10", "mhd_tiny_imagenet", "mhd_cifar10", "mhd_imagenet:supervised")
+TRACED = ("mhd_imagenet", "fedgkt_cifar10", "pairwise_celeba", "mhd_imagenet:supervised")
 TRACED += tuple(n for n in NAMES if n.endswith(("digits", "cycle", "letter", "small", "mnist")))
 
 

@@ -29,8 +29,8 @@ def held(name):
 ONE_OF_A_KIND = {"separate", "fedavg", "mhd pool", "fedmd", "kd", "gossip average", "fedgkt"}
 ONE_OF_A_KIND |= {"pairwise", "async edge"}
 MOST_DIFFERENT = {"fedavg", "mhd pool", "fedgkt", "pairwise"}
-USUALLY = {"replicas fold": MOST_DIFFERENT, "work is shared": MOST_DIFFERENT}
-USUALLY |= {"faults stay": MOST_DIFFERENT | {"async edge"}, "names are kept": {"mhd pool", "kd"}}
+USUALLY = {"replicas fold": MOST_DIFFERENT, "work is shared": {"mhd pool", "fedgkt"}}
+USUALLY |= {"faults stay": MOST_DIFFERENT, "names are kept": {"mhd pool", "kd"}}
 CASES = [
   pytest.param(n, m, marks=() if m in USUALLY.get(n, ONE_OF_A_KIND) else pytest.mark.thorough)
   for n in KIT

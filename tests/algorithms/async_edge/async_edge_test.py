@@ -282,6 +282,7 @@ def test_fresh_weights_differ_between_rounds_not_between_members():
   chex.assert_trees_all_equal(one, two)
 
 
+@pytest.mark.thorough
 def test_meshes_agree():
   """(2, 2) against one device, with noise, lag and padding; (4, 2) is in `meshes_test`."""
   data = ensembles.data(3, (20, 13, 18), R=2)

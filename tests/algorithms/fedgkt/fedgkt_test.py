@@ -223,6 +223,7 @@ def test_rounds_are_what_they_are_step_by_step(method, changes, edge, server):
   near(one(state.server.network.params, 0), jax.device_get(reference.net[0]))
 
 
+@pytest.mark.thorough
 def test_meshes_agree_on_a_server_without_keys():
   """All state, with BatchNorm over the server's whole batch; with keys: `meshes_test`."""
   one, four = (build("fedgkt", TWO, mesh=m, norm="batch", algo_keyed=False) for m in (1, 4))
@@ -549,6 +550,7 @@ def test_flops_of_a_server_that_learns_from_all_it_holds():
 # A run, and refusals
 
 
+@pytest.mark.thorough
 def test_a_run_of_split_networks_learns_and_its_clients_can_be_used(tmp_path):
   edge = ("split_cnn:Edge", dict(front=((4, 1),), widths=(4,)))
   c = ensembles.config(

@@ -173,6 +173,7 @@ def flops(method, **changes):
   return plan.lower(e, visit).cost_analysis()["flops"]
 
 
+@pytest.mark.thorough
 def test_passes_of_a_step():
   """Forward and backward count 3; a private and a public pass, and what teachers need."""
   norm = dict(norm="batch")  # without it one pass is enough

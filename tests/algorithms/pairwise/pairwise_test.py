@@ -382,10 +382,11 @@ def test_either_part_of_eq5_alone(alpha):
     chex.assert_trees_all_close(moved, plain, rtol=1e-6)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
   "changes",
   [
-    pytest.param(dict(algo_variant="as_coded"), marks=pytest.mark.thorough),
+    dict(algo_variant="as_coded"),
     dict(algo_variant="algorithm1", algo_write="batch", algo_noise=0.01),
   ],
 )
