@@ -49,6 +49,7 @@ def parts(out: Path, data: str) -> tuple[Part, ...]:
     Part("correct", 6, correct),
     suite("accelerator", "resnet34, K = 8, batch 128, MHD", 8),
     suite("accelerator", "resnet20", 6, clients=16),
+    Part("plan beside measurement", 6, (PYTHON, "-m", "kdjax", "measure", "--config=mhd_cifar10")),
     suite("maps", "resnet20", 6, clients=16),
     suite("maps", "resnet20", 5, clients=5),
     suite("maps", "cnn", 4, clients=8),

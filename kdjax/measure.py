@@ -37,6 +37,7 @@ class Timing(NamedTuple):
   seconds: tuple[float, ...]  # a training step, one number a block
   compiling: float  # seconds until its first step was done
   load: Load
+  roofline: float | None = None  # seconds of a step that the compiled program would cost at best
 
   @property
   def median(self) -> float:
@@ -65,7 +66,8 @@ def measure(config: Any, *, runs: int, say=lambda text: None) -> list[Timing]:
   first = experiment.build(config, devices=jax.devices()[:1])
   sizes = [len(c.ids) for c in first.env.cohorts]
   tried = forms(config, _load(config, first).convolves, sizes)
-  return timed(config, first, tried, runs=runs, say=say)
+  prices = priced(config, first, tried, say=say)
+  return timed(config, first, list(prices), prices, runs=runs, say=say)
 
 
 def contest(config: Any, *, most: int, runs: int, say=lambda text: None) -> list[Timing]:
@@ -93,23 +95,25 @@ def contest(config: Any, *, most: int, runs: int, say=lambda text: None) -> list
     return []
   sizes = [len(c.ids) for c in first.env.cohorts]
   say(f"no form was measured on {layout.device()} for this load; mesh.map overrides")
-  cheapest = priced(config, first, forms(config, load.convolves, sizes), say=say)[:most]
-  timings = timed(config, first, cheapest, runs=runs, say=say)
+  prices = priced(config, first, forms(config, load.convolves, sizes), say=say)
+  timings = timed(config, first, list(prices)[:most], prices, runs=runs, say=say)
   record(timings, layout.own_table())
   layout.measured.cache_clear()
   return timings
 
 
-def priced(config: dict[str, Any], first: Experiment, tried: list[Form], *, say) -> list[Form]:
-  """Forms by what their compiled programs cost, the cheapest first; arguments as in `timed`.
+def priced(
+  config: dict[str, Any], first: Experiment, tried: list[Form], *, say
+) -> dict[Form, float | None]:
+  """Seconds of a step that the forms' compiled programs would cost at best, the cheapest first.
 
-  On a device that no file of `hardware/targets` describes they stay as they are.
+  Those that do not fit are left out. On a device that no file of `hardware/targets` describes there
+  are no prices, and the forms stay as they are. Arguments as in `timed`.
   """
   where = target.of(jax.devices()[0])
   if where is None:
-    say(f"no file describes {layout.device()}: forms are timed unpriced")
-    return tried
-  prices = {}
+    return dict.fromkeys(tried)
+  prices: dict[Form, float] = {}
   for form in tried:
     mesh = config["mesh"] | {"map": form.local_map, "conv": form.conv, "steps_per_dispatch": 1}
     devices = list(first.env.mesh.devices.flat)
@@ -121,11 +125,17 @@ def priced(config: dict[str, Any], first: Experiment, tried: list[Form], *, say)
       say(f"{_words(form)}: {1e3 * prices[form]:.3g} ms by the roofline")
     else:
       say(f"{_words(form)}: does not fit")
-  return sorted(prices, key=lambda form: prices[form])
+  return {form: prices[form] for form in sorted(prices, key=lambda form: prices[form])}
 
 
 def timed(
-  config: dict[str, Any], first: Experiment, tried: list[Form], *, runs: int, say
+  config: dict[str, Any],
+  first: Experiment,
+  tried: list[Form],
+  prices: dict[Form, float | None],
+  *,
+  runs: int,
+  say,
 ) -> list[Timing]:
   """Times forms in turn, the fastest first.
 
@@ -133,6 +143,7 @@ def timed(
     config: nested dict.
     first: its experiment, on one device.
     tried: the forms.
+    prices: of `priced`.
     runs: blocks of every form.
     say: called with a line of text now and then.
   """
@@ -148,7 +159,9 @@ def timed(
     say(f"round {turn + 1} of {runs}")
     for form, block, _ in ready[turn % len(ready) :] + ready[: turn % len(ready)]:
       found[form].append(block())
-  timings = [Timing(form, tuple(found[form]), seconds, load) for form, _, seconds in ready]
+  timings = [
+    Timing(form, tuple(found[form]), seconds, load, prices.get(form)) for form, _, seconds in ready
+  ]
   return sorted(timings, key=lambda t: t.median)
 
 
@@ -190,10 +203,14 @@ def record(timings: list[Timing], path: Path) -> None:
 def table(timings: list[Timing]) -> str:
   """The timings as plain text."""
   best = timings[0].median
-  lines = [f"{'form':28} {'ms a step':>12} {'of best':>8} {'compile s':>10}"]
+  lines = [f"{'form':28} {'ms a step':>12} {'of best':>8} {'compile s':>10} {'roofline ms':>12}"]
   for t in timings:
     spread = f"{1e3 * t.median:.3g} ± {1e3 * (max(t.seconds) - min(t.seconds)) / 2:.2g}"
-    lines.append(f"{_words(t.form):28} {spread:>12} {t.median / best:8.2f} {t.compiling:10.1f}")
+    least = "-" if t.roofline is None else f"{1e3 * t.roofline:.3g}"
+    line = (
+      f"{_words(t.form):28} {spread:>12} {t.median / best:8.2f} {t.compiling:10.1f} {least:>12}"
+    )
+    lines.append(line)
   return "\n".join(lines)
 
 

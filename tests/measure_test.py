@@ -19,6 +19,7 @@ def test_all_forms_are_timed_and_the_fastest_is_taken_afterwards(tmp_path, monke
   assert [t.median for t in timings] == sorted(t.median for t in timings)
   assert all(len(t.seconds) == 2 and min(t.seconds) > 0 for t in timings)
   assert "vmap, direct" in measure.table(timings)
+  assert {t.roofline for t in timings} == {None}  # no file describes a CPU
   path = tmp_path / "own" / "measured.csv"
   measure.record(timings, path)
   measure.record(timings, path)  # replaces them
@@ -67,6 +68,7 @@ def test_on_a_device_without_rows_the_cheapest_forms_are_timed_once(tmp_path, mo
     fixed = kdjax.get_config(config, **{"mesh.map": "scan"})
     assert measure.contest(fixed, most=2, runs=2) == []
   assert len(timings) == 2 and again == []
+  assert all(t.roofline > 0 for t in timings) and "roofline ms" in measure.table(timings)
   prices = {line.partition(":")[0]: line for line in said if "roofline" in line}
   assert len(prices) == 3 and "scan, direct" in prices
   assert "scan, direct" not in {measure._words(t.form) for t in timings}  # five times the launches
