@@ -82,12 +82,12 @@ def main(argv: list[str]) -> int:
     raise ConfigError("arguments", argv[1:], "flags begin with --")
   if FLAGS.config is None:
     raise ConfigError("--config", None, "name an experiment, such as mhd_digits")
-  if FLAGS.workdir is None and not FLAGS.plan:
-    raise ConfigError("--workdir", None, "name the run's folder, or use --plan")
   if FLAGS.target and not FLAGS.plan:
     raise ConfigError(
       "--target", ",".join(FLAGS.target), "needs --plan: it is no machine to run on"
     )
+  if FLAGS.workdir is None and not FLAGS.plan:
+    raise ConfigError("--workdir", None, "name the run's folder, or use --plan")
   if FLAGS.profile < 0:
     raise ConfigError("--profile", FLAGS.profile, "must be 0 or more steps")
   several = FLAGS.distributed or FLAGS.coordinator

@@ -102,6 +102,7 @@ BAD_FLAGS = [
   ([DIGITS, "--config.steps=many"], ["steps", "many"]),
   (["--config=configs/no_such.py"], ["configs/no_such.py"]),
   ([], ["--config", "mhd_digits"]),
+  ([DIGITS, "--target=v5e:2x4"], ["--target", "v5e:2x4", "needs --plan"]),
   (["--config=mhd_digit"], ["did you mean mhd_digits"]),
   (["comparee"], ["comparee", "compare, configs, measure, report, reproduce, sweep"]),
   ([DIGITS, "--config.compare=separate,fedavg"], ["compare", "('separate', 'fedavg')"]),

@@ -69,7 +69,7 @@ def cost(module: Module, target: Target) -> Cost:
   out = Cost()
   for one, computation, times, recorded in module.runs():
     kind = one.op.removesuffix("-start")
-    if kind in COLLECTIVES:
+    if kind in COLLECTIVES and _group(one) > 1:
       sent = message(one, computation)
       entry = out.collectives.setdefault(kind, [0.0, 0.0])
       entry[0] += times

@@ -1,0 +1,96 @@
+"""A plan for a machine that is not here: what is tried where it does not fit, and how it is told."""
+
+import json
+import types
+
+import ensembles
+import jax
+import pytest
+
+from kdjax import elsewhere, experiment, plan
+from kdjax.config import plain
+from kdjax.data import dataset
+from kdjax.hardware import memory, target
+from kdjax.types import ConfigError
+
+
+@pytest.fixture
+def compiler(monkeypatch):
+  """CPU devices that pass for four H100s; a program needs so many bytes for each image of a step."""
+  made = types.SimpleNamespace(per_image=0.0, tried=[])
+  source, shards = ensembles.data(4)
+  data = dataset.Data(source, source.train, shards)
+  build = experiment.build
+
+  def compiled(lowered, options):
+    done = memory.Compiled(lowered.compile(), 0.0, made.per_image * made.batch, 0.0)
+    return done
+
+  def built(config, **_):
+    made.batch = config["batch"]
+    made.tried.append((config["mesh"]["remat"], config["batch"], config["public_batch"]))
+    return build(config, data=data, devices=jax.devices()[:4])
+
+  monkeypatch.setattr(target, "devices", lambda _: jax.devices()[:4])
+  monkeypatch.setattr(plan, "described", lambda config: data)
+  monkeypatch.setattr(elsewhere.memory, "compile", compiled)
+  monkeypatch.setattr(elsewhere.experiment, "build", built)
+  return made
+
+
+def config(model=ensembles.MLP):
+  return plain(ensembles.config("separate", ((4, *model),), dtype="float32"))
+
+
+def test_what_fits_is_left_as_it_is(compiler):
+  found = elsewhere.make(config(), "h100:4")
+  assert found.fits and found.changed == () and len(compiler.tried) == 1
+  assert found.layout["mesh"] == {"client": 4, "data": 1}
+
+
+def test_batches_are_halved_until_it_fits(compiler):
+  compiler.per_image = 30 * 2**30  # of 75 GiB: two images fit
+  found = elsewhere.make(config(), "h100:4")
+  assert found.fits and found.changed == ("batch=2", "public_batch=2")
+  assert [batch for _, batch, _ in compiler.tried] == [8, 4, 2]
+
+
+def test_networks_that_offer_it_compute_activations_again_first(compiler):
+  compiler.per_image = 10 * 2**30
+  found = elsewhere.make(config(("resnet", dict(depth=18, stem="small"))), "h100:4")
+  assert found.changed == ("mesh.remat='on'", "batch=4", "public_batch=4")
+  assert compiler.tried == [("auto", 8, 8), ("on", 8, 8), ("on", 4, 4)]
+
+
+def test_what_never_fits_says_by_how_much(compiler):
+  compiler.per_image = 100 * 2**30
+  found = elsewhere.make(config(), "h100:4")
+  assert not found.fits and found.layout["batch"] == 1
+  (line,) = [line for line in elsewhere.lines(found, 0.0) if "Does not fit" in line]
+  assert (
+    line == "Does not fit: 100.00 of 75.00 GiB a device, 25.00 too many; try 2 times the devices."
+  )
+
+
+def test_the_table_and_the_json_say_the_same(compiler):
+  found = elsewhere.make(config(), "h100:4")
+  record = elsewhere.record(found, 2.0)
+  assert json.loads(json.dumps(record)) == record
+  assert record["price"] == pytest.approx(record["hours"] * 4 * 2.0)
+  (train,) = record["phases"]
+  assert train["calls"] == 8 and train["launches"] > 0 and train["collectives"] == {}
+  text = elsewhere.render(found, 2.0)
+  assert "4 x NVIDIA H100" in text and "Fits" in text and "no clock" in text
+  assert f"{train['launches']:,.0f}" in text
+
+
+@pytest.mark.parametrize("price", [-1.0, float("nan"), float("inf")])
+def test_a_price_that_is_none_is_refused(price):
+  with pytest.raises(ConfigError, match="--price"):
+    elsewhere.describe(config(), ["h100:8"], price=price, as_json=False)
+
+
+def test_a_name_that_is_none_is_refused_before_the_first_is_compiled(compiler):
+  with pytest.raises(ConfigError, match="v9"):
+    elsewhere.describe(config(), ["h100:4", "v9:4"], price=0.0, as_json=False)
+  assert compiler.tried == []
