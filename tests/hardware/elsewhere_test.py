@@ -1,4 +1,4 @@
-"""A plan for a machine that is not here: what is tried where it does not fit, and how it is told."""
+"""A plan for a machine that is not here: what is tried where it does not fit, and the words."""
 
 import json
 import types
@@ -16,7 +16,7 @@ from kdjax.types import ConfigError
 
 @pytest.fixture
 def compiler(monkeypatch):
-  """CPU devices that pass for four H100s; a program needs so many bytes for each image of a step."""
+  """CPU devices that pass for H100s; a program needs so many bytes for each image of a step."""
   made = types.SimpleNamespace(per_image=0.0, tried=[])
   source, shards = ensembles.data(4)
   data = dataset.Data(source, source.train, shards)
