@@ -12,6 +12,7 @@ from kdjax.reproduce.papers.mhd.arms import (
   SETS,
   SKEWED,
   TEACHES,
+  TEACHES_LITTLE,
   own,
 )
 from kdjax.reproduce.verdict import NOT_TESTABLE
@@ -32,6 +33,7 @@ LOSSES = (
     EVERYWHERE,
     (Difference(LAST, Quantity("no_embeddings", "aux3"), above=0.5),),
     (TEACHES,),
+    TEACHES_LITTLE,
   ),
   Claim(
     "threshold",
@@ -43,6 +45,7 @@ LOSSES = (
       Difference(own("mhd"), own("nu_aux_10"), above=0.5),
     ),
     (TEACHES,),
+    TEACHES_LITTLE,
   ),
 )
 
