@@ -15,14 +15,14 @@ MODELS = {  # name: (model, its arguments, norm, image, classes)
   "resnet20": ("cifar_resnet", dict(depth=20), "batch", (32, 32, 3), 10),
   "resnet18": (
     "resnet",
-    dict(depth=18, stem="small", remat=False),
+    dict(depth=18, stem="small"),
     "batch",
     (32, 32, 3),
     10,
   ),
   "resnet34": (
     "resnet",
-    dict(depth=34, stem="imagenet", remat=False),
+    dict(depth=34, stem="imagenet"),
     "batch",
     (224, 224, 3),
     1000,

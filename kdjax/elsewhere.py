@@ -6,6 +6,8 @@ arithmetic and memory takes at the data sheet's rates, none overlap. Only a cloc
 """
 
 import dataclasses
+import io
+import json
 import math
 import time
 from typing import TYPE_CHECKING, Any
@@ -211,8 +213,6 @@ def _phase_record(phase: PhasePlan) -> dict[str, Any]:
 
 def render(found: TargetPlan, price: float) -> str:
   """The plan as tables of text."""
-  import io
-
   from rich.console import Console
   from rich.table import Table
 
@@ -223,17 +223,7 @@ def render(found: TargetPlan, price: float) -> str:
     f"{target.size} x {target.description} ({target.name}), mesh {mesh['client']} x {mesh['data']}"
   )
   table = Table(title=f"{title}, map {found.layout['map']}", title_justify="left")
-  columns = (
-    "phase",
-    "calls",
-    "memory",
-    "TFLOP",
-    "moved",
-    "launches",
-    "messages",
-    "roofline",
-    "binds",
-  )
+  columns = "phase calls memory TFLOP moved launches messages roofline binds".split()
   for column in columns:
     table.add_column(column, justify="left" if column in ("phase", "binds") else "right")
   for phase in found.phases:
@@ -316,8 +306,6 @@ def describe(config: Any, names: list[str], *, price: float, as_json: bool) -> s
   Raises:
     ConfigError: for whatever in the config or a target cannot work.
   """
-  import json
-
   if price < 0 or not math.isfinite(price):
     raise ConfigError("--price", price, "must be a number, 0 or more")
   for name in names:

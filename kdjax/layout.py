@@ -313,9 +313,8 @@ def form(
   else:
     spreads = (len(devices) > 1,)
   asked = dict(local_map=mesh["map"], conv=mesh["conv"], spreads=spreads)
-  name = (
-    device(devices) if jax.process_count() == 1 else ""
-  )  # hosts may differ, their programs may not
+  # Hosts may differ, their programs may not.
+  name = device(devices) if jax.process_count() == 1 else ""
   return choose(measured(), backend, name, load, **asked)
 
 

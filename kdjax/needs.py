@@ -2,12 +2,12 @@
 
 import math
 import os
-import sys
 
 import jax
 
 from kdjax import experiment as experiments
 from kdjax import layout, plan
+from kdjax.core import agreement
 from kdjax.core.costs import nbytes
 from kdjax.experiment import Experiment
 from kdjax.hardware import memory as compiled
@@ -46,13 +46,17 @@ def fitted(experiment: Experiment, limit: int | None = None) -> Experiment:
   offered = layout.rematerialises(experiment.env.cohorts)
   if not limit or not offered or experiment.config["mesh"]["remat"] != "auto":
     return experiment
-  need = max(
+  # The public set may be a share of the private one.
+  resident = {id(s.array): s.array.nbytes for s in experiment.sets.values() if s.array is not None}
+  need = sum(
+    resident.values()
+  ) + max(  # a program is lowered without the data that stay on the devices
     compiled.compile(plan.lower(experiment, visit)).need for visit in plan.first_visits(experiment)
   )
-  if need <= limit:
+  if not agreement.anywhere(need > limit):  # all processes run one program
     return experiment
   text = f"{need / GIB:.1f} GiB a device would be needed, there are {limit / GIB:.1f}"
-  print(f"{text}: activations are computed again (mesh.remat='on' asks for it)", file=sys.stderr)
+  agreement.say(f"{text}: activations are computed again (mesh.remat='on' asks for it)")
   config = experiment.config | {"mesh": experiment.config["mesh"] | {"remat": "on"}}
   devices = list(experiment.env.mesh.devices.flat)
   return experiments.build(config, data=experiment.data, devices=devices)

@@ -17,6 +17,7 @@ from typing import Any
 import jax
 from jax.experimental.compilation_cache import compilation_cache
 
+from kdjax.core import machine
 from kdjax.types import ConfigError
 
 FOLDER = Path(__file__).parent / "targets"
@@ -56,6 +57,7 @@ class Target:
   launch: float  # seconds between two kernels that are launched one by one
   graph_launch: float  # and of those in a command buffer
   device_kind: str  # what JAX calls such a device
+  topology: str  # what a TPU's compiler calls the generation, 'v5e'
   megacore: bool  # whether a chip's two cores are one device
   compiler: dict[str, Any]  # what the GPU's compiler must know of it
 
@@ -106,8 +108,11 @@ def _read(path, name, shape):
       raise ConfigError(f"{path}: {key}", value, f"must be there, a {kind.__name__}")
   if given["kind"] not in EXTRAS:
     raise ConfigError(f"{path}: kind", given["kind"], "must be tpu or gpu")
-  if given["kind"] == "gpu" and "compiler" not in given:
-    raise ConfigError(f"{path}: compiler", None, "the compiler must know the GPU; see h100.toml")
+  if "float32" not in given["tflops"]:
+    raise ConfigError(f"{path}: tflops", given["tflops"], "must have float32, the rest's default")
+  if given["kind"] == "gpu" and "capability" not in given.get("compiler", {}):
+    hint = "the compiler must know the GPU, its `capability` too; see h100.toml"
+    raise ConfigError(f"{path}: compiler", given.get("compiler"), hint)
   return Target(
     name=name,
     kind=given["kind"],
@@ -120,6 +125,7 @@ def _read(path, name, shape):
     launch=given["launch_us"] * 1e-6,
     graph_launch=given.get("graph_launch_us", given["launch_us"]) * 1e-6,
     device_kind=given.get("device_kind", given["description"]),
+    topology=given.get("topology", path.stem),
     megacore=given.get("megacore", False),
     compiler=given.get("compiler", {}),
   )
@@ -155,11 +161,9 @@ def devices(target: Target) -> list[jax.Device]:
 
 
 def _tpu(target):
-  generation = target.name.rpartition(":")[0]
-  generation = Path(generation).stem if generation.endswith(".toml") else generation
   shape = "x".join(map(str, target.shape))
   megacore = {"chip_config_name": "megacore"} if target.megacore else {}
-  return dict(platform="tpu", topology_name=f"{generation}:{shape}", **megacore)
+  return dict(platform="tpu", topology_name=f"{target.topology}:{shape}", **megacore)
 
 
 def _gpu(target):
@@ -192,8 +196,6 @@ device_description_str: "{target.description}"
 @contextlib.contextmanager
 def compiling(target: Target) -> Iterator[list[jax.Device]]:
   """Programs traced inside are the target's; gives its devices."""
-  from kdjax.core import machine
-
   # libtpu aborts the process at any flag that is not its own, when it first compiles.
   flags = os.environ.pop("XLA_FLAGS", None) if target.kind == "tpu" else None
   cached = jax.config.jax_enable_compilation_cache  # type: ignore[attr-defined]

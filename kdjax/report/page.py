@@ -119,7 +119,7 @@ def _facts(run: RunRecord) -> str:
   """Tiles with the size and the speed of a finished run."""
   if run.summary is None:
     return ""
-  count, replicas = table.clients(run)
+  (count, replicas), profile = table.clients(run), _profile(run)
   speed, duration = "{:,.0f}".format, lambda seconds: str(timedelta(seconds=round(seconds)))
   facts: list[tuple[str, Any, Callable[[Any], str]]] = [
     ("clients", count, str),
@@ -129,8 +129,8 @@ def _facts(run: RunRecord) -> str:
     ("images/s", run.summary.get("images_per_second"), speed),
     ("waiting for input", run.summary.get("input_bound"), "{:.1%}".format),
     ("compilation", run.summary.get("compile_seconds"), duration),
-    ("of the device's peak", _profile(run).get("share_of_peak"), "{:.1%}".format),
-    ("device of the profile", _profile(run).get("device"), escape),
+    ("of the device's peak", profile.get("share_of_peak"), "{:.1%}".format),
+    ("device of the profile", profile.get("device"), escape),
     ("wall time", run.summary.get("wall_seconds"), duration),
   ]
   tiles = (

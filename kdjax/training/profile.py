@@ -1,5 +1,6 @@
 """A trace of some steps for XProf, and what share of the device's peak they reached."""
 
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,14 @@ class Profile:
       seconds = (time.perf_counter() - self.began) / self.traced
       self.close()
       if hosts.first():
-        files.write_json(self.workdir / "profile.json", self.record(dispatch.visit.number, seconds))
+        self.keep(self.record(dispatch.visit.number, seconds))
+
+  def keep(self, found: dict[str, Any]) -> None:
+    """Writes the record; a disk that does not take it ends no run."""
+    try:
+      files.write_json(self.workdir / "profile.json", found)
+    except OSError as error:
+      print(f"profile.json is not written: {error.strerror}; it says {found}", file=sys.stderr)
 
   def close(self) -> None:
     """Ends a trace that is under way: of a run that ends, or stops, before."""

@@ -57,6 +57,8 @@ def test_ones_own_file(tmp_path):
     ("memory_gib = 10\n", "", "memory_gib"),
     ("launch_us = 5.0", 'launch_us = "5"', "launch_us"),
     ('[compiler]\ncapability = "8.6"', "", "compiler must know"),
+    ('capability = "8.6"', "core_count = 8", "compiler must know"),
+    ("float32 = 10", "float16 = 10", "must have float32"),
     ("link_gbs = 20", "link_gbs = ", "cannot be read"),
   ],
 )
