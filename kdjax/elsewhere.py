@@ -223,7 +223,17 @@ def render(found: TargetPlan, price: float) -> str:
     f"{target.size} x {target.description} ({target.name}), mesh {mesh['client']} x {mesh['data']}"
   )
   table = Table(title=f"{title}, map {found.layout['map']}", title_justify="left")
-  columns = "phase calls memory TFLOP moved launches messages roofline binds".split()
+  columns = [
+    "phase",
+    "calls",
+    "memory",
+    "TFLOP",
+    "moved",
+    "launches",
+    "messages",
+    "roofline",
+    "binds",
+  ]
   for column in columns:
     table.add_column(column, justify="left" if column in ("phase", "binds") else "right")
   for phase in found.phases:
