@@ -47,8 +47,7 @@ def test_convolutions_have_the_flops_that_xla_counts(name, wanted):
   }[wanted]
   pulled = jax.jit(fn).lower(x, w)
   text = pulled.compiler_ir("hlo").as_hlo_text()
-  elementwise = x.size + 2 * w.size * 8 + 4 * 81 * 8 * 2  # sums, transpositions: at most
-  assert 0 <= pulled.cost_analysis()["flops"] - priced(text).flops <= elementwise
+  assert priced(text).flops == pulled.cost_analysis()["flops"] > 0
 
 
 def test_matrix_products_by_hand():
