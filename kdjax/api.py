@@ -8,9 +8,10 @@ from typing import Any, TypeAlias
 import jax
 from ml_collections import ConfigDict
 
-from kdjax import experiment, needs
+from kdjax import experiment, measure, needs
 from kdjax.checks import validate
 from kdjax.config import plain, read_config, replica_seeds, variants
+from kdjax.core import agreement, hosts
 from kdjax.data import dataset
 from kdjax.data.sources import Source
 from kdjax.experiment import Experiment
@@ -146,14 +147,24 @@ def experiments(
   if data is None and begun:
     whole = plain(config)
     data = dataset.open_data(whole, replica_seeds(whole), begun=True)
+  found = _built(config, others, data, devices)
+  for one in found.values():
+    needs.check(one, one.template() if begun else one.begins())
+  if devices is None and hosts.alone():
+    known = found[""].data
+    if measure.contest(config, data=known, most=3, runs=5, say=agreement.say):
+      found = _built(config, others, known, devices)  # in the form that has won
+  return {name: needs.fitted(one) for name, one in found.items()}
+
+
+def _built(config, others, data, devices):
+  """{name: experiment}, all on the same data."""
   first = experiment.build(config, data=data, devices=devices)
   found = {"": first}
   for name, other in others.items():
     with blamed(f"compare.{name}"):
       found[name] = experiment.build(other, data=first.data, devices=devices)
-  for one in found.values():
-    needs.check(one, one.template() if begun else one.begins())
-  return {name: needs.fitted(one) for name, one in found.items()}
+  return found
 
 
 def peer(

@@ -172,7 +172,7 @@ def train(config: Any, workdir: Path, *, devices: list | None, own: tuple[int, .
 
   `devices` None: as many as pay. `own`, where not empty: the clients of a peer.
   """
-  from kdjax import api, measure
+  from kdjax import api
   from kdjax.core import hosts
   from kdjax.peers import Mail
   from kdjax.report import page, table
@@ -184,8 +184,6 @@ def train(config: Any, workdir: Path, *, devices: list | None, own: tuple[int, .
     experiments = {"": api.peer(config, mail, devices=devices)}
     workdir /= "peer-" + "-".join(map(str, own))
   else:
-    if hosts.alone() and devices is None:
-      measure.contest(config, most=3, runs=5, say=lambda text: print(text, file=sys.stderr))
     experiments = api.experiments(config, devices=devices, begun=begun)
   ending.asked()  # from here on a signal waits for the next step, to be saved
   code = api.run(experiments, workdir, command=command(), stop=ending.asked, profile=FLAGS.profile)

@@ -15,14 +15,15 @@ from typing import Any, NamedTuple
 
 import jax
 
-from kdjax import experiment, layout, plan
-from kdjax.config import plain
+from kdjax import experiment, forms, layout, plan
+from kdjax.config import plain, read_config
 from kdjax.core import machine
 from kdjax.core.mapping import MAPS
+from kdjax.data.dataset import Data
 from kdjax.experiment import Experiment
+from kdjax.forms import Form, Load, Measurement
 from kdjax.hardware import hlo, memory, target
 from kdjax.hardware.cost import cost
-from kdjax.layout import Form, Load, Measurement
 from kdjax.models.conv import LOWERINGS
 from kdjax.training.stepper import Stepper
 from kdjax.types import ConfigError
@@ -45,7 +46,7 @@ class Timing(NamedTuple):
     return statistics.median(self.seconds)
 
 
-def forms(config: dict[str, Any], convolves: bool, sizes: list[int]) -> list[Form]:
+def candidates(config: dict[str, Any], convolves: bool, sizes: list[int]) -> list[Form]:
   """What can be tried: every map and lowering, on one host device and on as many as pay."""
   spread = layout.host_devices(sizes, len(jax.devices())) if machine.backend() == "cpu" else 1
   lowerings = LOWERINGS if convolves else LOWERINGS[:1]
@@ -65,12 +66,14 @@ def measure(config: Any, *, runs: int, say=lambda text: None) -> list[Timing]:
   config = plain(config)
   first = experiment.build(config, devices=jax.devices()[:1])
   sizes = [len(c.ids) for c in first.env.cohorts]
-  tried = forms(config, _load(config, first).convolves, sizes)
+  tried = candidates(config, _load(config, first).convolves, sizes)
   prices = priced(config, first, tried, say=say)
   return timed(config, first, list(prices), prices, runs=runs, say=say)
 
 
-def contest(config: Any, *, most: int, runs: int, say=lambda text: None) -> list[Timing]:
+def contest(
+  config: Any, *, data: Data | None = None, most: int, runs: int, say=lambda text: None
+) -> list[Timing]:
   """Where `auto` knows nothing of this kind of device: the cheapest forms, timed, and kept.
 
   What a form costs is read off its compiled program (`hardware/cost.py`); only the clock decides.
@@ -79,6 +82,7 @@ def contest(config: Any, *, most: int, runs: int, say=lambda text: None) -> list
 
   Args:
     config, say: as in `measure`.
+    data: its data, where they are there already.
     most: forms that are timed.
     runs: blocks of each.
 
@@ -89,16 +93,16 @@ def contest(config: Any, *, most: int, runs: int, say=lambda text: None) -> list
   asked = config["mesh"]["map"], config["mesh"]["conv"]
   if machine.backend() == "cpu" or asked != ("auto", "auto"):
     return []
-  first = experiment.build(config, devices=jax.devices()[:1])
+  first = experiment.build(config, data=data, devices=jax.devices()[:1])
   load = _load(config, first)
-  if layout.knows(layout.measured(), machine.backend(), layout.device(), load):
+  if forms.knows(forms.measured(), machine.backend(), layout.device(), load):
     return []
   sizes = [len(c.ids) for c in first.env.cohorts]
   say(f"no form was measured on {layout.device()} for this load; mesh.map overrides")
-  prices = priced(config, first, forms(config, load.convolves, sizes), say=say)
+  prices = priced(config, first, candidates(config, load.convolves, sizes), say=say)
   timings = timed(config, first, list(prices)[:most], prices, runs=runs, say=say)
-  record(timings, layout.own_table())
-  layout.measured.cache_clear()
+  record(timings, forms.own_table())
+  forms.measured.cache_clear()
   return timings
 
 
@@ -197,7 +201,7 @@ def _block(config, form, data, sizes):
 def record(timings: list[Timing], path: Path) -> None:
   """Keeps measurements in the user's own table, which `auto` reads."""
   here = machine.backend(), layout.device()
-  layout.keep((Measurement(*here, t.load, t.form, 1e3 * t.median) for t in timings), path)
+  forms.keep((Measurement(*here, t.load, t.form, 1e3 * t.median) for t in timings), path)
 
 
 def table(timings: list[Timing]) -> str:
@@ -220,8 +224,6 @@ def _words(form):
 
 def measure_cli(argv: list[str]) -> int:
   """`kdjax measure --config=NAME`; returns the exit code."""
-  from kdjax import api
-
   parser = argparse.ArgumentParser("kdjax measure", description=__doc__.partition("\n")[0])
   parser.add_argument("--config", required=True, help="a config's name or file")
   parser.add_argument("--runs", type=int, default=5, help="blocks of every form")
@@ -229,11 +231,11 @@ def measure_cli(argv: list[str]) -> int:
   arguments = parser.parse_args(argv)
   if arguments.runs < 1:
     raise ConfigError("--runs", arguments.runs, "must be at least 1")
-  config = api.get_config(arguments.config)
+  config = read_config(arguments.config)
   machine.configure_jax(machine.cores(), x64=config.model.get("dtype") == "float64")
   timings = measure(config, runs=arguments.runs, say=lambda text: print(text, file=sys.stderr))
   print(table(timings))
   if arguments.record:
-    record(timings, layout.own_table())
-    print(f"kept in {layout.own_table()}")
+    record(timings, forms.own_table())
+    print(f"kept in {forms.own_table()}")
   return 0

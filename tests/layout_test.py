@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kdjax import layout
-from kdjax.layout import Form, Load, Measurement
+from kdjax import forms, layout
+from kdjax.forms import Form, Load, Measurement
 from kdjax.models.layers import conv
 from kdjax.types import ConfigError
 
@@ -29,7 +29,7 @@ ROWS = (
 
 def chosen(backend="cpu", work=1e9, convolves=True, clients=8, **asked):
   asked = dict(local_map="auto", conv="auto", spreads=(False, True)) | asked
-  return layout.choose(ROWS, backend, "mine", Load(work, convolves, clients), **asked)
+  return forms.choose(ROWS, backend, "mine", Load(work, convolves, clients), **asked)
 
 
 @pytest.mark.parametrize(
@@ -61,11 +61,11 @@ def test_among_equals_scan_is_taken():
     Measurement("cpu", "mine", Load(1e6, True, 8), GROUPED, 100.1),
   )
   load, auto = Load(1e6, True, 8), dict(local_map="auto", conv="auto", spreads=(False,))
-  assert layout.choose(rows, "cpu", "mine", load, **auto) == LOOP
+  assert forms.choose(rows, "cpu", "mine", load, **auto) == LOOP
   slower = rows[0], rows[1]._replace(milliseconds=110.1)
-  assert layout.choose(slower, "cpu", "mine", load, **auto) == PRODUCTS
+  assert forms.choose(slower, "cpu", "mine", load, **auto) == PRODUCTS
   unrolled = Measurement("cpu", "mine", Load(1e6, True, 8), Form("unroll", "direct", False), 99.0)
-  assert layout.choose((unrolled, slower[0]), "cpu", "mine", load, **auto) == PRODUCTS
+  assert forms.choose((unrolled, slower[0]), "cpu", "mine", load, **auto) == PRODUCTS
 
 
 def test_times_of_two_machines_are_not_compared():
@@ -76,9 +76,7 @@ def test_times_of_two_machines_are_not_compared():
     Measurement("cpu", "fast", Load(1e6, True, 8), PRODUCTS, 2.0),
   )
   load, auto = Load(1e6, True, 8), dict(local_map="auto", conv="auto", spreads=(False,))
-  form = {
-    name: layout.choose(rows, "cpu", name, load, **auto) for name in ("slow", "fast", "other")
-  }
+  form = {name: forms.choose(rows, "cpu", name, load, **auto) for name in ("slow", "fast", "other")}
   assert form == {"slow": LOOP, "fast": PRODUCTS, "other": LOOP}
 
 
@@ -89,10 +87,10 @@ def test_an_unknown_form_is_refused(key):
 
 
 def test_the_recorded_measurements_can_be_read_and_used():
-  rows = layout.measured()
+  rows = forms.measured()
   for r in rows:
     auto = dict(local_map="auto", conv="auto", spreads=(False, True))
-    best = layout.choose(rows, r.backend, r.device, r.load, **auto)
+    best = forms.choose(rows, r.backend, r.device, r.load, **auto)
     same = [x for x in rows if x[:3] == r[:3]]
     (mine,) = [x.milliseconds for x in same if x.form == best]
     assert mine <= 1.05 * min(x.milliseconds for x in same)
@@ -120,7 +118,7 @@ def test_as_many_host_devices_as_the_clients_can_use(sizes, form, n):
 
 
 def test_clients_that_cannot_be_spread_take_no_spread_form(monkeypatch):
-  monkeypatch.setattr(layout, "measured", lambda: ROWS)
+  monkeypatch.setattr(forms, "measured", lambda: ROWS)
   monkeypatch.setattr(layout, "device", lambda *_: "mine")
   mesh = dict(map="auto", conv="auto")
   assert layout.form(mesh, Load(1e9, True, 11), sizes=(11,), devices=None) == LOOP
@@ -158,4 +156,4 @@ def test_where_nothing_was_measured_small_networks_on_a_gpu_are_one_program(
   backend, work, convolves, expected
 ):
   asked = dict(local_map="auto", conv="auto", spreads=(False,))
-  assert layout.choose((), backend, "new", Load(work, convolves, 5), **asked) == expected
+  assert forms.choose((), backend, "new", Load(work, convolves, 5), **asked) == expected

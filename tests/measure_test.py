@@ -3,10 +3,10 @@
 import jax
 
 import kdjax
-from kdjax import layout, measure
+from kdjax import api, forms, layout, measure
 from kdjax.core import machine
+from kdjax.forms import Form, Load, Measurement
 from kdjax.hardware import target
-from kdjax.layout import Form, Load, Measurement
 
 
 def test_all_forms_are_timed_and_the_fastest_is_taken_afterwards(tmp_path, monkeypatch):
@@ -14,8 +14,8 @@ def test_all_forms_are_timed_and_the_fastest_is_taken_afterwards(tmp_path, monke
   monkeypatch.setattr(measure, "BLOCK", 0.0)
   monkeypatch.setattr(jax, "devices", lambda *_: DEVICES[:2])
   timings = measure.measure(config, runs=2)
-  forms = {t.form for t in timings}
-  assert forms == {Form(m, "direct", False) for m in ("vmap", "unroll", "scan")}  # 5 clients
+  tried = {t.form for t in timings}
+  assert tried == {Form(m, "direct", False) for m in ("vmap", "unroll", "scan")}  # 5 clients
   assert [t.median for t in timings] == sorted(t.median for t in timings)
   assert all(len(t.seconds) == 2 and min(t.seconds) > 0 for t in timings)
   assert "vmap, direct" in measure.table(timings)
@@ -23,11 +23,11 @@ def test_all_forms_are_timed_and_the_fastest_is_taken_afterwards(tmp_path, monke
   path = tmp_path / "own" / "measured.csv"
   measure.record(timings, path)
   measure.record(timings, path)  # replaces them
-  kept = layout.recorded(path)
-  assert len(kept) == 3 and {m.form for m in kept} == forms
+  kept = forms.recorded(path)
+  assert len(kept) == 3 and {m.form for m in kept} == tried
   assert {m.load.clients for m in kept} == {5}
   asked = dict(local_map="auto", conv="auto", spreads=(False,))
-  best = layout.choose(kept, "cpu", layout.device(), kept[0].load, **asked)
+  best = forms.choose(kept, "cpu", layout.device(), kept[0].load, **asked)
   near = [m for m in kept if m.milliseconds <= 1.1 * min(m.milliseconds for m in kept)]
   assert best in {m.form for m in near}
 
@@ -37,20 +37,20 @@ DEVICES = jax.devices()
 
 def test_convolutions_have_more_forms_and_clients_are_spread_where_it_can_be():
   config = kdjax.get_config("mhd_cifar10")
-  found = measure.forms(config, convolves=True, sizes=[4])
+  found = measure.candidates(config, convolves=True, sizes=[4])
   assert Form("vmap", "split", True) in found and Form("scan", "split", True) not in found
   assert len(found) == 2 * (3 + 2 + 2)
 
 
 def test_own_rows_stand_beside_the_shipped_ones(tmp_path, monkeypatch):
   monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-  layout.measured.cache_clear()
-  before = layout.measured()
+  forms.measured.cache_clear()
+  before = forms.measured()
   row = Measurement("cpu", "mine", Load(1e6, False, 5), Form("scan", "direct", False), 1.0)
-  layout.keep([row], layout.own_table())
-  layout.measured.cache_clear()
-  assert layout.measured() == (*before, row)
-  layout.measured.cache_clear()
+  forms.keep([row], forms.own_table())
+  forms.measured.cache_clear()
+  assert forms.measured() == (*before, row)
+  forms.measured.cache_clear()
 
 
 def test_on_a_device_without_rows_the_cheapest_forms_are_timed_once(tmp_path, monkeypatch):
@@ -59,7 +59,7 @@ def test_on_a_device_without_rows_the_cheapest_forms_are_timed_once(tmp_path, mo
   monkeypatch.setattr(measure, "BLOCK", 0.0)
   monkeypatch.setattr(jax, "devices", lambda *_: DEVICES[:1])
   monkeypatch.setattr(target, "of", lambda device: target.parse("h100:1"))
-  layout.measured.cache_clear()
+  forms.measured.cache_clear()
   config = kdjax.get_config("mhd_digits:separate", steps=200, replicas=1)
   said = []
   with machine.compiling_for("gpu"):
@@ -72,10 +72,10 @@ def test_on_a_device_without_rows_the_cheapest_forms_are_timed_once(tmp_path, mo
   prices = {line.partition(":")[0]: line for line in said if "roofline" in line}
   assert len(prices) == 3 and "scan, direct" in prices
   assert "scan, direct" not in {measure._words(t.form) for t in timings}  # five times the launches
-  kept = layout.recorded(layout.own_table())
+  kept = forms.recorded(forms.own_table())
   assert {row.form for row in kept} == {t.form for t in timings}
   assert {row.backend for row in kept} == {"gpu"}
-  layout.measured.cache_clear()
+  forms.measured.cache_clear()
 
 
 def test_on_a_cpu_there_is_no_contest():
@@ -84,7 +84,21 @@ def test_on_a_cpu_there_is_no_contest():
 
 def test_a_device_is_known_by_rows_of_a_load_like_its_own():
   row = Measurement("gpu", "card", Load(1e6, True, 8), Form("vmap", "direct", False), 1.0)
-  knows = lambda *load: layout.knows([row], "gpu", "card", Load(*load))
+  knows = lambda *load: forms.knows([row], "gpu", "card", Load(*load))
   assert knows(2e6, True, 16) and knows(5e5, True, 4)
   assert not knows(3e6, True, 8) and not knows(1e6, True, 17) and not knows(1e6, False, 8)
-  assert not layout.knows([row], "gpu", "other", row.load)
+  assert not forms.knows([row], "gpu", "other", row.load)
+
+
+def test_a_run_is_built_anew_in_the_form_that_won(monkeypatch):
+  """By the command line and by the library, where nobody names devices."""
+  config = kdjax.get_config("mhd_digits:separate", replicas=1)
+  won = Form("unroll", "direct", False)
+
+  def contest(config, **options):
+    monkeypatch.setattr(forms, "choose", lambda *_, **asked: won)
+    return [won]
+
+  monkeypatch.setattr(measure, "contest", contest)
+  assert api.experiments(config, devices=DEVICES[:1])[""].env.local_map == "vmap"
+  assert api.experiments(config)[""].env.local_map == "unroll"

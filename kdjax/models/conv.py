@@ -2,7 +2,7 @@
 
 `jax.vmap` turns K convolutions with K kernels into one grouped convolution, which few libraries do
 well, and a convolution's gradients inside a loop are slow on XLA:CPU. So there are three lowerings
-of one function; which is fastest depends on backend, network and K (`layout.py`).
+of one function; which is fastest depends on backend, network and K (`forms.py`).
 """
 
 import functools

@@ -6,6 +6,8 @@ always noticed, other accidents but for one in billions; who means harm is not k
 pass over memory, where a cryptographic digest would cost as much as the writing itself.
 """
 
+from concurrent.futures import ThreadPoolExecutor
+
 import jax
 import numpy as np
 
@@ -37,7 +39,8 @@ def table(tree: PyTree, whole: tuple[str, ...] = ()) -> dict[str, list]:
     whole: the keys at its top under which an array is one row, and not one for each client.
   """
   named = [(path, x, path.split("/")[0] in whole) for path, x in _named(tree)]
-  own = [_own(x, one) for _, x, one in named]
+  with ThreadPoolExecutor() as threads:  # NumPy's sums let go of the interpreter
+    own = list(threads.map(lambda entry: _own(*entry[1:]), named))
   everyone = np.split(agreement.added(np.concatenate(own)), np.cumsum([len(d) for d in own])[:-1])
   return {
     path: [*_kind(x), digests.astype(">u8").tobytes().hex()]
