@@ -134,9 +134,7 @@ def build(
   placed = layout.lay_out(config, here, image, _dtype(config), devices)
   env = Env(
     cohorts=placed.cohorts,
-    ensemble=tuple(
-      layout.lowered(c, placed.form.conv, remat=config["mesh"]["remat"] == "on") for c in cohorts
-    ),
+    ensemble=tuple(layout.lowered(c, placed.form.conv, config["mesh"]) for c in cohorts),
     population=_population(config, cohorts, identity),
     graph=call(graph.make, _holders(config), key="graph", arguments=config["graph"]),
     task=_task(config, data, image),

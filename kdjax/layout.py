@@ -80,7 +80,7 @@ def lay_out(
   chosen = form(config["mesh"], to_do, sizes=sizes, devices=devices)
   offered = all(_offers(c, "conv") for c in cohorts)
   return Placed(
-    tuple(lowered(c, chosen.conv, remat=config["mesh"]["remat"] == "on") for c in cohorts),
+    tuple(lowered(c, chosen.conv, config["mesh"]) for c in cohorts),
     chosen,
     mesh(config, sizes, default_devices(sizes, chosen) if devices is None else devices),
     config["mesh"]["steps_per_dispatch"] or steps_per_dispatch(chosen, to_do, offered=offered),
@@ -106,7 +106,7 @@ def forward_work(cohort: Cohort, image: tuple[int, ...], batch: int, dtype: str)
 
 
 def _offers(cohort, choice):
-  """Whether a cohort's network has the field `conv`, or `remat`; a user's own may not."""
+  """Whether a cohort's network has such a field, as `conv` or `remat`; a user's own may not."""
   return choice in {field.name for field in dataclasses.fields(cohort.model)}
 
 
@@ -115,9 +115,20 @@ def rematerialises(cohorts: tuple[Cohort, ...]) -> bool:
   return any(_offers(c, "remat") and not c.model.remat for c in cohorts)  # type: ignore[attr-defined]
 
 
-def lowered(cohort: Cohort, conv: str, *, remat: bool) -> Cohort:
-  """The cohort, its convolutions written so, rematerialised or not, where its network can."""
-  chosen: dict[str, Any] = {"conv": conv} | ({"remat": True} if remat else {})
+def lowered(cohort: Cohort, conv: str, mesh: dict[str, Any]) -> Cohort:
+  """The cohort, its network written as the form and the config's `mesh` say, where it can.
+
+  Args:
+    cohort: Cohort.
+    conv: how its convolutions are written.
+    mesh: `remat`, whether activations are computed again in the backward pass; `blocks`, whether
+      those that are alike are a loop. 'auto' is a TPU's alone, whose compiler is slow.
+  """
+  chosen: dict[str, Any] = {"conv": conv}
+  if mesh["remat"] == "on":
+    chosen["remat"] = True
+  if mesh["blocks"] == "scan" or mesh["blocks"] == "auto" and machine.backend() == "tpu":
+    chosen["scan"] = True
   offered = {key: value for key, value in chosen.items() if _offers(cohort, key)}
   return dataclasses.replace(cohort, model=cohort.model.clone(**offered))
 

@@ -5,7 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kdjax import forms, layout
+import kdjax
+from kdjax import experiment, forms, layout, plan
+from kdjax.config import plain
+from kdjax.core import machine
 from kdjax.forms import Form, Load, Measurement
 from kdjax.models.layers import conv
 from kdjax.types import ConfigError
@@ -157,3 +160,20 @@ def test_where_nothing_was_measured_small_networks_on_a_gpu_are_one_program(
 ):
   asked = dict(local_map="auto", conv="auto", spreads=(False,))
   assert forms.choose((), backend, "new", Load(work, convolves, 5), **asked) == expected
+
+
+def test_blocks_are_a_loop_on_a_tpu_or_where_it_is_asked_for():
+  config = plain(kdjax.get_config("mhd_cifar10:separate"))
+  built = experiment.build(config, data=plan.described(config), devices=jax.devices()[:1])
+  looped = {}
+  for blocks in ("auto", "scan", "unroll"):
+    for backend in ("cpu", "gpu", "tpu"):
+      with machine.compiling_for(backend):
+        mesh = config["mesh"] | {"blocks": blocks}
+        looped[blocks, backend] = layout.lowered(built.env.cohorts[0], "direct", mesh).model.scan
+  assert {key for key, loop in looped.items() if loop} == {
+    ("auto", "tpu"),
+    ("scan", "cpu"),
+    ("scan", "gpu"),
+    ("scan", "tpu"),
+  }

@@ -17,7 +17,10 @@ from kdjax.types import ModelOut
 
 
 class Model(nn.Module):
-  """A CIFAR ResNet; features: 'stem', 'stage1' to 'stage3', in the compute dtype."""
+  """A CIFAR ResNet; features: 'stem', 'stage1' to 'stage3', in the compute dtype.
+
+  `scan` makes a loop of the blocks that are alike.
+  """
 
   classes: int
   heads: int
@@ -27,6 +30,7 @@ class Model(nn.Module):
   depth: int
   axes: tuple = ("data",)
   conv: str = "direct"
+  scan: bool = False
 
   choices = {"depth": (8, 14, 20, 32, 44, 56, 110)}
 
@@ -38,7 +42,8 @@ class Model(nn.Module):
     common: dict[str, Any] = dict(norm=self.norm, dtype=self.dtype, axes=self.axes, conv=self.conv)
     x = nn.relu(ConvNorm(16, 3, 1, "same", **common, name="stem")(images, train, mask))
     block = functools.partial(Block, bottleneck=False, shortcut="pad", **common)
-    features = stages(x, train, mask, block, ((self.depth - 2) // 6,) * 3, (16, 32, 64))
+    counts = ((self.depth - 2) // 6,) * 3
+    features = stages(self, x, train, mask, block, counts, (16, 32, 64))
     x = features["stage3"].mean((1, 2), dtype=wide_dtype(self.dtype))
     heads = Heads(self.classes, self.heads, self.dtype, self.project, name="heads")
     return ModelOut(*heads(x), features)

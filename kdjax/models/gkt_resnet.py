@@ -58,7 +58,7 @@ def classify(
     ModelOut without the stem among its features.
   """
   kind = dict(bottleneck=bottleneck, shortcut="projection", **common(model))
-  features = stages(x, train, mask, functools.partial(Block, **kind), counts, widths)
+  features = stages(model, x, train, mask, functools.partial(Block, **kind), counts, widths)
   del features["stem"]
   x = features[f"stage{len(counts)}"].mean((1, 2), dtype=wide_dtype(model.dtype))
   heads = Heads(model.classes, model.heads, model.dtype, model.project, name="heads")
@@ -87,6 +87,7 @@ class Edge(nn.Module):
   depth: int
   axes: tuple = ("data",)
   conv: str = "direct"
+  scan: bool = False
 
   choices = {"depth": (4, 6, 8)}
 
@@ -115,6 +116,7 @@ class Server(nn.Module):
   depth: int
   axes: tuple = ("data",)
   conv: str = "direct"
+  scan: bool = False
 
   choices = {"depth": (55, 109)}
 
@@ -140,6 +142,7 @@ class Model(nn.Module):
   depth: int
   axes: tuple = ("data",)
   conv: str = "direct"
+  scan: bool = False
 
   choices = {"depth": (56, 110)}
 

@@ -13,6 +13,7 @@ from flax import linen as nn
 from jaxtyping import Float
 
 from kdjax.core.arrays import Array
+from kdjax.models import loop
 from kdjax.models.heads import Heads
 from kdjax.models.layers import ConvNorm, max_pool_3x3_s2, wide_dtype
 from kdjax.types import ModelOut
@@ -62,6 +63,7 @@ class Block(nn.Module):
 
 
 def stages(
+  module: nn.Module,
   x: Float[Array, "B h w c"],
   train: bool,
   mask: Float[Array, " B"] | None,
@@ -72,9 +74,10 @@ def stages(
   """Runs the stages of a residual network inside a module's `__call__`.
 
   Args:
+    module: the one that is called; with its field `scan`, blocks that are alike become a loop.
     x: [B, h, w, c], the stem's output, in the compute dtype.
     train, mask: as the model's.
-    block: (width, stride, name=) -> Block.
+    block: (width, stride, name= or parent=) -> Block.
     counts, widths: blocks and width of every stage; all stages but the first halve the image.
 
   Returns:
@@ -82,9 +85,16 @@ def stages(
   """
   features = {"stem": x}
   for i, (count, width) in enumerate(zip(counts, widths, strict=True), 1):
-    for j in range(1, count + 1):
-      stride = 2 if i > 1 and j == 1 else 1
-      x = block(width, stride, name=f"stage{i}_block{j}")(x, train, mask)
+    names = [f"stage{i}_block{j}" for j in range(1, count + 1)]
+    halving = names[: i > 1]
+    for name in halving:
+      x = block(width, 2, name=name)(x, train, mask)
+    rest = names[len(halving) :]
+    for alike in loop.groups(module, rest) if module.scan else [[name] for name in rest]:
+      if len(alike) > 1:
+        x = loop.scan_blocks(module, block(width, 1, parent=None), alike, x, train, mask)
+      else:
+        x = block(width, 1, name=alike[0])(x, train, mask)
     features[f"stage{i}"] = x
   return features
 
@@ -92,7 +102,8 @@ def stages(
 class Model(nn.Module):
   """A ResNet whose stem is the ImageNet one (7x7, stride 2, max-pool) or 'small' (3x3, stride 1).
 
-  `remat` keeps only the blocks' inputs for the backward pass and computes the rest again. `hidden`
+  `remat` keeps only the blocks' inputs for the backward pass and computes the rest again; `scan`
+  makes a loop of the blocks that are alike. `hidden`
   above 0 adds a dense layer with ReLU, so wide, after the mean. Features: 'stem', 'stage1' to
   'stage4', in the compute dtype.
   """
@@ -108,6 +119,7 @@ class Model(nn.Module):
   conv: str = "direct"
   hidden: int = 0
   remat: bool = False
+  scan: bool = False
 
   choices = {"depth": (18, 34, 50), "stem": ("imagenet", "small")}
 
@@ -125,7 +137,7 @@ class Model(nn.Module):
     kind = nn.remat(Block, static_argnums=(2,)) if self.remat else Block  # 2: train
     block = functools.partial(kind, bottleneck=self.depth == 50, shortcut="projection", **common)
     counts = (2, 2, 2, 2) if self.depth == 18 else (3, 4, 6, 3)
-    features = stages(x, train, mask, block, counts, (64, 128, 256, 512))
+    features = stages(self, x, train, mask, block, counts, (64, 128, 256, 512))
     x = features["stage4"].mean((1, 2), dtype=wide_dtype(self.dtype))
     heads = Heads(
       self.classes, self.heads, self.dtype, self.project, hidden=self.hidden, name="heads"

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers import usually
 from jax.sharding import PartitionSpec
 
 from kdjax.models.build import build_model
@@ -218,6 +219,38 @@ def test_remat_changes_no_name_and_recomputes_every_block():
   (plain, none), (same, blocks) = rematerialised(False), rematerialised(True)
   chex.assert_trees_all_equal(plain, same)
   assert (none, blocks) == (0, 8)
+
+
+@pytest.mark.parametrize(
+  "name, arguments, image, convolutions",
+  usually(
+    {"cifar_resnet"},
+    [
+      # stem, one for all of stage 1 (2 a block), then 3 blocks: one that halves, one for two
+      ("cifar_resnet", dict(depth=20), (4, 4, 3), (19, 1 + 2 + 4 + 4)),
+      ("resnet", RESNET, (8, 8, 3), (20, 1 + 2 + 5 + 5 + 5)),
+      # 6 bottlenecks a stage of 3 convolutions, and a shortcut where the shape changes
+      ("gkt_resnet:Server", dict(depth=55), (8, 8, 16), (57, 3 * (4 + 3))),
+    ],
+  ),
+)
+def test_blocks_that_are_alike_can_be_a_loop(name, arguments, image, convolutions):
+  """The same tree, outputs, gradients and statistics; fewer convolutions to compile."""
+  with jax.enable_x64(True):
+    images = np.random.default_rng(0).normal(size=(4, *image))
+    mask = np.array([1.0, 1.0, 0.0, 1.0])
+    found = []
+    for scan in (False, True):
+      model = build_model(name, **COMMON | arguments | dict(dtype="float64", scan=scan))
+      variables = jax.jit(model.init, static_argnums=2)(jax.random.key(0), images, False)
+      if found:
+        chex.assert_trees_all_equal(variables, found[0][0])
+      text = str(jax.make_jaxpr(lambda v, model=model: model.apply(v, images, False))(variables))
+      found.append((variables, trainer(model)(variables, images, mask), text))
+    (_, *plain, text), (_, *looped, short) = found
+    chex.assert_trees_all_close(plain, looped, rtol=1e-9, atol=1e-9)  # gradients are some 100
+    count = lambda text: text.count("conv_general_dilated[")
+    assert (count(text), count(short)) == convolutions
 
 
 @pytest.mark.parametrize("name", ["cnn", "fedmd"])

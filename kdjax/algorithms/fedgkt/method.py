@@ -182,7 +182,7 @@ def flops(
 
 
 def network(env: Env, server: tuple[str, dict]) -> nn.Module:
-  """The server's model, of which BatchNorm sums over all devices.
+  """The server's model: BatchNorm sums over all devices, blocks are a loop where the clients' are.
 
   Raises:
     ConfigError: where `server` is not (model, model arguments), there is no such model, or it has
@@ -197,4 +197,5 @@ def network(env: Env, server: tuple[str, dict]) -> nn.Module:
     raise ConfigError("algo.server", server, "must be (model, model arguments)") from None
   if getattr(model, "dropout", 0) > 0:
     raise ConfigError("algo.server", server, "must have dropout 0: only clients draw it")
-  return model
+  looped = any(getattr(c.model, "scan", False) for c in env.cohorts) and hasattr(model, "scan")
+  return model.clone(scan=True) if looped else model
