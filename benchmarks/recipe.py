@@ -1,0 +1,115 @@
+"""Does MHD's recipe for small machines hold? Test data, many seeds, other rates and networks.
+
+  python -m benchmarks.recipe mhd_digits --seeds=20 --rates=1,0.333,3 --workdir=runs/recipe
+  python -m benchmarks.recipe mhd_digits --network=cnn --seeds=20 --workdir=runs/recipe
+  python -m benchmarks.recipe mhd_letter --source=npz:letter.npz --seeds=5 --workdir=runs/recipe
+
+MHD and separate training of one config; a line a rate, accuracies in percent on test data. A run is
+five seeds; what is in the folder is gone on with.
+"""
+
+import argparse
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+import kdjax
+
+FOLDED = 5  # seeds of a run
+NETWORKS = {
+  "as it is": (),
+  "mlp": ("mlp", {"hidden": (64, 64, 32), "activation": "tanh"}),
+  "cnn": ("cnn", {"widths": (16, 32)}),
+  "resnet": ("cifar_resnet", {"depth": 8}),
+}
+
+
+class Found(NamedTuple):
+  """A recipe's accuracies by seed, percent, mean over clients."""
+
+  separate: np.ndarray  # [S], shared
+  heads: np.ndarray  # [S, heads], shared, main head first
+  private: np.ndarray  # [S], the main head's minus separate training's
+  collapsed: int  # heads of MHD's clients, over all seeds
+
+  def line(self):
+    """Its row of the table."""
+    gain = self.heads[:, -1] - self.separate
+    mean = self.heads.mean(0)
+    cells = (
+      str(len(gain)),
+      f"{self.separate.mean():.1f}",
+      " ".join(f"{x:.1f}" for x in mean),
+      f"{gain.mean():+.1f}",
+      f"{gain.min():+.1f}",
+      f"{self.private.mean():+.1f}",
+      str(self.collapsed),
+    )
+    return " | ".join(cells)
+
+
+HEADER = ("seeds", "separate", "main head, then aux", "gain", "least", "private, main", "collapsed")
+
+
+def config(asked, rate, seed):
+  """The config at a rate that is so many times its own, on five seeds."""
+  changes = {"compare": ("separate",), "seed": seed, "replicas": FOLDED}
+  if asked.source:
+    changes["source"] = asked.source
+  if asked.steps:
+    changes["steps"] = asked.steps
+  found = kdjax.get_config(asked.config)
+  if asked.network != "as it is":
+    ((clients, *_),) = found.clients
+    changes["clients"] = ((clients, *NETWORKS[asked.network]),)
+  peak = found.optim.lr * rate
+  return kdjax.get_config(found, **changes, **{"optim.lr": peak})
+
+
+def by_seed(run, column, head):
+  """[S], percent, mean over clients."""
+  rows = [r for r in run.results() if r["head"] == head and r["client"] >= 0]
+  seeds = sorted({r["seed"] for r in rows})
+  return np.array([100 * np.mean([r[column] for r in rows if r["seed"] == s]) for s in seeds])
+
+
+def found(asked, rate):
+  """Found of all seeds; trains what is not there."""
+  parts = []
+  for seed in range(0, asked.seeds, FOLDED):
+    name = f"{asked.config}-{asked.network.replace(' ', '-')}-{rate:g}-{seed}"
+    run = kdjax.train(config(asked, rate, seed), asked.workdir / name)
+    separate, heads = run.baselines["separate"], run.summary["heads"]
+    parts.append(
+      (
+        by_seed(separate, "shared_accuracy", "main"),
+        np.stack([by_seed(run, "shared_accuracy", head) for head in heads], 1),
+        by_seed(run, "private_accuracy", "main") - by_seed(separate, "private_accuracy", "main"),
+        len(run.summary["collapsed"]),
+      )
+    )
+  separate, heads, private, collapsed = zip(*parts, strict=True)
+  return Found(*map(np.concatenate, (separate, heads, private)), sum(collapsed))
+
+
+def main():
+  """Trains and prints the table."""
+  parser = argparse.ArgumentParser("python -m benchmarks.recipe", description=__doc__)
+  parser.add_argument("config", help="a config of MHD")
+  parser.add_argument("--network", choices=NETWORKS, default="as it is")
+  parser.add_argument("--source", default="", help="where the data are, as the config takes it")
+  parser.add_argument("--seeds", type=int, default=FOLDED, help="from 0 on; a multiple of five")
+  parser.add_argument("--steps", type=int, default=0, help="instead of the config's")
+  parser.add_argument("--rates", default="1", help="times the config's, with commas")
+  parser.add_argument("--workdir", type=Path, required=True)
+  asked = parser.parse_args()
+  print("| " + " | ".join(("config, network, rate", *HEADER)) + " |")
+  print("| --- " + "| ---: " * len(HEADER) + "|")
+  for rate in map(float, asked.rates.split(",")):
+    line = found(asked, rate).line()
+    print(f"| {asked.config}, {asked.network}, {rate:g} | {line} |", flush=True)
+
+
+if __name__ == "__main__":
+  main()
