@@ -42,6 +42,7 @@ METHODS = {
   "pairwise": (
     "--config=configs/pairwise_digits.py",
     "--config.evals.confusion.every=9",
+    "--config.rounds=0",
     "--config.steps=100",
   ),
 }
