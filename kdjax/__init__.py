@@ -11,7 +11,7 @@
 
 import importlib
 
-__version__ = "0.3.0"
+__version__ = "0.4.0"
 
 _HOMES = {  # loaded when they are asked for, so that `import kdjax` starts nothing
   "ConfigError": "types",
