@@ -34,6 +34,7 @@ def config(method, kind, devices):
   clients, batch = (devices, 64) if kind == "weak" else (8, 512)
   common = {"partition": "equal", "primary": "random", "primary_labels": (), "labels": 2}
   common |= {"batch": batch, "compare": (), "replicas": 1}
+  common["mesh.blocks"] = "scan"  # the server's, of FedGKT: alike ones are compiled once
   found = api.get_config(name)
   who = ((clients, *CNN),)
   if method == "FedGKT":

@@ -109,3 +109,8 @@ def test_methods_send_what_they_say_and_nothing_else(method):
   assert {name: set(p.cost.collectives) for name, p in found.items()} == MESSAGES[method]
   assert all(p.need < 8 * 2**20 for p in found.values())
   assert not any(p.dtypes & DOUBLE for p in found.values())
+
+
+@pytest.mark.parametrize("name, number", [("v5e:1x1", 1), ("v5e:1x2", 2), ("v4:1x1x1", 1)])
+def test_fewer_chips_than_a_host_has_are_known(name, number):
+  assert len(target.devices(target.parse(name))) == number
