@@ -26,7 +26,7 @@ MORE = """
 .rows td, .rows th { text-align: left; white-space: normal; vertical-align: top;
   padding: 4px 12px 4px 0; font-size: .9rem; border-top: 1px solid var(--line); }
 .verdicts td, .verdicts th { text-align: left; white-space: normal; }
-.verdicts a { color: var(--strong); overflow-wrap: anywhere; }
+.verdicts a { color: var(--strong); }
 @media (max-width: 560px) {
   .verdicts td, .verdicts th { padding: 5px 8px; font-size: .88rem; }
   .verdicts .word { white-space: normal; display: inline-block; }
@@ -84,7 +84,8 @@ def _overview(found: Sequence[Record]) -> str:
   lines = []
   for name in dict.fromkeys(r["name"] for r in found):
     cells = (_word(words[name, t]) if (name, t) in words else "" for t in tasks)
-    link = f'<a href="#{escape(name)}">{escape(name)}</a>'
+    shown = escape(name).replace(".", ".<wbr>").replace("_", "_<wbr>")  # where a name may break
+    link = f'<a href="#{escape(name)}">{shown}</a>'
     lines.append(f"<tr><td>{link}</td>{''.join(f'<td>{c}</td>' for c in cells)}</tr>")
   table = f"<thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody>"
   return f'<div class="scroll"><table class="verdicts">{table}</table></div>' if lines else ""
