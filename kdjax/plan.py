@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 UNROLL = {
   "map": "unroll",
   "conv": "direct",
+  "blocks": "unroll",
   "steps_per_dispatch": 1,
 }  # its FLOPs can be counted: it has no loop
 

@@ -20,6 +20,8 @@ def forward_flops(
     template: ClientState of shapes.
     shape, dtype: of one example.
   """
+  if getattr(model, "scan", False):  # of a loop XLA counts the body once
+    model = model.clone(scan=False)
   images = jax.ShapeDtypeStruct((1, *shape), dtype)
   forward = jax.jit(lambda client, x: eval_mode(model, client, x).logits)
   return float(forward.lower(template, images).cost_analysis()["flops"])  # type: ignore[index]

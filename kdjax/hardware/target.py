@@ -162,9 +162,9 @@ def devices(target: Target) -> list[jax.Device]:
 
 def _tpu(target):
   shape = "x".join(map(str, target.shape))
-  more: dict[str, Any] = {"chip_config_name": "megacore"} if target.megacore else {}
+  more = {"chip_config_name": "megacore"} if target.megacore else {}
   if 1 in target.shape[:2]:  # less than a host's four chips
-    more["chips_per_host_bounds"] = (*(min(2, n) for n in target.shape[:2]), 1)
+    more |= {"chips_per_host_bounds": (*(min(2, n) for n in target.shape[:2]), 1)}
   return dict(platform="tpu", topology_name=f"{target.topology}:{shape}", **more)
 
 

@@ -11,11 +11,12 @@ import pytest
 from helpers import usually
 from jax.sharding import PartitionSpec
 
+from kdjax.core.costs import forward_flops
 from kdjax.models.build import build_model
 from kdjax.models.fedmd import ARCHITECTURES
 from kdjax.models.heads import Heads, head_names
 from kdjax.models.resnet import pad_shortcut
-from kdjax.types import ConfigError, ModelOut
+from kdjax.types import ClientState, ConfigError, ModelOut
 
 QUICK = {"xla_backend_optimization_level": 0}  # these programs run once: compile them fast
 COMMON = dict(classes=10, heads=1, norm="batch", dtype="float32", project=0)
@@ -251,6 +252,9 @@ def test_blocks_that_are_alike_can_be_a_loop(name, arguments, image, convolution
     chex.assert_trees_all_close(plain, looped, rtol=1e-9, atol=1e-9)  # gradients are some 100
     count = lambda text: text.count("conv_general_dilated[")
     assert (count(text), count(short)) == convolutions
+    state = ClientState(variables["params"], {"batch_stats": variables["batch_stats"]}, None, None)
+    flops = lambda model: forward_flops(model, state, image, "float64")
+    assert flops(model) == flops(model.clone(scan=False))
 
 
 @pytest.mark.parametrize("name", ["cnn", "fedmd"])
