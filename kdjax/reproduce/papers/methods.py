@@ -7,6 +7,7 @@ from kdjax.reproduce.claims import Arm, Costs, Paper, Quantity, Table, Task
 OTHERS = {  # label: (the baseline, the entry that is tested)
   "FedAvg": ("fedavg", "main"),
   "separate": ("separate", "main"),
+  "supervised": ("supervised", "main"),
   "FedMD": ("fedmd", "main"),
   "FedGKT": ("fedgkt", "main"),
   "async edge, CEM": ("async_edge", "core/main"),
