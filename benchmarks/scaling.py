@@ -35,6 +35,7 @@ def config(method, kind, devices):
   common = {"partition": "equal", "primary": "random", "primary_labels": (), "labels": 2}
   common |= {"batch": batch, "compare": (), "replicas": 1}
   common["mesh.blocks"] = "scan"  # the server's, of FedGKT: alike ones are compiled once
+  common["evals.accuracy.batch"] = 512  # shared by up to 32 devices
   found = api.get_config(name)
   who = ((clients, *CNN),)
   if method == "FedGKT":

@@ -146,7 +146,7 @@ def table_cells(one: Record) -> tuple[list[str], list[list[str]]]:
 def text(found: Sequence[Record]) -> str:
   """The verdicts as a table for a terminal."""
   if not found:
-    return "Nothing of what was asked for is declared at this size.\n"
+    return "No claim of what was asked for is declared at this size.\n"
   rows = []
   for record in found:
     first = [record["name"], record["task"], record["verdict"]]

@@ -63,7 +63,7 @@ class Progress:
     then, first = self._since
     if self._step <= first:
       return []
-    seconds = (time.monotonic() - then) / (self._step - first) * (self._total - self._step)
+    seconds = (time.monotonic() - then) / (self._step - first) * max(0, self._total - self._step)
     minutes, seconds = divmod(round(seconds), 60)
     return [f"{minutes // 60}:{minutes % 60:02}:{seconds:02} left"]
 
