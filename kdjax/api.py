@@ -135,6 +135,8 @@ def experiments(
 ) -> dict[str, Experiment]:
   """The config's experiment under '', then those that it is compared with, on the same split.
 
+  On a kind of device that was never measured a new one begins with `measure.contest`.
+
   Args:
     config, data, devices: as in `build`.
     begun: whether the run goes on: what only its first step needs may be gone.
@@ -150,7 +152,7 @@ def experiments(
   found = _built(config, others, data, devices)
   for one in found.values():
     needs.check(one, one.template() if begun else one.begins())
-  if devices is None and hosts.alone():
+  if devices is None and not begun and hosts.alone():
     known = found[""].data
     if measure.contest(config, data=known, most=3, runs=5, say=agreement.say):
       found = _built(config, others, known, devices)  # in the form that has won

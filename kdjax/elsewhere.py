@@ -150,6 +150,7 @@ def _layout(planned: "Experiment") -> dict[str, Any]:
   return {
     "mesh": dict(env.mesh.shape),
     "map": env.local_map,
+    "blocks": "scan" if env.scan else "unroll",
     "clients": env.clients,
     "batch": planned.config["batch"],
     "public batch": planned.config["public_batch"],

@@ -145,6 +145,7 @@ def build(
     dtype=_dtype(config),
     mesh=placed.mesh,
     local_map=placed.form.local_map,
+    scan=layout.loops_blocks(config["mesh"]),
     hostile=_hostile(config, method, cohorts),
   )
   if mail is None:

@@ -40,7 +40,7 @@ class Measurement(NamedTuple):
   """How long a step took."""
 
   backend: str  # cpu, gpu, tpu
-  device: str  # see `device`
+  device: str  # see `layout.device`
   load: Load
   form: Form
   milliseconds: float  # a step of all clients

@@ -13,7 +13,7 @@ from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh
 
 from kdjax import forms
-from kdjax.core import machine
+from kdjax.core import costs, machine
 from kdjax.core.passes import eval_mode
 from kdjax.forms import Form, Load
 from kdjax.types import Cohort, ConfigError
@@ -51,7 +51,7 @@ def device(devices: list[jax.Device] | None = None) -> str:
 class Placed(NamedTuple):
   """Where and how a run's clients are computed."""
 
-  cohorts: tuple[Cohort, ...]  # their convolutions written as `form` says
+  cohorts: tuple[Cohort, ...]  # their networks `lowered`
   form: Form
   mesh: Mesh
   steps_per_dispatch: int
@@ -101,7 +101,7 @@ def load(
 def forward_work(cohort: Cohort, image: tuple[int, ...], batch: int, dtype: str) -> int:
   """Multiply-adds of one client's forward pass on a batch."""
   images = jax.ShapeDtypeStruct((batch, *image), dtype)
-  forward = jax.make_jaxpr(functools.partial(eval_mode, cohort.model))
+  forward = jax.make_jaxpr(functools.partial(eval_mode, costs.unlooped(cohort.model)))
   return work(forward(cohort.template, images).jaxpr)
 
 
@@ -115,20 +115,26 @@ def rematerialises(cohorts: tuple[Cohort, ...]) -> bool:
   return any(_offers(c, "remat") and not c.model.remat for c in cohorts)  # type: ignore[attr-defined]
 
 
+def loops_blocks(mesh: dict[str, Any]) -> bool:
+  """Whether alike blocks are a loop; with `blocks` 'auto' on a TPU, whose compiler is slow.
+
+  Args:
+    mesh: the config's.
+  """
+  return mesh["blocks"] == "scan" or mesh["blocks"] == "auto" and machine.backend() == "tpu"
+
+
 def lowered(cohort: Cohort, conv: str, mesh: dict[str, Any]) -> Cohort:
   """The cohort, its network written as the form and the config's `mesh` say, where it can.
 
   Args:
     cohort: Cohort.
     conv: how its convolutions are written.
-    mesh: `remat`, whether activations are computed again in the backward pass; `blocks`, whether
-      those that are alike are a loop. 'auto' is a TPU's alone, whose compiler is slow.
+    mesh: `remat`, whether activations are computed again in the backward pass; `blocks`.
   """
-  chosen: dict[str, Any] = {"conv": conv}
+  chosen: dict[str, Any] = {"conv": conv, "scan": loops_blocks(mesh)}
   if mesh["remat"] == "on":
     chosen["remat"] = True
-  if mesh["blocks"] == "scan" or mesh["blocks"] == "auto" and machine.backend() == "tpu":
-    chosen["scan"] = True
   offered = {key: value for key, value in chosen.items() if _offers(cohort, key)}
   return dataclasses.replace(cohort, model=cohort.model.clone(**offered))
 

@@ -68,6 +68,8 @@ def measure(config: Any, *, runs: int, say=lambda text: None) -> list[Timing]:
   sizes = [len(c.ids) for c in first.env.cohorts]
   tried = candidates(config, _load(config, first).convolves, sizes)
   prices = priced(config, first, tried, say=say)
+  if not prices:
+    raise ConfigError("batch", config["batch"], "no form of the step fits into the device's memory")
   return timed(config, first, list(prices), prices, runs=runs, say=say)
 
 
@@ -77,7 +79,8 @@ def contest(
   """Where `auto` knows nothing of this kind of device: the cheapest forms, timed, and kept.
 
   What a form costs is read off its compiled program (`hardware/cost.py`); only the clock decides.
-  Nothing happens on a CPU, with `mesh.map` or `mesh.conv` set, or where rows of this device are
+  Nothing happens on a CPU or a device that no target describes, with `mesh.map` or `mesh.conv` set,
+  where no form fits into the device, or where rows of this device are
   kept for a load that is as near as half and twice.
 
   Args:
@@ -93,6 +96,8 @@ def contest(
   asked = config["mesh"]["map"], config["mesh"]["conv"]
   if machine.backend() == "cpu" or asked != ("auto", "auto"):
     return []
+  if target.of(jax.devices()[0]) is None:
+    return []
   first = experiment.build(config, data=data, devices=jax.devices()[:1])
   load = _load(config, first)
   if forms.knows(forms.measured(), machine.backend(), layout.device(), load):
@@ -100,6 +105,8 @@ def contest(
   sizes = [len(c.ids) for c in first.env.cohorts]
   say(f"no form was measured on {layout.device()} for this load; mesh.map overrides")
   prices = priced(config, first, candidates(config, load.convolves, sizes), say=say)
+  if not prices:  # nothing fits as it is: the run sees to that
+    return []
   timings = timed(config, first, list(prices)[:most], prices, runs=runs, say=say)
   record(timings, forms.own_table())
   forms.measured.cache_clear()

@@ -177,3 +177,8 @@ def test_blocks_are_a_loop_on_a_tpu_or_where_it_is_asked_for():
     ("scan", "gpu"),
     ("scan", "tpu"),
   }
+  cohort, image = built.env.cohorts[0], built.env.task.image
+  loop = layout.lowered(cohort, "direct", mesh | {"blocks": "scan"})
+  works = [layout.forward_work(c, image, 4, "float32") for c in (cohort, loop)]
+  assert loop.model.scan and works[0] == works[1] > 0
+  assert not layout.lowered(loop, "direct", mesh | {"blocks": "unroll"}).model.scan

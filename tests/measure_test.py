@@ -1,5 +1,7 @@
 """The forms of a step, timed and kept where `auto` looks for them."""
 
+import dataclasses
+
 import jax
 
 import kdjax
@@ -91,7 +93,7 @@ def test_a_device_is_known_by_rows_of_a_load_like_its_own():
 
 
 def test_a_run_is_built_anew_in_the_form_that_won(monkeypatch):
-  """By the command line and by the library, where nobody names devices."""
+  """Where nobody names devices, and the run has not begun."""
   config = kdjax.get_config("mhd_digits:separate", replicas=1)
   won = Form("unroll", "direct", False)
 
@@ -101,4 +103,17 @@ def test_a_run_is_built_anew_in_the_form_that_won(monkeypatch):
 
   monkeypatch.setattr(measure, "contest", contest)
   assert api.experiments(config, devices=DEVICES[:1])[""].env.local_map == "vmap"
+  assert api.experiments(config, begun=True)[""].env.local_map == "vmap"
   assert api.experiments(config)[""].env.local_map == "unroll"
+
+
+def test_where_nothing_fits_there_is_no_contest(monkeypatch):
+  monkeypatch.setattr(
+    target, "of", lambda device: dataclasses.replace(target.parse("h100:1"), memory=1.0)
+  )
+  forms.measured.cache_clear()
+  config = kdjax.get_config("mhd_digits:separate", replicas=1)
+  with machine.compiling_for("gpu"):
+    assert measure.contest(config, most=2, runs=1) == []
+    monkeypatch.setattr(target, "of", lambda device: None)
+    assert measure.contest(config, most=2, runs=1) == []

@@ -17,7 +17,7 @@ TITLE = "the local map, the convolutions' lowering and host devices; --record ke
 NOTE = """\
 Separate training at batch 32, EMNIST's network at batch 10. `kdjax/measured.csv` holds these times
 once `--record` has put them there, and `auto` takes the fastest form of the nearest network and K
-(`kdjax/layout.py`). Matrix products are tried where they are not hopeless: on a CPU, up to 1e9
+(`kdjax/forms.py`). Matrix products are tried where they are not hopeless: on a CPU, up to 1e9
 multiply-adds of all clients."""
 COLUMNS = (
   tables.TIME,

@@ -1,5 +1,7 @@
 """What models cost: to run, to fetch, and to learn from."""
 
+import dataclasses
+
 import jax
 import numpy as np
 from flax import linen as nn
@@ -20,11 +22,15 @@ def forward_flops(
     template: ClientState of shapes.
     shape, dtype: of one example.
   """
-  if getattr(model, "scan", False):  # of a loop XLA counts the body once
-    model = model.clone(scan=False)
   images = jax.ShapeDtypeStruct((1, *shape), dtype)
-  forward = jax.jit(lambda client, x: eval_mode(model, client, x).logits)
+  forward = jax.jit(lambda client, x: eval_mode(unlooped(model), client, x).logits)
   return float(forward.lower(template, images).cost_analysis()["flops"])  # type: ignore[index]
+
+
+def unlooped(model: nn.Module) -> nn.Module:
+  """The model without a loop over its blocks: of a loop, what is counted is one turn."""
+  offers = "scan" in {field.name for field in dataclasses.fields(model)}
+  return model.clone(scan=False) if offers else model
 
 
 def client_flops(env: Env, examples: Shaped[np.ndarray, " clients"]) -> dict[str, float]:

@@ -79,6 +79,7 @@ class Env:
   dtype: str  # of the examples
   mesh: Mesh
   local_map: str  # one of `mapping.MAPS`
+  scan: bool = False  # whether blocks that are alike are a loop, in networks that offer it
   hostile: Hostile = Hostile("none", (), 0.0)
 
   @property

@@ -163,7 +163,7 @@ def devices(target: Target) -> list[jax.Device]:
 def _tpu(target):
   shape = "x".join(map(str, target.shape))
   more = {"chip_config_name": "megacore"} if target.megacore else {}
-  if 1 in target.shape[:2]:  # less than a host's four chips
+  if len(target.shape) > 1 and 1 in target.shape[:2]:  # a row: no host of it has 2 x 2 chips
     more |= {"chips_per_host_bounds": (*(min(2, n) for n in target.shape[:2]), 1)}
   return dict(platform="tpu", topology_name=f"{target.topology}:{shape}", **more)
 

@@ -146,6 +146,7 @@ def provenance(experiment: "Experiment") -> dict[str, Any]:
     "layout": {
       "mesh": dict(mesh.shape),
       "map": env.local_map,
+      "blocks": "scan" if env.scan else "unroll",
       "conv": [getattr(c.model, "conv", None) for c in env.cohorts],
       "steps_per_dispatch": experiment.steps_per_dispatch,
     },

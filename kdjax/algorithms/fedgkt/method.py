@@ -18,6 +18,7 @@ accuracy, which must not steer training), after `patience` rounds without improv
 PyTorch waits for one more.
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable
 
@@ -182,7 +183,7 @@ def flops(
 
 
 def network(env: Env, server: tuple[str, dict]) -> nn.Module:
-  """The server's model: BatchNorm sums over all devices, blocks are a loop where the clients' are.
+  """The server's model: BatchNorm sums over all devices, blocks are a loop as `env.scan` says.
 
   Raises:
     ConfigError: where `server` is not (model, model arguments), there is no such model, or it has
@@ -197,5 +198,5 @@ def network(env: Env, server: tuple[str, dict]) -> nn.Module:
     raise ConfigError("algo.server", server, "must be (model, model arguments)") from None
   if getattr(model, "dropout", 0) > 0:
     raise ConfigError("algo.server", server, "must have dropout 0: only clients draw it")
-  looped = any(getattr(c.model, "scan", False) for c in env.cohorts) and hasattr(model, "scan")
-  return model.clone(scan=True) if looped else model
+  offers = "scan" in {field.name for field in dataclasses.fields(model)}
+  return model.clone(scan=env.scan) if offers else model
