@@ -99,8 +99,8 @@ def draw(rows, path):
 
   figure = style.figure(8.0, 3.2)
   axes = figure.subplots(1, 2)
-  for method in METHODS:
-    for kind, line in (("weak", "-"), ("strong", "--")):
+  for i, method in enumerate(METHODS):
+    for kind, line in (("weak", "-o"), ("strong", "--o")):
       own = [r for r in rows if (r["method"], r["kind"]) == (method, kind)]
       if not own:
         continue
@@ -110,12 +110,15 @@ def draw(rows, path):
         sum(m["bytes"] for p in r["phases"].values() for m in p["messages"].values()) for r in own
       ]
       label = f"{method}, {kind}"
-      axes[0].plot(n, [s["flops"] for s in steps], line, label=label)
-      axes[1].plot(n, [s / 1e3 for s in sent], line, label=label)
-  axes[0].set(xscale="log", yscale="log", xlabel="devices", ylabel="FLOPs a step and device")
-  axes[1].set(
-    xscale="log", yscale="symlog", xlabel="devices", ylabel="KB sent a device, all phases"
-  )
+      look = dict(label=label, color=f"C{i}", markersize=3)
+      axes[0].plot(n, [s["flops"] for s in steps], line, **look)
+      axes[1].plot(n, [s / 1e3 for s in sent], line, **look)
+  for one, label in zip(
+    axes, ("FLOPs a step and device", "KB sent a device, all phases"), strict=True
+  ):
+    one.set(xscale="log", yscale="log", xlabel="devices", ylabel=label)
+    one.set_xticks(SIZES, map(str, SIZES))
+    one.minorticks_off()
   axes[0].legend(fontsize=6)
   figure.savefig(path)
 
