@@ -96,7 +96,7 @@ def base():
     map="auto",
     conv="auto",
     remat="auto",  # 'on': activations are computed again, not kept; auto: where they do not fit
-    blocks="auto",  # 'scan': alike blocks of a ResNet are a loop, compiled once; auto: on a TPU
+    blocks="unroll",  # 'scan': alike blocks of a ResNet are a loop: sooner compiled, moves more
     steps_per_dispatch=0,
     device_tflops=100.0,  # of --plan without --target
   )

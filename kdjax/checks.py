@@ -35,7 +35,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
   "public_source_info.decoder": ("pillow", "opencv"),
   "faults.client": ("reset", "freeze", "stop"),
   "mesh.remat": ("auto", "on", "off"),
-  "mesh.blocks": ("auto", "scan", "unroll"),
+  "mesh.blocks": ("unroll", "scan"),
 }
 PARTIAL = ("source_info", "public_source_info")  # what they leave out is as the source is found
 ENTRY = "each entry is (how many, model, model arguments)"

@@ -145,7 +145,7 @@ def build(
     dtype=_dtype(config),
     mesh=placed.mesh,
     local_map=placed.form.local_map,
-    scan=layout.loops_blocks(config["mesh"]),
+    scan=config["mesh"]["blocks"] == "scan",
     hostile=_hostile(config, method, cohorts),
   )
   if mail is None:

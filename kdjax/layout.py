@@ -115,24 +115,16 @@ def rematerialises(cohorts: tuple[Cohort, ...]) -> bool:
   return any(_offers(c, "remat") and not c.model.remat for c in cohorts)  # type: ignore[attr-defined]
 
 
-def loops_blocks(mesh: dict[str, Any]) -> bool:
-  """Whether alike blocks are a loop; with `blocks` 'auto' on a TPU, whose compiler is slow.
-
-  Args:
-    mesh: the config's.
-  """
-  return mesh["blocks"] == "scan" or mesh["blocks"] == "auto" and machine.backend() == "tpu"
-
-
 def lowered(cohort: Cohort, conv: str, mesh: dict[str, Any]) -> Cohort:
   """The cohort, its network written as the form and the config's `mesh` say, where it can.
 
   Args:
     cohort: Cohort.
     conv: how its convolutions are written.
-    mesh: `remat`, whether activations are computed again in the backward pass; `blocks`.
+    mesh: `remat`, whether activations are computed again in the backward pass; `blocks`, whether
+      those that are alike are a loop.
   """
-  chosen: dict[str, Any] = {"conv": conv, "scan": loops_blocks(mesh)}
+  chosen: dict[str, Any] = {"conv": conv, "scan": mesh["blocks"] == "scan"}
   if mesh["remat"] == "on":
     chosen["remat"] = True
   offered = {key: value for key, value in chosen.items() if _offers(cohort, key)}

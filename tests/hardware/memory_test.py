@@ -38,7 +38,7 @@ def test_another_error_is_no_refusal():
     memory.refused(str(error), error)
 
 
-MESH = dict(map="auto", conv="auto", blocks="auto", steps_per_dispatch=0, device_tflops=1.0)
+MESH = dict(map="auto", conv="auto", blocks="unroll", steps_per_dispatch=0, device_tflops=1.0)
 
 
 def small(remat):
