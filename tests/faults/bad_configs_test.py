@@ -140,7 +140,7 @@ REVIEW = [  # (base, changes, the key that is blamed)
   ("mhd_digits", {"augment": {}}, "augment.kind"),
   ("mhd_digits", {"overlay": {"share": 0.5}}, "overlay.clients"),
   ("mhd_digits", {"input": {}}, "input.ahead"),
-  ("mhd_digits", {"mesh": {}}, "mesh.conv"),
+  ("mhd_digits", {"mesh": {}}, "mesh.blocks"),
   ("mhd_digits", {"compare": {"separate": {"steps": "a"}}}, "compare.separate.steps"),
   ("mhd_digits", {"normalise": {"mean": (0.5,)}}, "normalise.std"),
   ("mhd_digits", {"normalise": {}}, "normalise.mean"),

@@ -77,6 +77,7 @@ def test_four_processes_agree_with_one(one, tmp_path):
   assert "--process" not in record["command"]
 
 
+@pytest.mark.thorough
 def test_two_processes_go_on_where_one_was_killed(one, tmp_path):
   """What was saved by one process is restored by two."""
   shutil.copytree(one, tmp_path / "run")
