@@ -37,7 +37,9 @@ class PhasePlan:
   compiling: float  # seconds that it took here
   memory: memory.Compiled
   cost: Cost | None  # None: it does not fit, and the compiler wrote no program
-  estimate: float | None  # seconds of a call, a TPU's compiler's own; None where it has none
+  estimate: (
+    float | None
+  )  # seconds of a call, a TPU's compiler's own; None where it has none, or a loop
 
   @property
   def seconds(self) -> float:
@@ -141,7 +143,8 @@ def _phase(name, calls, seconds, compiled, target):
     return PhasePlan(name, calls, seconds, compiled, None, None)
   module = hlo.parse(compiled.program.as_text() or "")
   said = (compiled.program.cost_analysis() or {}).get("optimal_seconds", -1.0)
-  estimate = said if said > 0 else None  # below 0: a loop of unknown length stands in it
+  looped = any(one.op == "while" for one, *_ in module.runs())  # it counts a loop's body once
+  estimate = said if said > 0 and not looped else None
   return PhasePlan(name, calls, seconds, compiled, cost(module, target), estimate)
 
 

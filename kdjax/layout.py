@@ -14,7 +14,7 @@ from jax.sharding import AxisType, Mesh
 
 from kdjax import forms
 from kdjax.core import costs, machine
-from kdjax.core.passes import eval_mode
+from kdjax.core.passes import eval_mode, offers
 from kdjax.forms import Form, Load
 from kdjax.types import Cohort, ConfigError
 
@@ -78,7 +78,7 @@ def lay_out(
   sizes = [len(c.ids) for c in cohorts]
   to_do = load(config, cohorts, image, dtype)
   chosen = form(config["mesh"], to_do, sizes=sizes, devices=devices)
-  offered = all(_offers(c, "conv") for c in cohorts)
+  offered = all(offers(c.model, "conv") for c in cohorts)
   return Placed(
     tuple(lowered(c, chosen.conv, config["mesh"]) for c in cohorts),
     chosen,
@@ -105,14 +105,9 @@ def forward_work(cohort: Cohort, image: tuple[int, ...], batch: int, dtype: str)
   return work(forward(cohort.template, images).jaxpr)
 
 
-def _offers(cohort, choice):
-  """Whether a cohort's network has such a field, as `conv` or `remat`; a user's own may not."""
-  return choice in {field.name for field in dataclasses.fields(cohort.model)}
-
-
 def rematerialises(cohorts: tuple[Cohort, ...]) -> bool:
   """Whether any network could keep less for its backward pass, and does not yet."""
-  return any(_offers(c, "remat") and not c.model.remat for c in cohorts)  # type: ignore[attr-defined]
+  return any(offers(c.model, "remat") and not c.model.remat for c in cohorts)  # type: ignore[attr-defined]
 
 
 def lowered(cohort: Cohort, conv: str, mesh: dict[str, Any]) -> Cohort:
@@ -127,7 +122,7 @@ def lowered(cohort: Cohort, conv: str, mesh: dict[str, Any]) -> Cohort:
   chosen: dict[str, Any] = {"conv": conv, "scan": mesh["blocks"] == "scan"}
   if mesh["remat"] == "on":
     chosen["remat"] = True
-  offered = {key: value for key, value in chosen.items() if _offers(cohort, key)}
+  offered = {key: value for key, value in chosen.items() if offers(cohort.model, key)}
   return dataclasses.replace(cohort, model=cohort.model.clone(**offered))
 
 

@@ -1,14 +1,12 @@
 """What models cost: to run, to fetch, and to learn from."""
 
-import dataclasses
-
 import jax
 import numpy as np
 from flax import linen as nn
 from jaxtyping import Shaped
 
 from kdjax.core.env import Env
-from kdjax.core.passes import eval_mode
+from kdjax.core.passes import eval_mode, offers
 from kdjax.types import ClientState, PyTree
 
 
@@ -29,8 +27,7 @@ def forward_flops(
 
 def unlooped(model: nn.Module) -> nn.Module:
   """The model without a loop over its blocks: of a loop, what is counted is one turn."""
-  offers = "scan" in {field.name for field in dataclasses.fields(model)}
-  return model.clone(scan=False) if offers else model
+  return model.clone(scan=False) if offers(model, "scan") else model
 
 
 def client_flops(env: Env, examples: Shaped[np.ndarray, " clients"]) -> dict[str, float]:

@@ -1,10 +1,17 @@
 """A single client's forward passes: as it is tested, and as it learns."""
 
+import dataclasses
+
 from flax import linen as nn
 from jaxtyping import Float
 
 from kdjax.core.arrays import Array
 from kdjax.types import ClientState, Examples, ModelOut, PyTree
+
+
+def offers(model: nn.Module, choice: str) -> bool:
+  """Whether a network has such a field, as `conv`, `remat` or `scan`; a user's own may not."""
+  return choice in {field.name for field in dataclasses.fields(model)}
 
 
 def eval_mode(model: nn.Module, client: ClientState, images: Float[Array, "N ..."]) -> ModelOut:

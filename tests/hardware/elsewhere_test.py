@@ -5,6 +5,7 @@ import types
 
 import ensembles
 import jax
+import jax.numpy as jnp
 import pytest
 
 from kdjax import elsewhere, experiment, plan
@@ -94,3 +95,17 @@ def test_a_name_that_is_none_is_refused_before_the_first_is_compiled(compiler):
   with pytest.raises(ConfigError, match="v9"):
     elsewhere.describe(config(), ["h100:4", "v9:4"], price=0.0, as_json=False)
   assert compiler.tried == []
+
+
+def test_an_estimate_that_counts_a_loops_body_once_is_none():
+  def said(fn):
+    text = jax.jit(fn).lower(jnp.ones((3, 4, 4))).compile().as_text()
+    program = types.SimpleNamespace(
+      as_text=lambda: text, cost_analysis=lambda: {"optimal_seconds": 1.0}
+    )
+    compiled = memory.Compiled(program, 0.0, 0.0, 0.0)
+    return elsewhere._phase("train", 1, 0.0, compiled, target.parse("v5e:2x2")).estimate
+
+  turn = lambda x, y: (jnp.sin(x @ y), None)
+  assert said(lambda xs: xs[0] @ xs[1]) == 1.0
+  assert said(lambda xs: jax.lax.scan(turn, jnp.ones((4, 4)), xs)[0]) is None

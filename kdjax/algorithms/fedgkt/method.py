@@ -18,7 +18,6 @@ accuracy, which must not steer training), after `patience` rounds without improv
 PyTorch waits for one more.
 """
 
-import dataclasses
 import functools
 from collections.abc import Callable
 
@@ -33,7 +32,7 @@ from kdjax.algorithms.fedgkt.hyper import Hyper, server_optimiser
 from kdjax.algorithms.fedgkt.steps import edge_step, fresh_servers, server_step
 from kdjax.core.costs import client_flops, forward_flops
 from kdjax.core.env import Env
-from kdjax.core.passes import eval_mode
+from kdjax.core.passes import eval_mode, offers
 from kdjax.models.build import build_model
 from kdjax.optim import Rate
 from kdjax.types import (
@@ -198,5 +197,4 @@ def network(env: Env, server: tuple[str, dict]) -> nn.Module:
     raise ConfigError("algo.server", server, "must be (model, model arguments)") from None
   if getattr(model, "dropout", 0) > 0:
     raise ConfigError("algo.server", server, "must have dropout 0: only clients draw it")
-  offers = "scan" in {field.name for field in dataclasses.fields(model)}
-  return model.clone(scan=env.scan) if offers else model
+  return model.clone(scan=env.scan) if offers(model, "scan") else model
