@@ -82,6 +82,8 @@ def main(argv=None):
   )
   for name in names:
     done = run(name, options, args.runs, None if args.quick else Path(args.out))
+    if not done:
+      sys.exit(f"--only={args.only}: no contest of {name} has a name that holds this")
     if args.record:
       load(name).record(done)
 

@@ -3,6 +3,8 @@
   python -m benchmarks.first_hour --out=DIR --minutes=10        again and again: it goes on
   python -m benchmarks.first_hour --out=DIR --quick             a rehearsal, also without one
 
+PyTorch runs under this interpreter too, or under --torch=PYTHON.
+
 Each part is a process with a time of its own; what it leaves lies in DIR, and DIR/done.json says
 which parts ended well. A part that is cut or fails is tried again the next time, after the others.
 """
@@ -28,46 +30,62 @@ class Part(NamedTuple):
   name: str
   minutes: float  # that it may take
   command: tuple[str, ...]
+  quick: tuple[str, ...]  # its rehearsal: the same program at its smallest
   keep: tuple[Path, ...] = ()  # files that are copied into DIR afterwards
 
 
-def suite(name: str, contest: str, minutes: float, clients: int = 0) -> Part:
-  """One contest of a benchmark's suite, by its name."""
-  torch = (f"--python=torch={PYTHON}",) if name == "accelerator" else ()
-  only = (f"--only={contest}", *([f"--clients={clients}"] if clients else []))
-  command = (PYTHON, "-m", "benchmarks", name, *only, *torch)
-  words = " ".join(filter(None, (name, contest, f"K = {clients}" if clients else "")))
-  return Part(words, minutes, command, (RECORDS / f"{name}.json",))
+def suite(name: str, minutes: float, contest: str, clients: int, *rival: str) -> Part:
+  """The contests of a benchmark's suite whose name holds `contest`, for K clients."""
+  command = (PYTHON, "-m", "benchmarks", name, f"--only={contest}", *rival)
+  quick = (*command, "--clients=2", "--quick", "--runs=1")
+  command = (*command, f"--clients={clients}")
+  return Part(
+    f"{name} {contest} K = {clients}", minutes, command, quick, (RECORDS / f"{name}.json",)
+  )
 
 
-def parts(out: Path, data: str) -> tuple[Part, ...]:
-  """All parts, the most worth first."""
+def parts(out: Path, data: str, torch: str) -> tuple[Part, ...]:
+  """All parts, the most worth first.
+
+  Args:
+    out: where they leave what they find.
+    data: a folder of data sets, or ''.
+    torch: the interpreter that has PyTorch.
+  """
+  beside = f"--python=torch={torch}"
   correct = (PYTHON, "-m", "benchmarks.correct", f"--out={out}")
-  reproduce = (PYTHON, "-m", "kdjax", "reproduce", "mhd", "--size=gpu", f"--workdir={out}/claims")
-  reproduce += (f"--data={data}",) if data else ()
+  measure = (PYTHON, "-m", "kdjax", "measure")
+  reproduce = (PYTHON, "-m", "kdjax", "reproduce", f"--workdir={out}/claims")
+  claims = (*reproduce, "mhd", "--size=gpu", "--minutes=8")
   return (
-    Part("correct", 6, correct),
-    suite("accelerator", "resnet34, K = 8, batch 128, MHD", 8),
-    suite("accelerator", "resnet20", 6, clients=16),
-    Part("plan beside measurement", 6, (PYTHON, "-m", "kdjax", "measure", "--config=mhd_cifar10")),
-    suite("maps", "resnet20", 6, clients=16),
-    suite("maps", "resnet20", 5, clients=5),
-    suite("maps", "cnn", 4, clients=8),
-    suite("maps", "mlp", 3, clients=8),
-    suite("accelerator", "resnet34, K = 8, batch 128, separate", 8),
-    suite("accelerator", "resnet20", 8, clients=64),
-    suite("maps", "resnet20", 8, clients=64),
-    Part("claims of MHD", 9, (*reproduce, "--minutes=8")),
+    Part("correct", 6, correct, (*correct, "--only=mhd_digits:separate", "--calls=3")),
+    suite("accelerator", 8, "MHD", 8, beside),
+    suite("accelerator", 6, "resnet20", 16, beside),
+    Part(
+      "plan beside measurement",
+      6,
+      (*measure, "--config=mhd_cifar10"),
+      (*measure, "--config=mhd_digits:separate", "--runs=1"),
+    ),
+    suite("maps", 6, "resnet20", 16),
+    suite("maps", 5, "resnet20", 5),
+    suite("maps", 4, "cnn", 8),
+    suite("maps", 3, "mlp", 8),
+    suite("accelerator", 8, "separate", 8, beside),
+    suite("accelerator", 8, "resnet20", 64, beside),
+    suite("maps", 8, "resnet20", 64),
+    Part(
+      "claims of MHD",
+      9,
+      claims + ((f"--data={data}",) if data else ()),
+      (*reproduce, "mhd.heads", "--size=tiny", "--minutes=1"),
+    ),
   )
 
 
 def rehearsed(part: Part) -> Part:
-  """The same part at its smallest."""
-  if "benchmarks" in part.command:
-    return part._replace(command=(*part.command, "--quick", "--runs=1"), keep=())
-  if "reproduce" in part.command:
-    return part._replace(command=(*part.command, "--report-only"))
-  return part._replace(command=(*part.command, "--only=mhd_digits:separate", "--calls=3"))
+  """The same part at its smallest; it leaves no record."""
+  return part._replace(command=part.quick, keep=())
 
 
 def run(part: Part, out: Path, seconds: float) -> int:
@@ -113,10 +131,11 @@ def main(argv: list[str] | None = None) -> int:
   parser.add_argument("--out", type=Path, required=True)
   parser.add_argument("--minutes", type=float, default=60.0)
   parser.add_argument("--data", default="", help="a folder of data sets, for the claims")
+  parser.add_argument("--torch", default=PYTHON, help="the interpreter that has PyTorch")
   parser.add_argument("--quick", action="store_true", help="a rehearsal: the smallest of all")
   parser.add_argument("--list", action="store_true", help="name the parts, and stop")
   options = parser.parse_args(argv)
-  every = parts(options.out, options.data)
+  every = parts(options.out, options.data, options.torch)
   if options.list:
     for part in every:
       print(f"{part.minutes:4g} min  {part.name}")

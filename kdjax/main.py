@@ -193,7 +193,7 @@ def train(config: Any, workdir: Path, *, devices: list | None, own: tuple[int, .
     print(f"Stopped; this resumes it:\n  {command()}", file=sys.stderr)
     return code
   try:
-    written = str(page.write_report(workdir))
+    written = str(page.write_report(workdir, pdf=False))
   except OSError as error:  # the run is done and saved all the same
     written = f"not written ({error.strerror}): kdjax report {workdir} makes it"
   print(table.closing_table(workdir))

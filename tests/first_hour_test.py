@@ -6,12 +6,15 @@ import sys
 import numpy as np
 import pytest
 
+from benchmarks import __main__ as runner
 from benchmarks import correct, first_hour
 from benchmarks.first_hour import Part
+from benchmarks.options import Options
 
 
 def python(name, text, minutes=0.2, keep=()):
-  return Part(name, minutes, (sys.executable, "-c", text), keep)
+  command = (sys.executable, "-c", text)
+  return Part(name, minutes, command, command, keep)
 
 
 def test_parts_that_ended_well_are_not_done_again_and_those_that_failed_come_last(tmp_path):
@@ -34,11 +37,23 @@ def test_a_part_that_takes_too_long_is_cut_and_what_it_left_is_kept(tmp_path):
 
 
 def test_a_rehearsal_takes_the_same_parts(tmp_path):
-  every = first_hour.parts(tmp_path, "")
+  every = first_hour.parts(tmp_path, "", "python")
   small = [first_hour.rehearsed(part) for part in every]
   assert [part.name for part in small] == [part.name for part in every]
   for part, one in zip(every, small, strict=True):
-    assert one.command[: len(part.command)] == part.command
+    assert one.command[:4] == part.command[:4]
+
+
+def test_every_contest_that_is_named_exists_and_so_does_its_rehearsal(tmp_path):
+  every = first_hour.parts(tmp_path, "", "python")
+  for part in every + tuple(map(first_hour.rehearsed, every)):
+    if part.command[2] == "benchmarks":
+      asked = runner.parse(part.command[3:])
+      options = Options(
+        quick=asked.quick, clients=(int(asked.clients),), only=asked.only, pythons={}
+      )
+      vars(options)["gpu"] = not asked.quick  # a cached property
+      assert list(runner.load(asked.suites[0]).contests(options)), part.command
 
 
 @pytest.mark.parametrize(

@@ -27,24 +27,24 @@ COLUMNS = (
 
 def contests(options):
   """ResNet-34, separate and MHD; ResNet-20 fused and one after another."""
-  batch, Ks = (8, (2,)) if options.quick else (128, (8,))
+  batch, Ks, steps = (2, (2,), 1) if options.quick else (128, (8,), 4)
   for K in options.K(Ks):
     for algorithm, label in (("separate", "separate"), ("mhd", "MHD")):
       name = f"resnet34, K = {K}, batch {batch}, {label}"
       if options.wants(name):
-        spec = dict(model="resnet34", clients=K, batch=batch, algorithm=algorithm, steps=4)
+        spec = dict(model="resnet34", clients=K, batch=batch, algorithm=algorithm, steps=steps)
         yield contest(options, name, spec, {"fused": "fused"})
   for K in options.K((16, 32, 64)):
     name = f"resnet20, K = {K}, batch 32"
     if options.wants(name):
-      steps = 5 if options.quick else 40
+      steps = 1 if options.quick else 40
       spec = dict(model="resnet20", clients=K, batch=32, algorithm="separate", steps=steps)
       yield contest(options, name, spec, {"one after another": "alone", "fused": "fused"})
 
 
 def contest(options, name, spec, forms):
-  """kdjax in some forms, the peak, and PyTorch's ways; not one of them without a GPU."""
-  spec = spec | {"dtype": "bfloat16", "device": "cuda"}
+  """kdjax in some forms, the peak, and PyTorch's ways; without a GPU none but a smoke test's."""
+  spec = spec | {"dtype": "bfloat16", "device": "cuda" if options.gpu else "cpu"}
   images = equivalent_images(spec)
   values = dict(images=images, flops=6 * MACS[spec["model"]] * images)
   sides_of = [
@@ -58,7 +58,7 @@ def contest(options, name, spec, forms):
   for form in ways:
     label = {"func": "torch.func, vmap of grad"}.get(form, f"PyTorch, {form}")
     sides_of.append(sides.rival(options, "torch", label, script, spec | {"form": form}, **values))
-  if not options.gpu:
+  if not (options.gpu or options.quick):
     sides_of = [dataclasses.replace(c, command=(), missing="no GPU") for c in sides_of]
   return Contest(name, tuple(sides_of))
 

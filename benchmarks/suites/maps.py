@@ -63,7 +63,7 @@ RECORD = Path(kdjax.__file__).parent / "measured.csv"
 def contests(options):
   """A contest for every model and K: all forms, and the peak."""
   for model, client_steps in CLIENT_STEPS.items():
-    if options.quick and model != "mlp":
+    if options.quick and not options.only and model != "mlp":
       continue
     for K in options.K((1, 2, 4, 8)):
       name = f"{model}, K = {K}"

@@ -20,12 +20,13 @@ Group = Sequence[RunRecord]
 ENDINGS = (".png", ".svg", ".pdf")
 
 
-def draw(group: Group, folder: Path) -> dict[str, Path]:
-  """Draws every figure whose numbers are there and saves it as PNG, SVG and PDF.
+def draw(group: Group, folder: Path, *, pdf: bool = True) -> dict[str, Path]:
+  """Draws every figure whose numbers are there and saves it as PNG, SVG and, if asked for, PDF.
 
   Args:
     group: what `table.read_runs` gives.
     folder: the files' folder; made where it is missing.
+    pdf: whether there are PDFs too.
 
   Returns:
     {figure: path of its SVG}, in the order of the report.
@@ -40,7 +41,7 @@ def draw(group: Group, folder: Path) -> dict[str, Path]:
         for ending in ENDINGS:
           path.with_suffix(ending).unlink(missing_ok=True)  # an older report's
       else:
-        style.save(figure, path)
+        style.save(figure, path, pdf=pdf)
         paths[make.__name__] = path.with_suffix(".svg")
   return paths
 

@@ -20,11 +20,12 @@ Group = Sequence[RunRecord]
 WIDE = ("owners", "labels", "overlap", "confusion")  # figures as wide as the page
 
 
-def write_report(workdir: str | Path) -> Path:
+def write_report(workdir: str | Path, *, pdf: bool = True) -> Path:
   """Draws WORKDIR/plots/* (PNG, SVG, PDF) and writes WORKDIR/report.html with them.
 
   Args:
     workdir: a run folder; what it lacks (evaluations, summary, baselines) the report leaves out.
+    pdf: whether to draw PDFs too, which take as long as all else.
 
   Returns:
     The path of report.html.
@@ -44,7 +45,7 @@ def write_report(workdir: str | Path) -> Path:
     f'<p class="lead">{_unbroken(escape(lead(group)))}</p>',
     _facts(group[0]),
     _results(group),
-    _pictures(group, figures.draw(group, folder / "plots")),
+    _pictures(group, figures.draw(group, folder / "plots", pdf=pdf)),
     _record(group[0].record),
     _commands(workdir, group[0].record),
   ]

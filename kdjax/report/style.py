@@ -51,13 +51,18 @@ def figure(width: float, height: float, layout: Any = "constrained") -> Figure:
   return Figure(figsize=(width, height), layout=layout, facecolor=PAPER)
 
 
-def save(picture: Figure, path: Path) -> None:
-  """Writes a figure beside `path`, a name without an ending, as PNG, PDF and SVG.
+def save(picture: Figure, path: Path, *, pdf: bool = True) -> None:
+  """Writes a figure beside `path`, a name without an ending, as PNG, SVG and, if asked for, PDF.
 
   A browser shows the SVG in dark colours where the reader wants them; other programs in light ones.
   """
+  if engine := picture.get_layout_engine():
+    engine.execute(picture)
+    picture.set_layout_engine("none")  # laid out once, not again for every file
   picture.savefig(path.with_suffix(".png"), dpi=PIXELS / picture.get_figwidth())
-  picture.savefig(path.with_suffix(".pdf"), metadata={"CreationDate": None})
+  path.with_suffix(".pdf").unlink(missing_ok=True)  # an older report's
+  if pdf:
+    picture.savefig(path.with_suffix(".pdf"), metadata={"CreationDate": None})
   drawing = path.with_suffix(".svg")
   picture.savefig(drawing, metadata={"Date": None})
   plain = drawing.read_text(encoding="utf-8")

@@ -187,6 +187,9 @@ def test_report_is_self_contained(workdir):
   files_drawn = {file.name for file in (workdir / "plots").iterdir()}
   assert files_drawn == {f"{name}.{end}" for name in names for end in ("png", "svg", "pdf")}
   assert page.count("<svg") == len(names)
+  assert write_report(workdir, pdf=False).read_text() == page
+  files_drawn = {file.name for file in (workdir / "plots").iterdir()}
+  assert files_drawn == {f"{name}.{end}" for name in names for end in ("png", "svg")}
   sources = re.findall(r'(?:src|href)\s*=\s*"([^"]*)"', page)
   assert all(source.startswith(("data:image/png;base64,", "#")) for source in sources)
   for outside in ("http", "<script", "<link", "@import", 'url("', "url(h"):
