@@ -290,7 +290,7 @@ def lines(found: TargetPlan, price: float) -> list[str]:
   if not math.isnan(found.seconds):
     hours = found.seconds / 3600
     paid = f", {hours * target.size * price:,.2f} at {price:g} a device and hour" if price else ""
-    out.append(f"Whole run: {hours:,.2f} h by the roofline, never less{paid}.")
+    out.append(f"Whole run: {duration(found.seconds)} by the roofline, never less{paid}.")
   out.append("Memory and instructions: the compiler's word; times: data sheet rates, no clock.")
   return out
 
@@ -308,10 +308,10 @@ def _products(c: Cost) -> list[str]:
 
 def duration(seconds: float) -> str:
   """Seconds in a unit that reads well."""
-  for unit, size in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6)):
-    if seconds >= size:
-      return f"{seconds / size:.3g} {unit}"
-  return f"{seconds / 1e-9:.3g} ns"
+  units = ("h", 3600.0), ("min", 60.0), ("s", 1.0), ("ms", 1e-3), ("us", 1e-6), ("ns", 1e-9)
+  unit, size = next((u for u in units if seconds >= u[1]), units[-1])
+  value = seconds / size
+  return f"{value:,.0f} {unit}" if value >= 100 else f"{value:.3g} {unit}"
 
 
 def describe(config: Any, names: list[str], *, price: float, as_json: bool) -> str:

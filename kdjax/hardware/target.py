@@ -31,7 +31,7 @@ ALONE = {  # what lets compilers work where their devices are not
   "TPU_STDERR_LOG_LEVEL": "3",
   "TPU_MIN_LOG_LEVEL": "3",
 }
-FIELDS = {
+REQUIRED = {
   "kind": str,
   "description": str,
   "memory_gib": float,
@@ -39,6 +39,13 @@ FIELDS = {
   "tflops": dict,
   "link_gbs": float,
   "launch_us": float,
+}
+OPTIONAL = {
+  "graph_launch_us": float,
+  "device_kind": str,
+  "topology": str,
+  "megacore": bool,
+  "compiler": dict,
 }
 
 
@@ -102,17 +109,7 @@ def _read(path, name, shape):
     given = tomllib.loads(path.read_text())
   except (OSError, ValueError) as error:
     raise ConfigError("--target", str(path), f"cannot be read: {error}") from None
-  for key, kind in FIELDS.items():
-    value = given.get(key)
-    if not isinstance(value, (int, float) if kind is float else kind):
-      raise ConfigError(f"{path}: {key}", value, f"must be there, a {kind.__name__}")
-  if given["kind"] not in EXTRAS:
-    raise ConfigError(f"{path}: kind", given["kind"], "must be tpu or gpu")
-  if "float32" not in given["tflops"]:
-    raise ConfigError(f"{path}: tflops", given["tflops"], "must have float32, the rest's default")
-  if given["kind"] == "gpu" and "capability" not in given.get("compiler", {}):
-    hint = "the compiler must know the GPU, its `capability` too; see h100.toml"
-    raise ConfigError(f"{path}: compiler", given.get("compiler"), hint)
+  _check(path, given)
   return Target(
     name=name,
     kind=given["kind"],
@@ -129,6 +126,38 @@ def _read(path, name, shape):
     megacore=given.get("megacore", False),
     compiler=given.get("compiler", {}),
   )
+
+
+def _check(path, given):
+  """Raises a ConfigError for an entry that is missing, unknown, or no such thing as it must be."""
+  known = REQUIRED | OPTIONAL
+  for key, value in given.items():
+    if key not in known:
+      raise ConfigError(f"{path}: {key}", value, f"no such entry; there are {', '.join(known)}")
+  for key, kind in known.items():
+    if key in given or key in REQUIRED:
+      _check_entry(f"{path}: {key}", given.get(key), kind, may_be_zero=key.endswith("_us"))
+  for dtype, rate in given["tflops"].items():
+    _check_entry(f"{path}: tflops.{dtype}", rate, float, may_be_zero=False)
+  if given["kind"] not in EXTRAS:
+    raise ConfigError(f"{path}: kind", given["kind"], "must be tpu or gpu")
+  if "float32" not in given["tflops"]:
+    raise ConfigError(f"{path}: tflops", given["tflops"], "must have float32, the rest's default")
+  if given["kind"] == "gpu":
+    capability = given.get("compiler", {}).get("capability")
+    if not (isinstance(capability, str) and re.fullmatch(r"\d+\.\d+", capability)):
+      hint = 'the compiler must know the GPU, its `capability` too, such as "9.0"; see h100.toml'
+      raise ConfigError(f"{path}: compiler.capability", capability, hint)
+
+
+def _check_entry(key, value, kind, *, may_be_zero):
+  if kind is not float:
+    if not isinstance(value, kind):
+      raise ConfigError(key, value, f"must be there, a {kind.__name__}")
+    return
+  number = isinstance(value, (int, float)) and not isinstance(value, bool)
+  if not number or not math.isfinite(value) or value < 0 or (value == 0 and not may_be_zero):
+    raise ConfigError(key, value, f"must be a number, {'0 or more' if may_be_zero else 'above 0'}")
 
 
 def prepare() -> None:

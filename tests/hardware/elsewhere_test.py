@@ -97,6 +97,21 @@ def test_a_name_that_is_none_is_refused_before_the_first_is_compiled(compiler):
   assert compiler.tried == []
 
 
+@pytest.mark.parametrize(
+  "seconds, text",
+  [
+    (9e6, "2,500 h"),
+    (90, "1.5 min"),
+    (2.5, "2.5 s"),
+    (0.0785, "78.5 ms"),
+    (2e-9, "2 ns"),
+    (0, "0 ns"),
+  ],
+)
+def test_a_time_is_said_in_a_unit_that_reads_well(seconds, text):
+  assert elsewhere.duration(seconds) == text
+
+
 def test_an_estimate_that_counts_a_loops_body_once_is_none():
   def said(fn):
     text = jax.jit(fn).lower(jnp.ones((3, 4, 4))).compile().as_text()
