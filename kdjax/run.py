@@ -71,24 +71,37 @@ class Run:
     rows: dict[tuple, Row] = {}
     for result in summary.get("runs", [summary]):
       K = len(result["label_counts"])
+      owners = {(1,): [-1], (K,): result.get("here", range(K))}  # of so many values
       for key in [k for k in result if k.endswith("_accuracy")]:
         for head, numbers in result[key].items():
           values = np.atleast_1d(np.array(numbers, float))
-          clients = (
-            result.get("here", range(K))
-            if values.shape == (K,)
-            else [-1]
-            if values.shape == (1,)
-            else []
-          )
-          for k, value in zip(clients, values, strict=False):
+          for k, value in zip(owners.get(values.shape, ()), values, strict=False):
             place = (result["seed"], k, head)
             base = dict(zip(("seed", "client", "head"), place, strict=True))
             rows.setdefault(place, {"run": summary["algorithm"], **base})[key] = float(value)
     return list(rows.values())
 
-  def client(self, client: int, *, step: int | None = None) -> use.Trained:
-    """A trained client by its number, 0 .. R*K - 1; see `kdjax.load`."""
+  def client(self, client: int, *, seed: int | None = None, step: int | None = None) -> use.Trained:
+    """A trained client; see `kdjax.load`.
+
+    Args:
+      client: its number among those of `seed`, 0 .. K - 1, as in `results`; without a seed among
+        those of all seeds, 0 .. R*K - 1.
+      seed: one of the run's, where it has several.
+      step: the checkpoint to use, a training batch; None: the newest.
+
+    Raises:
+      ConfigError: for a seed or client that the run has not.
+    """
+    if seed is not None:
+      config = self.config
+      seeds = range(config["seed"], config["seed"] + config["replicas"])
+      K = sum(number for number, *_ in config["clients"])
+      if seed not in seeds:
+        raise ConfigError("seed", seed, f"must be one of {', '.join(map(str, seeds))}")
+      if not 0 <= client < K:
+        raise ConfigError("client", client, f"must lie in 0..{K - 1}")
+      client += K * seeds.index(seed)
     return use.load(self.workdir, client=client, step=step)
 
 

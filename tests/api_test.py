@@ -121,6 +121,14 @@ def test_a_trained_client_predicts_embeds_and_exports(run, tmp_path):
     client.export(tmp_path / "client.pt")
 
 
+def test_a_row_of_the_results_names_its_client(run):
+  jax.tree.map(np.testing.assert_array_equal, run.client(2, seed=1).params, run.client(7).params)
+  with pytest.raises(ConfigError, match="seed = 2: must be one of 0, 1"):
+    run.client(0, seed=2)
+  with pytest.raises(ConfigError, match="client = 5: must lie in 0..4"):
+    run.client(5, seed=0)
+
+
 @pytest.mark.parametrize(
   "change, match",
   [

@@ -193,7 +193,7 @@ def partners(env: Env, graph: Bool[np.ndarray, "K K"], round: int) -> Int[np.nda
 
 
 def average(env: Env, *, rho: float) -> Variant:
-  """Variant 'average'; `rho` as in `make`."""
+  """Variant 'average'; `rho`: see `Hyper`."""
   flat = functools.partial(_flat, env.snapshots()[0])
 
   def init(client):
@@ -215,7 +215,7 @@ def average(env: Env, *, rho: float) -> Variant:
 
 
 def admm(env: Env, graph: Bool[np.ndarray, "K K"], *, rho: float, mu: float) -> Variant:
-  """Variant 'admm'; `graph` bool[K, K], `rho` and `mu` as in `make`."""
+  """Variant 'admm'; `graph` bool[K, K], `rho` and `mu`: see `Hyper`."""
   flat = functools.partial(_flat, env.cohorts[0].template.params)
   degree = np.tile(graph.sum(1), env.R)
   sizes = np.asarray(env.task.private_sizes, float).reshape(env.R, env.K)

@@ -145,7 +145,7 @@ def make(
   """The schedule of `config.graph`; `kind` is a name or several, separated by commas.
 
   Raises:
-    ConfigError: see `build`; also where several graphs have no period or one graph has one.
+    ConfigError: see `adjacency`; also where several graphs have no period or one graph has one.
   """
   kinds = [k.strip() for k in kind.split(",")]
   if every < 0 or (len(kinds) > 1) != (every > 0):

@@ -86,12 +86,6 @@ def _any(flag):
   return jax.jit(jnp.any, out_shardings=NamedSharding(mesh, PartitionSpec()))(flags)
 
 
-def barrier(name: str) -> None:
-  """Waits until every process has come here."""
-  if jax.process_count() > 1:
-    multihost_utils.sync_global_devices(name)
-
-
 def holds(mesh: Mesh, clients: int, examples: int) -> Bool[np.ndarray, "clients examples"]:
   """bool[clients, examples]: which of a cohort's examples of a batch this process's devices need.
 

@@ -118,8 +118,12 @@ def embedding_distance(
 
 
 def renormalise(p: Float[Array, "... C"]) -> Float[Array, "... C"]:
-  """Probabilities that add up to 1 again where some were not sent; f32[..., C] -> f32[..., C]."""
-  return p / jnp.sum(p, axis=-1, keepdims=True)
+  """Probabilities that add up to 1 again where some were not sent; all zeros stay zeros.
+
+  p f32[..., C] -> f32[..., C].
+  """
+  total = jnp.sum(p, axis=-1, keepdims=True)
+  return p / jnp.where(total > 0, total, 1.0)
 
 
 def most_confident(

@@ -59,7 +59,7 @@ class Encoded:
     chunks = np.array_split(places, max(1, len(places) // CHUNK))
     with ThreadPoolExecutor() as pool:
       found = pool.map(self._look, chunks)
-      errors = [error for some in _shown(found, self.name, len(places), n) for error in some]
+      errors = [error for some in _shown(found, self.name, len(places)) for error in some]
     refuse(errors or [e for i in _spread(n, PROBES) if (e := self._decoded(i))], n)
 
   def _look(self, places):
@@ -91,8 +91,8 @@ class Encoded:
     return _differ(self.name, self.like, self.shape, what, shape)
 
 
-def _shown(found, name, looked_at, n):
-  """The same, with a bar on a terminal where there are many."""
+def _shown(found, name, looked_at):
+  """What `found` yields, with a bar on a terminal where there are many to look at."""
   console = Console(stderr=True)
   bar = progress.Progress(console=console, transient=True)
   if looked_at < SHOWN or not console.is_interactive:

@@ -10,7 +10,6 @@ import dataclasses
 import functools
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -19,7 +18,7 @@ from kdjax.data import worker
 from kdjax.data.example_set import ExampleSet, ReadParts
 from kdjax.data.streams import Streams
 from kdjax.data.unreadable import Replacing, replacing
-from kdjax.types import ConfigError, Feed, Phase, Pos
+from kdjax.types import Feed, Phase, Pos
 
 PIECE = 64  # images, at most
 
@@ -149,13 +148,6 @@ def _unique(pieces, step):
   pos = Pos(*pieces.positions[step].tolist())
   batch = pieces.streams.batch(pieces.feeds[number], pieces.names[number], pos)
   return {h.name: np.unique(batch[h.name].index[h.needed]) for h in pieces.halves[number]}
-
-
-def check_settings(settings: dict[str, Any]) -> None:
-  """Raises ConfigError for values of `config.input` that cannot work."""
-  for key, least in (("workers", 0), ("ahead", 1)):
-    if not isinstance(settings[key], int) or settings[key] < least:
-      raise ConfigError(f"input.{key}", settings[key], f"a whole number, at least {least}")
 
 
 @contextlib.contextmanager

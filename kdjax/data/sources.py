@@ -41,8 +41,8 @@ def open_source(
   """Opens the source that the config names.
 
   Args:
-    name: one of `KINDS`; 'package.module' means its `load`. The user's own function is called
-      without arguments and returns a Source.
+    name: one of `KINDS`; your own function is 'package.module:function', called without
+      arguments, and returns a Source.
     info: the config's `source_info`. What it says of shape and classes is compared with what the
       source holds, zeros are not; the counts are for plans and compared with nothing. With
       `resize: True`, encoded images are scaled until they cover (h, w) and centre-cropped (a copy

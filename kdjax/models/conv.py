@@ -107,8 +107,9 @@ def _autodiff(stride, pad, split, x, kernel, grad):
 def _kernel_gradient(split, padding, stride, x, grad):
   """x [B, h, w, c], the output's gradient [B, h', w', features] -> [k, k, c, features].
 
-  To be called `apart`: else the transposition is fused with whatever made `x`, back through all
-  residual connections, and makes it a second time, element by element (bench suite `tried`).
+  To be called through `noinline`: else the transposition is fused with whatever made `x`, back
+  through all residual connections, and makes it a second time, element by element (bench suite
+  `tried`).
   """
   swapped = x.transpose(3, 1, 2, 0), grad.transpose(1, 2, 0, 3)  # the batch becomes the channels
   return _convolve(split, 1, padding, 1, stride, *swapped).transpose(1, 2, 0, 3)

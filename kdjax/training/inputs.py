@@ -86,7 +86,7 @@ def inputs(
 
 
 def pieces(experiment: "Experiment", dispatches: Iterable[tuple], totals: dict[int, int]) -> Any:
-  """What there is to read for dispatches (visit, first call, 1), ahead.Pieces."""
+  """What there is to read for dispatches (visit, first call, 1), read_ahead.Pieces."""
   algorithm, needed = experiment.algorithm, functools.partial(_needed, experiment.env)
   steps = [(visit.number, position(visit, i, totals[visit.number])) for visit, i, _ in dispatches]
   phases = algorithm.prologue + algorithm.cycle

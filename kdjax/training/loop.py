@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import jax
 
 from kdjax.core import agreement, files, hosts
-from kdjax.data import read_ahead
 from kdjax.training import (
   checkpoint,
   clock,
@@ -62,7 +61,6 @@ def run(
     TrainingError: where a loss is no longer finite.
   """
   workdir = Path(workdir)
-  read_ahead.check_settings(experiment.config["input"])
   run_folder.check_config(workdir, experiment.config)
   if agreement.from_first(lambda: run_folder.finished(workdir, experiment.batches)):
     return DONE

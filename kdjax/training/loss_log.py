@@ -44,7 +44,7 @@ class LossLog:
 
     Args:
       visit: schedule.Visit.
-      aux: what the step returned, see program.build.
+      aux: what the step returned, see program.jitted.
       lr: float.
       batches: training batches of the run, this step included.
       done: what Clock.dispatched returned for it.

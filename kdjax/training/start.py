@@ -21,7 +21,7 @@ def initialiser(env: Env, algorithm: Algorithm, *, common: bool) -> Callable[[Py
     common: whether all clients of a replica that are built alike start from the same weights.
 
   Returns:
-    given -> TrainState, where `given` is what `load` returns.
+    given -> TrainState, where `given` is what `given_weights` returns.
   """
 
   def clients(cohort, ids, given):

@@ -73,6 +73,12 @@ def test_soft_cross_entropy():
   near(losses.soft_cross_entropy(jnp.array([0.5, 0.5]), logits), 0.836988)
 
 
+def test_renormalise():
+  near(
+    losses.renormalise(jnp.array([[0.25, 0.0, 0.5], [0.0, 0.0, 0.0]])), [[1 / 3, 0, 2 / 3], [0] * 3]
+  )
+
+
 def test_absolute_error():
   # (|1 - 0| + |2 - 2| + |3 - 5|) / 3
   near(losses.absolute_error(jnp.array([1.0, 2.0, 3.0]), jnp.array([0.0, 2.0, 5.0])), 1.0)
@@ -135,6 +141,15 @@ def test_all_sums_over_the_teachers_without_self():
   student, teachers = [[1, 0.0001, 0.0001, 0.0001, 0.0001], HALVES], [[A], [B], [C]]
   near(aux(student, teachers, target="all"), [(1.70 + 1.45 + 1.92) * LN2])
   near(aux(student, teachers, target="all", valid=[True, False, True]), [(1.70 + 1.92) * LN2])
+
+
+@pytest.mark.parametrize("settings", [{"target": "all"}, {"include_self": False}])
+def test_teachers_that_are_not_there_teach_nothing(settings):
+  """An empty slot is all zeros, as `method.believed` leaves it: no loss, no gradient, no nan."""
+  student = [[1, 0.0001, 0.0001, 0.0001, 0.0001], HALVES]
+  empty = [[[0.0] * 5]]
+  near(aux(student, empty, valid=[False], **settings), [0.0])
+  near(aux(student, [[A], *empty], valid=[True, False], **settings), [1.70 * LN2])
 
 
 def test_cascade_takes_each_heads_target_from_the_level_below():

@@ -14,7 +14,7 @@ import pytest
 from kdjax.data import feed, read_ahead
 from kdjax.training import inputs, schedule
 from kdjax.training.stepper import Stepper
-from kdjax.types import ConfigError, Drawn
+from kdjax.types import Drawn
 
 
 @dataclasses.dataclass(eq=False)
@@ -151,12 +151,3 @@ def test_threads_and_processes_give_the_same_pieces(monkeypatch):
       for (one, _), other in zip(parts, right[1:], strict=True):
         np.testing.assert_array_equal(one, other)
   assert not multiprocessing.active_children()
-
-
-def test_settings_that_cannot_work_are_refused():
-  for settings, key in (
-    ({"workers": -1, "ahead": 2}, "workers"),
-    ({"workers": 0, "ahead": 0}, "ahead"),
-  ):
-    with pytest.raises(ConfigError, match=f"input.{key}"):
-      read_ahead.check_settings(settings)

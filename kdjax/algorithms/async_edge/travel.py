@@ -18,7 +18,7 @@ def itinerary(
 
   Args:
     env: Env; holder 0 of a replica is the core, the others are edges.
-    init, arrivals, noisy, noise: see `algorithms.async_edge.make`.
+    init, arrivals, noisy, noise: see `Hyper`.
 
   Returns:
     ((edge, lag), ...).

@@ -29,7 +29,7 @@ def pools(env: Env, speak: Speak, hyper: Hyper, mail: Mail) -> Exchange:
     return tuple(pool.Arrival(*(x[r] for x in now.args)) for r in rows)
 
   outside = swap_snapshots(env, hyper, mail)
-  refresh = Phase("refresh", pool.refresh_step(env, obtain), None, 1, outside=outside)
+  refresh = Phase("refresh", pool.refresh_step(obtain), None, 1, outside=outside)
   return Exchange(
     functools.partial(pool.first_pools, env, hyper, env.of_all),
     functools.partial(pool.ask, env, hyper.teachers),

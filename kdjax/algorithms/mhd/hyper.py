@@ -111,9 +111,8 @@ def _check_sizes(env, hyper):
     _refuse(hyper, "pool_size", "must be at least 1")
   if (pool or published) and hyper.refresh_every < 1:
     _refuse(hyper, "refresh_every", "must be at least 1")
-  most = hyper.pool_size if pool else env.K
-  if not 1 <= hyper.teachers <= most:
-    _refuse(hyper, "teachers", f"must lie in 1..{most}")
+  if not pool and hyper.teachers > env.K:
+    _refuse(hyper, "teachers", f"must be at most {env.K}, the clients")
 
 
 def _check_top_k(env, hyper):

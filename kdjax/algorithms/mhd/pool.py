@@ -98,7 +98,7 @@ def exchange(env: Env, speak: Speak, hyper: Hyper) -> Exchange:
     peer, _ = drawn(pos.round)
     return {"checkpoints": int(size[peer[peer >= 0]].sum())}
 
-  refresh = refresh_step(env, functools.partial(fetch_drawn, env))
+  refresh = refresh_step(functools.partial(fetch_drawn, env))
   return Exchange(
     functools.partial(first_pools, env, hyper, env.fetch),
     functools.partial(ask, env, hyper.teachers),
@@ -202,7 +202,7 @@ def fetch_drawn(env: Env, state: TrainState, now: Now) -> tuple[Arrival, ...]:
   return tuple(Arrival(env.local_rows(g, slot), fresh[g], wanted[g], born) for g in cohorts)
 
 
-def refresh_step(env: Env, obtain: Callable[[TrainState, Now], tuple[Arrival, ...]]) -> Step:
+def refresh_step(obtain: Callable[[TrainState, Now], tuple[Arrival, ...]]) -> Step:
   """`Phase.step`: every client replaces a slot by what `obtain` brings it."""
 
   def step(state, batch, now):

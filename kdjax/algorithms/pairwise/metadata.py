@@ -17,27 +17,6 @@ from kdjax.core import copies, snapshots
 from kdjax.core.env import Env
 
 
-def describe(
-  counts: Int[np.ndarray, "K C"], layers: Sequence[tuple], a: int, b: int
-) -> dict[str, int]:
-  """What source a offers target b, in the appendix's terms.
-
-  Args:
-    counts: i64[K, C], examples seen.
-    layers: K tuples of (name, shape).
-    a, b: client numbers.
-
-  Returns:
-    {'new_classes': |X_a - X_b|, 'shared_classes': |X_a & X_b|, 'shared_layers': |L_a & L_b|}.
-  """
-  seen = np.asarray(counts) > 0
-  return {
-    "new_classes": int((seen[a] & ~seen[b]).sum()),
-    "shared_classes": int((seen[a] & seen[b]).sum()),
-    "shared_layers": len(set(layers[a]) & set(layers[b])),
-  }
-
-
 def rank(
   counts: Int[np.ndarray, "K C"],
   candidates: Bool[np.ndarray, "K K"],
@@ -63,7 +42,7 @@ def rank(
   score = (counts < new_below).astype(int) @ counts.T  # [target, source]
 
   def key(b, a):
-    return -score[b, a], -describe(counts, layers, a, b)["shared_layers"], a
+    return -score[b, a], -len(set(layers[a]) & set(layers[b])), a
 
   return [
     sorted(np.flatnonzero(row).tolist(), key=functools.partial(key, b))

@@ -20,15 +20,6 @@ LAYERS = (SMALL, WIDE, SMALL, (("dense", (4, 8)), ("main", (16, 6))))
 EVERYONE = ~np.eye(4, dtype=bool)
 
 
-def test_what_a_source_offers_is_counted_in_sets():
-  offer = metadata.describe(COUNTS, LAYERS, a=2, b=0)
-  assert offer == {"new_classes": 4, "shared_classes": 2, "shared_layers": 2}
-  offer = metadata.describe(COUNTS, LAYERS, a=0, b=2)
-  assert offer == {"new_classes": 0, "shared_classes": 2, "shared_layers": 2}
-  offer = metadata.describe(COUNTS, LAYERS, a=3, b=1)
-  assert offer == {"new_classes": 1, "shared_classes": 0, "shared_layers": 1}
-
-
 def test_sources_are_ranked_by_examples_of_new_classes():
   ranked = metadata.rank(COUNTS, EVERYONE, LAYERS, new_below=1)
   assert ranked[0] == [2, 1, 3]  # 176 examples of classes 2 to 5; 60; 20
