@@ -42,7 +42,7 @@ ENTRY = "each entry is (how many, model, model arguments)"
 
 
 def validate(config: dict[str, Any]) -> None:
-  """Raises ConfigError for the first key or value of a config, a nested dict, that cannot be."""
+  """Raises ConfigError for the first key or value of a config, a nested dict, that is invalid."""
   for key, value in leaves(config):
     _check_leaf(key, value)
   _keys(config)
@@ -54,7 +54,7 @@ def validate(config: dict[str, Any]) -> None:
   _baselines(config["baselines"])
   _start(config["start"])
   if config["primary_labels"] and config["primary"] != "explicit":
-    hint = f"of no account with primary = {config['primary']!r}: set 'explicit', or leave it ()"
+    hint = f"ignored with primary = {config['primary']!r}: set 'explicit', or leave it ()"
     raise ConfigError("primary_labels", config["primary_labels"], hint)
 
 
@@ -223,5 +223,5 @@ def _baselines(baselines):
 def _start(start):
   for key, nothing in (("part", ()), ("client", 0)):
     if start[key] and not start["workdir"]:
-      hint = f"of no account without start.workdir: name a run's folder, or leave it {nothing!r}"
+      hint = f"ignored without start.workdir: name a run's folder, or leave it {nothing!r}"
       raise ConfigError(f"start.{key}", start[key], hint)

@@ -48,11 +48,10 @@ def fitted(experiment: Experiment, limit: int | None = None) -> Experiment:
     return experiment
   # The public set may be a share of the private one.
   resident = {id(s.array): s.array.nbytes for s in experiment.sets.values() if s.array is not None}
-  need = sum(
-    resident.values()
-  ) + max(  # a program is lowered without the data that stay on the devices
-    compiled.compile(plan.lower(experiment, visit)).need for visit in plan.first_visits(experiment)
-  )
+  visits = plan.first_visits(experiment)
+  # A program is lowered without the data that stay on the devices.
+  programs = max(compiled.compile(plan.lower(experiment, visit)).need for visit in visits)
+  need = sum(resident.values()) + programs
   if not agreement.anywhere(need > limit):  # all processes run one program
     return experiment
   text = f"{need / GIB:.1f} GiB a device would be needed, there are {limit / GIB:.1f}"

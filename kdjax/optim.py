@@ -91,7 +91,7 @@ def multistep(lr: float, warmup: int, *, milestones: Sequence[float], factor: fl
     factor: above 0.
 
   Raises:
-    ConfigError: for milestones or a factor that cannot be.
+    ConfigError: for invalid milestones or an invalid factor.
   """
   ascending = sorted(set(milestones)) == list(milestones)
   if not ascending or not all(0 < m < 1 for m in milestones):

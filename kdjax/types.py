@@ -221,7 +221,7 @@ class Feed(NamedTuple):
 
 @runtime_checkable
 class Step(Protocol):
-  """A phase's pure function of one call; it says what it did, the losses of the clients, as aux."""
+  """One call of a phase, a pure function; `aux` holds the clients' losses, to be logged."""
 
   def __call__(self, state: TrainState, batch: Batch, now: Now) -> tuple[TrainState, PyTree]:
     """Aux is a dict of f32[K_g] for every cohort; one dict of f32[R] where a server trains."""
@@ -263,12 +263,12 @@ class Evaluator(Protocol):
   """One measurement of a state."""
 
   def __call__(self, state: TrainState) -> list[dict[str, Any]]:
-    """Over replicas: {key: {name: a number, or one a client}}, keys of `summary.json`."""
+    """Over replicas: {key: {name: a number, or one per client}}, keys of `summary.json`."""
 
 
 @runtime_checkable
 class Outside(Protocol):
-  """What a phase without a batch hears of elsewhere, before it is called; see kdjax/peers."""
+  """Fetches what other processes sent, on the host, before a phase is called; see kdjax/peers."""
 
   def __call__(
     self, stepper: Any, state: TrainState, visit: Any

@@ -119,7 +119,7 @@ class Hyper:
   momentum: str  # what an average does to the optimiser's state: keep or reset
 
   def __post_init__(self):
-    """Refuses values that cannot be: ConfigError."""
+    """Raises ConfigError for invalid values."""
     at_least(0, local_steps=self.local_steps, local_epochs=self.local_epochs)
     if (self.local_steps > 0) == (self.local_epochs > 0):
       hint = f"exactly one of local_steps and local_epochs (= {self.local_epochs}) is above 0"

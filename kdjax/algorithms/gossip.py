@@ -86,10 +86,10 @@ class Hyper:
   variant: str  # average or admm
   local_epochs: int  # passes over the private data between two edges that wake
   rho: float  # strength of the proximal term, or ADMM's penalty
-  mu: float  # weight of the losses against the neighbours' agreement; of no account for average
+  mu: float  # weight of the losses against the neighbours' agreement; ignored by average
 
   def __post_init__(self):
-    """Refuses values that cannot be: ConfigError."""
+    """Raises ConfigError for invalid values."""
     one_of(("average", "admm"), variant=self.variant)
     between(1, MOST_EPOCHS, local_epochs=self.local_epochs)
     at_least(0, rho=self.rho, mu=self.mu)

@@ -36,7 +36,7 @@ class Hyper:
   distil_epochs: int  # and after it
 
   def __post_init__(self):
-    """Refuses values that cannot be: ConfigError."""
+    """Raises ConfigError for invalid values."""
     at_least(0, alpha=self.alpha, beta=self.beta)
     between(1, MOST_EPOCHS, local_epochs=self.local_epochs, distil_epochs=self.distil_epochs)
 

@@ -63,9 +63,7 @@ def whole(path: Path) -> Iterator[Path]:
   try:
     yield part
     with open(part, "rb+") as file:
-      os.fsync(
-        file.fileno()
-      )  # the name must not become the new file's before its bytes are on disk
+      os.fsync(file.fileno())  # its bytes are on disk before the name is the new file's
     part.replace(path)
   finally:
     part.unlink(missing_ok=True)

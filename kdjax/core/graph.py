@@ -91,7 +91,7 @@ def adjacency(
     bool[K, K].
 
   Raises:
-    ConfigError: for an unknown kind, a client number out of range, or sizes that cannot be.
+    ConfigError: for an unknown kind, a client number out of range, or invalid sizes.
   """
   if kind == "islands":
     if not 1 <= island <= K or K % island:

@@ -74,7 +74,7 @@ def noted(health: Health, failed: Bool[Array, ""], refused: jax.Array | float | 
 
   Args:
     health: before it.
-    failed: bool[], whether it was not taken for what is in it.
+    failed: bool[], whether the step was skipped: a loss, gradient or statistic was not finite.
     refused: predictions of teachers that were not taken in.
   """
   return health._replace(

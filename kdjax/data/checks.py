@@ -17,7 +17,7 @@ def check_info(info: dict[str, Any]) -> dict[str, Any]:
   """A config's `source_info` with everything that it leaves out, which is what is 0 or missing.
 
   Raises:
-    ConfigError: for sizes or counts that cannot be.
+    ConfigError: for invalid sizes or counts.
   """
   info = NOTHING | info
   sizes = tuple(info["image"])

@@ -21,11 +21,11 @@ from kdjax.types import ConfigError
 MODES = {1: "L", 3: "RGB"}  # Pillow's name of c channels of 8 bits
 DEEP = ("I", "F", "I;16", "I;16B", "I;16L")  # more than 8 bits: a conversion would clip silently
 DECODERS = ("pillow", "opencv")
-ENDS = {
+ENDS = {  # {first: last bytes}
   b"\xff\xd8": b"\xff\xd9",
   b"\x89PNG": b"IEND\xaeB`\x82",
   b"GIF8": b";",
-}  # {first: last bytes}
+}
 
 
 NAMED = 3  # damaged images that are named

@@ -200,8 +200,8 @@ def partition(
     skew, primary, labels_per_client: for 'skew'; s, and `kind` and |l_i| of `primary_labels`.
     alpha: for 'dirichlet'.
     counts: for 'table'.
-    overlay: {'share', 'clients'}: a random share (0..1) of all private examples that these clients
-      hold too, all of it each, beside their own part and beside whose it is.
+    overlay: {'share', 'clients'}: each of these clients also holds the same random share (0..1) of
+      all private examples, in addition to its own; the original owners keep theirs.
     batch: private examples per client and step; every client must hold as many.
     seeds: R whole numbers.
 

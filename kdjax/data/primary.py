@@ -23,11 +23,11 @@ def primary_labels(
       `per_client` labels by itself; or the labels themselves, a tuple of K tuples.
     K: clients of the replica.
     classes: C.
-    per_client: primary labels of each client; of no account for explicit ones.
+    per_client: primary labels of each client; ignored for explicit ones.
     seed: the replica's seed.
 
   Raises:
-    ConfigError: more labels than classes, a number that cannot be even, or bad explicit labels.
+    ConfigError: more labels than classes, a number that does not divide, bad explicit labels.
   """
   if isinstance(kind, list | tuple):
     return _explicit(kind, K, classes)

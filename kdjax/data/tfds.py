@@ -94,7 +94,7 @@ def _formats(folder):
 def _how_to_prepare(place, root, others):
   """What to type, for a set that is not there or is there in `others`, folders of other formats."""
   steps = [f"no ArrayRecord files under {root / place}; prepare them once, with TensorFlow:"]
-  steps.append("pip install '.[prepare]'  (in kdjax's repository)")
+  steps.append("pip install 'kdjax[prepare]'")
   if others:
     command = f"tfds convert_format --dataset_version_dir={others[-1]}"
     steps.append(f"{command} --out_file_format=array_record")

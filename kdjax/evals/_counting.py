@@ -36,7 +36,7 @@ def over(
     (state, images: ExampleSet, places: i64[n] among them) -> the pytree of sums, i64.
 
   Raises:
-    ConfigError: for a batch that cannot be.
+    ConfigError: for an invalid batch size.
   """
   env = experiment.env
   check_batch(experiment, name, batch)

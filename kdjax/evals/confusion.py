@@ -34,7 +34,7 @@ def make(experiment: "Experiment", *, batch: int) -> Evaluator:
     entries that the method tests.
 
   Raises:
-    ConfigError: for a batch that cannot be, or clients that have no private data of their own.
+    ConfigError: for an invalid batch size, or clients that have no private data of their own.
   """
   env, data = experiment.env, experiment.data
   test = data.source.test
@@ -97,7 +97,7 @@ def summarise(
 
   Returns:
     {'confusion': {head: K matrices}, 'local_accuracy', 'remote_accuracy', 'among_remote_accuracy',
-    'combined_accuracy': {head: one a client}}. A key is left out where it is undefined for some
+    'combined_accuracy': {head: one per client}}. A key is left out where it is undefined for some
     client: without own classes, or without others.
   """
   total = confusion[:, 0].sum(-1)  # [K, C], the same for all heads

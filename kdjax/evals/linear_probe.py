@@ -41,11 +41,11 @@ def make(
     iterations: of L-BFGS, at most.
 
   Returns:
-    state -> a list over replicas of dicts {'linear_probe': {'shared': [one a client]}}, the mean
+    state -> a list over replicas of dicts {'linear_probe': {'shared': [one per client]}}, the mean
     over the test set's classes of the accuracy within each.
 
   Raises:
-    ConfigError: for numbers that cannot be, private data of one class, or clients that train apart.
+    ConfigError: for invalid numbers, private data of one class, or clients that train apart.
   """
   env, source, shards = experiment.env, experiment.data.source, experiment.data.shards
   _check(experiment, limit=limit, C=C, iterations=iterations)

@@ -38,7 +38,7 @@ def make(experiment: "Experiment", *, batch: int) -> Evaluator:
     `PAIRS`, the same keys with '_before' and '_first', too.
 
   Raises:
-    ConfigError: for a batch that cannot be, or a method without these entries.
+    ConfigError: for an invalid batch size, or a method without these entries.
   """
   env, data = experiment.env, experiment.data
   every = experiment.config["evals"]["overlap"]["every"]

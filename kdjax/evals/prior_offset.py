@@ -33,11 +33,11 @@ def make(experiment: "Experiment", *, batch: int) -> Evaluator:
 
   Returns:
     state -> a list over replicas of {'offset_tau', 'offset_local_accuracy',
-    'offset_remote_accuracy', 'offset_combined_accuracy': {'main': one a client}}, of main heads;
+    'offset_remote_accuracy', 'offset_combined_accuracy': {'main': one per client}}, of main heads;
     accuracies are those of `confusion`.
 
   Raises:
-    ConfigError: for a batch that cannot be, or without public examples of the clients' own source.
+    ConfigError: for an invalid batch size, or without public examples of the clients' own source.
   """
   env, data, config = experiment.env, experiment.data, experiment.config
   if config["public_source"] or not all(map(len, data.shards.public)) or config["public_reuse"]:

@@ -44,7 +44,7 @@ class Mail:
       stop: ends a wait.
 
     Raises:
-      ConfigError: for values that cannot be.
+      ConfigError: for invalid values.
     """
     for key, value in (("age", age), ("keep", keep), ("wait_seconds", wait_seconds)):
       if not value >= 0:

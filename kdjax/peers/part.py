@@ -37,7 +37,7 @@ def algorithm(name: str, method: Method, env: Env, hyper: Any, mail: Mail) -> Al
     mail: how they meet the others.
 
   Raises:
-    ConfigError: for a method whose clients cannot.
+    ConfigError: for a method without `Method.apart`.
   """
   if method.apart is None:
     hint = "its clients cannot train apart; those of mhd (pool, published) and fedmd can"

@@ -28,8 +28,8 @@ def rows(
 
   Args:
     runs: as `entries.read` gives them; those that have not finished are left out.
-    metrics: keys of summary.json, {head: a number, or one a client}; None: those of `METRICS` that
-      were measured.
+    metrics: keys of summary.json, {head: a number, or one per client}; None: those of `METRICS`
+      that were measured.
     baseline: the name of a row; the dicts then hold the differences to it too.
 
   Returns:

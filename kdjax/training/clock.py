@@ -32,9 +32,7 @@ class Clock:
     self._since = (0.0, 0.0)  # (working, waited) at the last `input_bound`
     self._noting = ThreadPoolExecutor(1)
     self._before: Future[float] | None = None  # the one before `_last`
-    self._last: Future[float] | None = (
-      None  # future of the time at which the newest dispatch is done
-    )
+    self._last: Future[float] | None = None  # the time at which the newest dispatch is done
 
   def close(self) -> None:
     """Ends the thread."""

@@ -1,4 +1,4 @@
-"""Digests of a state's arrays, one a client: what was saved is what is restored, on any mesh.
+"""Digests of a state's arrays, one per client: what was saved is what is restored, on any mesh.
 
 A digest is 64 bits of two sums. Words of a row that lie WIDTH apart are added up, modulo 2**64; the
 halves of the sums, each times an odd number of its own, are added up again. Damage of one word is

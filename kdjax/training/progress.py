@@ -29,9 +29,8 @@ class Progress:
     self._numbers: dict[str, Any] = {}
     self._step, self._next = 0, 0.0
     self._shown: int | None = None
-    self._since: tuple[float, int] | None = (
-      None  # (time, step) of the first update: compilation lies before it
-    )
+    # (time, step) of the first update: compilation lies before it.
+    self._since: tuple[float, int] | None = None
 
   def update(self, step: int, **numbers: Any) -> None:
     """Notes where the run stands and shows it now and then; free of cost in between.

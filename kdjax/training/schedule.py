@@ -36,8 +36,8 @@ def visits(
   Args:
     algorithm: Algorithm.
     epoch_steps: (Feed, round) -> steps of one visit of an epoch phase.
-    steps: training batches of the run, or 0; the last visit is cut short to fit, and of the phases
-      that would follow it in its round only those run that close one.
+    steps: training batches of the run, or 0; the last visit is cut short to fit, and of the rest
+      of its round only phases with `closes` run.
     rounds: turns of the cycle, or 0; exactly one of the two is set.
 
   Raises:

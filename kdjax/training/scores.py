@@ -17,7 +17,7 @@ def best(heads: tuple[str, ...], results: list[dict] | None) -> float | None:
 
 
 def means(results: list[dict]) -> dict[str, float]:
-  """Mean over clients and replicas of every {key: {name: number, or one a client}}, flat.
+  """Mean over clients and replicas of every {key: {name: number, or one per client}}, flat.
 
   Matrices and deeper trees are for `summary.json` alone. Where there is one number a client, the
   spread comes with it.

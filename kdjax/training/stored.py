@@ -231,7 +231,7 @@ def set_aside(workdir: str | Path, step: int) -> str:
   """Renames a damaged checkpoint; returns its new name.
 
   Raises:
-    ConfigError: where that cannot be.
+    ConfigError: where that is not possible.
   """
   old, number = path(workdir, step), 0
   while (new := old.with_name(f"damaged-{step}" + (f".{number}" if number else ""))).exists():

@@ -106,7 +106,7 @@ def test_a_model_that_is_not_finite_is_none(method):
       small.train(e, s, calls=visit.start + 1, stepper=stepper)[0] for s in (loud, quiet, well)
     ]
     found = [faults.rows(s, keep) for s in ends]
-    if method == "kd" or method == "pairwise":  # what nobody's copy holds is of no account
+    if method == "kd" or method == "pairwise":  # what nobody's copy holds is ignored
       found = [(r[0], jax.tree.leaves(r[1])[1]) for r in found]
     chex.assert_trees_all_equal(found[0], found[1])
     chex.assert_tree_all_finite(found[0])

@@ -23,10 +23,10 @@ class Hyper:
   core_epochs: int  # passes per visit; 0 leaves the phase out
   edge_epochs: int  # likewise
   distil_epochs: int  # at least 1
-  # (edge, lag) a round, from the front again when they end: whose models arrive, an edge by its
-  # number 1.. among those who hold data, and from how many rounds before this one its clone is;
-  # none is older than the trained core of before round 0, so that a lag is at most its place in
-  # the list. (): every edge in turn, lag 0.
+  # (edge, lag) of each round, repeated when they end: whose models arrive, an edge by its number
+  # 1.. among those who hold data, and how many rounds ago its clone was taken. A clone can be at
+  # most as old as the core before round 0, so a lag is at most its index in this list.
+  # (): every edge in turn, lag 0.
   arrivals: tuple = ()
   noisy: tuple = ()  # edges whose labels are wrong
   corruption: str = "batch"  # permuted anew within every batch; or fixed, once for an example
@@ -43,7 +43,7 @@ class Hyper:
   flag_above: float = 0.02  # rise of the core's training accuracy (a fraction) that flags a round
 
   def __post_init__(self):
-    """Refuses values that cannot be, whatever the ensemble: ConfigError."""
+    """Raises ConfigError for invalid values that do not depend on the ensemble."""
     one_of(INITS, init=self.init)
     between(1, MOST_MODELS, ensemble=self.ensemble)
     at_least(1, memory=self.memory)

@@ -78,7 +78,7 @@ def make(env: Env, hyper: Hyper) -> Algorithm:
   """Asynchronous edge learning; see the file's docstring. `env.cohorts` are those of `stack`.
 
   Raises:
-    ConfigError: for values that cannot be.
+    ConfigError: for invalid values.
   """
   visits = travel.itinerary(
     env, init=hyper.init, arrivals=hyper.arrivals, noisy=hyper.noisy, noise=hyper.noise

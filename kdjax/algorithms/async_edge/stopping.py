@@ -40,7 +40,7 @@ def after(
 
   Args:
     pace: before it.
-    loss: f32[K_g], the step's mean losses; of no account for models that rest.
+    loss: f32[K_g], the step's mean losses; ignored for models that rest.
     n: f32[K_g], its examples.
     ends_pass: bool[], whether it is the last of a pass over the data.
     threshold: a mean loss below this ends a model's visit.

@@ -24,7 +24,7 @@ def itinerary(
     ((edge, lag), ...).
 
   Raises:
-    ConfigError: for an edge that does not exist, a lag or a probability that cannot be.
+    ConfigError: for an edge that does not exist, an invalid lag or probability.
   """
   edges = range(1, env.population.holders)
   visits = tuple(arrivals) or tuple((edge, 0) for edge in edges)

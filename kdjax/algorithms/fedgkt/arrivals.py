@@ -57,7 +57,7 @@ def plan_rounds(env: Env, hyper: Hyper) -> Plan:
   a round; 'shuffled' mixes the uploads, in a fresh order every epoch.
 
   Raises:
-    ConfigError: for values that cannot be.
+    ConfigError: for invalid values.
   """
   check(env, hyper)
   epochs, size = epoch_schedule(hyper.server_epochs), hyper.server_batch
@@ -148,7 +148,7 @@ def check(env: Env, hyper: Hyper) -> None:
 
 
 def _uploads(env, r, round, members, *, own_order):
-  """Arrays i64[n, 2] of (owner, row): one a client, each in an order of its own, or all in one."""
+  """Arrays i64[n, 2] of (owner, row): one per client, each in its own order, or all in one."""
   lists = []
   for k in members:
     row = np.arange(env.task.private_sizes[k])

@@ -16,7 +16,7 @@ ANSWERS = ("apart", "before", "after")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Hyper:
-  """Hyper-parameters of FedGKT; what has a value is the paper's, or its code's.
+  """Hyper-parameters of FedGKT; defaults are the paper's values, or its code's.
 
   Clients' networks may differ, but not in the shape of the feature at the cut.
   """
@@ -55,7 +55,7 @@ class Hyper:
   keyed: bool = True
 
   def __post_init__(self):
-    """Refuses values that cannot be, whatever the ensemble: ConfigError."""
+    """Raises ConfigError for invalid values that do not depend on the ensemble."""
     between(1, MOST_EPOCHS, edge_epochs=self.edge_epochs)
     at_least(1, server_batch=self.server_batch)
     at_least(0, alpha=self.alpha, arrivals=self.arrivals)

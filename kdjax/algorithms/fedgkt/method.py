@@ -49,7 +49,7 @@ def make(env: Env, hyper: Hyper) -> Algorithm:
   """FedGKT; see the file's docstring.
 
   Raises:
-    ConfigError: for values that cannot be.
+    ConfigError: for invalid values.
   """
   model, feature = network(env, hyper.server), uploads.feature_at(env, hyper.cut)
   plan, (tx, rate) = plan_rounds(env, hyper), server_optimiser(hyper.server_optim)

@@ -19,7 +19,7 @@ class Hyper:
   revisit_epochs: int  # passes over the private data per round
 
   def __post_init__(self):
-    """Refuses values that cannot be, whatever the ensemble: ConfigError."""
+    """Raises ConfigError for invalid values that do not depend on the ensemble."""
     passes = dict(public_epochs=self.public_epochs, private_epochs=self.private_epochs)
     between(0, MOST_EPOCHS, **passes)
     at_least(1, private_batch=self.private_batch, digest_batch=self.digest_batch)
@@ -29,7 +29,7 @@ class Hyper:
 
 
 def check(env: Env, hyper: Hyper) -> None:
-  """Refuses sizes that cannot be.
+  """Refuses invalid sizes.
 
   Raises:
     ConfigError: with the key, its value and what would be right.

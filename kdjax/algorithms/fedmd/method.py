@@ -31,7 +31,7 @@ def make(env: Env, hyper: Hyper) -> Algorithm:
   """FedMD; see the file's docstring.
 
   Raises:
-    ConfigError: for sizes that cannot be.
+    ConfigError: for invalid sizes.
   """
   check(env, hyper)
 

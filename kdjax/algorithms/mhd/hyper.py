@@ -16,7 +16,7 @@ MOST_SNAPSHOTS = 100_000  # in a pool
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Hyper:
-  """Hyper-parameters of MHD; what has a value is the paper's."""
+  """Hyper-parameters of MHD; defaults are the paper's values."""
 
   aux_heads: int  # m, auxiliary heads
   nu_emb: float  # weight of the embeddings' distance, Eq. 2
@@ -41,7 +41,7 @@ class Hyper:
   public_statistics: bool = False  # whether the public pass, too, moves BatchNorm's statistics
 
   def __post_init__(self):
-    """Refuses values that cannot be, whatever the ensemble: ConfigError."""
+    """Raises ConfigError for invalid values that do not depend on the ensemble."""
     one_of(EXCHANGES, exchange=self.exchange)
     one_of(TARGETS, target=self.target)
     one_of(losses.CONFIDENCES, confidence=self.confidence)
@@ -75,7 +75,7 @@ class Hyper:
 
 
 def check(env: Env, hyper: Hyper) -> None:
-  """Refuses values that cannot be, or not together.
+  """Refuses invalid values and combinations.
 
   Raises:
     ConfigError: with the key, its value and what would be right.

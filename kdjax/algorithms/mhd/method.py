@@ -69,7 +69,7 @@ def make(env: Env, hyper: Hyper) -> Algorithm:
   """MHD; see the file's docstring.
 
   Raises:
-    ConfigError: for a name that does not exist or sizes that cannot be.
+    ConfigError: for a name that does not exist or invalid sizes.
   """
   check(env, hyper)
   exchange = make_exchange(env, hyper)

@@ -14,7 +14,7 @@ VARIANTS = ("eq5", "eq1", "algorithm1", "as_coded")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Hyper:
-  """Hyper-parameters of pairwise transfer; the paper leaves open what has a value."""
+  """Hyper-parameters of pairwise transfer; the paper leaves those with a default open."""
 
   # Of interest: paths such as 'heads/hidden', or tuples of names of which a model's is the first
   # that it has; a layer's kernel has the same shape in all architectures.
@@ -26,7 +26,7 @@ class Hyper:
   maps: str = "kept"  # with their optimiser over all fetches, as in the paper; or fresh at each
   start: float = 0.0  # a of a map's first [a I; (1 - a) I]
   noise: float = 0.0  # standard deviation of normal noise on it; ours
-  write: str = "epoch"  # or batch: how often W* takes W_b's place; of no account for as_coded
+  write: str = "epoch"  # or batch: how often W* takes W_b's place; ignored by as_coded
   transfer_optim: dict  # the maps' optimiser, as `config.optim`
   local_epochs: int = 1  # passes over the private data before a fetch; 0: none, as Algorithm 1
   transfer_epochs: int = 1  # and after it
@@ -35,7 +35,7 @@ class Hyper:
   new_class_below: int = 20  # for `sources`: a class is new to who has seen fewer examples of it
 
   def __post_init__(self):
-    """Refuses values that cannot be, whatever the ensemble: ConfigError."""
+    """Raises ConfigError for invalid values that do not depend on the ensemble."""
     at_least(0, alpha=self.alpha, beta=self.beta, noise=self.noise, sources=self.sources)
     at_least(0, new_class_below=self.new_class_below)
     between(0, MOST_EPOCHS, local_epochs=self.local_epochs)

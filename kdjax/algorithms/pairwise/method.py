@@ -6,7 +6,7 @@ target; it may be a source as well. In turns,
 
   local     everyone trains on its private data
   fetch     every target receives its sources' weights, as they are now
-  transfer  its own weights W_b frozen, a target trains a map M a layer of interest on its private
+  transfer  its own weights W_b frozen, a target trains a map M per layer of interest on its private
             data, running with W* = mean_a [W_a, W_b] M (Eq. 2; transfer.py); then W* takes the
             place of W_b. Clients without sources go on training meanwhile.
 
@@ -58,7 +58,7 @@ def make(env: Env, hyper: Hyper, sent: Callable | None = None) -> Algorithm:
   """Pairwise transfer; see the file's docstring, for `sent` `fetch_step`.
 
   Raises:
-    ConfigError: for values that cannot be, or layers that are not there or not alike.
+    ConfigError: for invalid values, or layers that are not there or not alike.
   """
   shapes = interest.shapes(env, hyper.layers)
   chosen = functools.partial(

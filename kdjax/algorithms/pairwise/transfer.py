@@ -145,7 +145,7 @@ def found_kernels(
     return interest.kernels(snapshots.unflatten(flat, env.snapshots()[g])[0], layers)
 
   branches = [functools.partial(read, g=g) for g in range(len(env.ensemble))]
-  whose = jnp.asarray(snapshots.cohort_of(env))[sources.peer]  # of no account for nobody's
+  whose = jnp.asarray(snapshots.cohort_of(env))[sources.peer]  # ignored for nobody's
   return jax.vmap(lambda g, flat: jax.lax.switch(g, branches, flat))(whose, sources.flat)
 
 
