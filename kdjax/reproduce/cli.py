@@ -1,6 +1,7 @@
 """`kdjax reproduce`: the tables, figures and claims of the papers, at the size of this machine.
 
   kdjax reproduce --list                                  what there is, and what it costs
+  kdjax reproduce mhd.heads --list                        one claim, its arms and tasks
   kdjax reproduce mhd.heads --size=tiny --workdir=runs/reproduce
   kdjax reproduce mhd fedgkt --size=small --data=DIR --workdir=runs/reproduce
 
@@ -13,9 +14,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from kdjax.report import formats
-from kdjax.reproduce import documents, page, record, runs, verdict, work
-from kdjax.reproduce.claims import SIZES, Paper
+from kdjax.reproduce import documents, listing, page, record, verdict, work
+from kdjax.reproduce.claims import SIZES
 from kdjax.reproduce.papers import named
 from kdjax.reproduce.runs import BLOCK, Asked
 from kdjax.reproduce.work import Chosen
@@ -34,7 +34,7 @@ def reproduce_cli(argv: Sequence[str]) -> int:
   options = _parser().parse_args(argv)
   chosen = choose(options.names or list(named()))
   if options.list:
-    print(listing(chosen, options.seeds), end="")
+    print(listing.text(chosen, options.seeds), end="")
     return DONE
   asked = _asked(options)
   code = DONE if options.report_only else work.do(asked, chosen, options.minutes)
@@ -70,29 +70,6 @@ def choose(names: Sequence[str]) -> list[Chosen]:
   return list(found.values())
 
 
-def listing(chosen: Sequence[Chosen], seeds: int) -> str:
-  """What there is: paper, claim, where, what is needed, minutes at each size."""
-  rows = []
-  for paper, claims, figures in chosen:
-    for one in (*claims, *figures):
-      costs = [_cost(paper, one, size, seeds) for size in SIZES]
-      says = getattr(one, "says", getattr(one, "title", ""))
-      controls = "; ".join(c.shows for c in getattr(one, "controls", ()))
-      rows.append([f"{paper.name}.{one.name}", getattr(one, "where", ""), says, controls, *costs])
-  header = ("name", "where", "says", "only if", *(f"{size}, min" for size in SIZES))
-  note = f"Minutes of {seeds} seeds, of runs that no other claim shares; with the data it needs."
-  return formats.text(header, rows, words=4, width=200, caption=note)
-
-
-def _cost(paper: Paper, one, size: str, seeds: int) -> str:
-  asked = Asked(Path(), size, seeds, None)
-  found = runs.tasks(asked, paper, one)
-  if not found:
-    return "-"
-  data = sorted({task.data for task in found if task.data})
-  return " ".join([f"{runs.minutes(asked, paper, [one]):,.0f}", *data])
-
-
 def _asked(options: argparse.Namespace) -> Asked:
   if not options.workdir:
     raise ConfigError("--workdir", None, "name a folder for the runs")
@@ -111,7 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     allow_abbrev=False,
   )
   parser.add_argument("names", nargs="*", metavar="NAME", help="PAPER or PAPER.CLAIM; all")
-  parser.add_argument("--list", action="store_true", help="what there is, and stop")
+  parser.add_argument("--list", action="store_true", help="what there is, or of NAMEs, and stop")
   parser.add_argument("--size", choices=SIZES, default="tiny")
   parser.add_argument("--workdir", help="a folder for the runs, the page and results.json")
   parser.add_argument("--data", help="a folder with data sets, such as fashion_mnist.npz")

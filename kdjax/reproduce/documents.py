@@ -11,6 +11,7 @@ from pathlib import Path
 from kdjax.core import files
 from kdjax.report import formats
 from kdjax.reproduce import record
+from kdjax.reproduce.claims import SIZES, Claim
 from kdjax.reproduce.papers import named
 from kdjax.reproduce.record import Record
 from kdjax.reproduce.verdict import FEWEST, LEVEL, NOT_RUN
@@ -27,10 +28,32 @@ def write(checkout: Path, found: Record) -> None:
     checkout: the repository's folder.
     found: what `record.write` returned; what the checkout has besides is kept.
   """
-  whole = record.write(checkout / "docs" / record.FILE, found["claims"], found["tables"])
+  path = checkout / "docs" / record.FILE
+  whole = as_declared(record.merged(path, found["claims"], found["tables"]))
+  files.write_json(path, whole)
   files.replace(checkout / "docs" / "results.md", page(whole).encode())
   readme = checkout / "README.md"
   files.replace(readme, in_readme(readme.read_text(encoding="utf-8"), whole).encode())
+
+
+def as_declared(found: Record) -> Record:
+  """The records of what is declared today, in its words; what no paper declares is left out."""
+  known = {
+    (f"{paper.name}.{one.name}", size, task): one
+    for paper in named().values()
+    for one in (*paper.claims, *paper.figures)
+    for size, tasks in one.tasks.items()
+    for task in tasks
+  }
+  tables = [r for r in found["tables"] if record.key(r) in known]
+  claims = []
+  for r in found["claims"]:
+    claim = known.get(record.key(r))
+    if isinstance(claim, Claim):
+      why = claim.explained.get((r["task"], r["verdict"]), "")
+      note = r["note"] if r["verdict"] == NOT_RUN else why
+      claims.append(r | {"where": claim.where, "says": claim.says, "note": note})
+  return {"claims": claims, "tables": tables}
 
 
 def page(found: Record) -> str:
@@ -41,21 +64,16 @@ def page(found: Record) -> str:
     own = [r for r in claims if r["name"].startswith(f"{name}.") and r["verdict"] != NOT_RUN]
     tables = [t for t in found["tables"] if t["name"].startswith(f"{name}.")]
     if own or tables:
-      parts += [f"## {paper.title}", _made(own), *_claims(own), *map(_table, tables)]
-  waiting = sorted({r["name"] for r in claims if r["verdict"] == NOT_RUN})
-  if waiting:
-    parts += [
-      "## Not run",
-      "Declared, and waiting for data or a machine: " + ", ".join(waiting) + ".",
-    ]
+      held_out = record.held_out(paper, [r["task"] for r in (*own, *tables)])
+      parts += [f"## {paper.title}", _made(own), held_out, *_claims(own), *map(_table, tables)]
+  parts += _not_run(claims)
   return "\n\n".join(filter(None, parts)) + "\n"
 
 
 def _intro() -> str:
   return (
     f"Written by `{COMMAND}`, from `docs/results.json`. Test accuracy in percent, mean ± "
-    "standard deviation over seeds, each the mean of its clients. CIFAR-10 is judged on training "
-    "images held out.\n\n"
+    "standard deviation over seeds, each the mean of its clients.\n\n"
     f"A claim is judged by differences paired by seed, at least {FEWEST} seeds, against an effect "
     f"stated beforehand: *confirmed* where the {100 * LEVEL:.0f} % interval (Student's t) lies "
     "wholly above the effect, *refuted* where it lies wholly below, else *undecided*; *not "
@@ -97,17 +115,44 @@ def _claims(claims: Sequence[Record]) -> list[str]:
   for name in dict.fromkeys(r["name"] for r in claims):
     own = [r for r in claims if r["name"] == name]
     rows = [
-      [r["task"] if i == 0 else "", _kind(row), *_sides(row), record.difference(row), row["word"]]
+      [
+        r["task"] if i == 0 else "",
+        _kind(row),
+        *_sides(row),
+        str(row["seeds"]),
+        record.difference(row),
+        row["word"],
+      ]
       for r in own
       for i, row in enumerate(r["rows"])
     ]
-    header = ["data", "", "left", "right", "left - right, interval, effect", ""]
+    header = ["data", "", "left", "right", "seeds", "left - right, interval, effect", ""]
     verdicts = ", ".join(f"{r['task']} **{r['verdict']}**" for r in own)
     parts.append(f"### {name}\n\n{own[0]['says']} ({own[0]['where']}) {verdicts}.")
     parts.append(formats.markdown(header, rows))
-    notes = [f"{r['task']}: {r['note']}" for r in own if r["note"]]
-    parts += notes
+    notes = [(r["task"], words) for r in own for words in (r["note"], record.collapsed(r))]
+    parts += [f"{task}: {words}" for task, words in notes if words]
   return parts
+
+
+def _not_run(claims: Sequence[Record]) -> list[str]:
+  """Every claim that is declared, with the tasks on which it has no verdict."""
+  judged = {record.key(r) for r in claims if r["verdict"] != NOT_RUN}
+  rows, count = [], 0
+  for paper in named().values():
+    for claim in paper.claims:
+      name = f"{paper.name}.{claim.name}"
+      left = [
+        [task for task in claim.tasks.get(size, ()) if (name, size, task) not in judged]
+        for size in SIZES
+      ]
+      if any(left):
+        rows.append([name, *map(", ".join, left)])
+        count += sum(map(len, left))
+  if not rows:
+    return []
+  words = f"Declared, and waiting for data or a machine: {count} claims, one a data set, by size."
+  return ["## Not run", words, formats.markdown(["claim", *SIZES], rows)]
 
 
 def _kind(row: Record) -> str:

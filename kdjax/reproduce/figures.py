@@ -1,5 +1,6 @@
 """A paper's figures, in the paper's own form, drawn from finished runs; SVG, PNG and PDF."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,9 @@ from kdjax.reproduce.claims import (
   arms_of,
 )
 from kdjax.reproduce.runs import Asked, NotHere, Run, runs
+from kdjax.types import ConfigError
+
+BAND = "band: ± standard deviation over seeds, and clients where there are several"
 
 
 def draw(asked: Asked, paper: Paper, one: Figure, task: Task, place: Path) -> Path | None:
@@ -73,21 +77,56 @@ def _lines(one: Lines, results: dict[str, list[dict[str, Any]]]) -> Picture:
 
 
 def _curves(one: Curves, arms: dict[str, list[Run]]) -> Picture:
-  """What was logged over the run; a band of one standard deviation over the blocks' means."""
+  """What was logged over the run, mean over seeds and clients; accuracies in percent.
+
+  The band is what the log has beside a mean, `KEY/std`; what has none is drawn without.
+  """
   picture = style.figure(style.NARROW, style.HEIGHT)
   axes = picture.subplots()
   for i, (label, (arm, key)) in enumerate(one.series.items()):
-    curves = []
-    for run in arms[arm]:
-      lines = table.read_runs(run.point.folder)[0].metrics
-      curves.append([(line["step"], numbers.PERCENT * line[key]) for line in lines if key in line])
-    shortest = min(map(len, curves))
-    points = np.array([curve[:shortest] for curve in curves], float)  # [blocks, points, 2]
-    axes.plot(points[0, :, 0], points[..., 1].mean(0), label=label, **_look(i))
-  axes.set(xlabel="training step", ylabel=one.ylabel)
+    step, mean, spread = pooled([_logged(run, key) for run in arms[arm]]).T
+    look = _look(i)
+    axes.plot(step, mean, label=label, **look)
+    if not np.isnan(spread).all():
+      axes.fill_between(step, mean - spread, mean + spread, color=look["color"], alpha=0.13, lw=0)
+      axes.set_title(BAND, loc="left", fontsize=8, color=style.QUIET)
+  if all(_is_accuracy(key) for _, key in one.series.values()):
+    style.accuracy_axis(axes, one.ylabel)
+  else:
+    axes.set_ylabel(one.ylabel)
+  axes.set_xlabel("training step")
   axes.grid(axis="y")
   style.legend(picture, axes)
   return picture
+
+
+def _is_accuracy(key: str) -> bool:
+  """Whether a key of metrics.jsonl is of accuracies: 'shared_accuracy/main', 'train_accuracy'."""
+  return key.partition("/")[0].endswith("_accuracy")
+
+
+def _logged(run: Run, key: str) -> np.ndarray:
+  """f64[points, 3] of a key of metrics.jsonl: step, mean, and spread or NaN."""
+  lines = table.read_runs(run.point.folder)[0].metrics
+  found = [(x["step"], x[key], x.get(f"{key}/std", np.nan)) for x in lines if key in x]
+  if not found:
+    raise ConfigError("curve", key, f"must be a key of {run.point.folder}/metrics.jsonl")
+  return np.array(found, float)
+
+
+def pooled(blocks: Sequence[np.ndarray]) -> np.ndarray:
+  """Mean and spread over several blocks of as many seeds, from those of each block.
+
+  Args:
+    blocks: f64[points, 3] each: step, mean and standard deviation over the block.
+
+  Returns:
+    f64[points, 3], as far as the shortest goes; the deviation is that of all values together.
+  """
+  shortest = min(map(len, blocks))
+  step, means, spreads = np.stack([block[:shortest] for block in blocks]).transpose(2, 0, 1)
+  mean = means.mean(0)
+  return np.stack([step[0], mean, np.sqrt((spreads**2 + (means - mean) ** 2).mean(0))], 1)
 
 
 def _matrices(one: Matrices, results: dict[str, list[dict[str, Any]]]) -> Picture:

@@ -1,12 +1,21 @@
 """Claims judged on tasks: controls first, then what they allow to be judged."""
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from kdjax.reproduce import numbers, verdict
-from kdjax.reproduce.claims import Claim, Difference, Paper, Quantity, Task, quantities
+from kdjax.reproduce.claims import (
+  Claim,
+  Difference,
+  Paper,
+  Quantity,
+  Task,
+  arms_of,
+  quantities,
+)
 from kdjax.reproduce.runs import Asked, NotHere, runs
 from kdjax.reproduce.verdict import NOT_RUN, Judgement
 
@@ -31,6 +40,15 @@ class Row(NamedTuple):
   found: Judgement
 
 
+class Collapsed(NamedTuple):
+  """Heads of an arm that said one class for everything, counted over clients and seeds."""
+
+  arm: str
+  head: str
+  to_the_end: int
+  for_a_while: int
+
+
 class Judged(NamedTuple):
   """A claim on a task."""
 
@@ -40,6 +58,7 @@ class Judged(NamedTuple):
   word: str
   rows: tuple[Row, ...]  # controls first
   note: str  # why it was not run; why it came out so
+  collapsed: tuple[Collapsed, ...]  # of the arms that have run
 
   @property
   def name(self) -> str:
@@ -91,18 +110,30 @@ def judge(
   found = found or results_of(asked, paper, task)
   here = runs(asked, paper, task, next(iter(paper.arms)))
   if isinstance(here, NotHere):
-    return Judged(paper.name, claim, task.name, NOT_RUN, (), here.why)
+    return Judged(paper.name, claim, task.name, NOT_RUN, (), here.why, ())
   if controls_hold(claim, found) is None:
-    return Judged(paper.name, claim, task.name, NOT_RUN, (), "its controls have not run")
+    return Judged(paper.name, claim, task.name, NOT_RUN, (), "its controls have not run", ())
+  fell = collapsed(claim, found)
   rows = tuple(_row(control.shows, control.difference, found) for control in claim.controls)
   held = [row.found.word for row in rows]
   if all(word == verdict.CONFIRMED for word in held):
     if not have(found, claim.differences):
-      return Judged(paper.name, claim, task.name, NOT_RUN, rows, "has not run to its end")
+      return Judged(paper.name, claim, task.name, NOT_RUN, rows, "has not run to its end", fell)
     rows += tuple(_row("claim", difference, found) for difference in claim.differences)
   word = verdict.together([row.found.word for row in rows if row.kind == "claim"], held)
   why = claim.explained.get((task.name, word), "")
-  return Judged(paper.name, claim, task.name, word, rows, why)
+  return Judged(paper.name, claim, task.name, word, rows, why, fell)
+
+
+def collapsed(claim: Claim, found: Results) -> tuple[Collapsed, ...]:
+  """The heads that collapsed in a claim's runs, as far as they have finished."""
+  counts: dict[tuple[str, str], Counter[bool]] = {}
+  for arm in arms_of(claim):
+    for result in found(arm) or ():
+      for one in result["collapsed"]:
+        tally = counts.setdefault((arm, one["head"]), Counter())
+        tally[one["until"] >= result["steps"]] += 1
+  return tuple(Collapsed(*key, tally[True], tally[False]) for key, tally in counts.items())
 
 
 def _row(kind: str, difference: Difference, found: Results) -> Row:

@@ -28,7 +28,9 @@ def results(blocks: list[Run] | NotHere) -> list[dict[str, Any]] | None:
     whole = record.summary or {}
     shared = {key: whole[key] for key in whole if key not in ("runs", "replicas")}
     sent = sum(whole.get("bytes_sent", {}).values()) / whole.get("replicas", 1)
-    found += [shared | one | {"bytes_sent": sent} for one in table.results(record)]
+    for replica, one in enumerate(table.results(record)):
+      collapsed = [x for x in whole.get("collapsed", ()) if x["replica"] == replica]
+      found.append(shared | one | {"bytes_sent": sent, "collapsed": collapsed})
   return found
 
 

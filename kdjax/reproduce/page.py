@@ -27,9 +27,10 @@ MORE = """
   padding: 4px 12px 4px 0; font-size: .9rem; border-top: 1px solid var(--line); }
 .verdicts td, .verdicts th { text-align: left; white-space: normal; }
 .verdicts a { color: var(--strong); }
+.verdicts .word { display: inline-block; } /* no line below it, as below a link's text */
 @media (max-width: 560px) {
   .verdicts td, .verdicts th { padding: 5px 8px; font-size: .88rem; }
-  .verdicts .word { white-space: normal; display: inline-block; }
+  .verdicts .word { white-space: normal; }
   .rows thead { display: none; }
   .rows tr { display: block; border-top: 1px solid var(--line); padding: 4px 0; }
   .rows td { display: block; border: 0; padding: 1px 0; }
@@ -48,7 +49,9 @@ def write(
     own = lambda records, name=one.paper.name: [
       r for r in records if r["name"].partition(".")[0] == name
     ]
-    parts += [f"<h2>{escape(one.paper.title)}</h2>", *map(_claim, own(found))]
+    ran = [r["task"] for r in (*own(found), *own(tables)) if r["rows"]]
+    held_out = record.held_out(one.paper, ran)
+    parts += [f"<h2>{escape(one.paper.title)}</h2>", _note(held_out), *map(_claim, own(found))]
     parts += [*map(_table, own(tables)), _figures(asked, one)]
   html = (
     '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
@@ -79,16 +82,30 @@ def lead(asked: Asked, found: Sequence[Record]) -> str:
 def _overview(found: Sequence[Record]) -> str:
   """A table of claims and data sets."""
   tasks = list(dict.fromkeys(r["task"] for r in found))
-  words = {(r["name"], r["task"]): r["verdict"] for r in found}
+  words = {(r["name"], r["task"]): _link(_id(r), _word(r["verdict"])) for r in found}
   head = "".join(f"<th>{escape(t)}</th>" for t in ("claim", *tasks))
   lines = []
   for name in dict.fromkeys(r["name"] for r in found):
-    cells = (_word(words[name, t]) if (name, t) in words else "" for t in tasks)
+    cells = (words.get((name, task), "") for task in tasks)
     shown = escape(name).replace(".", ".<wbr>").replace("_", "_<wbr>")  # where a name may break
-    link = f'<a href="#{escape(name)}">{shown}</a>'
-    lines.append(f"<tr><td>{link}</td>{''.join(f'<td>{c}</td>' for c in cells)}</tr>")
+    first = next(r for r in found if r["name"] == name)
+    name_cell = _link(_id(first), shown)
+    lines.append(f"<tr><td>{name_cell}</td>{''.join(f'<td>{c}</td>' for c in cells)}</tr>")
   table = f"<thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody>"
   return f'<div class="scroll"><table class="verdicts">{table}</table></div>' if lines else ""
+
+
+def _id(one: Record) -> str:
+  """A claim's place on the page, one a data set: 'mhd.heads.digits'."""
+  return f"{one['name']}.{one['task']}"
+
+
+def _link(place: str, html: str) -> str:
+  return f'<a href="#{escape(place)}">{html}</a>'
+
+
+def _note(text: str) -> str:
+  return f'<p class="note">{escape(text)}</p>' if text else ""
 
 
 def _word(word: str) -> str:
@@ -103,16 +120,17 @@ def _claim(one: Record) -> str:
   for row in one["rows"]:
     kind = "claim" if row["kind"] == "claim" else f"only if {row['kind']}"
     sides = [_unbroken(record.side(row[name])) for name in ("left", "right")]
-    cells = [kind, *sides, record.difference(row).replace(", ", ",\N{NO-BREAK SPACE}"), row["word"]]
+    difference = record.difference(row).replace(", ", ",\N{NO-BREAK SPACE}")
+    cells = [kind, *sides, str(row["seeds"]), difference, row["word"]]
     lines.append(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in cells)}</tr>")
-  names = ("", "left", "right", "difference, points", "")
+  names = ("", "left", "right", "seeds", "difference, points", "")
   header = "".join(f"<th>{name}</th>" for name in names)
   body = f"<thead><tr>{header}</tr></thead><tbody>{''.join(lines)}</tbody>"
   table = f'<table class="rows">{body}</table>' if lines else ""
-  note = f'<p class="note">{escape(one["note"])}</p>' if one["note"] else ""
+  notes = _note(one["note"]) + _note(record.collapsed(one))
   says = f"{escape(one['says'])} <span class='note'>{escape(one['where'])}</span>"
   return (
-    f'<div class="claim" id="{escape(one["name"])}"><h3>{head}</h3><p>{says}</p>{table}{note}</div>'
+    f'<div class="claim" id="{escape(_id(one))}"><h3>{head}</h3><p>{says}</p>{table}{notes}</div>'
   )
 
 

@@ -1,14 +1,14 @@
 """What came out, as plain records: `results.json`, and the table of verdicts."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from kdjax.core import files
 from kdjax.report import formats
 from kdjax.reproduce import judging, runs
-from kdjax.reproduce.claims import Table, arms_of
+from kdjax.reproduce.claims import Paper, Table, arms_of
 from kdjax.reproduce.judging import Judged, Row, Side
 from kdjax.reproduce.runs import Asked
 from kdjax.reproduce.verdict import NOT_RUN, VERDICTS
@@ -64,6 +64,7 @@ def as_record(judged: Judged, size: str) -> Record:
     "verdict": judged.word,
     "note": judged.note,
     "rows": [_row(row) for row in judged.rows],
+    "collapsed": [one._asdict() for one in judged.collapsed],
   }
 
 
@@ -92,19 +93,28 @@ def made(asked: Asked, paper: str = "*", task: str = "*") -> Record:
 
 
 def write(path: Path, claims: Sequence[Record], tables: Sequence[Record]) -> Record:
-  """Puts records into a file, in place of those of the same name, size and task; returns all.
-
-  What has not run here takes nothing's place.
-  """
-  old = files.read_json(path) if path.exists() else {"claims": [], "tables": []}
-  both = {"claims": _over(old["claims"], claims), "tables": _over(old["tables"], tables)}
+  """Puts records into a file as `merged` has them; returns all that it holds now."""
+  both = merged(path, claims, tables)
   path.parent.mkdir(parents=True, exist_ok=True)
   files.write_json(path, both)
   return both
 
 
+def merged(path: Path, claims: Sequence[Record], tables: Sequence[Record]) -> Record:
+  """A file's records, and new ones in place of those of the same name, size and task.
+
+  What has not run here takes nothing's place.
+  """
+  old = files.read_json(path) if path.exists() else {"claims": [], "tables": []}
+  return {"claims": _over(old["claims"], claims), "tables": _over(old["tables"], tables)}
+
+
+def key(one: Record) -> tuple[str, str, str]:
+  """What a record is of: name, size and task."""
+  return one["name"], one["size"], one["task"]
+
+
 def _over(old: Sequence[Record], new: Sequence[Record]) -> list[Record]:
-  key = lambda record: (record["name"], record["size"], record["task"])
   every = {key(record): record for record in old}
   for record in new:
     if key(record) not in every or record.get("verdict") != NOT_RUN:
@@ -120,8 +130,13 @@ def counts(found: Sequence[Record]) -> dict[str, int]:
 
 def difference(row: Record) -> str:
   """'+12.3 [10.1, 14.5] > 2' in points."""
-  effect = f"within ±{row['above']:g}" if row["within"] else f"> {row['above']:g}"
-  return f"{row['mean']:+.1f} [{row['low']:+.1f}, {row['high']:+.1f}] {effect}"
+  interval = f"[{row['low']:+.1f}, {row['high']:+.1f}]"
+  return f"{row['mean']:+.1f} {interval} {effect(row['above'], row['within'])}"
+
+
+def effect(above: float, within: bool) -> str:
+  """'> 2', or 'within ±2'."""
+  return f"within ±{above:g}" if within else f"> {above:g}"
 
 
 def side(one: Record) -> str:
@@ -141,6 +156,28 @@ def table_cells(one: Record) -> tuple[list[str], list[list[str]]]:
   """Header and text of a table's record."""
   rows = [[label, *map(cell, row)] for label, row in one["rows"].items()]
   return ["", *one["columns"]], rows
+
+
+def collapsed(one: Record) -> str:
+  """Which heads of a claim's runs collapsed, in a sentence; '' where none did."""
+  words = []
+  for fell in one.get("collapsed", ()):  # older records do not have it
+    counts = {"to the end": fell["to_the_end"], "for a while": fell["for_a_while"]}
+    how = ", ".join(f"{n} {word}" for word, n in counts.items() if n)
+    words.append(f"{fell['arm']}, {fell['head']}: {how}")
+  if not words:
+    return ""
+  return f"Heads that said one class for everything, of all clients and seeds: {'; '.join(words)}."
+
+
+def held_out(paper: Paper, tasks: Iterable[str]) -> str:
+  """Which of a paper's tasks test on training images, in a sentence; '' where none does."""
+  names = set(tasks)
+  held = [t for t in paper.tasks if t.name in names and t.settings.get("holdout")]
+  if not held:
+    return ""
+  words = ", ".join(f"{task.name} ({task.settings['holdout']:,})" for task in held)
+  return f"Tested on training images held out, not on the test set: {words}."
 
 
 def text(found: Sequence[Record]) -> str:

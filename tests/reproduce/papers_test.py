@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from kdjax.core import files
-from kdjax.reproduce import claims, data_sets, documents, runs
+from kdjax.reproduce import claims, cli, data_sets, documents, listing, runs
 from kdjax.reproduce.claims import Arm, Claim, Control, Difference, Lines, Paper, Quantity, Task
 from kdjax.reproduce.papers import named
 from kdjax.reproduce.runs import Asked, NotHere
+from kdjax.reproduce.verdict import NOT_RUN
 
 PAPERS = named()
 
@@ -99,10 +100,35 @@ def test_a_data_set_is_found_in_its_forms_and_what_is_missing_is_said(tmp_path):
   assert isinstance(found, NotHere) and "letter" in found.why
 
 
+ROOT = Path(__file__).parent.parent.parent
+
+
+def test_the_record_explains_verdicts_in_the_words_declared():
+  """Of docs/results.json; it is written again by the command with --documents, --report-only."""
+  explained = {
+    (f"{paper.name}.{claim.name}", size, task): claim.explained
+    for paper in PAPERS.values()
+    for claim in paper.claims
+    for size, tasks in claim.tasks.items()
+    for task in tasks
+  }
+  other = []
+  for one in files.read_json(ROOT / "docs" / "results.json")["claims"]:
+    key = (one["name"], one["size"], one["task"])
+    declared = explained.get(key, {}).get((one["task"], one["verdict"]), "")
+    if key not in explained or (one["verdict"] != NOT_RUN and one["note"] != declared):
+      other.append(key)
+  assert other == []
+
+
+def test_the_list_of_all_papers_fits_its_width():
+  lines = listing.text(cli.choose(list(PAPERS)), 5).splitlines()
+  assert max(map(len, lines)) <= listing.WIDTH
+
+
 def test_the_documents_are_those_of_the_record():
   """docs/results.md and the README's part are written by the command, from docs/results.json."""
-  root = Path(__file__).parent.parent.parent
-  found = files.read_json(root / "docs" / "results.json")
-  assert (root / "docs" / "results.md").read_text() == documents.page(found)
-  readme = (root / "README.md").read_text()
+  found = files.read_json(ROOT / "docs" / "results.json")
+  assert (ROOT / "docs" / "results.md").read_text() == documents.page(found)
+  readme = (ROOT / "README.md").read_text()
   assert documents.in_readme(readme, found) == readme
