@@ -104,7 +104,7 @@ def _how_to_prepare(place, root, others):
       tars = "ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar"
       steps.append(f"(put {tars} into {manual} by hand)")
     steps.append(f"tfds build {place} --file_format=array_record --data_dir={root}")
-  steps.append("Without any download: --config=configs/mhd_digits.py")
+  steps.append("Without any download: --config=mhd_digits")
   return "\n  ".join(steps)
 
 

@@ -130,8 +130,8 @@ def test_tfds_takes_the_newest_version_unless_told(tfds_dir):
 
 def test_tfds_says_how_to_prepare_what_is_not_there(tfds_dir):
   with refused(
-    r"(?s)'\.\[prepare\]'.*tfds build mnist --file_format=array_record --data_dir=.*"
-    r"--config=configs/mhd_digits.py"
+    r"(?s)'kdjax\[prepare\]'.*tfds build mnist --file_format=array_record --data_dir=.*"
+    r"--config=mhd_digits"
   ) as caught:
     load("tfds:mnist", (28, 28, 1), 10)
   assert str(tfds_dir) in str(caught.value) and "by hand" not in str(caught.value)
