@@ -26,7 +26,8 @@ def base():
   c.source_info = dict(info)
   c.source_resident_bytes = 8 * 2**30  # larger sets are read as they are needed
   c.limit = 0  # > 0: use only so many training images, drawn by a fixed seed
-  c.holdout = 0  # > 0: so many training images are the test set
+  # n > 0: so many training images are the test set. (n, m): m others, and the n are nobody's.
+  c.holdout = anything(0)
   c.public_source = ""  # '': the public set is a share of `source`
   c.public_source_info = dict(info)
   c.public_share = 0.1  # gamma_pub: what is public is withheld from the clients

@@ -8,11 +8,10 @@ He, Annavaram and Avestimehr, NeurIPS 2020, Table 1: 69.57 %, against 68.09 % of
 Needs the data: `tfds build cifar100 --file_format=array_record`, or --config.source=cifar:DIR with
 the official binary version. Not run by us: it is meant for an accelerator.
 
-Non-IID: --config.partition=dirichlet --config.alpha=0.5, SGD and 40 server epochs as in
-fedgkt_cifar10.py, where it is also said how the published extractors start.
+Non-IID: fedgkt_cifar100_skewed.py. How the published extractors start: fedgkt_cifar10.py.
 """
 
-from kdjax.configs import common, data, fedgkt_cifar10_iid
+from kdjax.configs import common, data, fedgkt_cifar10, fedgkt_cifar10_iid
 
 
 def get_config(words=""):
@@ -21,4 +20,4 @@ def get_config(words=""):
   data.cifar100(c)
   c.augment.fill = data.CIFAR100_MEAN
   c.algo.server_distils = True  # 'Both' of Table 2, its best on this set
-  return common.crossed(c, words)
+  return common.crossed(c, words, fedgkt_cifar10.NETWORKS)

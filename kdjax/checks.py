@@ -46,6 +46,7 @@ def validate(config: dict[str, Any]) -> None:
   for key, value in leaves(config):
     _check_leaf(key, value)
   _keys(config)
+  _holdout(config["holdout"])
   _values(config)
   _length(config)
   _images(config)
@@ -128,7 +129,7 @@ def _type(key, value, usual):
     dict: (isinstance(value, dict), "a group of keys"),
   }
   fits, words = right[type(usual)]
-  if not fits and key != "compare":
+  if not fits and key not in ("compare", "holdout"):
     raise ConfigError(key, value, f"must be {words}, such as {usual!r}")
 
 
@@ -186,6 +187,13 @@ def _images(config):
     if value != ["data"] and not (value and all(type(x) in (int, float) for x in value)):
       hint = "one number, or one for each channel or feature; or ('data',)"
       raise ConfigError(f"normalise.{key}", value, hint)
+
+
+def _holdout(value):
+  numbers = value if isinstance(value, list) and len(value) == 2 else [value]
+  least = 1 if len(numbers) == 2 else 0
+  if not all(type(n) is int and n >= least for n in numbers):
+    raise ConfigError("holdout", value, "a number n of training examples, or two (n, m) above 0")
 
 
 def _clients(clients, replicas):

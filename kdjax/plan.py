@@ -12,6 +12,7 @@ from kdjax.config import plain, replica_seeds
 from kdjax.core.costs import nbytes
 from kdjax.data import dataset, sources
 from kdjax.data.dataset import Data
+from kdjax.data.example_set import held_out
 from kdjax.experiment import Experiment
 from kdjax.training import inputs, program, schedule
 from kdjax.training.schedule import Visit
@@ -152,7 +153,7 @@ def stored(planned: Experiment) -> dict[str, str]:
       continue  # the public set is a share of the private one
     info, examples = config[f"{key}_info"], planned.sets[half]
     size = math.prod(examples.shape) * examples.dtype.itemsize
-    whole = size * (info["train"] - (config[holdout] if holdout else 0))
+    whole = size * (info["train"] - sum(held_out(config[holdout] if holdout else 0)))
     fits = sources.is_resident(config[key], whole, config["source_resident_bytes"])
     if examples.read is not None or examples.array is not None:  # `source_info` left it open
       fits = examples.array is not None

@@ -60,6 +60,10 @@ WRONG = [
   (dict(counts=40), "counts", "a tuple"),
   (dict(optim=3), "optim", "a group"),
   (dict(public_reuse=1), "public_reuse", "True or False"),
+  (dict(holdout=2.5), "holdout", "a number n"),
+  (dict(holdout=(5, 0)), "holdout", r"or two \(n, m\) above 0"),
+  (dict(holdout=(5, 5, 5)), "holdout", "or two"),
+  (dict(holdout={}), "holdout", "or two"),
 ]
 
 

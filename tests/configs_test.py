@@ -196,6 +196,10 @@ ALWAYS, READ = "resident on every device", "read as needed"
     # Loading decides before it takes its few, and after it has held out the test set.
     (dict(source="tfds:mnist", limit=500, source_resident_bytes=1000 * 64), {"data": READ}),
     (dict(source="tfds:mnist", holdout=437, source_resident_bytes=1000 * 64), {"data": ALWAYS}),
+    (
+      dict(source="tfds:mnist", holdout=(400, 37), source_resident_bytes=1000 * 64),
+      {"data": ALWAYS},
+    ),
     # Each set on its own: either fits, both would not.
     (
       dict(source="folder:a", public_source="folder:b", source_resident_bytes=1437 * 64),
@@ -215,5 +219,5 @@ def test_a_plan_says_where_loading_keeps_the_data(changes, expected):
   c = config.plain(c)
   e = experiment.build(c, data=plan.described(c), devices=jax.devices()[:1])
   found = plan.stored(e)
-  size = plan.human(64 * (c["limit"] or 1437 - c["holdout"]))
+  size = plan.human(64 * (c["limit"] or 1437 - np.sum(c["holdout"])))
   assert found == {f"{name} as uint8": f"{size}, {where}" for name, where in expected.items()}

@@ -10,7 +10,7 @@ import numpy as np
 
 from kdjax.core.random import host_rng
 from kdjax.data import partition, sources
-from kdjax.data.example_set import ExampleSet, Source, hold_out, subset
+from kdjax.data.example_set import ExampleSet, Source, held_out, hold_out, subset
 from kdjax.types import ConfigError, Shards
 
 COMPARED = 16  # examples by which two sets are told apart
@@ -89,7 +89,8 @@ def _describe(config, name, info, holdout):
       hint = f"{error.hint}\nFor a plan without the data, source_info must say {missing} too"
       raise ConfigError(error.key, error.value, hint) from None
   if holdout:
-    info = info | {"train": info["train"] - holdout, "test": holdout}
+    apart, tested = held_out(holdout)
+    info = info | {"train": info["train"] - apart - tested, "test": tested}
   return sources.describe(name, info=info)
 
 
@@ -139,12 +140,12 @@ def _public(config, read, test, own):
 
 def _holds(examples, test, holdout):
   """Whether a set is the one of which `test` was held out, as labels and some examples say."""
-  if holdout >= len(examples.labels) or examples.shape != test.shape:
+  if sum(held_out(holdout)) >= len(examples.labels) or examples.shape != test.shape:
     return False
   out = hold_out(Source("", examples, examples, 0), holdout).test
   if out.array is None and out.read is None:  # a plan's
     return False
-  some = np.arange(min(holdout, COMPARED))
+  some = np.arange(min(len(test.labels), COMPARED))
   same = np.array_equal(out.labels, test.labels)
   return same and np.array_equal(out.fetch(some), test.fetch(some))
 

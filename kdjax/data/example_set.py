@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -13,6 +13,8 @@ from kdjax.data.images import Damaged, refuse
 from kdjax.types import ConfigError
 
 CHUNK = 256  # examples a thread reads at a time
+
+Holdout = int | Sequence[int]  # the config's `holdout`: n, or (n, m)
 
 # (a half's name, indices i64[n], ascending) -> their examples, in parts.
 ReadParts = Callable[[str, np.ndarray], Iterable[np.ndarray]]
@@ -74,17 +76,33 @@ class _Subset:
     return self.read(self.index[index])
 
 
-def hold_out(source: Source, n: int) -> Source:
-  """The Source whose test set is n of its training examples, the same ones in every run.
+def held_out(holdout: Holdout) -> tuple[int, int]:
+  """(examples that are left out altogether, examples that are tested) of the config's `holdout`."""
+  return (0, holdout) if isinstance(holdout, int) else (holdout[0], holdout[1])
+
+
+def hold_out(source: Source, holdout: Holdout) -> Source:
+  """The Source whose test set is some of its training examples, the same ones in every run.
+
+  Args:
+    source: whose test set is not looked at.
+    holdout: n: so many are tested. (n, m): m are tested, none of them among those that n alone
+      takes, and nothing of either is trained on.
 
   Raises:
-    ConfigError: unless 0 < n < N.
+    ConfigError: unless they are above 0, and fewer than the N training examples.
   """
   total = len(source.train.labels)
-  if not 0 < n < total:
-    raise ConfigError("holdout", n, f"fewer than the {total} training examples, or 0")
-  test = np.sort(host_rng(0, "holdout").choice(total, n, replace=False))
-  train = np.setdiff1d(np.arange(total), test)
+  apart, tested = held_out(holdout)
+  if tested <= 0 or apart < 0 or apart + tested >= total:
+    hint = f"0, or above 0 and together fewer than the {total} training examples"
+    raise ConfigError("holdout", holdout, hint)
+  place = np.arange(total)
+  first = test = host_rng(0, "holdout").choice(total, apart or tested, replace=False)
+  if apart:
+    others = np.setdiff1d(place, first)
+    test = host_rng(0, "holdout", "second").choice(others, tested, replace=False)
+  train, test = np.setdiff1d(place, np.union1d(first, test)), np.sort(test)
   return source._replace(train=subset(source.train, train), test=subset(source.train, test))
 
 

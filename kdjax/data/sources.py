@@ -8,7 +8,7 @@ import numpy as np
 from kdjax.data import readers
 from kdjax.data.checks import NOTHING, check_info, check_source
 from kdjax.data.encoded import Encoded
-from kdjax.data.example_set import ExampleSet, Source, hold_out, resident
+from kdjax.data.example_set import ExampleSet, Holdout, Source, hold_out, resident
 from kdjax.data.folder import folder
 from kdjax.data.hub import hf
 from kdjax.data.records import records
@@ -36,7 +36,7 @@ KINDS = (
 
 
 def open_source(
-  name: str, *, info: dict[str, Any], holdout: int, resident_bytes: float, begun: bool = False
+  name: str, *, info: dict[str, Any], holdout: Holdout, resident_bytes: float, begun: bool = False
 ) -> Source:
   """Opens the source that the config names.
 
@@ -48,7 +48,7 @@ def open_source(
       `resize: True`, encoded images are scaled until they cover (h, w) and centre-cropped (a copy
       in `records:DIR` has been already); `grey: True` drops their colours; `decoder` is one of
       images.DECODERS.
-    holdout: n > 0 takes n training examples, always the same, as the test set.
+    holdout: unless it is 0, the test set is some of the training examples, see `hold_out`.
     resident_bytes: a set that would fill more bytes is not read into memory; arrays and tables
       always are.
     begun: whether a run that goes on reads it: images that were damaged since are replaced then,
@@ -71,7 +71,7 @@ def open_source(
   return finished(source, holdout=holdout, resident_bytes=resident_bytes)
 
 
-def finished(source: Source, *, holdout: int, resident_bytes: float) -> Source:
+def finished(source: Source, *, holdout: Holdout, resident_bytes: float) -> Source:
   """A checked source, its test set held out and its sets in memory where `open_source` says so."""
   if holdout:
     source = hold_out(source, holdout)

@@ -6,6 +6,7 @@ claim is about.
 """
 
 import math
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 SIZES = ("tiny", "small", "gpu", "paper")  # seconds or minutes a run; hours; a GPU; as published
@@ -36,7 +37,8 @@ class Quantity(NamedTuple):
   metric: str = "shared_accuracy"
   clients: tuple[int, ...] = ()  # which count; (): all
   distance: int | None = None  # with accuracy_by_distance: hops from student to teacher
-  paper: float | None = None  # what the paper reports, in percent
+  # What the paper reports, in percent: of its own setting, shown beside every task; or by task.
+  paper: float | Mapping[str, float] | None = None
 
   def __str__(self) -> str:
     """Words for tables: 'fedavg, main'."""

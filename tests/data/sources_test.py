@@ -73,6 +73,25 @@ def test_a_holdout_replaces_the_test_set():
       load("digits", (8, 8, 1), 10, holdout=n)
 
 
+def test_a_second_holdout_is_none_of_the_first_and_nobody_trains_on_either():
+  rows = lambda images: {row.tobytes() for row in images.array}
+  whole = rows(load("digits", (8, 8, 1), 10).train)
+  choosing = load("digits", (8, 8, 1), 10, holdout=300)
+  reporting = load("digits", (8, 8, 1), 10, holdout=(300, 700))
+  sizes = [len(half.labels) for half in (reporting.train, reporting.test)]
+  assert sizes == [1437 - 300 - 700, 700] and len(whole) == 1437
+  assert not rows(choosing.test) & rows(reporting.test)
+  assert rows(reporting.train) == whole - rows(choosing.test) - rows(reporting.test)
+  with refused(r"holdout = \(300, 1137\).*together fewer than the 1437"):
+    load("digits", (8, 8, 1), 10, holdout=(300, 1137))
+
+
+def test_one_holdout_draws_what_it_always_drew():
+  """Runs of before a second holdout was there go on with the same images."""
+  whole, part = (load("digits", (8, 8, 1), 10, holdout=n) for n in (0, 6))
+  np.testing.assert_array_equal(part.test.array, whole.train.array[[181, 341, 363, 630, 712, 1064]])
+
+
 # The user's own code
 
 

@@ -1,0 +1,16 @@
+"""Pairwise transfer: Goldstein, Kachuee, Shiell and Sarrafzadeh, 2020."""
+
+from kdjax.reproduce.claims import Paper
+from kdjax.reproduce.papers.pairwise.arms import ARMS, TASKS
+from kdjax.reproduce.papers.pairwise.claims import CLAIMS
+from kdjax.reproduce.papers.pairwise.drawings import FIGURES
+
+PAPER = Paper(
+  name="pairwise",
+  title="Goldstein, Kachuee, Shiell and Sarrafzadeh: Real-Time Decentralized Knowledge Transfer at "
+  "the Edge, 2020, https://arxiv.org/abs/2011.05961",
+  tasks=TASKS,
+  arms=ARMS,
+  claims=CLAIMS,
+  figures=FIGURES,
+)
