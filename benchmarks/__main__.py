@@ -5,12 +5,15 @@ import datetime
 import importlib
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import kdjax
 from benchmarks import contest, tables
 from benchmarks.options import INSTALL, Options
+from kdjax.core import files
 from kdjax.core.machine import cores, processor
 
 SUITES = (
@@ -40,7 +43,19 @@ def parse(argv):
   parser.add_argument("--out", default=OUT, help="OUT/SUITE.json, and the tables in OUT.md")
   parser.add_argument("--clients", default="", help="K, separated by commas")
   parser.add_argument("--only", default="", help="only contests whose name holds this")
-  parser.add_argument("--record", action="store_true", help="maps: keep its times for `auto`")
+  parser.add_argument(
+    "--record",
+    nargs="?",
+    const=str(Path(kdjax.__file__).parent / "measured.csv"),
+    metavar="CSV",
+    help="maps: keep its times for `auto`, or as rows of a file of that form",
+  )
+  parser.add_argument(
+    "--ready",
+    type=float,
+    metavar="SECONDS",
+    help="so long all contestants of a contest may take to get ready, and half of it each",
+  )
   parser.add_argument(
     "--python",
     action="append",
@@ -67,7 +82,7 @@ def parse(argv):
 
 
 def main(argv=None):
-  """Runs the suites that the command line names."""
+  """Runs the suites that the command line names; SIGTERM cuts them, and what was timed is kept."""
   args = parse(argv)
   names = SUITES if "all" in args.suites else tuple(dict.fromkeys(args.suites))
   if args.list:
@@ -80,12 +95,13 @@ def main(argv=None):
     only=args.only,
     pythons=dict(entry.split("=", 1) for entry in args.python),
   )
-  for name in names:
-    done = run(name, options, args.runs, None if args.quick else Path(args.out))
-    if not done:
-      sys.exit(f"--only={args.only}: no contest of {name} has a name that holds this")
-    if args.record:
-      load(name).record(done)
+  signal.signal(signal.SIGTERM, contest.cut)
+  try:
+    for name in names:
+      if not run(name, options, args):
+        sys.exit(f"--only={args.only}: no contest of {name} has a name that holds this")
+  except contest.CutError:
+    sys.exit(128 + signal.SIGTERM)
 
 
 def load(name):
@@ -93,26 +109,38 @@ def load(name):
   return importlib.import_module(f"benchmarks.suites.{name}")
 
 
-def run(name, options, runs, out):
+def run(name, options, args):
   """Runs a suite; prints every contest's table, and writes it at once.
 
   Args:
     name: one of SUITES.
     options: Options.
-    runs: blocks of every contestant.
-    out: the folder of NAME.json, beside which the document OUT.md lies; None: nothing is written.
+    args: `parse`'s: `runs`, blocks of every contestant; `ready`, see `contest.run`; `out`, the
+      folder of NAME.json, beside which the document OUT.md lies; `quick`, nothing is written;
+      `record`, the table that gets the suite's times, or None.
 
   Returns:
     {contest: its result}, of those that ran.
+
+  Raises:
+    CutError: where the program is ended, once the rows there are have been written.
   """
   suite, done = load(name), {}
   for one in suite.contests(options):
-    before = machine()
-    rows = contest.run(one, runs, lambda text: print(text, file=sys.stderr))
-    done[one.name] = dict(before, runs=runs, rows=rows)
+    before, cut = machine(), None
+    try:
+      rows = contest.run(one, args.runs, lambda text: print(text, file=sys.stderr), args.ready)
+    except contest.CutError as error:
+      rows, cut = error.rows, error
+    blocks = [len(row["seconds"]) for row in rows if "seconds" in row]
+    done[one.name] = dict(before, runs=min(blocks, default=0), rows=rows)
     print(f"\n{name}: {one.name}\n\n{tables.table(rows, suite.COLUMNS)}", flush=True)
-    if out is not None:
-      write(suite, name, {one.name: done[one.name]}, out)
+    if not args.quick:
+      write(suite, name, {one.name: done[one.name]}, Path(args.out))
+    if args.record:
+      suite.record({one.name: done[one.name]}, Path(args.record))
+    if cut:
+      raise cut
   return done
 
 
@@ -122,16 +150,16 @@ def write(suite, name, results, out):
   old = json.loads(path.read_text())["contests"] if path.exists() else {}
   result = {"suite": name, "contests": old | results}
   out.mkdir(parents=True, exist_ok=True)
-  path.write_text(json.dumps(result, indent=1) + "\n")
+  files.replace(path, json.dumps(result, indent=1).encode() + b"\n")
   text = tables.section(result, suite.COLUMNS, suite.NOTE)
-  document.write_text(tables.insert(document.read_text(), name, text))
+  files.replace(document, tables.insert(document.read_text(), name, text).encode())
 
 
 def machine():
   """Where and when: the commit, whether files differ from it, the processor, how busy it was."""
   return dict(
     date=datetime.datetime.now(datetime.UTC).date().isoformat(),
-    commit=git("rev-parse", "--short=12", "HEAD") or "unknown",
+    commit=git("rev-parse", "--short=12", "HEAD") or os.environ.get("COMMIT", "unknown"),
     dirty=bool(git("status", "--porcelain", "--", "..", "../../pyproject.toml")),
     cpu=processor(),
     cores=cores(),

@@ -17,8 +17,10 @@ import signal
 import subprocess
 import tempfile
 import threading
+import time
 
 LIMIT = 1800.0  # seconds that a contestant may take for one answer
+PATIENCE = 60.0  # seconds that it may take to end
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,8 +48,19 @@ class DroppedOutError(RuntimeError):
   """A contestant died or did not answer; says what it said last."""
 
 
+class CutError(Exception):
+  """Whoever started the program ends it; `rows` are those of the contest under way, see `run`."""
+
+  rows = ()
+
+
+def cut(*_):
+  """A handler of SIGTERM: ends the contest under way, and its contestants at once."""
+  raise CutError
+
+
 class Process:
-  """A contestant that runs."""
+  """A contestant that runs, until the context is left."""
 
   def __init__(self, contestant):
     """Starts the process, whose first answer says that it is ready.
@@ -76,16 +89,19 @@ class Process:
       self._lines.put(line)
     self._lines.put(None)
 
-  def answer(self):
+  def answer(self, limit=LIMIT):
     """The next JSON line.
+
+    Args:
+      limit: seconds that it may take.
 
     Raises:
       DroppedOutError: where none comes.
     """
     try:
-      line = self._lines.get(timeout=LIMIT)
+      line = self._lines.get(timeout=max(limit, 0))
     except queue.Empty:
-      raise DroppedOutError(f"no answer within {LIMIT:.0f} s") from None
+      raise DroppedOutError(f"no answer within {limit:.0f} s") from None
     if line is None:
       raise DroppedOutError(self._last_words())
     try:
@@ -113,12 +129,18 @@ class Process:
     said = next((line for line in reversed(lines) if line), "it said nothing")
     return said if len(said) <= 200 else said[:200] + "..."
 
-  def stop(self):
-    """Ends the process and whatever it started."""
+  def __enter__(self):
+    return self
+
+  def __exit__(self, error, *_):
+    self.stop(patience=0 if error else PATIENCE)
+
+  def stop(self, patience):
+    """Ends the process, after so many seconds by force, and whatever it started."""
     with contextlib.suppress(BrokenPipeError):
       self._process.stdin.close()
     with contextlib.suppress(subprocess.TimeoutExpired):
-      self._process.wait(timeout=60)
+      self._process.wait(timeout=patience)
     with contextlib.suppress(ProcessLookupError):
       os.killpg(self._process.pid, signal.SIGKILL)
     self._process.wait()
@@ -126,40 +148,62 @@ class Process:
     self._stderr.close()
 
 
-def run(contest, runs, log):
+def run(contest, runs, log, ready=None):
   """Times a contest.
 
   Args:
     contest: Contest.
     runs: blocks of every contestant.
     log: called with a line of text now and then.
+    ready: seconds in which all contestants together have to get ready, and each in half of them;
+      who does not is left out. None: `LIMIT` each.
 
   Returns:
     A list of rows, one a contestant (one a part, where its blocks have parts): dicts with `name`,
     `steps`, `images`, `flops`, `seconds` (one number a block) and `facts`; `error` in place of the
     last two says why it was not run.
+
+  Raises:
+    CutError: where `cut` was called, with the rows as far as they have come.
   """
   rows = {c.name: _row(c) for c in contest.contestants}
-  alive = {}
-  with contextlib.ExitStack() as stack:
-    for c in contest.contestants:
-      if not c.command:
-        rows[c.name]["error"] = c.missing
-        continue
-      log(f"{contest.name}: {c.name} gets ready")
-      with _noted(rows[c.name], alive):
-        alive[c.name] = Process(c)
-        stack.callback(alive[c.name].stop)
-        facts = alive[c.name].answer()
-        rows[c.name]["facts"] = {k: v for k, v in facts.items() if k != "ready"}
-    for turn in range(runs):
-      log(f"{contest.name}: round {turn + 1} of {runs}")
-      for name in rotated(list(alive), turn):
+  try:
+    with contextlib.ExitStack() as stack:
+      alive = _ready(contest, rows, stack, log, ready)
+      for turn in range(runs):
+        log(f"{contest.name}: round {turn + 1} of {runs}")
+        for name in rotated(list(alive), turn):
+          with _noted(rows[name], alive):
+            rows[name]["seconds"].append(_seconds(alive[name].block()))
+      for name in list(alive):
         with _noted(rows[name], alive):
-          rows[name]["seconds"].append(_seconds(alive[name].block()))
-    for name in list(alive):
-      with _noted(rows[name], alive):
-        rows[name]["facts"] |= alive[name].last()
+          rows[name]["facts"] |= alive[name].last()
+  except CutError as error:
+    for row in rows.values():
+      if not row["seconds"]:
+        row.setdefault("error", "the contest was cut before its first block")
+    error.rows = _whole(rows)
+    raise
+  return _whole(rows)
+
+
+def _ready(contest, rows, stack, log, ready):
+  """{name: its Process} of the contestants that got ready, one after another."""
+  alive, end = {}, time.monotonic() + (ready or 0)
+  for c in contest.contestants:
+    if not c.command:
+      rows[c.name]["error"] = c.missing
+      continue
+    log(f"{contest.name}: {c.name} gets ready")
+    with _noted(rows[c.name], alive):
+      alive[c.name] = stack.enter_context(Process(c))
+      limit = min(ready / 2, end - time.monotonic()) if ready else LIMIT
+      facts = alive[c.name].answer(limit)
+      rows[c.name]["facts"] = {k: v for k, v in facts.items() if k != "ready"}
+  return alive
+
+
+def _whole(rows):
   return [part for row in rows.values() for part in split(row)]
 
 
@@ -174,12 +218,13 @@ def _seconds(answer):
 
 @contextlib.contextmanager
 def _noted(row, alive):
-  """Whatever ends a contestant becomes its row's `error`; the others go on."""
+  """Whatever ends a contestant becomes its row's `error`; the others go on without it."""
   try:
     yield
   except DroppedOutError as error:
     row["error"] = str(error)
-    alive.pop(row["name"], None)
+    if row["name"] in alive:
+      alive.pop(row["name"]).stop(patience=0)
 
 
 def rotated(names, turn):

@@ -1,27 +1,43 @@
-"""The first hour on a new accelerator: so many minutes of work, in order of worth.
+"""The first hour on a new GPU: so many minutes of work, in order of worth.
 
-  python -m benchmarks.first_hour --out=DIR --minutes=10        again and again: it goes on
-  python -m benchmarks.first_hour --out=DIR --quick             a rehearsal, also without one
+  python -m benchmarks.first_hour --out=DIR                    again and again: it goes on
+  python -m benchmarks.first_hour --out=DIR --resume=TAR       on another machine
+  python -m benchmarks.first_hour --out=DIR --quick            a rehearsal, also without a GPU
 
-PyTorch runs under this interpreter too, or under --torch=PYTHON.
+PyTorch runs under this interpreter too, or under --torch=PYTHON. What it needs is said before any
+minute is spent; docs/hardware.md says how to bring it to a machine without a network.
 
-Each part is a process with a time of its own; what it leaves lies in DIR, and DIR/done.json says
-which parts ended well. A part that is cut or fails is tried again the next time, after the others.
+Each part is a process with a time of its own, at the end of which it is cut, and may say what it
+has. A part that is cut or fails is tried again the next time, after the others, with what was
+compiled. All of it lies in a folder, --work; after every part DIR gets two files:
+
+  done.json            {part: exit code}
+  first_hour.tar.gz    logs, records, what was compiled: for --resume
 """
 
 import argparse
+import contextlib
+import importlib.util
 import json
 import os
-import shutil
+import re
 import signal
 import subprocess
 import sys
+import tarfile
 import time
 from pathlib import Path
 from typing import NamedTuple
 
 PYTHON = sys.executable
-RECORDS = Path("docs/benchmarks")  # where `python -m benchmarks` leaves its records
+NEEDED = (  # modules: kdjax's own, and those that the parts below import on their way
+  *("jax", "jaxlib", "flax", "optax", "orbax.checkpoint", "ml_collections", "absl", "jaxtyping"),
+  *("numpy", "scipy", "sklearn", "PIL", "matplotlib", "rich", "etils"),
+)
+GRACE = 15.0  # seconds between SIGTERM and SIGKILL
+READY = 0.7  # of a contest's time: to get ready in
+MOST = 14 * 2**20  # bytes that are packed
+SUITES = ("accelerator", "maps", "fedavg")
 
 
 class Part(NamedTuple):
@@ -31,119 +47,224 @@ class Part(NamedTuple):
   minutes: float  # that it may take
   command: tuple[str, ...]
   quick: tuple[str, ...]  # its rehearsal: the same program at its smallest
-  keep: tuple[Path, ...] = ()  # files that are copied into DIR afterwards
+  missing: str = ""  # why it cannot run here
 
 
-def suite(name: str, minutes: float, contest: str, clients: int, *rival: str) -> Part:
-  """The contests of a benchmark's suite whose name holds `contest`, for K clients."""
-  command = (PYTHON, "-m", "benchmarks", name, f"--only={contest}", *rival)
-  quick = (*command, "--clients=2", "--quick", "--runs=1")
-  command = (*command, f"--clients={clients}")
-  return Part(
-    f"{name} {contest} K = {clients}", minutes, command, quick, (RECORDS / f"{name}.json",)
-  )
-
-
-def parts(out: Path, data: str, torch: str) -> tuple[Part, ...]:
-  """All parts, the most worth first.
+def suite(
+  name: str,
+  minutes: float,
+  contest: str,
+  clients: int,
+  *more: str,
+  small: str = "",
+  missing: str = "",
+) -> Part:
+  """The contest of a benchmark's suite whose name holds `contest`, for K clients.
 
   Args:
-    out: where they leave what they find.
-    data: a folder of data sets, or ''.
-    torch: the interpreter that has PyTorch.
+    name: the suite's.
+    minutes, missing: of the part.
+    contest, clients: see above.
+    *more: options; those that name interpreters go for the rehearsal too.
+    small: the contest that the rehearsal takes, where it is another one.
   """
-  beside = f"--python=torch={torch}"
-  correct = (PYTHON, "-m", "benchmarks.correct", f"--out={out}")
+  command = (PYTHON, "-m", "benchmarks", name)
+  python = [option for option in more if option.startswith("--python=")]
+  quick = (*command, f"--only={small or contest}", "--clients=2", "--quick", "--runs=1", *python)
+  ready = f"--ready={60 * READY * minutes:.0f}"
+  command += (f"--only={contest}", f"--clients={clients}", "--out=records", ready, *more)
+  label = ", ".join(filter(None, (name, contest, f"K = {clients}")))
+  return Part(label, minutes, command, quick, missing)
+
+
+def parts(data: str, torch: str, fedjax: str) -> tuple[Part, ...]:
+  """All parts, the most worth first; they leave what they find in their working directory.
+
+  Args:
+    data: a folder of data sets, or ''.
+    torch, fedjax: the interpreters that have them, or ''.
+  """
+  beside, record = pythons(torch=torch), "--record=measured.csv"
+  correct = (PYTHON, "-m", "benchmarks.correct", "--out=correct")
   measure = (PYTHON, "-m", "kdjax", "measure")
-  reproduce = (PYTHON, "-m", "kdjax", "reproduce", f"--workdir={out}/claims")
-  claims = (*reproduce, "mhd", "--size=gpu", "--minutes=8")
+  reproduce = (PYTHON, "-m", "kdjax", "reproduce", "--workdir=claims")
   return (
-    Part("correct", 6, correct, (*correct, "--only=mhd_digits:separate", "--calls=3")),
-    suite("accelerator", 8, "MHD", 8, beside),
-    suite("accelerator", 6, "resnet20", 16, beside),
+    Part("correct", 6, correct, (*correct, "--only=separate", "--calls=3")),
+    suite("accelerator", 9, "MHD", 8, *beside),
+    suite("accelerator", 6, "resnet20", 16, *beside),
     Part(
       "plan beside measurement",
-      6,
-      (*measure, "--config=mhd_cifar10"),
+      7,
+      (*measure, f"--config={Path(__file__).parent / 'noise.py'}"),
       (*measure, "--config=mhd_digits:separate", "--runs=1"),
     ),
-    suite("maps", 6, "resnet20", 16),
-    suite("maps", 5, "resnet20", 5),
-    suite("maps", 4, "cnn", 8),
-    suite("maps", 3, "mlp", 8),
-    suite("accelerator", 8, "separate", 8, beside),
-    suite("accelerator", 8, "resnet20", 64, beside),
-    suite("maps", 8, "resnet20", 64),
+    suite("maps", 6, "resnet20", 16, record),
+    suite("maps", 7, "resnet34", 8, record, small="mlp"),
+    suite(
+      *("fedavg", 3, "", 10, *pythons(fedjax=fedjax)),
+      missing="" if fedjax else "no FedJAX",
+    ),
+    suite("maps", 5, "resnet20", 5, record),
+    suite("accelerator", 9, "separate", 8, *beside),
+    suite("accelerator", 8, "resnet20", 64, *beside),
+    suite("maps", 8, "resnet20", 64, record),
     Part(
       "claims of MHD",
       9,
-      claims + ((f"--data={data}",) if data else ()),
+      (*reproduce, "mhd", "--size=gpu", "--minutes=8", f"--data={os.path.abspath(data)}"),
       (*reproduce, "mhd.heads", "--size=tiny", "--minutes=1"),
+      missing="" if data else "no data",
     ),
   )
 
 
+def pythons(**interpreters: str) -> list[str]:
+  """The options of `python -m benchmarks` that name the interpreters there are."""
+  return [f"--python={name}={os.path.abspath(path)}" for name, path in interpreters.items() if path]
+
+
 def rehearsed(part: Part) -> Part:
-  """The same part at its smallest; it leaves no record."""
-  return part._replace(command=part.quick, keep=())
+  """The same part at its smallest, under a name of its own; it leaves no record."""
+  return part._replace(name=f"quick {part.name}", command=part.quick)
 
 
-def run(part: Part, out: Path, seconds: float) -> int:
-  """Runs a part, logged in OUT/NAME.log, for at most so many seconds; returns its exit code."""
-  with open(out / f"{part.name}.log", "ab") as log:
-    child = subprocess.Popen(part.command, stdout=log, stderr=log, start_new_session=True)
-    try:
-      return child.wait(timeout=seconds)
-    except subprocess.TimeoutExpired:
+def plain(name: str) -> str:
+  """A name of letters, digits, dots and dashes."""
+  return re.sub(r"[^A-Za-z0-9.-]+", "_", name)
+
+
+def absent(torch: str, fedjax: str, *more: str) -> list[str]:
+  """The modules, of NEEDED and more, that are not there, and where others were looked for."""
+  found = [name for name in (*NEEDED, *more) if not _is_there(name)]
+  for python, module in ((torch, "torch"), (fedjax, "fedjax")):
+    if (
+      python and subprocess.run([python, "-c", f"import {module}"], capture_output=True).returncode
+    ):
+      found.append(f"{module} (under {python})")
+  return found
+
+
+def _is_there(name):
+  try:
+    return importlib.util.find_spec(name) is not None
+  except ModuleNotFoundError:  # the package that it is in
+    return False
+
+
+def run(part: Part, work: Path, seconds: float) -> int:
+  """Runs a part in a folder, logged in NAME.log, at most so many seconds; returns its exit code."""
+  root = Path(__file__).parents[1]
+  environment = os.environ | {
+    "PYTHONPATH": os.pathsep.join(filter(None, (str(root), os.environ.get("PYTHONPATH")))),
+    "BENCHMARKS_CACHE": str(work / "cache"),
+    "JAX_COMPILATION_CACHE_DIR": str(work / "cache" / "jax"),
+  }
+  with open(work / f"{plain(part.name)}.log", "ab") as log:
+    child = subprocess.Popen(
+      part.command, cwd=work, stdout=log, stderr=log, env=environment, start_new_session=True
+    )
+  with contextlib.suppress(subprocess.TimeoutExpired), ended(child):
+    child.wait(timeout=seconds)
+  return child.returncode
+
+
+@contextlib.contextmanager
+def ended(child: subprocess.Popen):
+  """Ends a process when the context is left: asked first, so that it can end its own, then not."""
+  try:
+    yield
+  finally:
+    if child.poll() is None:
+      os.killpg(child.pid, signal.SIGTERM)
+      with contextlib.suppress(subprocess.TimeoutExpired):
+        child.wait(timeout=GRACE)
+    with contextlib.suppress(ProcessLookupError):
       os.killpg(child.pid, signal.SIGKILL)
-      return child.wait()
-    finally:
-      for path in filter(Path.exists, part.keep):
-        shutil.copy(path, out / f"{part.name} {path.name}")
+    child.wait()
 
 
-def do(every: tuple[Part, ...], out: Path, minutes: float) -> dict[str, int]:
+def do(every: tuple[Part, ...], out: Path, work: Path, minutes: float) -> dict[str, int]:
   """Runs what has not ended well yet and fits into the time; returns {part: exit code} so far."""
   end = time.monotonic() + 60 * minutes
-  path = out / "done.json"
-  out.mkdir(parents=True, exist_ok=True)
-  codes = json.loads(path.read_text()) if path.exists() else {}
-  waiting = sorted((part for part in every if codes.get(part.name) != 0), key=_tried(codes))
-  for part in waiting:
+  codes = begin(out, work)
+  for part in sorted((p for p in every if codes.get(p.name) != 0), key=lambda p: p.name in codes):
+    if part.missing:
+      print(f"not run: {part.name}, {part.missing}", flush=True)
+      continue
     left = end - time.monotonic()
     if left < 60 * part.minutes:
       print(f"later: {part.name}, {part.minutes:g} minutes", flush=True)
       continue
-    begin = time.monotonic()
-    codes[part.name] = run(part, out, 60 * part.minutes)
-    path.write_text(json.dumps(codes, indent=1) + "\n")
-    print(f"{part.name}: {codes[part.name]}, {time.monotonic() - begin:.0f} s", flush=True)
+    began = time.monotonic()
+    try:
+      codes[part.name] = run(part, work, 60 * part.minutes)
+    finally:
+      keep(codes, out, work)
+    print(f"{part.name}: {codes[part.name]}, {time.monotonic() - began:.0f} s", flush=True)
   return codes
 
 
-def _tried(codes):
-  return lambda part: part.name in codes
+def begin(out: Path, work: Path) -> dict[str, int]:
+  """Makes the folders and the document that the suites' tables go into; the codes so far."""
+  out.mkdir(parents=True, exist_ok=True)
+  work.mkdir(parents=True, exist_ok=True)
+  if not (work / "records.md").exists():
+    markers = (f"<!-- {name} -->\n<!-- /{name} -->\n" for name in SUITES)
+    (work / "records.md").write_text("\n".join(markers))
+  path = work / "done.json"
+  return json.loads(path.read_text()) if path.exists() else {}
+
+
+def keep(codes: dict[str, int], out: Path, work: Path) -> None:
+  """Writes OUT/done.json and OUT/first_hour.tar.gz: the smallest files first, while there is room.
+
+  The weights that `correct` compares are left out.
+  """
+  text = json.dumps(codes, indent=1) + "\n"
+  (work / "done.json").write_text(text)
+  (out / "done.json").write_text(text)
+  sizes = {path: path.stat().st_size for path in work.rglob("*") if path.is_file()}
+  room = MOST
+  with tarfile.open(out / "first_hour.tar.gz", "w:gz") as tar:
+    for path in sorted((p for p in sizes if p.suffix != ".npz"), key=lambda p: sizes[p]):
+      room -= sizes[path]
+      if room < 0:
+        break
+      tar.add(path, str(path.relative_to(work)))
 
 
 def main(argv: list[str] | None = None) -> int:
-  """Returns 0 where every part has ended well."""
+  """Returns 0 where every part that can run here has ended well."""
   parser = argparse.ArgumentParser("python -m benchmarks.first_hour")
   parser.add_argument("--out", type=Path, required=True)
-  parser.add_argument("--minutes", type=float, default=60.0)
+  parser.add_argument("--work", type=Path, default=Path("runs/first_hour"))
+  parser.add_argument("--resume", type=Path, help="an earlier first_hour.tar.gz: unpacked first")
+  parser.add_argument("--minutes", type=float, default=9.5)
   parser.add_argument("--data", default="", help="a folder of data sets, for the claims")
-  parser.add_argument("--torch", default=PYTHON, help="the interpreter that has PyTorch")
+  parser.add_argument("--torch", default=PYTHON, help="the interpreter that has PyTorch, or ''")
+  parser.add_argument("--fedjax", default="", help="the interpreter that has FedJAX")
+  parser.add_argument("--only", default="", help="parts whose name holds this")
   parser.add_argument("--quick", action="store_true", help="a rehearsal: the smallest of all")
   parser.add_argument("--list", action="store_true", help="name the parts, and stop")
   options = parser.parse_args(argv)
-  every = parts(options.out, options.data, options.torch)
+  every = parts(options.data, options.torch, options.fedjax)
+  every = tuple(part for part in every if options.only in part.name)
   if options.list:
     for part in every:
-      print(f"{part.minutes:4g} min  {part.name}")
+      print(f"{part.minutes:4g} min  {part.name}{part.missing and ', not run: '}{part.missing}")
     return 0
+  nowhere = absent(options.torch, options.fedjax, *(["tensorboardX"] if options.data else []))
+  if nowhere:
+    print("missing: " + ", ".join(nowhere))
+    return 2
+  if options.resume:
+    with tarfile.open(options.resume) as tar:
+      tar.extractall(options.work, filter="data")
   if options.quick:
     every = tuple(map(rehearsed, every))
-  codes = do(every, options.out, options.minutes)
-  return 0 if all(codes.get(part.name) == 0 for part in every) else 1
+  signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+  codes = do(every, options.out, options.work.resolve(), options.minutes)
+  return 0 if all(codes.get(part.name) == 0 or part.missing for part in every) else 1
 
 
 if __name__ == "__main__":

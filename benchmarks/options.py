@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -46,6 +47,7 @@ class Options:
 
 
 SHARED = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}  # a GPU holds all contestants at once
+CACHE = "BENCHMARKS_CACHE"  # an environment variable: a folder for what contestants compile
 
 
 def own(name, module, spec, **values):
@@ -75,8 +77,15 @@ def peak(options, dtype="float32"):
 
 def rival(options, name, label, script, spec, **values):
   """A contestant under a rival's interpreter; where there is none, it says how to get one."""
-  values["environment"] = SHARED | {"TORCHINDUCTOR_FORCE_DISABLE_CACHES": "1"}  # or none compiles
+  values["environment"] = SHARED | torch_cache(os.environ.get(CACHE))
   if name in options.pythons:
     return Contestant(label, (options.pythons[name], str(RIVALS / script)), spec, **values)
   missing = f"no interpreter; --python={name}=... ({INSTALL[name]})"
   return Contestant(label, (), spec, missing=missing, **values)
+
+
+def torch_cache(folder):
+  """Environment variables: what PyTorch compiles is kept in a folder, or compiled every time."""
+  if folder:
+    return {"TORCHINDUCTOR_CACHE_DIR": f"{folder}/torch"}
+  return {"TORCHINDUCTOR_FORCE_DISABLE_CACHES": "1"}

@@ -2,7 +2,10 @@
 
 import dataclasses
 import json
+import os
+import pathlib
 import re
+import subprocess
 import sys
 from types import SimpleNamespace
 
@@ -140,6 +143,86 @@ def test_parts_of_a_block_are_rows(tmp_path):
   assert {r["name"]: r["seconds"] for r in rows} == {"a: there": [1.0, 1.0], "a: back": [3.0, 4.0]}
 
 
+SLEEPS = """
+import json, os, subprocess, sys, time
+spec = json.loads(sys.argv[1])
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+with open(spec["log"], "a") as file:
+  file.write(f"{os.getpid()} {child.pid}\\n")
+if spec["name"] != "slow":
+  print(json.dumps({"ready": True}), flush=True)
+  sys.stdin.readline()
+  print(json.dumps({"seconds": 1.0}), flush=True)
+time.sleep(600)
+"""
+
+
+def alive(pid):
+  """Whether a process is there, and no zombie."""
+  try:
+    return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+  except FileNotFoundError:
+    return False
+
+
+def sleeper(name, tmp_path):
+  return dataclasses.replace(fake(name, tmp_path), command=(sys.executable, "-c", SLEEPS))
+
+
+def test_a_cut_contest_ends_its_contestants_and_keeps_what_was_timed(tmp_path):
+  sides = fake("a", tmp_path, refuses=True), fake("b", tmp_path), sleeper("c", tmp_path)
+  said = []
+
+  def log(text):
+    said.append(text)
+    if "round 2" in text:  # as if it were ended by whoever started it
+      contest.cut()
+
+  with pytest.raises(contest.CutError) as error:
+    contest.run(contest.Contest("x", sides), 3, log)
+  a, b, c = error.value.rows
+  assert a["error"] == "ValueError: it has no time"
+  assert (b["seconds"], c["seconds"]) == ([2.0], [1.0])
+  pids = re.findall(r"\d+", (tmp_path / "log").read_text())
+  assert len(pids) == 2 and not any(map(alive, pids))  # the contestant and its own child
+
+
+def test_who_is_not_ready_in_time_is_left_out_and_ended(tmp_path):
+  sides = fake("a", tmp_path), sleeper("slow", tmp_path)
+  a, slow = contest.run(contest.Contest("x", sides), 2, QUIET, ready=4)
+  assert len(a["seconds"]) == 2 and slow["error"] == "no answer within 2 s"
+  assert not any(map(alive, re.findall(r"\d\d+", (tmp_path / "log").read_text())))
+
+
+CUT = """
+import sys, types
+from benchmarks import __main__ as bench, contest, tables
+side = contest.Contestant("s", (sys.executable, "-c", sys.argv[1]), {"name": "s", "log": "log"})
+suite = types.SimpleNamespace(
+  COLUMNS=(tables.TIME,), NOTE="", contests=lambda options: [contest.Contest("x", (side,))]
+)
+bench.load = lambda name: suite
+bench.main(["maps", "--out=records"])
+"""
+
+
+def test_sigterm_cuts_a_suite_which_writes_what_it_has(tmp_path):
+  (tmp_path / "records.md").write_text("<!-- maps -->\n<!-- /maps -->\n")
+  command = [sys.executable, "-c", CUT, SLEEPS]  # its second block takes ten minutes
+  root = str(pathlib.Path(__file__).parents[1])
+  process = subprocess.Popen(
+    command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": root}
+  )
+  with process:
+    next(line for line in process.stderr if "round 2" in line)
+    process.terminate()
+    process.stderr.read()
+  assert process.returncode == 143
+  (row,) = json.loads((tmp_path / "records" / "maps.json").read_text())["contests"]["x"]["rows"]
+  assert row["seconds"] == [1.0]
+  assert not any(map(alive, (tmp_path / "log").read_text().split()))
+
+
 def test_a_rival_without_interpreter_says_how_to_get_one():
   none = options.Options(quick=True, clients=(), only="", pythons={})
   side = options.rival(none, "torch", "PyTorch", "torch_step.py", {})
@@ -219,6 +302,30 @@ def test_flops_of_k_clients_are_k_times_one(monkeypatch):
   assert count.step_flops(dict(model="mlp", batch=3, algorithm="mhd", clients=4, steps=7)) == 120
 
 
+class Gpu(options.Options):
+  """A command line on a machine with a GPU."""
+
+  gpu = True
+
+
+@pytest.mark.parametrize(
+  "model, K, expected",
+  [("resnet20", 8, 7), ("resnet20", 16, 5), ("resnet34", 8, 3), ("mlp", 16, 2)],
+)
+def test_on_a_gpu_what_would_compile_for_ever_is_left_out(model, K, expected):
+  here = Gpu(quick=False, clients=(K,), only="", pythons={})
+  assert len(maps.pairs(here, model, K)) == expected
+
+
+def test_what_pytorch_compiles_is_kept_where_the_environment_says_so(monkeypatch):
+  asked = options.Options(quick=True, clients=(), only="", pythons={"torch": "python"})
+  side = lambda: options.rival(asked, "torch", "PyTorch", "torch_step.py", {}).environment
+  monkeypatch.delenv(options.CACHE, raising=False)
+  assert side()["TORCHINDUCTOR_FORCE_DISABLE_CACHES"] == "1"
+  monkeypatch.setenv(options.CACHE, "/cache")
+  assert side() == options.SHARED | {"TORCHINDUCTOR_CACHE_DIR": "/cache/torch"}
+
+
 def test_recorded_times_replace_those_of_the_same_setting(tmp_path):
   path = tmp_path / "measured.csv"
   path.write_text(",".join(maps.FIELDS) + "\ntpu,v5,mlp,1,False,2,vmap,direct,False,9,old\n")
@@ -248,12 +355,8 @@ def test_the_plain_loop_reads_what_kdjax_reads(tmp_path):
 
 @pytest.mark.thorough
 def test_a_quick_contest(capsys):
-  found = bench.run(
-    "clients",
-    options.Options(quick=True, clients=(2,), only="mlp", pythons={}),
-    runs=2,
-    out=None,
-  )
+  asked = options.Options(quick=True, clients=(2,), only="mlp", pythons={})
+  found = bench.run("clients", asked, bench.parse(["clients", "--quick", "--runs=2"]))
   (one,) = found.values()
   alone, _, plainly, fused, _, peak, *rivals = one["rows"]
   assert [len(x["seconds"]) for x in (alone, plainly, fused)] == [2, 2, 2]

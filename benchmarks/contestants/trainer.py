@@ -1,11 +1,13 @@
 """What all of kdjax's contestants share: JAX's settings, and an experiment that is stepped."""
 
 import contextlib
+import os
 import time
 
 import jax
 
 from benchmarks import settings
+from benchmarks.options import CACHE
 from kdjax import experiment
 from kdjax.core import mapping
 from kdjax.models import conv
@@ -14,12 +16,17 @@ from kdjax.training.stepper import Dispatch, Stepper
 
 
 def configure(spec):
-  """Settings that must precede JAX's first use of a device; nothing compiled is read from disk.
+  """Settings that must precede JAX's first use of a device.
+
+  Nothing compiled is read from disk, unless the environment names a folder (`options.CACHE`).
 
   A spec's 'without' names workarounds to leave out: 'calls' (`core/noinline.py`), 'eigen'
   (`program.compiler_options`).
   """
-  jax.config.update("jax_enable_compilation_cache", False)
+  cache = os.environ.get(CACHE)
+  jax.config.update("jax_enable_compilation_cache", bool(cache))
+  if cache:
+    jax.config.update("jax_compilation_cache_dir", f"{cache}/jax")
   if spec.get("devices"):
     jax.config.update("jax_num_cpu_devices", spec["devices"])
   if "calls" in spec.get("without", ()):
@@ -78,7 +85,9 @@ class Trainer:
     """What was found out by compiling, and `facts`."""
     env = self.experiment.env
     scratch = [p.memory_analysis().temp_size_in_bytes for p in self.stepper.programs.values()]
-    own = {"compile_seconds": self.compile_seconds, "scratch_bytes": max(scratch, default=0)}
+    own = {"scratch_bytes": max(scratch, default=0)}
+    if not os.environ.get(CACHE):  # else it may have been read
+      own["compile_seconds"] = self.compile_seconds
     conv = getattr(env.cohorts[0].model, "conv", "")
     layout = {"map": env.local_map, "conv": conv, "mesh": list(env.mesh.devices.shape)}
     return own | layout | facts()

@@ -7,7 +7,7 @@ three auxiliary heads learns from the surer of a teacher (a random snapshot of t
 evaluation mode) and the client itself at the level below, and the embedding follows the teacher's.
 Unlike kdjax's, the public pass moves BatchNorm's running statistics, which costs the same.
 
-spec: as `torch_step.py`'s, 'form': 'eager' or 'compiled'.
+spec: as `torch_step.py`'s, 'form': 'eager', 'compiled' or 'graphs'.
 """
 
 import copy
@@ -17,7 +17,7 @@ import torch
 from torch.nn import functional as F
 from torch_models import MODELS
 from torch_protocol import serve
-from torch_step import Data, sgd
+from torch_step import Data, compiled, gather, sgd
 
 AUX_HEADS, POOL = 3, 2
 
@@ -29,10 +29,10 @@ def network(spec):
 
 
 def loss_of(spec):
-  """(model, teacher, private batch, public images) -> the loss of one client."""
+  """(model, teacher, `Data.next` of its private and of the public data) -> one client's loss."""
 
   def loss(model, teacher, private, public):
-    images, labels = private
+    (images, labels), (public, _) = gather(*private), gather(*public)
     with torch.autocast(spec["device"], torch.bfloat16, enabled=spec["dtype"] == "bfloat16"):
       _, logits = model(images)
       embedding, public_logits = model(public)
@@ -52,10 +52,7 @@ def loss_of(spec):
 
 def prepare(spec):
   """A function that does one block."""
-  loss = loss_of(spec)
-  if spec["form"] == "compiled":
-    torch._dynamo.config.cache_size_limit = max(8, 4 * spec["clients"])
-    loss = torch.compile(loss)
+  loss = compiled(spec, loss_of(spec), 2 * spec["clients"])
   models = [network(spec) for _ in range(spec["clients"])]
   optimisers = [sgd(model.parameters()) for model in models]
   snapshot = lambda model: copy.deepcopy(model).eval().requires_grad_(False)
@@ -66,10 +63,9 @@ def prepare(spec):
   def block():
     for _ in range(spec["steps"]):
       for k, (model, optimiser) in enumerate(zip(models, optimisers, strict=True)):
-        optimiser.zero_grad(set_to_none=True)
-        images, _ = public[k].next()
-        loss(model, random.choice(pools[k]), private[k].next(), images).backward()
+        loss(model, random.choice(pools[k]), private[k].next(), public[k].next()).backward()
         optimiser.step()
+        optimiser.zero_grad(set_to_none=True)
 
   return block
 

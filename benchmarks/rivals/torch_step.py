@@ -4,7 +4,7 @@
 
 spec: {'model', 'clients', 'batch', 'steps', 'dtype' (bfloat16: autocast), 'device', 'form'}; a form
 is 'eager', 'compiled', 'graphs' or 'func'. Images are uint8 tensors on the device, gathered by
-fresh indices every step.
+fresh indices every step and normalised; the compiled forms compile that too.
 """
 
 import torch
@@ -41,15 +41,22 @@ class Data:
     images = torch.randint(256, (n, *image), dtype=torch.uint8).to(memory_format=layout)
     self.images = images.to(spec["device"])
     self.labels = torch.randint(classes, (n,), device=spec["device"])
+    for whole in (self.images, self.labels):
+      torch._dynamo.mark_static_address(whole)  # or a graph copies them all in every step
     self.batch, self.order, self.at = spec["batch"], torch.randperm(n), 0
 
   def next(self):
-    """(f32[B, c, h, w] normalised, i64[B]) of the next batch of a shuffled epoch."""
+    """(images u8[N, c, h, w], labels i64[N], i64[B]): all, and the next of a shuffled epoch."""
     if self.at == len(self.order):
       self.order, self.at = torch.randperm(len(self.order)), 0
     index = self.order[self.at : self.at + self.batch].to(self.images.device)
     self.at += self.batch
-    return (self.images[index].float() / 255 - 0.5) / 0.25, self.labels[index]
+    return self.images, self.labels, index
+
+
+def gather(images, labels, index):
+  """(f32[B, c, h, w] normalised, i64[B]): the examples of a batch, from `Data.next`."""
+  return (images[index].float() / 255 - 0.5) / 0.25, labels[index]
 
 
 def network(spec):
@@ -69,12 +76,30 @@ def loss_of(spec):
   return loss
 
 
+def compiled(spec, loss, calls):
+  """The loss compiled as the form says, and what every call of it begins with.
+
+  Args:
+    spec: see the file's docstring.
+    loss: a function.
+    calls: how many different models it is called with.
+  """
+  if spec["form"] not in MODES:
+    return loss
+  torch._dynamo.config.cache_size_limit = max(8, 2 * calls)
+  fast = torch.compile(loss, mode=MODES[spec["form"]])
+
+  def begun(*arguments):
+    torch.compiler.cudagraph_mark_step_begin()  # nothing of the call before is needed any more
+    return fast(*arguments)
+
+  return begun
+
+
 def one_by_one(spec):
-  """Every client's step in turn; the compiled forms compile the loss."""
-  loss = loss_of(spec)
-  if spec["form"] in MODES:
-    torch._dynamo.config.cache_size_limit = max(8, 2 * spec["clients"])
-    loss = torch.compile(loss, mode=MODES[spec["form"]])
+  """Every client's step in turn; the compiled forms compile the loss and the gathering."""
+  plain = loss_of(spec)
+  loss = compiled(spec, lambda model, *batch: plain(model, *gather(*batch)), spec["clients"])
   models = [network(spec) for _ in range(spec["clients"])]
   optimisers = [sgd(model.parameters()) for model in models]
   data = [Data(spec) for _ in models]
@@ -82,9 +107,9 @@ def one_by_one(spec):
   def block():
     for _ in range(spec["steps"]):
       for model, optimiser, source in zip(models, optimisers, data, strict=True):
-        optimiser.zero_grad(set_to_none=True)
         loss(model, *source.next()).backward()
         optimiser.step()
+        optimiser.zero_grad(set_to_none=True)
 
   return block
 
@@ -103,7 +128,8 @@ def ensemble(spec):
 
   def block():
     for _ in range(spec["steps"]):
-      images, labels = (torch.stack(x) for x in zip(*(d.next() for d in data), strict=True))
+      batches = zip(*(gather(*d.next()) for d in data), strict=True)
+      images, labels = map(torch.stack, batches)
       grads, _ = gradients(params, buffers, images, labels)
       for name, p in params.items():
         p.grad = grads[name]
