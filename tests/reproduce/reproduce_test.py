@@ -8,6 +8,7 @@ import pytest
 from kdjax.core import files
 from kdjax.reproduce import cli, documents, figures, judging, numbers, record, runs, work
 from kdjax.reproduce.claims import (
+  LAST_HEAD,
   Arm,
   Claim,
   Control,
@@ -89,6 +90,9 @@ def test_numbers_are_means_over_clients_of_each_seed(asked):
   np.testing.assert_allclose(numbers.values(A, found), [50, 60, 70, 80, 90])
   only = numbers.values(A._replace(clients=(1,)), found)
   np.testing.assert_allclose(only, [50.5, 60.5, 70.5, 80.5, 90.5])
+  np.testing.assert_allclose(numbers.values(A._replace(head=LAST_HEAD), found), [50] * 5)  # aux1
+  apart = numbers.values(A._replace(spread=True), found)
+  np.testing.assert_allclose(apart, [0.5 * 2**0.5] * 5)  # of two clients, half a point off each
   far = Quantity("a", metric="accuracy_by_distance", distance=2)
   np.testing.assert_allclose(numbers.values(far, found), [25, 26, 27, 28, 29])
   np.testing.assert_allclose(numbers.values(Quantity("a", metric="drift"), found), [25] * 5)
