@@ -17,7 +17,7 @@ NAMES = list(config.packaged())
 CROSSED = [  # what were files of their own
   *(f"mhd_{d}:{m}" for d in ("digits", "fashion_mnist") for m in ("separate", "fedavg")),
   *(f"mhd_{d}:supervised" for d in ("digits", "cifar10", "imagenet", "tiny_imagenet")),
-  *(f"mhd_{d}:fedavg" for d in ("cifar10", "imagenet")),
+  *(f"mhd_{d}:fedavg" for d in ("cifar10", "imagenet", "tiny_imagenet")),
   *(f"pairwise_{d}:{m}" for d in ("digits", "cifar10") for m in ("kd", "gossip")),
   *(f"fedgkt_digits:{m}" for m in ("separate", "fedavg", "supervised")),
   *(f"fedgkt_{d}:supervised,network=edge" for d in ("digits", "fashion_mnist", "cifar10")),
@@ -125,6 +125,15 @@ def test_mixed_architectures_are_section_4_5():
     other = load("mhd_imagenet_mixed").get_config(words)
     assert [a["depth"] for _, _, a in other.clients] == depths
     assert sum(n for n, *_ in other.clients) == 4 and other.steps == 240_000
+
+
+def test_a_long_cycle_s_clients_share_no_class_and_have_a_teacher_each():
+  """Thirteen clients with two of 26 capitals each; five heads for five hops."""
+  e = described("mhd_letter_cycle")
+  primary = e.data.shards.primary[: e.env.K]  # of the first seed
+  assert [list(labels) for labels in primary] == [[2 * i, 2 * i + 1] for i in range(13)]
+  assert e.env.heads == ("main", "aux1", "aux2", "aux3", "aux4", "aux5")
+  np.testing.assert_array_equal(e.env.graph.union().sum(1), [1] * 13)
 
 
 def test_table_2_is_on_fedmds_networks_and_images():

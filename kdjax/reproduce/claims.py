@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 SIZES = ("tiny", "small", "gpu", "paper")  # seconds or minutes a run; hours; a GPU; as published
+LAST_HEAD = "last"  # of a Quantity: aux3 where a task's clients have three, aux4 where four
 
 
 class Task(NamedTuple):
@@ -27,18 +28,28 @@ class Arm(NamedTuple):
 
   settings: dict[str, Any] = {}  # dotted config key: value
   words: str = ""  # after the config's name: a baseline, 'fedavg', 'separate'
+  by_task: dict[str, dict[str, Any]] = {}  # task: what differs there, over `settings`
+
+  def on(self, task: str) -> dict[str, Any]:
+    """The settings on the task of that name."""
+    return self.settings | self.by_task.get(task, {})
 
 
 class Quantity(NamedTuple):
-  """A number of an arm for every seed: the mean over clients of an entry of summary.json."""
+  """A number of an arm for every seed: of an entry of summary.json, the mean over clients."""
 
   arm: str
-  head: str = "main"  # or an entry's: 'core/main'
+  head: str = "main"  # or an entry's: 'core/main'; LAST_HEAD: the last that the run has
   metric: str = "shared_accuracy"
   clients: tuple[int, ...] = ()  # which count; (): all
   distance: int | None = None  # with accuracy_by_distance: hops from student to teacher
+  spread: bool = False  # the sample deviation over clients in place of their mean
   # What the paper reports, in percent: of its own setting, shown beside every task; or by task.
   paper: float | Mapping[str, float] | None = None
+
+  def reported(self, task: str) -> float | None:
+    """What the paper reports beside the task of that name; None: nothing."""
+    return self.paper.get(task) if isinstance(self.paper, Mapping) else self.paper
 
   def __str__(self) -> str:
     """Words for tables: 'fedavg, main'."""
@@ -46,6 +57,7 @@ class Quantity(NamedTuple):
     words += [f"distance {self.distance}"] if self.distance is not None else []
     who = "client" if len(self.clients) == 1 else "clients"
     words += [f"{who} {' and '.join(map(str, self.clients))}"] if self.clients else []
+    words += ["spread over clients"] if self.spread else []
     return ", ".join(word.replace("_", " ") for word in words)
 
 
@@ -155,22 +167,30 @@ def quantities(difference: Difference) -> list[Quantity]:
   return [side for side in sides if isinstance(side, Quantity)]
 
 
+def quantities_of(found: Claim | Figure) -> list[Quantity]:
+  """The quantities of a claim, its controls' first, or of a figure."""
+  match found:
+    case Claim():
+      every = (*(control.difference for control in found.controls), *found.differences)
+      return [q for difference in every for q in quantities(difference)]
+    case Lines():
+      return [q for line in found.series.values() for q in line]
+    case Costs():
+      return list(found.series.values())
+    case Table():
+      return [q for row in found.rows.values() for q in row if q]
+  return []
+
+
 def arms_of(found: Claim | Figure) -> list[str]:
   """The arms that a claim or a figure needs, its controls' first."""
   match found:
-    case Claim():
-      names = [q.arm for c in found.controls for q in quantities(c.difference)]
-      names += [q.arm for d in found.differences for q in quantities(d)]
-    case Lines():
-      names = [q.arm for line in found.series.values() for q in line]
     case Curves():
       names = [arm for arm, _ in found.series.values()]
     case Matrices():
       names = [arm for arm, *_ in found.entries.values()]
-    case Costs():
-      names = [q.arm for q in found.series.values()]
-    case Table():
-      names = [q.arm for row in found.rows.values() for q in row if q]
+    case _:
+      names = [q.arm for q in quantities_of(found)]
   return list(dict.fromkeys(names))
 
 
@@ -182,10 +202,14 @@ def problems(paper: Paper) -> list[str]:
     f"{name} is declared twice" for name in sorted({n for n in names if names.count(n) > 1})
   ]
   known = {task.name for task in paper.tasks}
+  for name, arm in paper.arms.items():
+    found += [f"arm {name}: no task {task!r}" for task in sorted(set(arm.by_task) - known)]
   for one in (*paper.claims, *paper.figures):
     found += [f"{one.name}: no arm {arm!r}" for arm in arms_of(one) if arm not in paper.arms]
     found += [f"{one.name}: no size {size!r}" for size in one.tasks if size not in SIZES]
     named = {task for tasks in one.tasks.values() for task in tasks}
+    reports = [q.paper for q in quantities_of(one) if isinstance(q.paper, Mapping)]
+    named |= {task for report in reports for task in report}
     found += [f"{one.name}: no task {task!r}" for task in sorted(named - known)]
   for one in paper.figures:
     if isinstance(one, Table) and any(len(r) != len(one.columns) for r in one.rows.values()):

@@ -90,8 +90,7 @@ def controls_hold(claim: Claim, found: Results) -> bool | None:
   """Whether what a claim needs is so; None: its controls have not run."""
   if not have(found, tuple(c.difference for c in claim.controls)):
     return None
-  rows = [_row(c.shows, c.difference, found) for c in claim.controls]
-  return all(row.found.word == verdict.CONFIRMED for row in rows)
+  return all(_judged(c.difference, found).word == verdict.CONFIRMED for c in claim.controls)
 
 
 def judge(
@@ -114,12 +113,12 @@ def judge(
   if controls_hold(claim, found) is None:
     return Judged(paper.name, claim, task.name, NOT_RUN, (), "its controls have not run", ())
   fell = collapsed(claim, found)
-  rows = tuple(_row(control.shows, control.difference, found) for control in claim.controls)
+  rows = tuple(_row(control.shows, control.difference, found, task) for control in claim.controls)
   held = [row.found.word for row in rows]
   if all(word == verdict.CONFIRMED for word in held):
     if not have(found, claim.differences):
       return Judged(paper.name, claim, task.name, NOT_RUN, rows, "has not run to its end", fell)
-    rows += tuple(_row("claim", difference, found) for difference in claim.differences)
+    rows += tuple(_row("claim", difference, found, task) for difference in claim.differences)
   word = verdict.together([row.found.word for row in rows if row.kind == "claim"], held)
   why = claim.explained.get((task.name, word), "")
   return Judged(paper.name, claim, task.name, word, rows, why, fell)
@@ -136,16 +135,23 @@ def collapsed(claim: Claim, found: Results) -> tuple[Collapsed, ...]:
   return tuple(Collapsed(*key, tally[True], tally[False]) for key, tally in counts.items())
 
 
-def _row(kind: str, difference: Difference, found: Results) -> Row:
+def _judged(difference: Difference, found: Results) -> Judgement:
   left, right = _values(difference.left, found), _values(difference.right, found)
-  judged = verdict.judge(left - right, difference.above, difference.within)
-  sides = (_side(difference.left, left), _side(difference.right, right))
-  return Row(kind, *sides, difference.above, difference.within, judged)
+  return verdict.judge(left - right, difference.above, difference.within)
 
 
-def side(quantity: Quantity, found: Results) -> Side:
-  """A quantity over seeds."""
-  return _side(quantity, _values(quantity, found))
+def _row(kind: str, difference: Difference, found: Results, task: Task) -> Row:
+  left, right = (side(one, found, task) for one in (difference.left, difference.right))
+  judged = _judged(difference, found)
+  return Row(kind, left, right, difference.above, difference.within, judged)
+
+
+def side(one: Quantity | float, found: Results, task: Task) -> Side:
+  """A quantity over seeds, or a number as it stands, beside what the paper reports."""
+  if not isinstance(one, Quantity):
+    return Side(f"{one:g} %", one, 0.0, None)
+  values = _values(one, found)
+  return Side(str(one), float(values.mean()), float(values.std(ddof=1)), one.reported(task.name))
 
 
 def _values(side: Quantity | float, found: Results) -> np.ndarray:
@@ -153,9 +159,3 @@ def _values(side: Quantity | float, found: Results) -> np.ndarray:
   if not isinstance(side, Quantity):
     return np.asarray(side, float)
   return numbers.values(side, found(side.arm) or [])
-
-
-def _side(side: Quantity | float, values: np.ndarray) -> Side:
-  if not isinstance(side, Quantity):
-    return Side(f"{side:g} %", side, 0.0, None)
-  return Side(str(side), float(values.mean()), float(values.std(ddof=1)), side.paper)

@@ -53,8 +53,14 @@ def _paper(paper: Paper, ones: Sequence[Claim | Figure]) -> str:
       needs = [f"data {task.data}"] if task.data else []
       tasks[task.name] = ", ".join([task.config, *_settings(task.settings), *needs])
   for name in dict.fromkeys(arm for one in ones for arm in arms_of(one)):
-    settings, words = paper.arms[name]
-    arms[name] = ", ".join([*([f":{words}"] if words else []), *_settings(settings)])
+    arm = paper.arms[name]
+    there = [
+      f"on {task}: {', '.join(_settings(settings))}"
+      for task, settings in arm.by_task.items()
+      if task in tasks
+    ]
+    words = [f":{arm.words}"] if arm.words else []
+    arms[name] = ", ".join([*words, *_settings(arm.settings), *there])
   lines = [textwrap.fill(f"{paper.name}: {paper.title}", WIDTH)]
   for kind, found in (("task", tasks), ("arm", arms)):
     column = max(map(len, found))

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from kdjax.report import table
-from kdjax.reproduce.claims import Quantity
+from kdjax.reproduce.claims import LAST_HEAD, Quantity
 from kdjax.reproduce.runs import NotHere, Run, check_same
 from kdjax.sweep.cli import finished
 from kdjax.types import ConfigError
@@ -42,14 +42,15 @@ def value(quantity: Quantity, result: dict[str, Any]) -> float:
   """
   found = result.get(quantity.metric)
   if isinstance(found, dict):
-    found = found.get(quantity.head)
+    found = found.get(list(found)[-1] if quantity.head == LAST_HEAD else quantity.head)
   if isinstance(found, dict) and quantity.distance is not None:
     found = found.get(str(quantity.distance))
   if found is None:
     hint = "must be a number of summary.json, or {head: numbers}; the run has none"
     raise ConfigError("quantity", str(quantity), hint)
   numbers = np.atleast_1d(np.array(found, float))
-  return float(numbers[list(quantity.clients)].mean() if quantity.clients else numbers.mean())
+  chosen = numbers[list(quantity.clients)] if quantity.clients else numbers
+  return float(chosen.std(ddof=1) if quantity.spread else chosen.mean())
 
 
 def values(quantity: Quantity, found: list[dict[str, Any]]) -> np.ndarray:

@@ -8,7 +8,7 @@ from typing import Any
 from kdjax.core import files
 from kdjax.report import formats
 from kdjax.reproduce import judging, runs
-from kdjax.reproduce.claims import Paper, Table, arms_of
+from kdjax.reproduce.claims import Paper, Table, Task, arms_of
 from kdjax.reproduce.judging import Judged, Row, Side
 from kdjax.reproduce.runs import Asked
 from kdjax.reproduce.verdict import NOT_RUN, VERDICTS
@@ -40,16 +40,16 @@ def tables(asked: Asked, chosen: Sequence[Chosen]) -> list[Record]:
         for task in runs.tasks(asked, paper, one):
           get = judging.results_of(asked, paper, task)
           if all(get(arm) is not None for arm in arms_of(one)):
-            found.append(_table(paper.name, one, task.name, asked.size, get))
+            found.append(_table(paper.name, one, task, asked.size, get))
   return found
 
 
-def _table(paper: str, one: Table, task: str, size: str, get: judging.Results) -> Record:
+def _table(paper: str, one: Table, task: Task, size: str, get: judging.Results) -> Record:
   def cell(quantity):
-    return quantity and judging.side(quantity, get)._asdict()
+    return quantity and judging.side(quantity, get, task)._asdict()
 
   rows = {label: [cell(q) for q in row] for label, row in one.rows.items()}
-  head = {"name": f"{paper}.{one.name}", "title": one.title, "size": size, "task": task}
+  head = {"name": f"{paper}.{one.name}", "title": one.title, "size": size, "task": task.name}
   return head | {"columns": list(one.columns), "rows": rows}
 
 

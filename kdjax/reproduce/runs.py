@@ -54,7 +54,7 @@ def runs(asked: Asked, paper: Paper, task: Task, arm: str) -> list[Run] | NotHer
   Raises:
     ConfigError: for settings that the config's schema does not have.
   """
-  settings = {"compare": ()} | task.settings | paper.arms[arm].settings
+  settings = {"compare": ()} | task.settings | paper.arms[arm].on(task.name)
   if task.data:
     found = data_sets.source(task.data, asked.data)
     if found is None:

@@ -1,5 +1,7 @@
 """What is declared about the papers can be run and judged."""
 
+import functools
+import json
 from pathlib import Path
 
 import numpy as np
@@ -44,13 +46,33 @@ def pairs():
     yield from ((name, task, arm) for task, arm in used)
 
 
+@functools.cache
+def point(name, task, arm, folder):
+  """The run of an arm that a paper declares, which is built once."""
+  paper = PAPERS[name]
+  (run,) = runs.runs(Asked(Path("nowhere"), "tiny", 5, folder), paper, paper.task(task), arm)
+  return run.point
+
+
 @pytest.mark.parametrize("name, task, arm", list(pairs()))
 def test_an_arm_s_settings_are_a_config_s(name, task, arm, everywhere):
-  paper = PAPERS[name]
-  asked = Asked(Path("nowhere"), "tiny", 5, everywhere)
-  (run,) = runs.runs(asked, paper, paper.task(task), arm)
-  assert run.point.config["replicas"] == 5 and run.point.config["compare"] == []
-  assert run.point.folder.parts[1:3] == (name, task)
+  made = point(name, task, arm, everywhere)
+  assert made.config["replicas"] == 5 and made.config["compare"] == []
+  assert made.folder.parts[1:3] == (name, task)
+
+
+@pytest.mark.parametrize("name", PAPERS)
+def test_arms_that_are_compared_are_different_experiments(name, everywhere):
+  """Also on a task whose own config is what an arm sets, or for which `by_task` has nothing."""
+  for one in (*PAPERS[name].claims, *PAPERS[name].figures):
+    compared = [claims.arms_of(one)]
+    if isinstance(one, Claim):
+      every = (*one.differences, *(c.difference for c in one.controls))
+      compared = [{q.arm for q in claims.quantities(difference)} for difference in every]
+    for task in (task for tasks in one.tasks.values() for task in tasks):
+      for arms in compared:
+        made = [json.dumps(point(name, task, a, everywhere).config, sort_keys=True) for a in arms]
+        assert len(set(made)) == len(made), (one.name, task, arms)
 
 
 A, B = Quantity("a"), Quantity("b")
@@ -75,12 +97,26 @@ PAPER = Paper("toy", "", (Task("t", "mhd_digits", 1.0),), {"a": Arm(), "b": Arm(
     (SOUND._replace(tasks={"huge": ("t",)}), "no size 'huge'"),
     (SOUND._replace(differences=(Difference(A, B, 0.0, within=True),)), "above 0"),
     (SOUND._replace(differences=(Difference(A, B, np.nan),)), "finite"),
+    (SOUND._replace(differences=(Difference(A, B._replace(paper={"u": 1.0}), 1.0),)), "task 'u'"),
   ],
 )
 def test_a_declaration_that_cannot_be_judged_is_found(claim, said):
   assert claims.problems(PAPER) == []
   (problem,) = claims.problems(PAPER._replace(claims=(claim,)))
   assert said in problem
+
+
+def test_an_arm_s_settings_on_a_task_are_over_its_others():
+  arm = Arm({"a": 1, "b": 2}, by_task={"t": {"b": 3}})
+  assert (arm.on("t"), arm.on("u")) == ({"a": 1, "b": 3}, {"a": 1, "b": 2})
+  paper = PAPER._replace(arms={"a": arm, "b": arm._replace(by_task={"u": {}})})
+  assert claims.problems(paper) == ["arm b: no task 'u'"]
+
+
+def test_what_a_paper_reports_is_a_number_for_every_task_or_one_by_task():
+  everywhere, there = Quantity("a", paper=54.5), Quantity("a", paper={"t": 54.5})
+  assert [everywhere.reported("t"), everywhere.reported("u")] == [54.5, 54.5]
+  assert [there.reported("t"), there.reported("u"), A.reported("t")] == [54.5, None, None]
 
 
 def test_two_of_one_name_are_found():

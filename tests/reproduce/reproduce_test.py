@@ -6,7 +6,7 @@ from toy_paper import CLAIM, PAPER, QUICK, A, B, write_run
 
 from kdjax.core import files
 from kdjax.reproduce import cli, judging, numbers, record, runs, work
-from kdjax.reproduce.claims import Control, Difference, Quantity, Task
+from kdjax.reproduce.claims import LAST_HEAD, Control, Difference, Quantity, Task
 from kdjax.reproduce.verdict import CONFIRMED, NOT_RUN, NOT_TESTABLE, REFUTED
 from kdjax.types import ConfigError
 
@@ -21,6 +21,9 @@ def test_numbers_are_means_over_clients_of_each_seed(asked):
   np.testing.assert_allclose(numbers.values(A, found), [50, 60, 70, 80, 90])
   only = numbers.values(A._replace(clients=(1,)), found)
   np.testing.assert_allclose(only, [50.5, 60.5, 70.5, 80.5, 90.5])
+  np.testing.assert_allclose(numbers.values(A._replace(head=LAST_HEAD), found), [50] * 5)  # aux1
+  apart = numbers.values(A._replace(spread=True), found)
+  np.testing.assert_allclose(apart, [0.5 * 2**0.5] * 5)  # of two clients, half a point off each
   far = Quantity("a", metric="accuracy_by_distance", distance=2)
   np.testing.assert_allclose(numbers.values(far, found), [25, 26, 27, 28, 29])
   np.testing.assert_allclose(numbers.values(Quantity("a", metric="drift"), found), [25] * 5)

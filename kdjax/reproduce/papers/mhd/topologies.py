@@ -1,7 +1,8 @@
-"""MHD: claims about topologies and mixed architectures, Sections 4.4 and 4.5."""
+"""MHD: claims about topologies and mixed architectures, Sections 4.3 to 4.5."""
 
-from kdjax.reproduce.claims import Claim, Control, Difference, Quantity
-from kdjax.reproduce.papers.mhd.arms import CYCLES, FAR, MIXED_NEEDS, MIXES, PROBE, at
+from kdjax.reproduce.claims import LAST_HEAD, Claim, Control, Difference, Quantity
+from kdjax.reproduce.papers.mhd.arms import FAR, MIXED_NEEDS, PROBE, at, last
+from kdjax.reproduce.papers.mhd.tasks import ALL_CYCLES, BESIDE_FEDMD, CYCLES, LONG, MIXES
 from kdjax.reproduce.verdict import REFUTED
 
 TOPOLOGY = (
@@ -9,15 +10,15 @@ TOPOLOGY = (
     "transitive",
     "Section 4.4, Fig. 6",
     "The last head knows more on a cycle than on islands, where each has one teacher as well.",
-    CYCLES,
-    (Difference(Quantity("mhd", "aux3"), Quantity("islands", "aux3"), above=2.0),),
+    ALL_CYCLES,
+    (Difference(last("mhd"), last("islands"), above=2.0),),
     (FAR,),
   ),
   Claim(
     "hops",
     "Section 4.4, Fig. 6",
     "Auxiliary head k learns the classes of the client at distance k, and no earlier head does.",
-    CYCLES,
+    ALL_CYCLES,
     (
       Difference(at("aux2", 2), at("aux1", 2), above=10.0),
       Difference(at("aux3", 3), at("aux2", 3), above=10.0),
@@ -25,10 +26,38 @@ TOPOLOGY = (
     (FAR,),
   ),
   Claim(
+    "hops_further",
+    "Section 4.4, Fig. 6",
+    "So it goes on over four and five hops, on a longer cycle than the paper's.",
+    LONG,
+    (
+      Difference(at("aux4", 4), at("aux3", 4), above=10.0),
+      Difference(at("aux5", 5), at("aux4", 5), above=10.0),
+    ),
+    (
+      FAR,
+      Control(
+        "the third head learns from three hops away",
+        Difference(at("aux3", 3), at("aux2", 3), above=10.0),
+      ),
+    ),
+  ),
+  Claim(
+    "auxiliary_heads_alone",
+    "Section 4.4, Fig. 6",
+    "The gain over islands is on auxiliary heads only: the main head has none.",
+    ALL_CYCLES,
+    (Difference(Quantity("mhd"), Quantity("islands"), above=2.0, within=True),),
+    (
+      FAR,
+      Control("the last head gains 2 points", Difference(last("mhd"), last("islands"), above=2.0)),
+    ),
+  ),
+  Claim(
     "direct_teacher",
     "Section 4.4, Fig. 6",
     "On a cycle a client knows its direct teacher's classes best.",
-    CYCLES,
+    ALL_CYCLES,
     (
       Difference(at("aux1", 1), at("aux1", 2), above=5.0),
       Difference(at("aux2", 1), at("aux2", 3), above=5.0),
@@ -40,11 +69,11 @@ TOPOLOGY = (
     "Section 4.4, Fig. 6",
     "The last head on a cycle closely matches the baseline in which everyone hears everyone.",
     CYCLES,
-    (Difference(Quantity("mhd", "aux3"), Quantity("complete", "aux3"), above=3.0, within=True),),
+    (Difference(last("mhd"), last("complete"), above=3.0, within=True),),
     (
       Control(
         "a complete graph gives 10 points more than none",
-        Difference(Quantity("complete", "aux3"), Quantity("separate"), above=10.0),
+        Difference(last("complete"), Quantity("separate"), above=10.0),
       ),
     ),
     {
@@ -59,10 +88,10 @@ TOPOLOGY = (
     "embeddings_hold_more",
     "Section 4.4, Fig. 6",
     "A head tuned on frozen embeddings is an upper bound of the heads.",
-    CYCLES,
+    ALL_CYCLES,
     (
-      Difference(Quantity("mhd", "shared", PROBE), Quantity("mhd", "aux3"), above=0.0),
-      Difference(Quantity("islands", "shared", PROBE), Quantity("islands", "aux3"), above=0.0),
+      Difference(Quantity("mhd", "shared", PROBE), last("mhd"), above=0.0),
+      Difference(Quantity("islands", "shared", PROBE), last("islands"), above=0.0),
     ),
     (FAR,),
   ),
@@ -70,7 +99,7 @@ TOPOLOGY = (
     "islands_embed_less",
     "Section 4.4, Fig. 6",
     "Embeddings from islands hold less than those from a cycle.",
-    CYCLES,
+    ALL_CYCLES,
     (
       Difference(Quantity("mhd", "shared", PROBE), Quantity("islands", "shared", PROBE), above=0.5),
     ),
@@ -94,8 +123,8 @@ HETEROGENEOUS = (
     MIXES,
     (
       Difference(
-        Quantity("mhd", "aux3", clients=OTHERS, paper=66.7),
-        Quantity("all_small", "aux3", clients=OTHERS, paper=66.2),
+        Quantity("mhd", LAST_HEAD, clients=OTHERS, paper=66.7),
+        Quantity("all_small", LAST_HEAD, clients=OTHERS, paper=66.2),
         above=0.3,
       ),
     ),
@@ -108,7 +137,7 @@ HETEROGENEOUS = (
     MIXES,
     (
       Difference(
-        Quantity("mhd", "aux3", clients=ALONE, paper=68.6),
+        Quantity("mhd", LAST_HEAD, clients=ALONE, paper=68.6),
         Quantity("separate", clients=ALONE, paper=39.4),
         above=5.0,
       ),
@@ -122,11 +151,35 @@ HETEROGENEOUS = (
     MIXES,
     (
       Difference(
-        Quantity("mhd", "aux3", clients=ALONE, paper=68.6),
+        Quantity("mhd", LAST_HEAD, clients=ALONE, paper=68.6),
         Quantity("all_small_fedavg", paper=67.7),
         above=0.0,
       ),
     ),
     (MIXED_NEEDS,),
+  ),
+)
+
+FEDMD, BESIDE = Quantity("fedmd", paper=50.2), last("beside_fedmd", 57.0)
+TABLE_2 = (
+  Claim(
+    "spread",
+    "Section 4.3, Table 2",
+    "Clients of different architectures end closer together than with FedMD.",
+    BESIDE_FEDMD,
+    (
+      Difference(
+        FEDMD._replace(spread=True, paper=2.7),
+        BESIDE._replace(spread=True, paper=0.6),
+        above=0.5,
+      ),
+    ),
+    (
+      Control(
+        "pooled data give 10 points",
+        Difference(Quantity("supervised", paper=60.6), Quantity("separate"), above=10.0),
+      ),
+      Control("FedMD itself is no failure", Difference(FEDMD, Quantity("separate"), above=5.0)),
+    ),
   ),
 )

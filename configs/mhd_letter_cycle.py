@@ -1,0 +1,25 @@
+"""Transitive distillation over five hops: thirteen clients on a cycle, two capitals each.
+
+Zhmoginov et al., CVPR 2023, Section 4.4 and Fig. 6, whose cycle has four clients; here with
+five auxiliary heads, so that knowledge can travel five hops. Data: see mhd_letter.py.
+
+  python -m kdjax.main --config=configs/mhd_letter_cycle.py --workdir=runs/letter_cycle \\
+      --config.source=npz:letter.npz
+"""
+
+from kdjax.configs import common, mhd_digits_cycle, mhd_letter
+
+
+def get_config(words=""):
+  """The letters' clients with the cycle's kind of split, its graph and two more heads."""
+  c, cycle = mhd_letter.get_config(), mhd_digits_cycle.get_config()
+  ((clients, *_),) = c.clients
+  c.primary = cycle.primary
+  c.primary_labels = tuple((2 * i, 2 * i + 1) for i in range(clients))
+  c.labels, c.skew = cycle.labels, cycle.skew
+  c.graph.kind = cycle.graph.kind
+  c.algo.aux_heads = 5
+  c.algo.teachers = 1  # as many as a client has on a cycle
+  c.algo.pool_size = cycle.algo.pool_size
+  c.compare = ()
+  return common.crossed(c, words)
