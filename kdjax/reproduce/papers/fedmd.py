@@ -1,8 +1,8 @@
 """FedMD: Li and Wang, 2019; and what Zhmoginov et al., CVPR 2023, Table 2, say of it.
 
 Five clients of five architectures, two primary labels each and s = 100, stand for ten networks
-whose clients hold one fine class of each of CIFAR-100's superclasses: at size paper, where all that
-a client is asked for is its own. No public label is used but there.
+whose clients hold one fine class of each of CIFAR-100's superclasses, as at size paper. There alone
+public labels are used, and a client holds something of every label, so that private is shared.
 `paper` are the numbers of Zhmoginov et al. on CIFAR-100.
 """
 
