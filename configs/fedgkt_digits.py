@@ -5,14 +5,13 @@ a minute on two cores.
 
   python -m kdjax.main --config=configs/fedgkt_digits.py --workdir=runs/fedgkt_digits
 
-Shared accuracy of three seeds at commit 71bf592, percent; not run since, and FedAvg then ended
-without a last average: 86 +- 7 (edges' own classifiers 32). To compare with: 35 of the edges alone
-(:separate), 97 of FedAvg with the full network (:fedavg), 98.5 of the full and 89 of the edge
-network on all data (:supervised; :supervised,network=edge). IID (--config.partition=equal): 97.5.
+To compare with: the edges alone (:separate), FedAvg with the full network (:fedavg), the full and
+the edge network on all data (:supervised; :supervised,network=edge). IID: --config.partition=equal.
+Numbers: docs/results.md.
 
-Not as in the published code: a server's batch mixes clients (--config.algo.order=client: 74), and
-the edges start alike, but untrained (--config.start.common=False: 73). Only the server teaches, as
-in the paper's best CIFAR-10 runs (--config.algo.server_distils=True: 71).
+Not as in the published code: a server's batch mixes clients (--config.algo.order=client does not),
+and the edges start alike, but untrained (--config.start.common=False: each for itself). Only the
+server teaches, as in the paper's best CIFAR-10 runs (--config.algo.server_distils=True: both do).
 """
 
 from kdjax.algorithms import fedgkt

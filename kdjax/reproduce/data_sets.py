@@ -8,6 +8,7 @@ FORMS = {  # name: (what is looked for in the folder, the source that it then is
   "letter": (("letter.npz", "npz:{}"), ("letter/letter.npz", "npz:{}")),
   "cifar10": (("cifar10.npz", "npz:{}"), ("cifar-10-batches-bin", "cifar:{}")),
   "cifar100": (("cifar100.npz", "npz:{}"), ("cifar-100-binary", "cifar:{}")),
+  "cifar100_coarse": (("cifar-100-binary", "cifar:{}?label=coarse"),),  # superclasses
   "cinic10": (("cinic10.npz", "npz:{}"), ("CINIC-10", "folder:{}")),
   "tiny_imagenet": (("tiny_imagenet.npz", "npz:{}"), ("tiny-imagenet-200", "folder:{}")),
   "celeba": (("celeba.npz", "npz:{}"),),

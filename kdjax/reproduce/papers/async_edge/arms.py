@@ -5,6 +5,7 @@ from kdjax.reproduce.claims import Arm, Control, Difference, Quantity, Task
 TEN: dict[str, tuple[str, ...]] = {
   "tiny": ("digits",),
   "small": ("fashion_mnist",),
+  "gpu": ("cifar10",),
   "paper": ("cifar100",),
 }
 THREE: dict[str, tuple[str, ...]] = {
@@ -41,7 +42,7 @@ def until(rounds, **settings):
 WRONG = dict(noisy=(4, 7), noise=1.0)
 ARMS |= {f"clean, {i}": until(i) for i in (3, 4, 5)}
 ARMS |= {f"wrong, {i}": until(i, corruption="fixed", **WRONG) for i in (4, 5)}
-ARMS["wrong anew, 4"] = until(4, corruption="batch", **WRONG)
+ARMS["wrong anew, 4"] = until(4, corruption="batch", **WRONG)  # nobody can memorise these
 ARMS["wrong"] = algo(corruption="fixed", **WRONG)
 ARMS |= {
   "in time": until(2, arrivals=((1, 0), (2, 0))),
@@ -69,10 +70,26 @@ LEARNS = Control(
   "what edges know helps the core: the last round is above the third",
   Difference(core("CEM"), core("clean, 3"), above=1.0),
 )
-HARMS = Control(
-  "an edge whose labels are wrong teaches less than one whose labels are right",
-  Difference(Quantity("clean, 4", "edge/main"), Quantity("wrong, 4", "edge/main"), above=2.0),
+
+
+def harms(arm):
+  """That an edge with such labels has learnt less."""
+  return Control(
+    "an edge whose labels are wrong teaches less than one whose labels are right",
+    Difference(Quantity("clean, 4", "edge/main"), Quantity(arm, "edge/main"), above=2.0),
+  )
+
+
+HARMS = harms("wrong, 4")
+ROOM = Control(
+  "the core's training accuracy has room to rise: it is below 97",
+  Difference(shared("clean, 4", "student", "overlap_core"), 50.0, above=47.0, within=True),
 )
+
+# A fifth of the training images and a quarter of the epochs of CIFAR-100's experiment; tested on
+# training images, as the official test set is not everywhere at hand as it was published.
+QUARTER = {f"algo.{phase}_epochs": 41 for phase in ("core", "edge", "distil")}
+FEW = {"limit": 10_000, "holdout": 5_000} | QUARTER
 
 TASKS = (
   Task("digits", "async_edge_digits", 0.5),
@@ -90,6 +107,7 @@ TASKS = (
     {"clients": ((3, "mlp", dict(hidden=(128, 64), activation="relu")),), "limit": 900},
     data="fashion_mnist",
   ),
+  Task("cifar10", "async_edge_cifar10", 150.0, FEW, data="cifar10"),
   Task("cifar100", "async_edge_cifar100", 3_000.0, data="cifar100"),
   Task(
     "cifar100_3",

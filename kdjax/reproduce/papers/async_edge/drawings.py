@@ -47,6 +47,13 @@ FIGURES: tuple[Figure, ...] = (
     TEN,
   ),
   Curves(
+    "noise_edge",
+    "Test accuracy of the edges, the fourth and seventh edge wrong (Fig. 8b)",
+    "test accuracy",
+    {name: (name, "shared_accuracy/edge/main") for name in ("CEM", "wrong")},
+    TEN,
+  ),
+  Curves(
     "noise_training",
     "Training accuracy of the core, the fourth and seventh edge wrong (Fig. 8c)",
     "training accuracy",

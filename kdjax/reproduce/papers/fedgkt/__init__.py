@@ -3,8 +3,7 @@
 Tables 2 to 5 of the paper are IID experiments; only Table 1 has a non-IID split too. Frozen edges
 are the control wherever a claim is about what edges learn: where they come as far, it needs none.
 
-That an edge does 9 to 17 times less work and holds 54 to 105 times fewer parameters is counted, not
-trained: `tests/models/gkt_models_test.py`.
+What an edge saves in work and parameters is counted, not trained: tests/models/gkt_models_test.py.
 """
 
 from kdjax.reproduce.claims import Paper
