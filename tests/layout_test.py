@@ -155,18 +155,18 @@ def test_an_accelerators_dispatch_holds_many_steps_of_whatever_form(form, work, 
     assert layout.steps_per_dispatch(form, Load(work, True, 8), offered=False) == steps
 
 
-@pytest.mark.parametrize(
-  "n, clients, share", [(1, 8, 1), (2, 4, 1), (8, 1, 1), (4, 2, 1), (6, 4, 3)]
-)
-def test_an_accelerators_load_is_its_own_share(n, clients, share):
+@pytest.mark.parametrize("n, own, share", [(1, 8, 1), (2, 4, 1), (8, 1, 1), (4, 2, 1), (6, 4, 3)])
+def test_an_accelerators_load_is_its_own_share(n, own, share):
   """Eight clients on six devices: two devices of four clients each, three for every batch."""
-  e = ensembles.build(ensembles.config("separate", ((8, *ensembles.MLP),), batch=12, dtype="float32"))
+  e = ensembles.build(
+    ensembles.config("separate", ((8, *ensembles.MLP),), batch=12, dtype="float32")
+  )
   given = e.config, e.env.cohorts, e.env.task.image, e.env.dtype
   whole = layout.load(*given, jax.devices()[:n])
   assert whole.clients == 8
   with machine.compiling_for("gpu"):
-    own = layout.load(*given, jax.devices()[:n])
-  assert own.clients == clients and own.work == whole.work // share
+    found = layout.load(*given, jax.devices()[:n])
+  assert found.clients == own and found.work == whole.work // share
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from kdjax.measure import Bounds
 MANY = Bounds(compiling=1e9, timing=1e9, most=99, runs=2)
 TWO = MANY._replace(most=2)
 
+
 def test_all_forms_are_timed_and_the_fastest_is_taken_afterwards(tmp_path, monkeypatch):
   config = kdjax.get_config("mhd_digits:separate", steps=200, replicas=1)
   monkeypatch.setattr(measure, "BLOCK", 0.0)
