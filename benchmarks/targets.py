@@ -7,6 +7,7 @@ each phase of each config on each target whose compiler is installed.
 import sys
 
 from kdjax import api, elsewhere
+from kdjax import elsewhere_tables as tables
 from kdjax.core import machine
 from kdjax.hardware import target
 from kdjax.hardware.target import GIB
@@ -24,7 +25,7 @@ def rows(name, wanted):
   changed = "".join(f", `{change}`" for change in found.changed)
   where = f"{mesh['client']} x {mesh['data']}, {layout}{changed}"
   for phase in found.phases:
-    held = f"{phase.memory.need / GIB:.2f} of {found.target.memory / GIB:.1f}"
+    held = f"{(found.resident + phase.memory.need) / GIB:.2f} of {found.target.memory / GIB:.1f}"
     yield (f"`{name}`", wanted, where, phase.name, held, *_costs(phase, found.target))
 
 
@@ -37,9 +38,9 @@ def _costs(phase, where):
   return (
     f"{cost.flops / 1e12:.3g}",
     human(cost.moved),
-    f"{cost.launches + cost.recorded:,.0f}" if where.kind == "gpu" else "",
+    f"{cost.launches:,.0f}" if where.kind == "gpu" else "",
     f"{number:,.0f}: {human(sent)}" if number else "none",
-    elsewhere.duration(cost.time),
+    tables.duration(cost.time),
     cost.binds,
     f"{phase.compiling:.0f} s",
   )

@@ -135,7 +135,7 @@ def experiments(
 ) -> dict[str, Experiment]:
   """The config's experiment under '', then those that it is compared with, on the same split.
 
-  On a kind of device that was never measured a new one begins with `measure.contest`.
+  On a kind of device that was never measured a new one begins with `measure.contest`, some minutes.
 
   Args:
     config, data, devices: as in `build`.
@@ -154,7 +154,7 @@ def experiments(
     needs.check(one, one.template() if begun else one.begins())
   if devices is None and not begun and hosts.alone():
     known = found[""].data
-    if measure.contest(config, data=known, most=3, runs=5, say=agreement.say):
+    if measure.contest(config, measure.CONTEST, data=known, say=agreement.say):
       found = _built(config, others, known, devices)  # in the form that has won
   return {name: needs.fitted(one) for name, one in found.items()}
 

@@ -6,7 +6,6 @@ arithmetic and memory takes at the data sheet's rates, none overlap. Only a cloc
 """
 
 import dataclasses
-import io
 import json
 import math
 import time
@@ -14,13 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 
-from kdjax import experiment, layout, plan
+from kdjax import elsewhere_tables as tables
+from kdjax import experiment, layout, measure, plan
 from kdjax.checks import validate
 from kdjax.config import plain
+from kdjax.forms import Form
 from kdjax.hardware import hlo, memory
 from kdjax.hardware import target as targets
 from kdjax.hardware.cost import Cost, cost
-from kdjax.hardware.target import GIB, Target
+from kdjax.hardware.target import Target
 from kdjax.training import schedule
 from kdjax.types import ConfigError
 
@@ -55,11 +56,12 @@ class TargetPlan:
   layout: dict[str, Any]  # mesh, map, batches as they were compiled
   phases: tuple[PhasePlan, ...]
   changed: tuple[str, ...]  # what had to differ from the config to fit, such as "mesh.remat='on'"
+  resident: int  # bytes of the training sets that every device holds all the time
 
   @property
   def need(self) -> float:
     """Bytes a device, of the phase that needs most."""
-    return max(phase.memory.need for phase in self.phases)
+    return self.resident + max(phase.memory.need for phase in self.phases)
 
   @property
   def fits(self) -> bool:
@@ -128,14 +130,42 @@ def _words(changes):
 
 def _compiled(config, target, devices, changed):
   planned = experiment.build(config, data=plan.described(config), devices=list(devices))
-  calls = schedule.totals(planned.visits)
-  phases = []
-  for visit in plan.first_visits(planned):
-    began = time.perf_counter()
-    compiled = memory.compile(plan.lower(planned, visit), targets.options(target))
-    seconds = time.perf_counter() - began
-    phases.append(_phase(visit.phase.name, calls[visit.number], seconds, compiled, target))
-  return TargetPlan(target, _layout(planned), tuple(phases), changed)
+  phases = [_priced(planned, visit, target) for visit in plan.first_visits(planned)]
+  return TargetPlan(target, _layout(planned), tuple(phases), changed, plan.resident(planned))
+
+
+def price_forms(config: Any, name: str) -> list[tuple[Form, PhasePlan]]:
+  """A config's first training phase, compiled for a target in every form, the cheapest first.
+
+  Args:
+    config, name: as in `make`.
+
+  Raises:
+    ConfigError: for whatever in the config or the target cannot work.
+  """
+  config = plain(config)
+  validate(config)
+  target = targets.parse(name)
+  found = []
+  with targets.compiling(target) as devices:
+    data = plan.described(config)
+    env = experiment.build(config, data=data, devices=devices).env
+    load = layout.load(config, env.cohorts, env.task.image, env.dtype, devices)
+    for form in measure.candidates(load, [len(c.ids) for c in env.cohorts]):
+      asked = {"map": form.local_map, "conv": form.conv, "steps_per_dispatch": 1}
+      changed = config | {"mesh": config["mesh"] | asked}
+      planned = experiment.build(changed, data=data, devices=devices)
+      visit = next(v for v in plan.first_visits(planned) if v.phase.feed)
+      found.append((form, _priced(planned, visit, target)))
+  return sorted(found, key=lambda one: one[1].cost.time if one[1].cost else math.inf)
+
+
+def _priced(planned, visit, target):
+  began = time.perf_counter()
+  compiled = memory.compile(plan.lower(planned, visit), targets.options(target))
+  seconds = time.perf_counter() - began
+  calls = schedule.totals(planned.visits)[visit.number]
+  return _phase(visit.phase.name, calls, seconds, compiled, target)
 
 
 def _phase(name, calls, seconds, compiled, target):
@@ -178,6 +208,7 @@ def record(found: TargetPlan, price: float) -> dict[str, Any]:
     "fits": found.fits,
     "bytes_needed": found.need,
     "bytes_there": found.target.memory,
+    "bytes_of_resident_data": found.resident,
     "hours": None if math.isnan(hours) else hours,
     "price": hours * found.target.size * price if price and not math.isnan(hours) else None,
     "phases": [_phase_record(phase) for phase in found.phases],
@@ -202,8 +233,8 @@ def _phase_record(phase: PhasePlan) -> dict[str, Any]:
       "flops": c.flops,
       "bytes_moved": c.moved,
       "launches": c.launches,
-      "launches_in_command_buffers": c.recorded,
       "roofline_seconds": c.time,
+      "roofline_seconds_in_command_buffers": c.replayed,
       "binds": c.binds,
       "seconds_by_side": dict(c.seconds),
       "collectives": {k: {"number": n, "bytes": b} for k, (n, b) in c.collectives.items()},
@@ -215,107 +246,15 @@ def _phase_record(phase: PhasePlan) -> dict[str, Any]:
   return out
 
 
-def render(found: TargetPlan, price: float) -> str:
-  """The plan as tables of text."""
-  from rich.console import Console
-  from rich.table import Table
-
-  target, text = found.target, io.StringIO()
-  console = Console(file=text, width=100)
-  mesh = found.layout["mesh"]
-  title = (
-    f"{target.size} x {target.description} ({target.name}), mesh {mesh['client']} x {mesh['data']}"
-  )
-  table = Table(title=f"{title}, map {found.layout['map']}", title_justify="left")
-  columns = [
-    "phase",
-    "calls",
-    "memory",
-    "TFLOP",
-    "moved",
-    "launches",
-    "messages",
-    "roofline",
-    "binds",
-  ]
-  for column in columns:
-    table.add_column(column, justify="left" if column in ("phase", "binds") else "right")
-  for phase in found.phases:
-    table.add_row(*_row(phase, target))
-  console.print(table)
-  for line in lines(found, price):
-    console.print(line, highlight=False, markup=False)
-  return text.getvalue().rstrip()
-
-
-def _row(phase, target):
-  need = plan.human(phase.memory.need)
-  if phase.cost is None:
-    return phase.name, f"{phase.calls:,}", need, *("-",) * 6
-  c = phase.cost
-  sent = sum(b for _, b in c.collectives.values())
-  number = sum(n for n, _ in c.collectives.values())
-  launches = f"{c.launches:,.0f}" + (f" + {c.recorded:,.0f}" if c.recorded else "")
-  return (
-    phase.name,
-    f"{phase.calls:,}",
-    need,
-    f"{c.flops / 1e12:.3g}",
-    plan.human(c.moved),
-    launches if target.kind == "gpu" else "-",  # a TPU's program is one
-    f"{number:,.0f}: {plan.human(sent)}" if number else "none",
-    duration(c.time),
-    c.binds,
-  )
-
-
-def lines(found: TargetPlan, price: float) -> list[str]:
-  """What the table does not say, in sentences."""
-  target = found.target
-  out = []
-  if found.changed:
-    out.append(f"As configured it does not fit; compiled with {', '.join(found.changed)}.")
-  there = f"{found.need / GIB:.2f} of {target.memory / GIB:.2f} GiB a device"
-  if found.fits:
-    out.append(f"Fits: {there}.")
-  else:
-    more = math.ceil(found.need / target.memory)
-    lacks = (found.need - target.memory) / GIB
-    out.append(f"Does not fit: {there}, {lacks:.2f} too many; try {more} times the devices.")
-  for phase in found.phases:
-    if phase.cost:
-      out += [f"{phase.name}: {text}" for text in _products(phase.cost)]
-    if phase.estimate is not None:
-      out.append(f"{phase.name}: the compiler's own estimate is {duration(phase.estimate)} a call.")
-  if not math.isnan(found.seconds):
-    hours = found.seconds / 3600
-    paid = f", {hours * target.size * price:,.2f} at {price:g} a device and hour" if price else ""
-    out.append(f"Whole run: {duration(found.seconds)} by the roofline, never less{paid}.")
-  out.append("Memory and instructions: the compiler's word; times: data sheet rates, no clock.")
-  return out
-
-
-def _products(c: Cost) -> list[str]:
-  parts: dict[tuple[str, str], float] = {}
-  layouts: dict[str, set[str]] = {}
-  for (kind, dtype, laid), n in c.products.items():
-    parts[kind, dtype] = parts.get((kind, dtype), 0) + n
-    layouts.setdefault(kind, set()).add(laid)
-  found = [f"{n:,.0f} {kind}s in {dtype}" for (kind, dtype), n in sorted(parts.items())]
-  laid = ", ".join(sorted(layouts.get("convolution", set())))
-  return [", ".join(found) + (f"; dimensions {laid}" if laid else "")] if found else []
-
-
-def duration(seconds: float) -> str:
-  """Seconds in a unit that reads well."""
-  units = ("h", 3600.0), ("min", 60.0), ("s", 1.0), ("ms", 1e-3), ("us", 1e-6), ("ns", 1e-9)
-  unit, size = next((u for u in units if seconds >= u[1]), units[-1])
-  value = seconds / size
-  return f"{value:,.0f} {unit}" if value >= 100 else f"{value:.3g} {unit}"
-
-
-def describe(config: Any, names: list[str], *, price: float, as_json: bool) -> str:
+def describe(config: Any, names: list[str], *, price: float, as_json: bool, forms: bool) -> str:
   """The plans for some targets as text.
+
+  Args:
+    config: as in `make`.
+    names: of the targets.
+    price: of a device and hour; 0: not known.
+    as_json: whether as JSON.
+    forms: whether of every form of the first training phase, in place of all phases in one form.
 
   Raises:
     ConfigError: for whatever in the config or a target cannot work.
@@ -324,7 +263,13 @@ def describe(config: Any, names: list[str], *, price: float, as_json: bool) -> s
     raise ConfigError("--price", price, "must be a number, 0 or more")
   for name in names:
     targets.parse(name)  # all are named rightly before the first is compiled
+  if forms:
+    priced = {name: price_forms(config, name) for name in names}
+    if as_json:
+      rows = lambda found: [{**form._asdict(), **_phase_record(phase)} for form, phase in found]
+      return json.dumps({name: rows(found) for name, found in priced.items()}, indent=2)
+    return "\n\n".join(tables.forms(targets.parse(name), priced[name]) for name in names)
   plans = [make(config, name) for name in names]
   if as_json:
     return json.dumps([record(one, price) for one in plans], indent=2)
-  return "\n\n".join(render(one, price) for one in plans)
+  return "\n\n".join(tables.render(one, price) for one in plans)

@@ -33,7 +33,7 @@ class Load(NamedTuple):
 
   work: float  # multiply-adds of one client's forward pass on its batch; the heaviest client's
   convolves: bool  # whether the network has convolutions
-  clients: int  # of all replicas
+  clients: int  # of all replicas; an accelerator's own share of them
 
 
 class Measurement(NamedTuple):
@@ -43,7 +43,7 @@ class Measurement(NamedTuple):
   device: str  # see `layout.device`
   load: Load
   form: Form
-  milliseconds: float  # a step of all clients
+  milliseconds: float  # a step of these clients
 
 
 # Of a table; `measured.csv` names network and commit too.

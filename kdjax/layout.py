@@ -19,7 +19,9 @@ from kdjax.forms import Form, Load
 from kdjax.types import Cohort, ConfigError
 
 MOST = 20  # steps of a dispatch
-LONGEST = 2.5e10  # multiply-adds of a dispatch's forward passes: some 1.5 s on two cores
+# Multiply-adds of a dispatch's forward passes on a device: some 1.5 s on two cores; less than a
+# second where an accelerator sustains a few 10 TFLOP/s.
+LONGEST, LONGEST_ACCELERATED = 2.5e10, 1e12
 
 
 def work(jaxpr: Any) -> int:
@@ -76,7 +78,7 @@ def lay_out(
     ConfigError: for a form that does not exist, or a batch that the `data` axis does not divide.
   """
   sizes = [len(c.ids) for c in cohorts]
-  to_do = load(config, cohorts, image, dtype)
+  to_do = load(config, cohorts, image, dtype, devices)
   chosen = form(config["mesh"], to_do, sizes=sizes, devices=devices)
   offered = all(offers(c.model, "conv") for c in cohorts)
   return Placed(
@@ -88,13 +90,23 @@ def lay_out(
 
 
 def load(
-  config: dict[str, Any], cohorts: tuple[Cohort, ...], image: tuple[int, ...], dtype: str
+  config: dict[str, Any],
+  cohorts: tuple[Cohort, ...],
+  image: tuple[int, ...],
+  dtype: str,
+  devices: list[jax.Device] | None,
 ) -> Load:
-  """What a run's clients have to compute in a step; arguments as in `lay_out`."""
+  """What a device has to compute in a step; of a CPU, whose devices share its cores, all of it.
+
+  Arguments as in `lay_out`.
+  """
+  sizes = [len(c.ids) for c in cohorts]
+  client, data = (1, 1) if machine.backend() == "cpu" else sides(sizes, devices or jax.devices())
+  batch = max(1, config["batch"] // data)
   return Load(
-    work=max(forward_work(c, image, config["batch"], dtype) for c in cohorts),
+    work=max(forward_work(c, image, batch, dtype) for c in cohorts),
     convolves=any(x.ndim == 4 for c in cohorts for x in jax.tree.leaves(c.template.params)),
-    clients=sum(len(c.ids) for c in cohorts),
+    clients=sum(sizes) // client,
   )
 
 
@@ -168,6 +180,12 @@ def default_devices(sizes: list[int], form: Form) -> list[jax.Device]:
   return everywhere[: host_devices(sizes, len(everywhere)) if form.spread else 1]
 
 
+def sides(sizes: list[int], devices: list[jax.Device]) -> tuple[int, int]:
+  """Among how many devices the clients of every cohort, and each client's batch, are shared."""
+  client = math.gcd(*sizes, len(devices))
+  return client, len(devices) // client
+
+
 def mesh(config: dict[str, Any], sizes: list[int], devices: list[jax.Device]) -> Mesh:
   """The mesh (`client`, `data`): as many devices to clients as divide every cohort.
 
@@ -179,8 +197,7 @@ def mesh(config: dict[str, Any], sizes: list[int], devices: list[jax.Device]) ->
   Raises:
     ConfigError: for a batch that the `data` axis does not divide.
   """
-  client = math.gcd(*sizes, len(devices))
-  data = len(devices) // client
+  client, data = sides(sizes, devices)
   for key in ("batch", "public_batch"):
     if config[key] % data:
       hint = f"must be a multiple of {data}: {len(devices)} devices, {client} of them for clients"
@@ -193,13 +210,17 @@ def mesh(config: dict[str, Any], sizes: list[int], devices: list[jax.Device]) ->
 def steps_per_dispatch(form: Form, load: Load, *, offered: bool) -> int:
   """Steps that one dispatch holds: many where none is long and no slow convolution is looped.
 
-  They share what a dispatch costs: the host's part, and a page fault for every 4 KiB of scratch.
+  They share what a dispatch costs: the host's part, and on a CPU a page fault for every 4 KiB of
+  scratch.
 
   Args:
     form: Form.
     load: what there is to compute.
     offered: whether all networks let their convolutions be written as the form says; a user's own
-      may hold some whose gradients are slow in a loop. So are grouped ones.
+      may hold some whose gradients are slow in a loop of a CPU. So are grouped ones.
   """
-  slow = load.convolves and (not offered or (form.local_map, form.conv) == ("vmap", "direct"))
-  return 1 if slow else min(MOST, max(1, int(LONGEST / (load.work * load.clients))))
+  on_cpu = machine.backend() == "cpu"
+  grouped = (form.local_map, form.conv) == ("vmap", "direct")
+  slow = on_cpu and load.convolves and (not offered or grouped)
+  longest = LONGEST if on_cpu else LONGEST_ACCELERATED
+  return 1 if slow else min(MOST, max(1, int(longest / (load.work * load.clients))))

@@ -58,6 +58,7 @@ _CONFIG = config_flags.DEFINE_config_file(
 flags.DEFINE_string("workdir", None, "The run's folder; an existing run is resumed.")
 flags.DEFINE_bool("plan", False, "Print what the run would cost, and stop; needs no data.")
 flags.DEFINE_list("target", [], "With --plan: compiled for these, v5e:2x4, h100:8, FILE.toml:8.")
+flags.DEFINE_bool("forms", False, "With --target: a price for every form of a training step.")
 flags.DEFINE_float("price", 0.0, "With --target: what a device costs an hour.")
 flags.DEFINE_integer("profile", 0, "Trace so many steps for XProf, into WORKDIR/profile.")
 flags.DEFINE_bool("json", False, "With --target: as JSON.")
@@ -108,7 +109,8 @@ def main(argv: list[str]) -> int:
     if FLAGS.target:
       from kdjax import elsewhere
 
-      print(elsewhere.describe(FLAGS.config, FLAGS.target, price=FLAGS.price, as_json=FLAGS.json))
+      how = dict(price=FLAGS.price, as_json=FLAGS.json, forms=FLAGS.forms)
+      print(elsewhere.describe(FLAGS.config, FLAGS.target, **how))
       return 0
     if FLAGS.plan:
       from kdjax import plan

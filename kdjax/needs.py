@@ -46,15 +46,13 @@ def fitted(experiment: Experiment, limit: int | None = None) -> Experiment:
   offered = layout.rematerialises(experiment.env.cohorts)
   if not limit or not offered or experiment.config["mesh"]["remat"] != "auto":
     return experiment
-  # The public set may be a share of the private one.
-  resident = {id(s.array): s.array.nbytes for s in experiment.sets.values() if s.array is not None}
   visits = plan.first_visits(experiment)
-  # A program is lowered without the data that stay on the devices.
   programs = max(compiled.compile(plan.lower(experiment, visit)).need for visit in visits)
-  need = sum(resident.values()) + programs
+  need = plan.resident(experiment) + programs
   if not agreement.anywhere(need > limit):  # all processes run one program
     return experiment
-  text = f"{need / GIB:.1f} GiB a device would be needed, there are {limit / GIB:.1f}"
+  known = f"{need / GIB:.1f} GiB" if math.isfinite(need) else "more than there is"
+  text = f"{known} a device would be needed, there are {limit / GIB:.1f} GiB"
   agreement.say(f"{text}: activations are computed again (mesh.remat='on' asks for it)")
   config = experiment.config | {"mesh": experiment.config["mesh"] | {"remat": "on"}}
   devices = list(experiment.env.mesh.devices.flat)

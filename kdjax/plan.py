@@ -145,9 +145,9 @@ def render(planned: Experiment, costs: dict[str, tuple[int, int]], flops: dict[s
   return text.getvalue().rstrip()
 
 
-def stored(planned: Experiment) -> dict[str, str]:
-  """{row: text}: the bytes of each training set, and where loading keeps them."""
-  config, rows = planned.config, {}
+def sets(planned: Experiment) -> dict[str, tuple[int, bool]]:
+  """{half: (bytes of the training set, whether every device holds it)}, each array once."""
+  config, found = planned.config, {}
   for half, key, holdout in (("private", "source", "holdout"), ("public", "public_source", None)):
     if not config[key]:
       continue  # the public set is a share of the private one
@@ -157,9 +157,22 @@ def stored(planned: Experiment) -> dict[str, str]:
     fits = sources.is_resident(config[key], whole, config["source_resident_bytes"])
     if examples.read is not None or examples.array is not None:  # `source_info` left it open
       fits = examples.array is not None
+    found[half] = size * len(examples.labels), fits
+  return found
+
+
+def resident(planned: Experiment) -> int:
+  """Bytes of the training sets that every device holds; programs are lowered without them."""
+  return sum(size for size, fits in sets(planned).values() if fits)
+
+
+def stored(planned: Experiment) -> dict[str, str]:
+  """{row: text}: the bytes of each training set, and where loading keeps them."""
+  rows = {}
+  for half, (size, fits) in sets(planned).items():
     where = "resident on every device" if fits else "read as needed"
-    name = f"{half} data" if config["public_source"] else "data"
-    rows[f"{name} as {examples.dtype}"] = f"{human(size * len(examples.labels))}, {where}"
+    name = f"{half} data" if planned.config["public_source"] else "data"
+    rows[f"{name} as {planned.sets[half].dtype}"] = f"{human(size)}, {where}"
   return rows
 
 

@@ -16,7 +16,7 @@ LAYERS = [
   {"forms"},
   {"training", "evals", "report", "layout", "algorithms"},
   {"experiment"},
-  {"plan", "elsewhere", "use", "needs", "measure"},
+  {"plan", "elsewhere", "elsewhere_tables", "use", "needs", "measure"},
   {"run"},
   {"api", "sweep", "testing"},
   {"reproduce"},

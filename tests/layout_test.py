@@ -1,5 +1,6 @@
 """How a run is laid out on the hardware."""
 
+import ensembles
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 import kdjax
 from kdjax import experiment, forms, layout, plan
 from kdjax.config import plain
+from kdjax.core import machine
 from kdjax.forms import Form, Load, Measurement
 from kdjax.models.layers import conv
 from kdjax.types import ConfigError
@@ -143,6 +145,28 @@ def test_short_steps_share_a_dispatch(form, changes, steps):
   offered, load = changes.get("offered", True), Load(1e6, True, 8)
   load = load._replace(**{k: v for k, v in changes.items() if k != "offered"})
   assert layout.steps_per_dispatch(form, load, offered=offered) == steps
+
+
+@pytest.mark.parametrize("form", [LOOP, GROUPED])
+@pytest.mark.parametrize("work, steps", [(1e6, 20), (2e10, 6), (1e12, 1)])
+def test_an_accelerators_dispatch_holds_many_steps_of_whatever_form(form, work, steps):
+  """Eight clients of 2e10 multiply-adds: six steps of 1.6e11 are below 1e12."""
+  with machine.compiling_for("gpu"):
+    assert layout.steps_per_dispatch(form, Load(work, True, 8), offered=False) == steps
+
+
+@pytest.mark.parametrize("n, own, share", [(1, 8, 1), (2, 4, 1), (8, 1, 1), (4, 2, 1), (6, 4, 3)])
+def test_an_accelerators_load_is_its_own_share(n, own, share):
+  """Eight clients on six devices: two devices of four clients each, three for every batch."""
+  e = ensembles.build(
+    ensembles.config("separate", ((8, *ensembles.MLP),), batch=12, dtype="float32")
+  )
+  given = e.config, e.env.cohorts, e.env.task.image, e.env.dtype
+  whole = layout.load(*given, jax.devices()[:n])
+  assert whole.clients == 8
+  with machine.compiling_for("gpu"):
+    found = layout.load(*given, jax.devices()[:n])
+  assert found.clients == own and found.work == whole.work // share
 
 
 @pytest.mark.parametrize(

@@ -1,27 +1,37 @@
 """The forms of a step, timed and kept where `auto` looks for them."""
 
 import dataclasses
+import itertools
+import types
 
 import jax
+import pytest
 
 import kdjax
 from kdjax import api, forms, layout, measure
 from kdjax.core import machine
 from kdjax.forms import Form, Load, Measurement
-from kdjax.hardware import target
+from kdjax.hardware import memory, target
+from kdjax.measure import Bounds
+
+MANY = Bounds(compiling=1e9, timing=1e9, most=99, runs=2)
+TWO = MANY._replace(most=2)
 
 
 def test_all_forms_are_timed_and_the_fastest_is_taken_afterwards(tmp_path, monkeypatch):
   config = kdjax.get_config("mhd_digits:separate", steps=200, replicas=1)
   monkeypatch.setattr(measure, "BLOCK", 0.0)
   monkeypatch.setattr(jax, "devices", lambda *_: DEVICES[:2])
-  timings = measure.measure(config, runs=2)
+  said = []
+  timings = measure.measure(config, MANY, say=said.append)
   tried = {t.form for t in timings}
   assert tried == {Form(m, "direct", False) for m in ("vmap", "unroll", "scan")}  # 5 clients
   assert [t.median for t in timings] == sorted(t.median for t in timings)
   assert all(len(t.seconds) == 2 and min(t.seconds) > 0 for t in timings)
   assert "vmap, direct" in measure.table(timings)
   assert {t.roofline for t in timings} == {None}  # no file describes a CPU
+  for word in ("compiled in", "ms a step"):  # one line a form each, as it goes
+    assert len([line for line in said if word in line]) == 3
   path = tmp_path / "own" / "measured.csv"
   measure.record(timings, path)
   measure.record(timings, path)  # replaces them
@@ -38,10 +48,18 @@ DEVICES = jax.devices()
 
 
 def test_convolutions_have_more_forms_and_clients_are_spread_where_it_can_be():
-  config = kdjax.get_config("mhd_cifar10")
-  found = measure.candidates(config, convolves=True, sizes=[4])
+  found = measure.candidates(Load(1e9, True, 4), sizes=[4])
   assert Form("vmap", "split", True) in found and Form("scan", "split", True) not in found
   assert len(found) == 2 * (3 + 2 + 2)
+
+
+@pytest.mark.parametrize("backend, usual", [("gpu", "vmap"), ("tpu", "scan")])
+def test_an_accelerator_tries_the_usual_form_first_and_no_copy_of_many_clients(backend, usual):
+  with machine.compiling_for(backend):
+    few, many = (measure.candidates(Load(1e9, True, k), sizes=[k]) for k in (8, 9))
+  assert few[0] == many[0] == Form(usual, "direct", False)
+  assert {f.local_map for f in few} == {"vmap", "scan", "unroll"}
+  assert set(few) - set(many) == {Form("unroll", c, False) for c in ("direct", "matmul")}
 
 
 def test_own_rows_stand_beside_the_shipped_ones(tmp_path, monkeypatch):
@@ -55,33 +73,122 @@ def test_own_rows_stand_beside_the_shipped_ones(tmp_path, monkeypatch):
   forms.measured.cache_clear()
 
 
-def test_on_a_device_without_rows_the_cheapest_forms_are_timed_once(tmp_path, monkeypatch):
+@pytest.fixture
+def card(tmp_path, monkeypatch):
   """A CPU device that calls itself a GPU, and costs what an H100's data sheet says."""
   monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
   monkeypatch.setattr(measure, "BLOCK", 0.0)
   monkeypatch.setattr(jax, "devices", lambda *_: DEVICES[:1])
   monkeypatch.setattr(target, "of", lambda device: target.parse("h100:1"))
   forms.measured.cache_clear()
-  config = kdjax.get_config("mhd_digits:separate", steps=200, replicas=1)
-  said = []
   with machine.compiling_for("gpu"):
-    timings = measure.contest(config, most=2, runs=2, say=said.append)
-    again = measure.contest(config, most=2, runs=2, say=said.append)
-    fixed = kdjax.get_config(config, **{"mesh.map": "scan"})
-    assert measure.contest(fixed, most=2, runs=2) == []
+    yield kdjax.get_config("mhd_digits:separate", steps=200, replicas=1)
+  forms.measured.cache_clear()
+
+
+def test_on_a_device_without_rows_the_cheapest_forms_are_timed_once(card):
+  said = []
+  timings = measure.contest(card, TWO, say=said.append)
+  again = measure.contest(card, TWO, say=said.append)
+  fixed = kdjax.get_config(card, **{"mesh.map": "scan"})
+  assert measure.contest(fixed, TWO) == []
   assert len(timings) == 2 and again == []
   assert all(t.roofline > 0 for t in timings) and "roofline ms" in measure.table(timings)
   prices = {line.partition(":")[0]: line for line in said if "roofline" in line}
   assert len(prices) == 3 and "scan, direct" in prices
-  assert "scan, direct" not in {measure._words(t.form) for t in timings}  # five times the launches
+  assert "scan, direct" not in {measure.words(t.form) for t in timings}  # five times the launches
   kept = forms.recorded(forms.own_table())
   assert {row.form for row in kept} == {t.form for t in timings}
   assert {row.backend for row in kept} == {"gpu"}
-  forms.measured.cache_clear()
+
+
+def test_when_time_is_over_what_is_timed_is_kept(card):
+  """No second compilation fits beside the first; one block is always taken."""
+  said = []
+  (only,) = measure.contest(card, Bounds(1e-3, 1e-3, most=3, runs=5), say=said.append)
+  assert only.form == Form("vmap", "direct", False) and len(only.seconds) == 1
+  assert len([line for line in said if "left out" in line]) == 2
+  (kept,) = forms.recorded(forms.own_table())
+  assert kept.form == only.form and kept.milliseconds == pytest.approx(1e3 * only.median, rel=1e-3)
+
+
+def test_every_time_is_kept_at_once(card, monkeypatch):
+  """A contest that dies in its third block leaves two rows."""
+  block, taken = measure._block, []
+
+  def dies(*arguments):
+    if len(taken) == 2:
+      raise KeyboardInterrupt
+    taken.append(block(*arguments))
+    return taken[-1]
+
+  monkeypatch.setattr(measure, "_block", dies)
+  with pytest.raises(KeyboardInterrupt):
+    measure.contest(card, MANY)
+  rows = forms.recorded(forms.own_table())
+  assert sorted(row.milliseconds for row in rows) == pytest.approx(
+    sorted(1e3 * seconds for seconds in taken), rel=1e-3
+  )
+
+
+FULL = jax.errors.JaxRuntimeError(
+  "RESOURCE_EXHAUSTED: Out of memory while trying to allocate 17179869184 bytes."
+)
+
+
+def refuses(fn, where):
+  """The function, which raises at its calls of these numbers."""
+  calls = itertools.count()
+
+  def called(*arguments, **options):
+    if next(calls) in where:
+      raise FULL
+    return fn(*arguments, **options)
+
+  return called
+
+
+def test_a_form_that_a_card_cannot_compile_for_want_of_memory_is_left_out(card, monkeypatch):
+  compile = memory.compile
+  turn = itertools.count()
+  lowered = types.SimpleNamespace(compile=refuses(None, {0}))
+  monkeypatch.setattr(
+    measure.memory, "compile", lambda given: compile(given if next(turn) else lowered)
+  )
+  timings = measure.contest(card, MANY)
+  assert {t.form.local_map for t in timings} == {"scan", "unroll"}  # vmap came first
+
+
+@pytest.mark.parametrize("call, left", [(0, 2), (4, 2)])
+def test_a_form_that_does_not_fit_while_it_runs_is_left_out(card, monkeypatch, call, left):
+  """In its first block or a later one; the state that is lost with it is made anew."""
+  monkeypatch.setattr(measure, "_block", refuses(measure._block, {call}))
+  timings = measure.contest(card, MANY)
+  assert len(timings) == left and all(len(t.seconds) == 2 for t in timings)
+
+
+def test_another_error_ends_the_contest(card, monkeypatch):
+  def breaks(*_):
+    raise jax.errors.JaxRuntimeError("INTERNAL: it broke")
+
+  monkeypatch.setattr(measure, "_block", breaks)
+  with pytest.raises(jax.errors.JaxRuntimeError, match="it broke"):
+    measure.contest(card, MANY)
+
+
+def test_forms_share_resident_sets_and_one_state(card):
+  first = measure.experiment.build(card, devices=DEVICES[:1])
+  shared, load = measure.Shared(), Load(1e6, False, 5)
+  tried = measure.candidates(load, sizes=[5])
+  ready = measure.compiled(measure.plain(card), first, tried, shared, 1e9, say=lambda text: None)
+  assert len({id(one.stepper.tables) for one in ready}) == 1
+  assert ready[0].stepper.tables is not None and len(ready) == 3
+  measure.timed(ready, load, shared, TWO, say=lambda text: None, keep=lambda timing: None)
+  assert len(shared.states) == 1
 
 
 def test_on_a_cpu_there_is_no_contest():
-  assert measure.contest(kdjax.get_config("mhd_digits"), most=3, runs=1) == []
+  assert measure.contest(kdjax.get_config("mhd_digits"), TWO) == []
 
 
 def test_a_device_is_known_by_rows_of_a_load_like_its_own():
@@ -97,7 +204,7 @@ def test_a_run_is_built_anew_in_the_form_that_won(monkeypatch):
   config = kdjax.get_config("mhd_digits:separate", replicas=1)
   won = Form("unroll", "direct", False)
 
-  def contest(config, **options):
+  def contest(config, bounds, **options):
     monkeypatch.setattr(forms, "choose", lambda *_, **asked: won)
     return [won]
 
@@ -114,6 +221,6 @@ def test_where_nothing_fits_there_is_no_contest(monkeypatch):
   forms.measured.cache_clear()
   config = kdjax.get_config("mhd_digits:separate", replicas=1)
   with machine.compiling_for("gpu"):
-    assert measure.contest(config, most=2, runs=1) == []
+    assert measure.contest(config, TWO) == []
     monkeypatch.setattr(target, "of", lambda device: None)
-    assert measure.contest(config, most=2, runs=1) == []
+    assert measure.contest(config, TWO) == []

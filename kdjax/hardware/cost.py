@@ -34,6 +34,7 @@ class Product:
   dtype: str  # of what is multiplied
   layout: str  # a convolution's dimensions, 'b01f_01io->b01f', as the compiler left them
   flops: float  # two a multiply-add
+  exact: bool  # whether asked for at the highest precision
 
 
 @dataclasses.dataclass
@@ -43,8 +44,8 @@ class Cost:
   flops: float = 0.0  # of convolutions and products
   arithmetic: float = 0.0  # seconds that these take at the device's peak
   moved: float = 0.0  # bytes to and from memory
-  launches: float = 0.0  # kernels that are launched one by one
-  recorded: float = 0.0  # and those inside a command buffer
+  launches: float = 0.0  # kernels, each launched by itself
+  replayed: float = 0.0  # seconds of a call, were all kernels launched from command buffers
   seconds: dict[str, float] = dataclasses.field(
     default_factory=lambda: collections.defaultdict(float)
   )
@@ -67,37 +68,47 @@ class Cost:
 def cost(module: Module, target: Target) -> Cost:
   """The cost of a compiled program on a target."""
   out = Cost()
-  for one, computation, times, recorded in module.runs():
-    kind = one.op.removesuffix("-start")
-    if kind in COLLECTIVES and _group(one) > 1:
-      sent = message(one, computation)
-      entry = out.collectives.setdefault(kind, [0.0, 0.0])
-      entry[0] += times
-      entry[1] += times * sent
-      out.seconds["messages"] += times * (sent / target.link)
+  for one, computation, times in module.runs():
+    if one.op.removesuffix("-start") in COLLECTIVES and _group(module, one) > 1:
+      seconds = times * _message(out, module, one, computation, times, target)
+      out.seconds["messages"] += seconds
+      out.replayed += seconds
     if not runs(one):
       continue
     moved = traffic(module, one, computation)
     products = list(found(module, one, computation))
-    compute = sum(p.flops / rate(target, p.dtype) for p in products)
-    sides = {"compute": compute, "memory": moved / target.bandwidth}
-    sides["launches"] = target.graph_launch if recorded else target.launch
+    compute = sum(p.flops / rate(target, p) for p in products)
+    sides = {"compute": compute, "memory": moved / target.bandwidth, "launches": target.launch}
     side = max(sides, key=lambda name: sides[name])
     out.seconds[side] += times * sides[side]
+    out.replayed += times * max(compute, sides["memory"], target.graph_launch)
     out.flops += times * sum(p.flops for p in products)
     out.arithmetic += times * compute
     out.moved += times * moved
-    out.launches += times * (not recorded)
-    out.recorded += times * recorded
+    out.launches += times
     for p in products:
       out.products[p.kind, p.dtype, p.layout] += times
   return out
 
 
-def rate(target: Target, dtype: str) -> float:
-  """FLOP/s of a dtype; one that the target's file does not name runs as float32."""
-  names = {"bf16": "bfloat16", "f16": "float16", "f32": "float32", "f64": "float64"}
-  return target.peak.get(names.get(dtype, dtype), target.peak["float32"])
+def _message(out, module, one, computation, times, target):
+  """Seconds of one collective, which is counted."""
+  kind, sent = one.op.removesuffix("-start"), message(module, one, computation)
+  entry = out.collectives.setdefault(kind, [0.0, 0.0])
+  entry[0] += times
+  entry[1] += times * sent
+  # A permutation goes to one neighbour; a ring, all others, over all of a chip's links.
+  return sent / (target.link / target.links if kind == "collective-permute" else target.link)
+
+
+def rate(target: Target, product: Product) -> float:
+  """FLOP/s of a product; a dtype that the target's file does not name runs as float32.
+
+  By JAX's default, NVIDIA's cards multiply float32 as TF32.
+  """
+  names = {"bf16": "bfloat16", "f16": "float16", "f32": "tf32", "f64": "float64"}
+  name = names.get(product.dtype, product.dtype)
+  return target.peak.get("float32" if product.exact else name, target.peak["float32"])
 
 
 def runs(one: Instruction) -> bool:
@@ -107,10 +118,10 @@ def runs(one: Instruction) -> bool:
   return not (one.op == "custom-call" and any(f'"{name}' in one.rest for name in HELD))
 
 
-def message(one: Instruction, computation: Computation) -> float:
+def message(module: Module, one: Instruction, computation: Computation) -> float:
   """Bytes that one device sends in a collective, by the ring that moves least."""
   given = sum(computation[name].nbytes for name in one.operands if name in computation)
-  n = _group(one)
+  n = _group(module, one)
   share = (n - 1) / n
   return (
     given
@@ -124,13 +135,22 @@ def message(one: Instruction, computation: Computation) -> float:
   )
 
 
-def _group(one):
-  """How many devices take part together."""
-  listed = one.field(r"replica_groups=\{\{([\d,]+)\}")
-  if listed:
-    return len(listed.split(","))
-  grid = one.field(r"replica_groups=\[\d+,(\d+)\]")
-  return int(grid) if grid else 2
+def _group(module, one):
+  """How many devices take part together: '{{0,1},{2,3}}', '[groups,size]<=[...]', '{}' for all.
+
+  Raises:
+    ValueError: for a notation that is not known; a guess would price it wrong.
+  """
+  pairs = one.field(r"source_target_pairs=\{(\{[\d,{}]*\})?\}")
+  if one.op.startswith("collective-permute"):
+    return 2 if any(a != b for a, b in re.findall(r"\{(\d+),(\d+)\}", pairs)) else 1
+  if listed := one.field(r"replica_groups=\{(\{[\d,{}]*\})\}"):
+    return max(len(group.split(",")) for group in re.findall(r"\{([\d,]+)\}", listed))
+  if grid := one.field(r"replica_groups=\[\d+,(\d+)\]<="):
+    return int(grid)
+  if "replica_groups={}" in one.rest:
+    return module.devices
+  raise ValueError(f"{one.op} {one.name}: its groups are written in no known way: {one.rest[:200]}")
 
 
 def traffic(module: Module, one: Instruction, computation: Computation) -> float:
@@ -145,18 +165,32 @@ def traffic(module: Module, one: Instruction, computation: Computation) -> float
     )
     return read + min(_memory(one), _written(inner))
   if one.op == "dynamic-update-slice":
-    return 2 * min(_memory(one), computation[one.operands[1]].nbytes)
+    return 2 * min(_memory(one), computation[one.operands[1]].padded)
   read = sum(_memory(computation[name]) for name in one.operands if name in computation)
   if one.op in ("dynamic-slice", "gather", "slice", "slice-start"):
-    read = min(read, one.result[-1 if one.op == "gather" else 0].nbytes)
+    read = min(read, one.result[-1 if one.op == "gather" else 0].padded)
   if one.op == "copy-start":  # (to, from, ...): both ends, as far as they are main memory
-    return sum(x.nbytes for x in one.result[:2] if x.in_memory)
-  return read + _memory(one)
+    return _held(one.result[:2])
+  return read + _held(_results(one))
+
+
+def _results(one):
+  """The arrays that an instruction writes; not its operands again, nor a library's scratch."""
+  if one.op.removesuffix("-start") in COLLECTIVES and one.op.endswith("-start"):
+    n = len(one.operands)  # (operands, results, ...), or the results alone
+    return one.result[n : 2 * n] or one.result
+  if one.op == "custom-call" and re.search(r'"__cu(dnn|blas)', one.rest):
+    return [x for i, x in enumerate(one.result) if i == 0 or x.dtype not in ("u8", "s8")]
+  return one.result
 
 
 def _memory(one):
   """Bytes of a result as far as it lives in main memory."""
-  return sum(x.nbytes for x in one.result if x.in_memory)
+  return _held(one.result)
+
+
+def _held(arrays):
+  return sum(x.padded for x in arrays if x.in_memory)
 
 
 def _read(module, inner, name):
@@ -167,7 +201,7 @@ def _read(module, inner, name):
       if operand != name:
         continue
       if user.op in ("dynamic-slice", "gather", "slice") and position == 0:
-        total += user.nbytes
+        total += user.padded
       elif user.op == "dynamic-update-slice" and position == 0:
         pass  # in place
       elif user.op == "bitcast":
@@ -177,10 +211,10 @@ def _read(module, inner, name):
         inside = [p.name for p in deeper.values() if p.op == "parameter"]
         numbers = [p.inside for p in deeper.values() if p.op == "parameter"]
         at = inside[numbers.index(str(position))]
-        total += min(inner[name].nbytes, _read(module, deeper, at))
+        total += min(inner[name].padded, _read(module, deeper, at))
       else:
-        return inner[name].nbytes
-  return min(total, inner[name].nbytes)
+        return inner[name].padded
+  return min(total, inner[name].padded)
 
 
 def _written(inner):
@@ -190,8 +224,8 @@ def _written(inner):
     if one.op in ("bitcast", "tuple") and one.operands:
       return sum(of(inner[name]) for name in one.operands if name in inner)
     if one.op == "dynamic-update-slice":
-      return inner[one.operands[1]].nbytes
-    return one.nbytes
+      return inner[one.operands[1]].padded
+    return one.padded
 
   return sum(of(one) for one in inner.values() if one.root)
 
@@ -204,7 +238,7 @@ def found(module: Module, one: Instruction, computation: Computation) -> Iterato
       yield _convolution(part, arrays[0], arrays[1], part.result[0])
     elif part.op == "dot":
       contracted = part.field(r"lhs_contracting_dims=\{([\d,]*)\}")
-      yield _product(arrays[0], part.result[0], contracted)
+      yield _product(part, arrays[0], contracted)
     elif part.op == "custom-call" and "cudnn$conv" in part.rest:
       roles = arrays[0], arrays[1], part.result[0]  # what it reads, its kernel, what comes out
       if "BackwardInput" in part.rest:
@@ -214,12 +248,18 @@ def found(module: Module, one: Instruction, computation: Computation) -> Iterato
       yield _convolution(part, *roles, multiplied=arrays[0].dtype)
     elif part.op == "custom-call" and "cublas" in part.rest:
       contracted = part.field(r'lhs_contracting_dimensions":\["?([\d",]*)"?\]')
-      yield _product(arrays[0], part.result[0], contracted.replace('"', ""))
+      yield _product(part, arrays[0], contracted.replace('"', ""))
 
 
-def _product(left, out, contracted):
+def _exact(one):
+  """Whether a product is asked for at the highest precision, in either notation."""
+  return bool(re.search(r"operand_precision\W+(\w+\W+)?highest", one.rest, re.IGNORECASE))
+
+
+def _product(one, left, contracted):
   size = math.prod(left.shape[int(d)] for d in contracted.split(",") if d)
-  return Product("product", left.dtype, "", 2.0 * math.prod(out.shape) * size)
+  flops = 2.0 * math.prod(one.result[0].shape) * size
+  return Product("product", left.dtype, "", flops, _exact(one))
 
 
 def _convolution(one: Instruction, read: Array, kernel: Array, out: Array, multiplied: str = ""):
@@ -248,7 +288,8 @@ def _convolution(one: Instruction, read: Array, kernel: Array, out: Array, multi
     )
   features = out.shape[to.index("b")] * out.shape[to.index("f")] * kernel.shape[weights.index("i")]
   kind = "convolution" if spatial else "product"
-  return Product(kind, multiplied or read.dtype, labels if spatial else "", 2.0 * features * pairs)
+  laid = labels if spatial else ""
+  return Product(kind, multiplied or read.dtype, laid, 2.0 * features * pairs, _exact(one))
 
 
 def _pairs(*, n, k, out, low, stride, spread, dilation):

@@ -15,6 +15,8 @@ _SHAPE = re.compile(r"\b(pred|token|[a-z]+\d+(?:e\d+m\d+\w*)?)\[([\d,]*)\](\{[^}
 _HEAD = re.compile(r"^(?:ENTRY )?%?([\w.\-]+) (?:\(.*\) -> .* )?\{$")
 _LINE = re.compile(r"^\s*(ROOT )?%?([\w.\-]+) = (.*)$")
 _CALLED = re.compile(r"\b(calls|body|condition|to_apply)=%?([\w.\-]+)")
+_DEVICES = re.compile(r"\b(?:num_partitions|replica_count)=(\d+)")
+_TILES = re.compile(r"T((?:\([\d,]+\))+)")
 _BRANCHES = re.compile(r"branch_computations=\{([^}]*)\}|(?:true|false)_computation=%?([\w.\-]+)")
 
 
@@ -30,6 +32,24 @@ class Array:
   def nbytes(self) -> float:
     """Bytes without padding."""
     return math.prod(self.shape) * _size(self.dtype)
+
+  @functools.cached_property
+  def padded(self) -> float:
+    """Bytes that it takes in memory: whole tiles, where its layout has some, as on TPUs.
+
+    `{1,0:T(8,128)(2,1)}`: the two minor dimensions in tiles of 8 x 128, these in pairs.
+    """
+    tiles = _TILES.search(self.layout)
+    if not tiles:
+      return self.nbytes
+    order = re.match(r"\{([\d,]*)", self.layout).group(1)  # type: ignore[union-attr]
+    dims = [self.shape[int(d)] for d in reversed(order.split(",")) if d]  # the minor one last
+    for text in re.findall(r"\(([\d,]+)\)", tiles.group(1)):
+      tile = [int(n) for n in text.split(",")]
+      dims = [1] * (len(tile) - len(dims)) + dims
+      tiled = [math.ceil(n / t) for n, t in zip(dims[-len(tile) :], tile, strict=True)]
+      dims = dims[: -len(tile)] + tiled + tile
+    return math.prod(dims) * _size(self.dtype)
 
   @property
   def in_memory(self) -> bool:
@@ -58,8 +78,13 @@ class Instruction:
 
   @property
   def nbytes(self) -> float:
-    """Of its result."""
+    """Of its result, without padding."""
     return sum(x.nbytes for x in self.result)
+
+  @property
+  def padded(self) -> float:
+    """Of its result, as memory holds it."""
+    return sum(x.padded for x in self.result)
 
   def field(self, pattern: str) -> str:
     """The first group of a pattern in what follows its operands, or ''."""
@@ -76,28 +101,28 @@ class Module:
 
   computations: dict[str, Computation]
   entry: str
+  devices: int  # that run it together
 
-  def runs(self) -> Iterator[tuple[Instruction, Computation, float, bool]]:
-    """(instruction, its computation, how often a call runs it, whether inside a command buffer).
+  def runs(self) -> Iterator[tuple[Instruction, Computation, float]]:
+    """(instruction, its computation, how often a call runs it).
 
     Those of fused computations are not among them: a fusion is one instruction.
     """
-    yield from self._runs(self.entry, 1.0, False)
+    yield from self._runs(self.entry, 1.0)
 
-  def _runs(self, name, times, recorded):
+  def _runs(self, name, times):
     computation = self.computations[name]
     for one in computation.values():
-      yield one, computation, times, recorded
+      yield one, computation, times
       if one.op == "while":
-        trips = times * self.trips(one)
-        yield from self._runs(_called(one, "body"), trips, recorded)
+        yield from self._runs(_called(one, "body"), times * self.trips(one))
       elif one.op == "conditional":
         for branch in branches(one):
-          yield from self._runs(branch, times / len(branches(one)), recorded)
+          yield from self._runs(branch, times / len(branches(one)))
       elif one.op in ("call", "async-start"):
         body = _called(one, "to_apply") or _called(one, "calls")
         if body in self.computations:
-          yield from self._runs(body, times, recorded or "command_buffer" in body)
+          yield from self._runs(body, times)
 
   def fused(self, fusion: Instruction) -> Computation:
     """What a fusion computes."""
@@ -162,7 +187,8 @@ def parse(text: str) -> Module:
       computations[name][one.name] = one
   if not entry:
     raise ValueError("the text has no ENTRY: it is no compiled program")
-  return Module(computations, entry)
+  devices = math.prod(map(int, _DEVICES.findall(text.partition("\n")[0])))
+  return Module(computations, entry, devices)
 
 
 def _instruction(root, name, text):

@@ -1,5 +1,6 @@
 """What a program needs of a device's memory, as its compiler says."""
 
+import math
 import re
 from typing import Any, NamedTuple
 
@@ -16,7 +17,7 @@ _REFUSED = (
 class Compiled(NamedTuple):
   """A compiled program, or how it was refused."""
 
-  program: jax.stages.Compiled | None  # None: a TPU's compiler refuses what does not fit
+  program: jax.stages.Compiled | None  # None: the compiler refuses what does not fit
   arguments: float  # bytes a device: what goes in
   temporaries: float  # and what it needs while it runs; of a refused one, all that it would need
   rest: float  # its code, and results that do not take their arguments' place
@@ -44,9 +45,19 @@ def compile(lowered: jax.stages.Lowered, options: dict[str, Any] | None = None) 
   return Compiled(program, arguments, temporaries, max(rest, 0))
 
 
+def exhausted(error: Exception) -> bool:
+  """Whether a device, or a compiler that tries its kernels there, has run out of memory."""
+  return "RESOURCE_EXHAUSTED" in str(error)
+
+
 def refused(said: str, error: Exception) -> float:
-  """Bytes that a refused program would need, from its compiler's message; else raises the error."""
+  """Bytes that a refused program would need, from its compiler's message; else raises the error.
+
+  A GPU's compiler, where it times algorithms, names only what it could not get: inf.
+  """
   for pattern in _REFUSED:
     if found := pattern.search(said):
       return float(found.group(1)) * _UNITS[found.group(2)]
+  if exhausted(error) and re.search(r"(trying|ailed) to allocate", said):
+    return math.inf
   raise error

@@ -45,6 +45,7 @@ OPTIONAL = {
   "device_kind": str,
   "topology": str,
   "megacore": bool,
+  "links": float,
   "compiler": dict,
 }
 
@@ -61,6 +62,7 @@ class Target:
   bandwidth: float  # bytes a second to and from that memory
   peak: dict[str, float]  # dtype: FLOP/s
   link: float  # bytes a second to all other devices, one direction
+  links: float  # among which that is shared: a torus's neighbour has one
   launch: float  # seconds between two kernels that are launched one by one
   graph_launch: float  # and of those in a command buffer
   device_kind: str  # what JAX calls such a device
@@ -119,6 +121,7 @@ def _read(path, name, shape):
     bandwidth=given["bandwidth_gbs"] * 1e9,
     peak={dtype: 1e12 * rate for dtype, rate in given["tflops"].items()},
     link=given["link_gbs"] * 1e9,
+    links=given.get("links", 1),
     launch=given["launch_us"] * 1e-6,
     graph_launch=given.get("graph_launch_us", given["launch_us"]) * 1e-6,
     device_kind=given.get("device_kind", given["description"]),

@@ -51,11 +51,16 @@ class Dispatch(NamedTuple):
 class Stepper:
   """Runs an experiment's dispatches."""
 
-  def __init__(self, experiment: "Experiment") -> None:
-    """Nothing is compiled yet; sets that fit are placed on the devices."""
+  def __init__(self, experiment: "Experiment", tables: dict[str, jax.Array] | None = None) -> None:
+    """Nothing is compiled yet; sets that fit are placed on the devices.
+
+    Args:
+      experiment: Experiment.
+      tables: the sets, where another Stepper on the same mesh has placed them.
+    """
     self.experiment = experiment
     self.totals = schedule.totals(experiment.visits)
-    self.tables = host.tables(experiment)
+    self.tables = host.tables(experiment) if tables is None else tables
     self.programs: dict[int | str, Any] = {}  # by phase number: compiled
     self.counts: dict[str, float] = {}  # of what the last phase that hears of elsewhere heard
 

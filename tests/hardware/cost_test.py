@@ -66,9 +66,42 @@ def test_libraries_of_a_gpu_by_hand():
   found = priced(CUDNN)
   one = 2 * 64 * 32 * 16 * 47**2
   assert found.flops == 3 * one + 2 * 64 * 64 * 8192
-  assert found.launches == 4 and found.recorded == 0
+  assert found.launches == 4
   assert found.products["convolution", "bf16", "b01f_o01i->b01f"] == 3
   assert found.products["product", "bf16", ""] == 1
+
+
+def test_a_librarys_scratch_moves_nothing():
+  x, y, w = 64 * 32 * 32 * 16 * 2, 64 * 16 * 16 * 32 * 2, 32 * 3 * 3 * 16 * 2
+  moved = 3 * (x + y + w) + 2 * y + 64 * 64 * 2
+  assert priced(CUDNN).moved == moved
+  scratch = CUDNN.replace("u8[0]", "u8[1000000]").replace("s8[0]", "s8[4194304]")
+  assert priced(scratch).moved == moved
+
+
+def square(dtype, **how):
+  f = lambda a, b: jnp.matmul(a, b, **how)
+  return jax.jit(f).lower(*[jnp.ones((4096, 4096), dtype)] * 2).compiler_ir("hlo").as_hlo_text()
+
+
+@pytest.mark.parametrize(
+  "how, teraflops", [({}, 494), ({"precision": "high"}, 494), ({"precision": "highest"}, 67)]
+)
+def test_a_card_multiplies_float32_as_tf32_but_at_the_highest_precision(how, teraflops):
+  found = priced(square(jnp.float32, **how))
+  assert found.arithmetic == pytest.approx(2 * 4096**3 / (teraflops * 1e12))
+  assert priced(square(jnp.float32, **how), V5E).arithmetic == 2 * 4096**3 / 197e12
+
+
+@pytest.mark.parametrize("asked, teraflops", [("DEFAULT", 494), ("HIGHEST", 67)])
+def test_libraries_are_told_the_precision_in_their_own_notation(asked, teraflops):
+  text = CUDNN.replace("bf16", "f32").replace(
+    '{"dot_dimension',
+    f'{{"precision_config":{{"operand_precision":["{asked}","{asked}"]}},"dot_dimension',
+  )
+  convolutions = 3 * 2 * 64 * 32 * 16 * 47**2 / 494e12
+  product = 2 * 64 * 64 * 8192 / (teraflops * 1e12)
+  assert priced(text).arithmetic == pytest.approx(convolutions + product)
 
 
 SLICES = (PROGRAMS / "slices.txt").read_text()
@@ -84,6 +117,14 @@ def test_what_stays_on_the_chip_moves_nothing():
   assert priced(text, V5E).moved == 4000 + 4 + 4000
 
 
+def test_a_chip_moves_whole_tiles():
+  """A row of 1,000 numbers in tiles of 128 is 1,024 wide; eight rows of one tile, were it alone."""
+  tiled = SLICES.replace("f32[1,1000]{1,0}", "f32[1,1000]{1,0:T(1,128)}")
+  tiled = tiled.replace("f32[8,1000]{1,0}", "f32[8,1000]{1,0:T(8,128)}")
+  assert priced(tiled, V5E).moved == 3 * 4096 + 4
+  assert priced(tiled.replace("T(1,128)", "T(8,128)"), V5E).moved == 3 * 8 * 4096 + 4
+
+
 MESSAGES = (PROGRAMS / "messages.txt").read_text()
 
 
@@ -97,12 +138,57 @@ def test_messages_by_hand():
   }
 
 
+@pytest.mark.parametrize(
+  "written, n",
+  [
+    ("{{0,1,2,3},{4,5,6,7}}", 4),
+    ("{{0,1,2,3,4,5,6,7}}", 8),
+    ("{}", 8),  # all that run the program
+    ("[4,2]<=[8]", 2),
+    ("[2,4]<=[4,2]T(1,0)", 4),
+  ],
+)
+def test_every_notation_of_a_group(written, n):
+  text = MESSAGES.replace("HloModule m", "HloModule m, num_partitions=8")
+  found = priced(text.replace("{{0,1,2,3},{4,5,6,7}}", written)).collectives["all-reduce"]
+  assert found == [1, 2 * (n - 1) / n * 4000]
+
+
+def test_a_group_that_is_written_in_no_known_way_is_no_guess():
+  with pytest.raises(ValueError, match="all-reduce sum: its groups"):
+    priced(MESSAGES.replace("{{0,1,2,3},{4,5,6,7}}", "mesh['x'=8] {'x'}"))
+
+
+def test_whoever_is_alone_sends_nothing():
+  text = MESSAGES.replace("{{0,1,2,3},{4,5,6,7}}", "{{0},{1}}").replace("{{0,1},{1,0}}", "{{0,0}}")
+  assert set(priced(text).collectives) == {"all-gather"}
+
+
+def test_a_message_that_has_begun_is_written_once():
+  """Each reads what is given and writes what comes: 4 + 4, 4 + 32, 4 + 4 KB; started, the same."""
+  assert priced(MESSAGES).moved == 8000 + 36000 + 8000
+  started = MESSAGES.replace(
+    "%sum = f32[1000]{0} all-reduce(", "%sum = f32[1000]{0} all-reduce-start("
+  ).replace(
+    "%all = f32[8000]{0} all-gather(", "%all = (f32[1000]{0}, f32[8000]{0}) all-gather-start("
+  )
+  assert priced(started).moved == 8000 + 36000 + 8000
+  assert priced(started).collectives == priced(MESSAGES).collectives
+
+
+def test_a_neighbour_on_a_torus_has_one_link():
+  """Of four of a v5e, 50 GB/s each; a ring uses all."""
+  found = priced(MESSAGES, V5E).seconds["messages"]
+  assert found == pytest.approx((6000 + 28000) / 200e9 + 4000 / 50e9)
+
+
 def test_a_kernel_takes_what_its_slowest_side_takes():
   """4 + 4 KB at 3.352 TB/s take 2.4 ns, a launch 4 microseconds; on a TPU nothing is launched."""
   text = "HloModule m\n\nENTRY %main (x: f32[1000]) -> f32[1000] {\n"
   text += "  %x = f32[1000]{0} parameter(0)\n  ROOT %y = f32[1000]{0} tanh(%x)\n}\n"
   gpu, tpu = priced(text), priced(text, V5E)
   assert gpu.binds == "launches" and gpu.time == pytest.approx(4e-6)
+  assert gpu.replayed == pytest.approx(1.3e-6) and tpu.replayed == tpu.time
   assert tpu.binds == "memory" and tpu.time == pytest.approx(8000 / 819e9)
   big = jax.jit(jnp.matmul).lower(*[jnp.ones((4096, 4096), jnp.bfloat16)] * 2)
   found = priced(big.compiler_ir("hlo").as_hlo_text())

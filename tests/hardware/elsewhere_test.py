@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import pytest
 
 from kdjax import elsewhere, experiment, plan
+from kdjax import elsewhere_tables as tables
 from kdjax.config import plain
 from kdjax.data import dataset
 from kdjax.hardware import memory, target
@@ -67,10 +68,10 @@ def test_what_never_fits_says_by_how_much(compiler):
   compiler.per_image = 100 * 2**30
   found = elsewhere.make(config(), "h100:4")
   assert not found.fits and found.layout["batch"] == 1
-  (line,) = [line for line in elsewhere.lines(found, 0.0) if "Does not fit" in line]
-  assert (
-    line == "Does not fit: 100.00 of 75.00 GiB a device, 25.00 too many; try 2 times the devices."
-  )
+  (line,) = [line for line in tables.lines(found, 0.0) if "Does not fit" in line]
+  there = "100.00 of 75.00 GiB a device, 0.00 of them training data, 25.00 too many"
+  guess = "if all of it is shared, 2 times the devices would do: compile for them to know."
+  assert line == f"Does not fit: {there}; {guess}"
 
 
 def test_the_table_and_the_json_say_the_same(compiler):
@@ -80,7 +81,7 @@ def test_the_table_and_the_json_say_the_same(compiler):
   assert record["price"] == pytest.approx(record["hours"] * 4 * 2.0)
   (train,) = record["phases"]
   assert train["calls"] == 8 and train["launches"] > 0 and train["collectives"] == {}
-  text = elsewhere.render(found, 2.0)
+  text = tables.render(found, 2.0)
   assert "4 x NVIDIA H100" in text and "Fits" in text and "no clock" in text
   assert f"{train['launches']:,.0f}" in text
 
@@ -88,12 +89,12 @@ def test_the_table_and_the_json_say_the_same(compiler):
 @pytest.mark.parametrize("price", [-1.0, float("nan"), float("inf")])
 def test_a_price_that_is_none_is_refused(price):
   with pytest.raises(ConfigError, match="--price"):
-    elsewhere.describe(config(), ["h100:8"], price=price, as_json=False)
+    elsewhere.describe(config(), ["h100:8"], price=price, as_json=False, forms=False)
 
 
 def test_a_name_that_is_none_is_refused_before_the_first_is_compiled(compiler):
   with pytest.raises(ConfigError, match="v9"):
-    elsewhere.describe(config(), ["h100:4", "v9:4"], price=0.0, as_json=False)
+    elsewhere.describe(config(), ["h100:4", "v9:4"], price=0.0, as_json=False, forms=False)
   assert compiler.tried == []
 
 
@@ -109,7 +110,7 @@ def test_a_name_that_is_none_is_refused_before_the_first_is_compiled(compiler):
   ],
 )
 def test_a_time_is_said_in_a_unit_that_reads_well(seconds, text):
-  assert elsewhere.duration(seconds) == text
+  assert tables.duration(seconds) == text
 
 
 def test_an_estimate_that_counts_a_loops_body_once_is_none():

@@ -1,5 +1,7 @@
 """Whether programs fit, and what is done where they do not."""
 
+import math
+
 import ensembles
 import jax
 import jax.numpy as jnp
@@ -30,6 +32,25 @@ def test_a_programs_need_is_what_goes_in_what_it_uses_and_what_comes_out():
 )
 def test_a_compilers_refusal_says_how_much_it_would_need(said, gib):
   assert memory.refused(said, RuntimeError()) == gib * 2**30
+
+
+@pytest.mark.parametrize(
+  "said",
+  [
+    "RESOURCE_EXHAUSTED: Out of memory while trying to allocate 17179869184 bytes.",
+    "RESOURCE_EXHAUSTED: Failed to allocate request for 2.00GiB on device ordinal 0",
+  ],
+)
+def test_a_card_that_runs_out_of_memory_while_it_compiles_does_not_say_how_much(said):
+  error = RuntimeError(said)
+  assert memory.refused(said, error) == math.inf and memory.exhausted(error)
+
+
+def test_a_chips_scratch_that_is_too_small_is_no_refusal():
+  """No other batch or device would mend it."""
+  said = "RESOURCE_EXHAUSTED: Ran out of memory in memory space vmem while allocating on stack"
+  with pytest.raises(RuntimeError, match="vmem"):
+    memory.refused(said, RuntimeError(said))
 
 
 def test_another_error_is_no_refusal():

@@ -12,7 +12,7 @@ TEXT = (PROGRAMS / "loop.txt").read_text()
 
 def counts(text):
   out = {}
-  for one, _, times, _ in hlo.parse(text).runs():
+  for one, _, times in hlo.parse(text).runs():
     out[one.op] = out.get(one.op, 0) + times
   return out
 
@@ -45,22 +45,31 @@ def test_shapes_layouts_and_operands():
   assert entry["w"].nbytes == 1 and entry["loop"].field(r"body=%(\w+)") == "body"
 
 
-def test_kernels_of_a_command_buffer_are_known():
-  text = """HloModule m
+@pytest.mark.parametrize(
+  "shape, held",
+  [
+    ("f32[4,8]{1,0}", 4 * 8 * 4),
+    ("f32[4,8]{1,0:T(8,128)}", 8 * 128 * 4),
+    ("f32[4,8]{0,1:T(8,128)}", 8 * 128 * 4),
+    ("f32[9,130]{1,0:T(8,128)}", 16 * 256 * 4),
+    ("f32[130,9]{0,1:T(8,128)}", 16 * 256 * 4),  # the first dimension is the minor one
+    ("bf16[64,32,32,16]{3,2,1,0:T(8,128)(2,1)}", 64 * 32 * 32 * 128 * 2),
+    ("bf16[64,32,32,16]{0,3,2,1:T(8,128)(2,1)}", 128 * 16 * 32 * 32 * 2),
+    ("bf16[1,100]{1,0:T(1,128)(2,1)}", 2 * 128 * 2),  # pairs of rows, of which one is empty
+    ("f32[100]{0:T(1024)}", 1024 * 4),
+    ("s32[]{:T(128)}", 128 * 4),
+    ("f32[5]{0:T(8,128)S(1)}", 8 * 128 * 4),
+  ],
+)
+def test_tiles_are_held_whole(shape, held):
+  text = f"HloModule m\n\nENTRY %main () -> f32[] {{\n  ROOT %x = {shape} parameter(0)\n}}\n"
+  assert hlo.parse(text).computations["main"]["x"].padded == held
 
-%command_buffer (x: f32[8]) -> f32[8] {
-  %x = f32[8]{0} parameter(0)
-  ROOT %y = f32[8]{0} tanh(%x)
-}
 
-ENTRY %main (v: f32[8]) -> f32[8] {
-  %v = f32[8]{0} parameter(0)
-  ROOT %call = f32[8]{0} call(%v), to_apply=%command_buffer
-}
-"""
-  assert [(one.op, inside) for one, _, _, inside in hlo.parse(text).runs() if one.op == "tanh"] == [
-    ("tanh", True)
-  ]
+def test_how_many_devices_run_it():
+  assert hlo.parse(TEXT).devices == 1
+  both = TEXT.replace("is_scheduled=true", "is_scheduled=true, replica_count=2, num_partitions=4")
+  assert hlo.parse(both).devices == 8
 
 
 def test_what_is_no_program_is_refused():

@@ -25,6 +25,7 @@ def at(task, arm, paper):
   """Shared accuracy beside a number that the paper has for one task alone."""
   return Quantity(arm, paper={task: paper})
 
+
 SMALL = {size: tasks for size, tasks in EVERYWHERE.items() if size != "paper"}
 
 FIGURES: tuple[Figure, ...] = (
