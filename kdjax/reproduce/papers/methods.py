@@ -1,4 +1,4 @@
-"""No paper: every method on one split, each by its own recipe, and what it sends for it."""
+"""No paper: every method on one split, each with its own settings, and what it sends for it."""
 
 from typing import Any
 
@@ -27,7 +27,7 @@ SETS: dict[str, tuple[str, ...]] = {"tiny": ("digits",), "small": ("letter", "fa
 
 PAPER = Paper(
   name="methods",
-  title="Every method on one split, each by its own recipe",
+  title="Every method on one split, each with its own settings",
   tasks=(
     Task("digits", "all_digits", 0.6),
     Task("letter", "all_letter", 5.0, data="letter"),
