@@ -15,7 +15,7 @@ import kdjax
 from kdjax import main
 
 ROOT = Path(__file__).parent.parent
-DIGITS = "--config=mhd_digits"
+DIGITS = "--config=configs/mhd_digits.py"
 SHORT = ("--config.steps=40", "--config.replicas=2", "--config.evals.accuracy.every=20")
 
 
