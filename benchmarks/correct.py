@@ -96,15 +96,14 @@ def train(name: str, dtype: str, calls: int) -> list[np.ndarray]:
   from kdjax.training.stepper import Stepper
 
   jax.config.update("jax_enable_x64", dtype == "float64")
-  if dtype != "bfloat16":
-    jax.config.update("jax_default_matmul_precision", "highest")
-  stepper = Stepper(build(name, dtype))
-  state = stepper.init()
-  calls = calls or length(stepper.experiment.visits)
-  for call, dispatch in enumerate(stepper.dispatches(0)):
-    if call == calls:
-      break
-    state, _ = stepper.run(state, dispatch)
+  with jax.default_matmul_precision(None if dtype == "bfloat16" else "highest"):
+    stepper = Stepper(build(name, dtype))
+    state = stepper.init()
+    calls = calls or length(stepper.experiment.visits)
+    for call, dispatch in enumerate(stepper.dispatches(0)):
+      if call == calls:
+        break
+      state, _ = stepper.run(state, dispatch)
   params = [client.params for client in state.clients]
   return [np.asarray(leaf, np.float64) for leaf in jax.tree.leaves(jax.device_get(params))]
 

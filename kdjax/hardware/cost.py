@@ -108,7 +108,8 @@ def rate(target: Target, product: Product) -> float:
   """
   names = {"bf16": "bfloat16", "f16": "float16", "f32": "tf32", "f64": "float64"}
   name = names.get(product.dtype, product.dtype)
-  return target.peak.get("float32" if product.exact else name, target.peak["float32"])
+  exact = product.exact and name == "tf32"
+  return target.peak.get("float32" if exact else name, target.peak["float32"])
 
 
 def runs(one: Instruction) -> bool:

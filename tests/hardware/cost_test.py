@@ -93,6 +93,11 @@ def test_a_card_multiplies_float32_as_tf32_but_at_the_highest_precision(how, ter
   assert priced(square(jnp.float32, **how), V5E).arithmetic == 2 * 4096**3 / 197e12
 
 
+def test_the_highest_precision_of_bfloat16_is_its_own():
+  found = priced(square(jnp.bfloat16, precision="highest"))
+  assert found.arithmetic == pytest.approx(2 * 4096**3 / 989e12)
+
+
 @pytest.mark.parametrize("asked, teraflops", [("DEFAULT", 494), ("HIGHEST", 67)])
 def test_libraries_are_told_the_precision_in_their_own_notation(asked, teraflops):
   text = CUDNN.replace("bf16", "f32").replace(
