@@ -109,7 +109,10 @@ BAD_FLAGS = [
   ([DIGITS, "--config.compare={'x': {'skew': 0.0}}"], ["compare.x.skew", "one split"]),
   ([DIGITS, "--config.labels=11"], ["labels", "11", "10"]),
   ([DIGITS, "--config.clients=(5,'mlp',{})"], ["clients", "how many"]),
-  (["--config=configs/mhd_imagenet.py"], ["tfds:imagenet2012", "tfds build", "--config=mhd_digits"]),
+  (
+    ["--config=configs/mhd_imagenet.py"],
+    ["tfds:imagenet2012", "tfds build", "--config=mhd_digits"],
+  ),
   ([DIGITS, TWO_ARCHITECTURES, "--config.compare=('fedavg',)"], ["clients", "must be alike"]),
   (["--config=configs/mhd_cifar10.py", "--config.source=cifar:/nowhere"], ["source", "/nowhere"]),
 ]
