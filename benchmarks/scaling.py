@@ -21,11 +21,10 @@ METHODS = {
   "MHD, pool": ("mhd_cifar10", {"algo.teachers": 1}),
   "MHD, fresh": ("mhd_cifar10", {"algo.teachers": 1, "algo.exchange": "fresh"}),
   "FedAvg": ("mhd_cifar10:fedavg", {}),
-  "FedGKT": (
-    "fedgkt_cifar10",
-    {"partition": "equal", "model": {"norm": "batch", "dtype": "float32"}},
-  ),
+  "FedGKT": ("fedgkt_cifar10", {}),
 }
+
+SHARED = ("server",)  # phases with one batch of a fixed size, which all devices share, weak too
 
 
 def config(method, kind, devices):
@@ -40,7 +39,6 @@ def config(method, kind, devices):
   who = ((clients, *CNN),)
   if method == "FedGKT":
     who = ((clients, *found.clients[0][1:]),)
-    changes = {}
   else:
     common["public_batch"] = batch
   return api.get_config(found, **common, **changes, clients=who)
@@ -64,32 +62,24 @@ def row(method, kind, devices, name):
 
 
 def table(rows):
-  """Markdown: FLOPs of a training step against eight devices', memory, bytes sent a phase."""
-  header = ("method", "", "devices", "mesh", "FLOPs of ideal", "temporaries, MiB", "KB sent a call")
+  """Markdown, a row a phase: FLOPs of a call against eight devices', memory, bytes sent."""
+  header = ("method", "", "devices", "mesh", "phase", "FLOPs of ideal", "temporaries, MiB")
+  header += ("KB sent a call",)
   out = ["| " + " | ".join(header) + " |"]
-  out.append("|---" * 7 + "|")
+  out.append("|---" * len(header) + "|")
   first = {}
   for r in rows:
-    step = next(iter(r["phases"].values()))
     key = r["method"], r["kind"]
-    base = first.setdefault(key, (r["devices"], step["flops"]))
-    ideal = base[1] if r["kind"] == "weak" else base[1] * base[0] / r["devices"]
-    sent = ", ".join(
-      f"{name} {sum(m['bytes'] for m in p['messages'].values()) / 1e3:,.1f}"
-      for name, p in r["phases"].items()
-      if p["messages"]
-    )
     mesh = f"{r['mesh']['client']} x {r['mesh']['data']}"
-    memory = f"{step['temporaries'] / 2**20:,.1f}"
-    cells = (
-      *key,
-      str(r["devices"]),
-      mesh,
-      f"{step['flops'] / ideal:.3f}",
-      memory,
-      sent or "nothing",
-    )
-    out.append("| " + " | ".join(cells) + " |")
+    for name, phase in r["phases"].items():
+      base = first.setdefault((*key, name), (r["devices"], phase["flops"]))
+      grows = r["kind"] == "weak" and name not in SHARED
+      ideal = base[1] if grows else base[1] * base[0] / r["devices"]
+      share = f"{phase['flops'] / ideal:.3f}" if ideal else "none"
+      sent = sum(m["bytes"] for m in phase["messages"].values())
+      memory = f"{phase['temporaries'] / 2**20:,.1f}"
+      cells = (share, memory, f"{sent / 1e3:,.1f}" if sent else "nothing")
+      out.append("| " + " | ".join((*key, str(r["devices"]), mesh, name, *cells)) + " |")
   return "\n".join(out)
 
 
