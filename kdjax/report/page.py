@@ -131,6 +131,7 @@ def _facts(run: RunRecord) -> str:
     ("waiting for input", run.summary.get("input_bound"), "{:.1%}".format),
     ("compilation", run.summary.get("compile_seconds"), duration),
     ("of the device's peak", profile.get("share_of_peak"), "{:.1%}".format),
+    ("phase of the profile", profile.get("phase"), escape),
     ("device of the profile", profile.get("device"), escape),
     ("wall time", run.summary.get("wall_seconds"), duration),
   ]

@@ -151,6 +151,7 @@ class TrainingRun:
       contextlib.closing(self.profile),
     ):
       for dispatch, arguments in self.clock.waiting(feeds):
+        self.profile.before(state)
         state, aux = self.advance(state, dispatch, arguments)
         self.record(dispatch, aux, arguments, shown)
         self.profile.after(dispatch, state)

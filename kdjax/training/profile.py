@@ -17,32 +17,43 @@ WARM = 2  # dispatches with a batch before the trace begins: one compiles, one i
 
 
 class Profile:
-  """Traces the steps after the first dispatches of a run into WORKDIR/profile, once."""
+  """Traces the steps after the first dispatches of a run into WORKDIR/profile, once.
+
+  While it traces, every dispatch is waited for: its time is the program's alone, without what the
+  host does between two of them, evaluations and saves.
+  """
 
   def __init__(self, workdir: Path, steps: int, stepper: Stepper) -> None:
     """Nothing is traced yet; 0 steps: nothing ever is."""
     self.workdir, self.steps, self.stepper = workdir, steps, stepper
-    self.seen = self.traced = 0
-    self.began: float | None = None
+    self.seen, self.tracing, self.since = 0, False, 0.0
+    self.spent: dict[int, tuple[int, float]] = {}  # phase: (steps, seconds)
+
+  def before(self, state: TrainState) -> None:
+    """Notes when a dispatch begins."""
+    if self.tracing:
+      jax.block_until_ready(state)
+      self.since = time.perf_counter()
 
   def after(self, dispatch: Dispatch, state: TrainState) -> None:
     """Begins, counts or ends, after a dispatch."""
     if not self.steps or not dispatch.visit.phase.feed:
       return
-    if self.began is None:
+    if not self.tracing:
       self.seen += 1
       if self.seen == WARM:
         jax.block_until_ready(state)
         jax.profiler.start_trace(str(self.workdir / "profile"))
-        self.began = time.perf_counter()
+        self.tracing = True
       return
-    self.traced += dispatch.count
-    if self.traced >= self.steps:
-      jax.block_until_ready(state)
-      seconds = (time.perf_counter() - self.began) / self.traced
+    jax.block_until_ready(state)
+    steps, seconds = self.spent.get(dispatch.visit.number, (0, 0.0))
+    seconds += time.perf_counter() - self.since
+    self.spent[dispatch.visit.number] = steps + dispatch.count, seconds
+    if sum(steps for steps, _ in self.spent.values()) >= self.steps:
       self.close()
       if hosts.first():
-        self.keep(self.record(dispatch.visit.number, seconds))
+        self.keep(self.record())
 
   def keep(self, found: dict[str, Any]) -> None:
     """Writes the record; a disk that does not take it ends no run."""
@@ -53,22 +64,27 @@ class Profile:
 
   def close(self) -> None:
     """Ends a trace that is under way: of a run that ends, or stops, before."""
-    if self.began is not None and self.steps:
+    if self.tracing:
       jax.profiler.stop_trace()
-    self.steps = 0
+    self.tracing, self.steps = False, 0
 
-  def record(self, number: int, seconds: float) -> dict[str, Any]:
-    """What was found of a phase's steps.
+  def record(self) -> dict[str, Any]:
+    """What was found of the phase whose steps took most of the time.
 
     The FLOPs are those of convolutions and products of one step on one device, counted in the
-    compiled program; `share_of_peak` is theirs of the data sheet's, None where no file of
-    `hardware/targets` describes the device.
+    compiled program; `share_of_peak` is theirs of the data sheet's, `roofline_seconds_a_step` what
+    the program would take at best: None where no file of `hardware/targets` describes the device.
     """
+    number = max(self.spent, key=lambda phase: self.spent[phase][1])
+    steps, seconds = self.spent[number]
+    seconds /= steps
     device = self.stepper.experiment.env.mesh.devices.flat[0]
-    where = target.of(device)
-    found: dict[str, Any] = {"steps": self.traced, "seconds_a_step": seconds}
-    found |= {"device": device.device_kind, "flops_a_step": None, "share_of_peak": None}
-    if where is not None:
+    phase = next(v.phase for v in self.stepper.experiment.visits if v.number == number)
+    found: dict[str, Any] = {"phase": phase.name, "steps": steps, "seconds_a_step": seconds}
+    found["device"] = device.device_kind
+    found |= dict.fromkeys(("flops_a_step", "roofline_seconds_a_step", "share_of_peak"))
+    if where := target.of(device):
       priced = cost(hlo.parse(self.stepper.programs[number].as_text()), where)
-      found |= {"flops_a_step": priced.flops, "share_of_peak": priced.arithmetic / seconds}
+      found |= {"flops_a_step": priced.flops, "roofline_seconds_a_step": priced.time}
+      found["share_of_peak"] = priced.arithmetic / seconds
     return found
