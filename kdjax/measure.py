@@ -110,7 +110,8 @@ class Shared:
 def candidates(load: Load, sizes: list[int]) -> list[Form]:
   """What can be tried: every map and lowering, on one host device and on as many as pay.
 
-  First what a run would take where nothing was measured, then what compiles sooner.
+  First what a run would take where nothing was measured, then plain convolutions, and among these
+  what compiles sooner.
   """
   backend = machine.backend()
   spread = layout.host_devices(sizes, len(jax.devices())) if backend == "cpu" else 1
@@ -121,7 +122,9 @@ def candidates(load: Load, sizes: list[int]) -> list[Form]:
   # In a loop or a copy a client, `split` is `direct`.
   tried = [f for f in tried if f.conv != "split" or f.local_map == "vmap"]
   usual = forms.unmeasured(backend, load)
-  return sorted(tried, key=lambda f: (f != usual, forms.SOONER.index(f.local_map)))
+  return sorted(
+    tried, key=lambda f: (f != usual, f.conv != "direct", forms.SOONER.index(f.local_map))
+  )
 
 
 def measure(config: Any, bounds: Bounds, *, say=lambda text: None) -> list[Timing]:
@@ -149,9 +152,10 @@ def contest(
   """Where `auto` knows nothing of this kind of device: the cheapest forms, timed, and kept.
 
   What a form costs is read off its compiled program (`hardware/cost.py`); only the clock decides.
-  Nothing happens on a CPU or a device that no target describes, with `mesh.map` or `mesh.conv` set,
-  where no form fits into the device, or where rows of this device are
-  kept for a load that is as near as half and twice. Every time is kept as soon as it is there.
+  Where no file of `hardware/targets` describes the device, the first forms are timed. Nothing
+  happens on a CPU, with `mesh.map` or `mesh.conv` set, where no form fits into the device, or where
+  rows of this device are kept for a load that is as near as half and twice. Every time is kept as
+  soon as it is there.
 
   Args:
     config, bounds, say: as in `measure`.
@@ -163,8 +167,6 @@ def contest(
   config = plain(config)
   asked = config["mesh"]["map"], config["mesh"]["conv"]
   if machine.backend() == "cpu" or asked != ("auto", "auto"):
-    return []
-  if target.of(jax.devices()[0]) is None:
     return []
   first = experiment.build(config, data=data)
   if forms.knows(forms.measured(), machine.backend(), layout.device(), _load(config, first)):
@@ -180,7 +182,10 @@ def _compared(config, first, bounds, say, keep):
   """The timings of the cheapest forms; empty where none fits."""
   load, sizes = _load(config, first), [len(c.ids) for c in first.env.cohorts]
   shared = Shared()
-  ready = compiled(config, first, candidates(load, sizes), shared, bounds.compiling, say=say)
+  tried = candidates(load, sizes)
+  if target.of(jax.devices()[0]) is None:  # no price says which of them are worth a compilation
+    tried = tried[: bounds.most]
+  ready = compiled(config, first, tried, shared, bounds.compiling, say=say)
   return timed(ready[: bounds.most], load, shared, bounds, say=say, keep=keep)
 
 

@@ -187,6 +187,15 @@ def test_forms_share_resident_sets_and_one_state(card):
   assert len(shared.states) == 1
 
 
+def test_on_a_device_without_a_file_the_first_forms_are_timed(card, monkeypatch):
+  monkeypatch.setattr(target, "of", lambda device: None)
+  said = []
+  timings = measure.contest(card, TWO, say=said.append)
+  assert {t.form.local_map for t in timings} == {"vmap", "scan"}
+  assert {t.roofline for t in timings} == {None}
+  assert not any(line.startswith("unroll") for line in said)
+
+
 def test_on_a_cpu_there_is_no_contest():
   assert measure.contest(kdjax.get_config("mhd_digits"), TWO) == []
 
@@ -221,6 +230,4 @@ def test_where_nothing_fits_there_is_no_contest(monkeypatch):
   forms.measured.cache_clear()
   config = kdjax.get_config("mhd_digits:separate", replicas=1)
   with machine.compiling_for("gpu"):
-    assert measure.contest(config, TWO) == []
-    monkeypatch.setattr(target, "of", lambda device: None)
     assert measure.contest(config, TWO) == []

@@ -76,9 +76,14 @@ class Target:
     return math.prod(self.shape)
 
 
-def names() -> list[str]:
-  """The kinds of device that come with kdjax."""
-  return sorted(path.stem for path in FOLDER.glob("*.toml"))
+def files() -> dict[str, Path]:
+  """{kind of device: its file}: those that come with kdjax, and one's own, which go before.
+
+  One's own are in the folder that the environment's KDJAX_TARGETS names.
+  """
+  own = os.environ.get("KDJAX_TARGETS")
+  folders = (FOLDER, Path(own)) if own else (FOLDER,)
+  return {path.stem: path for folder in folders for path in sorted(folder.glob("*.toml"))}
 
 
 def parse(name: str) -> Target:
@@ -89,20 +94,21 @@ def parse(name: str) -> Target:
       that is none.
   """
   kind, _, size = name.rpartition(":")
+  known = files()
   if not kind or not re.fullmatch(r"[1-9]\d*(x[1-9]\d*)*", size):
-    hint = "a kind and a size, such as h100:8 or v5e:2x4; kinds: " + ", ".join(names())
+    hint = "a kind and a size, such as h100:8 or v5e:2x4; kinds: " + ", ".join(sorted(known))
     raise ConfigError("--target", name, hint)
   own = kind.endswith(".toml")
-  path = Path(kind) if own else FOLDER / f"{kind}.toml"
-  if not path.is_file():
-    hint = "no such file" if own else "one of " + ", ".join(names()) + ", or a file of your own"
+  path = Path(kind) if own else known.get(kind)
+  if path is None or not path.is_file():
+    hint = "no such file" if own else f"one of {', '.join(sorted(known))}, or a file of your own"
     raise ConfigError("--target", kind, hint)
   return _read(path, name, tuple(map(int, size.split("x"))))
 
 
 def of(device: jax.Device) -> Target | None:
-  """The target whose file describes a device; None where none does."""
-  found = (parse(f"{name}:1") for name in names())
+  """The target whose file describes a device by its `device_kind`; None where none does."""
+  found = (parse(f"{name}:1") for name in reversed(files()))
   return next((t for t in found if t.device_kind == device.device_kind), None)
 
 

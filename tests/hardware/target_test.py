@@ -1,5 +1,7 @@
 """Targets are files; what is wrong with one is said before anything is compiled."""
 
+import types
+
 import pytest
 
 from kdjax.hardware import target
@@ -7,8 +9,8 @@ from kdjax.types import ConfigError
 
 
 def test_every_file_that_comes_with_kdjax_is_whole():
-  assert {"a100", "h100", "h200", "v4", "v5e", "v5p", "v6e"} <= set(target.names())
-  for name in target.names():
+  assert {"a100", "h100", "h200", "v4", "v5e", "v5p", "v6e"} <= set(target.files())
+  for name in target.files():
     found = target.parse(f"{name}:4")
     assert found.size == 4 and found.memory > 2**33 and found.peak["bfloat16"] > 1e14
 
@@ -48,6 +50,25 @@ def test_ones_own_file(tmp_path):
     {"float32": 1e13},
   )
   assert found.graph_launch == found.launch == pytest.approx(5e-6)
+
+
+def test_a_card_that_no_file_knows_is_described_in_ones_own_folder(tmp_path, monkeypatch):
+  card = types.SimpleNamespace(device_kind="Mine")
+  assert target.of(card) is None
+  (tmp_path / "mine.toml").write_text(OWN)
+  monkeypatch.setenv("KDJAX_TARGETS", str(tmp_path))
+  assert target.of(card).name == "mine:1" and target.parse("mine:4").size == 4
+  assert {"h100", "mine"} <= set(target.files())
+
+
+def test_ones_own_file_goes_before_what_comes_with_kdjax(tmp_path, monkeypatch):
+  shipped = target.files()["h100"].read_text()
+  (tmp_path / "slower.toml").write_text(
+    shipped.replace("bandwidth_gbs = 3352", "bandwidth_gbs = 2")
+  )
+  monkeypatch.setenv("KDJAX_TARGETS", str(tmp_path))
+  card = types.SimpleNamespace(device_kind="NVIDIA H100 80GB HBM3")
+  assert target.of(card).bandwidth == 2e9
 
 
 @pytest.mark.parametrize(
