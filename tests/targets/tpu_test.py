@@ -5,16 +5,12 @@ serves one process at a time, so these run by themselves: `python -m pytest test
 """
 
 import os
-import types
 
+import compiling
 import ensembles
 import pytest
 
-from kdjax import experiment, plan
-from kdjax.core.costs import nbytes
-from kdjax.data import dataset
-from kdjax.hardware import hlo, memory, target
-from kdjax.hardware.cost import cost
+from kdjax.hardware import target
 
 pytest.importorskip("libtpu", reason="pip install '.[tpu]'")
 if "PYTEST_XDIST_WORKER" in os.environ:
@@ -22,43 +18,13 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 target.prepare()
 TARGET = target.parse("v5e:2x2")
-DOUBLE = {"f64", "s64", "u64"}
-CNN = ("cnn", dict(widths=(8, 8)))
-
-
-def compiled(method, clients=((4, *ensembles.MLP),), target_=TARGET, **changes):
-  """{phase: what it needs, costs, and which numbers it holds}."""
-  c = ensembles.config(method, clients, dtype=changes.pop("dtype", "float32"), **changes)
-  c.mesh.steps_per_dispatch = 1
-  source, shards = ensembles.data(sum(n for n, *_ in c.clients), R=c.replicas)
-  out = {}
-  with target.compiling(target_) as devices:
-    e = experiment.build(c, data=dataset.Data(source, source.train, shards), devices=list(devices))
-    for visit in plan.first_visits(e):
-      found = memory.compile(plan.lower(e, visit), target.options(target_))
-      module = hlo.parse(found.program.as_text())
-      dtypes = {x.dtype for one, *_ in module.runs() for x in one.result}
-      out[visit.phase.name] = types.SimpleNamespace(
-        need=found.need,
-        cost=cost(module, target_),
-        dtypes=dtypes,
-        snapshot=max(nbytes(shapes) for shapes in e.env.snapshots()),
-      )
-  return out
-
-
-def convolutions(phase):
-  """{dtype: how many a call runs}."""
-  out = {}
-  for (kind, dtype, _), n in phase.cost.products.items():
-    if kind == "convolution":
-      out[dtype] = out.get(dtype, 0) + n
-  return out
 
 
 @pytest.fixture(scope="module")
 def mhd():
-  return compiled("mhd pool", ((4, *CNN),), norm="batch", dtype="bfloat16")
+  return compiling.compiled(
+    "mhd pool", ((4, *compiling.CNN),), TARGET, norm="batch", dtype="bfloat16"
+  )
 
 
 def test_a_step_of_mhd_sends_nothing_and_a_refresh_only_snapshots(mhd):
@@ -67,13 +33,13 @@ def test_a_step_of_mhd_sends_nothing_and_a_refresh_only_snapshots(mhd):
 
 
 def test_mhd_multiplies_in_bfloat16_as_often_as_its_equations_say(mhd):
-  """Two layers: passes of private, public and teachers' images; gradients of two passes.
+  compiling.check_convolutions(mhd, {"train": compiling.MHD_TRAIN, "refresh": 0})
 
-  A gradient is one convolution for each kernel and one for the second layer's images.
-  """
-  teachers = 1
-  passes, gradients = 2 + teachers, 2 * (2 + 1)
-  assert convolutions(mhd["train"]) == {"bf16": 2 * passes + gradients}
+
+@pytest.mark.parametrize("method", compiling.CONVOLUTIONS)
+def test_methods_multiply_in_bfloat16_as_often_as_their_equations_say(method):
+  found = compiling.compiled(method, ((4, *compiling.CNN),), TARGET, norm="batch", dtype="bfloat16")
+  compiling.check_convolutions(found, compiling.CONVOLUTIONS[method])
 
 
 def test_a_refresh_sends_each_snapshot_once_round_the_ring(mhd):
@@ -84,7 +50,7 @@ def test_a_refresh_sends_each_snapshot_once_round_the_ring(mhd):
 
 def test_numbers_are_no_wider_than_they_must_be(mhd):
   for phase in mhd.values():
-    assert not phase.dtypes & DOUBLE and phase.need < 8 * 2**20
+    assert not phase.dtypes & compiling.DOUBLE and phase.need < 8 * 2**20
 
 
 NONE: set[str] = set()
@@ -105,10 +71,10 @@ MESSAGES = {  # of four devices that share clients, or their batches where there
 
 @pytest.mark.parametrize("method", MESSAGES)
 def test_methods_send_what_they_say_and_nothing_else(method):
-  found = compiled(method)
+  found = compiling.compiled(method, ((4, *ensembles.MLP),), TARGET)
   assert {name: set(p.cost.collectives) for name, p in found.items()} == MESSAGES[method]
   assert all(p.need < 8 * 2**20 for p in found.values())
-  assert not any(p.dtypes & DOUBLE for p in found.values())
+  assert not any(p.dtypes & compiling.DOUBLE for p in found.values())
 
 
 @pytest.mark.parametrize("name, number", [("v5e:1x1", 1), ("v5e:1x2", 2), ("v4:1x1x1", 1)])

@@ -1,0 +1,62 @@
+"""Small experiments, compiled for devices that are not here."""
+
+import types
+
+import ensembles
+
+from kdjax import experiment, plan
+from kdjax.core.costs import nbytes
+from kdjax.data import dataset
+from kdjax.hardware import hlo, memory, target
+from kdjax.hardware.cost import cost
+
+DOUBLE = {"f64", "s64", "u64"}
+CNN = ("cnn", dict(widths=(8, 8)))
+
+
+def compiled(method, clients, where, **changes):
+  """{phase: what it needs, costs, and which numbers it holds}, on a target of four devices."""
+  c = ensembles.config(method, clients, dtype=changes.pop("dtype", "float32"), **changes)
+  c.mesh.steps_per_dispatch = 1
+  source, shards = ensembles.data(sum(n for n, *_ in c.clients), R=c.replicas)
+  out = {}
+  with target.compiling(where) as devices:
+    e = experiment.build(c, data=dataset.Data(source, source.train, shards), devices=list(devices))
+    for visit in plan.first_visits(e):
+      found = memory.compile(plan.lower(e, visit), target.options(where))
+      module = hlo.parse(found.program.as_text())
+      out[visit.phase.name] = types.SimpleNamespace(
+        need=found.need,
+        cost=cost(module, where),
+        dtypes={x.dtype for one, *_ in module.runs() for x in one.result},
+        snapshot=max(nbytes(shapes) for shapes in e.env.snapshots()),
+      )
+  return out
+
+
+def convolutions(phase):
+  """{dtype: how many a call runs}."""
+  out = {}
+  for (kind, dtype, _), n in phase.cost.products.items():
+    if kind == "convolution":
+      out[dtype] = out.get(dtype, 0) + n
+  return out
+
+
+# Of two layers: a pass, its gradients (one for each kernel, and for the second layer's images).
+PASS, GRADIENTS = 2, 3
+CONVOLUTIONS = {  # in a call of a phase, as a method's equations say
+  "fedavg": {"train": PASS + GRADIENTS, "average": 0},
+  "fedgkt": {"edge": PASS + GRADIENTS, "upload": PASS, "server": 0},  # its server has none here
+  "pairwise": {"local": PASS + GRADIENTS, "fetch": 0},
+  "async edge": {"core training": PASS + GRADIENTS, "edge": 2 * (PASS + GRADIENTS)},  # two models
+}
+MHD_TRAIN = 3 * PASS + 2 * GRADIENTS  # private, public and a teacher's passes; of two, gradients
+
+
+def check_convolutions(found, expected):
+  """In bfloat16, and as many as are expected."""
+  for name, n in expected.items():
+    assert convolutions(found[name]) == ({"bf16": n} if n else {}), name
+  assert all(set(convolutions(phase)) <= {"bf16"} for phase in found.values())
+  assert not any(phase.dtypes & DOUBLE for phase in found.values())
