@@ -15,7 +15,7 @@ from kdjax.plan import human
 from kdjax.types import ConfigError
 
 COLUMNS = ("config", "target", "mesh", "phase", "GiB", "TFLOP", "moved", "launches", "messages")
-COLUMNS += ("roofline", "binds", "compiled in")
+COLUMNS += ("roofline", "binds", "in command buffers", "compiled in")
 
 
 def rows(name, wanted):
@@ -32,7 +32,7 @@ def rows(name, wanted):
 def _costs(phase, where):
   cost = phase.cost
   if cost is None:
-    return ("does not fit", *("",) * 5, f"{phase.compiling:.0f} s")
+    return ("does not fit", *("",) * 6, f"{phase.compiling:.0f} s")
   number = sum(n for n, _ in cost.collectives.values())
   sent = sum(b for _, b in cost.collectives.values())
   return (
@@ -42,6 +42,7 @@ def _costs(phase, where):
     f"{number:,.0f}: {human(sent)}" if number else "none",
     tables.duration(cost.time),
     cost.binds,
+    tables.duration(cost.replayed) if where.kind == "gpu" else "",
     f"{phase.compiling:.0f} s",
   )
 

@@ -92,7 +92,11 @@ def lines(found: "TargetPlan", price: float) -> list[str]:
   if not math.isnan(found.seconds):
     hours = found.seconds / 3600
     paid = f", {hours * target.size * price:,.2f} at {price:g} a device and hour" if price else ""
-    out.append(f"Whole run: {duration(found.seconds)} by the roofline, never less{paid}.")
+    least = "never less"
+    if target.kind == "gpu":
+      replayed = sum(p.calls * p.cost.replayed for p in found.phases if p.cost)
+      least = f"never less than {duration(replayed)}, from command buffers"
+    out.append(f"Whole run: {duration(found.seconds)} by the roofline, {least}{paid}.")
   out.append("Memory and instructions: the compiler's word; times: data sheet rates, no clock.")
   return out
 

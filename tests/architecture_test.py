@@ -16,7 +16,7 @@ LAYERS = [
   {"forms"},
   {"training", "evals", "report", "layout", "algorithms"},
   {"experiment"},
-  {"plan", "elsewhere", "elsewhere_tables", "use", "needs", "measure"},
+  {"plan", "elsewhere", "elsewhere_tables", "use", "needs", "measure", "timing"},
   {"run"},
   {"api", "sweep", "testing"},
   {"reproduce"},

@@ -8,11 +8,11 @@ import jax
 import pytest
 
 import kdjax
-from kdjax import api, forms, layout, measure
+from kdjax import api, forms, layout, measure, timing
 from kdjax.core import machine
 from kdjax.forms import Form, Load, Measurement
 from kdjax.hardware import memory, target
-from kdjax.measure import Bounds
+from kdjax.timing import Bounds
 
 MANY = Bounds(compiling=1e9, timing=1e9, most=99, runs=2)
 TWO = MANY._replace(most=2)
@@ -20,7 +20,7 @@ TWO = MANY._replace(most=2)
 
 def test_all_forms_are_timed_and_the_fastest_is_taken_afterwards(tmp_path, monkeypatch):
   config = kdjax.get_config("mhd_digits:separate", steps=200, replicas=1)
-  monkeypatch.setattr(measure, "BLOCK", 0.0)
+  monkeypatch.setattr(timing, "BLOCK", 0.0)
   monkeypatch.setattr(jax, "devices", lambda *_: DEVICES[:2])
   said = []
   timings = measure.measure(config, MANY, say=said.append)
@@ -77,7 +77,7 @@ def test_own_rows_stand_beside_the_shipped_ones(tmp_path, monkeypatch):
 def card(tmp_path, monkeypatch):
   """A CPU device that calls itself a GPU, and costs what an H100's data sheet says."""
   monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-  monkeypatch.setattr(measure, "BLOCK", 0.0)
+  monkeypatch.setattr(timing, "BLOCK", 0.0)
   monkeypatch.setattr(jax, "devices", lambda *_: DEVICES[:1])
   monkeypatch.setattr(target, "of", lambda device: target.parse("h100:1"))
   forms.measured.cache_clear()
@@ -96,7 +96,7 @@ def test_on_a_device_without_rows_the_cheapest_forms_are_timed_once(card):
   assert all(t.roofline > 0 for t in timings) and "roofline ms" in measure.table(timings)
   prices = {line.partition(":")[0]: line for line in said if "roofline" in line}
   assert len(prices) == 3 and "scan, direct" in prices
-  assert "scan, direct" not in {measure.words(t.form) for t in timings}  # five times the launches
+  assert "scan, direct" not in {timing.words(t.form) for t in timings}  # five times the launches
   kept = forms.recorded(forms.own_table())
   assert {row.form for row in kept} == {t.form for t in timings}
   assert {row.backend for row in kept} == {"gpu"}
@@ -114,7 +114,7 @@ def test_when_time_is_over_what_is_timed_is_kept(card):
 
 def test_every_time_is_kept_at_once(card, monkeypatch):
   """A contest that dies in its third block leaves two rows."""
-  block, taken = measure._block, []
+  block, taken = timing._block, []
 
   def dies(*arguments):
     if len(taken) == 2:
@@ -122,7 +122,7 @@ def test_every_time_is_kept_at_once(card, monkeypatch):
     taken.append(block(*arguments))
     return taken[-1]
 
-  monkeypatch.setattr(measure, "_block", dies)
+  monkeypatch.setattr(timing, "_block", dies)
   with pytest.raises(KeyboardInterrupt):
     measure.contest(card, MANY)
   rows = forms.recorded(forms.own_table())
@@ -153,7 +153,7 @@ def test_a_form_that_a_card_cannot_compile_for_want_of_memory_is_left_out(card, 
   turn = itertools.count()
   lowered = types.SimpleNamespace(compile=refuses(None, {0}))
   monkeypatch.setattr(
-    measure.memory, "compile", lambda given: compile(given if next(turn) else lowered)
+    timing.memory, "compile", lambda given: compile(given if next(turn) else lowered)
   )
   timings = measure.contest(card, MANY)
   assert {t.form.local_map for t in timings} == {"scan", "unroll"}  # vmap came first
@@ -162,7 +162,7 @@ def test_a_form_that_a_card_cannot_compile_for_want_of_memory_is_left_out(card, 
 @pytest.mark.parametrize("call, left", [(0, 2), (4, 2)])
 def test_a_form_that_does_not_fit_while_it_runs_is_left_out(card, monkeypatch, call, left):
   """In its first block or a later one; the state that is lost with it is made anew."""
-  monkeypatch.setattr(measure, "_block", refuses(measure._block, {call}))
+  monkeypatch.setattr(timing, "_block", refuses(timing._block, {call}))
   timings = measure.contest(card, MANY)
   assert len(timings) == left and all(len(t.seconds) == 2 for t in timings)
 
@@ -171,19 +171,19 @@ def test_another_error_ends_the_contest(card, monkeypatch):
   def breaks(*_):
     raise jax.errors.JaxRuntimeError("INTERNAL: it broke")
 
-  monkeypatch.setattr(measure, "_block", breaks)
+  monkeypatch.setattr(timing, "_block", breaks)
   with pytest.raises(jax.errors.JaxRuntimeError, match="it broke"):
     measure.contest(card, MANY)
 
 
 def test_forms_share_resident_sets_and_one_state(card):
   first = measure.experiment.build(card, devices=DEVICES[:1])
-  shared, load = measure.Shared(), Load(1e6, False, 5)
+  shared, load = timing.Shared(), Load(1e6, False, 5)
   tried = measure.candidates(load, sizes=[5])
-  ready = measure.compiled(measure.plain(card), first, tried, shared, 1e9, say=lambda text: None)
+  ready = timing.compiled(measure.plain(card), first, tried, shared, 1e9, say=lambda text: None)
   assert len({id(one.stepper.tables) for one in ready}) == 1
   assert ready[0].stepper.tables is not None and len(ready) == 3
-  measure.timed(ready, load, shared, TWO, say=lambda text: None, keep=lambda timing: None)
+  timing.timed(ready, load, shared, TWO, say=lambda text: None, keep=lambda timing: None)
   assert len(shared.states) == 1
 
 

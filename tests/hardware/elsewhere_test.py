@@ -82,8 +82,46 @@ def test_the_table_and_the_json_say_the_same(compiler):
   (train,) = record["phases"]
   assert train["calls"] == 8 and train["launches"] > 0 and train["collectives"] == {}
   text = tables.render(found, 2.0)
+  replayed = 8 * found.phases[0].cost.replayed
+  assert f"never less than {tables.duration(replayed)}, from command buffers" in text
+  assert 0 < replayed < found.seconds
   assert "4 x NVIDIA H100" in text and "Fits" in text and "no clock" in text
   assert f"{train['launches']:,.0f}" in text
+
+
+def test_every_form_of_a_step_has_its_price_the_cheapest_first(compiler):
+  found = elsewhere.price_forms(config(), "h100:4")
+  assert {form.local_map for form, _ in found} == {"vmap", "scan", "unroll"}
+  times = [phase.cost.time for _, phase in found]
+  assert times == sorted(times) and {phase.name for _, phase in found} == {"train"}
+  lines = tables.forms(target.parse("h100:4"), found).splitlines()
+  rows = [line for line in lines if ", direct" in line]
+  for (form, phase), row in zip(found, rows, strict=True):
+    assert f"{form.local_map}, direct" in row and f"{phase.cost.launches:,.0f}" in row
+  told = elsewhere.describe(config(), ["h100:4"], price=0.0, as_json=True, forms=True)
+  priced = json.loads(told)["h100:4"]
+  assert [row["roofline_seconds"] for row in priced] == times
+  assert [row["local_map"] for row in priced] == [form.local_map for form, _ in found]
+
+
+def test_a_form_that_does_not_fit_comes_last(compiler, monkeypatch):
+  """A compiler that refuses the first form it is given."""
+  compile, turn = elsewhere.memory.compile, iter(range(9))
+  refused = memory.Compiled(None, 0.0, 2.0**40, 0.0)
+  given = lambda *lowered: compile(*lowered) if next(turn) else refused
+  monkeypatch.setattr(elsewhere.memory, "compile", given)
+  found = elsewhere.price_forms(config(), "h100:4")
+  assert [phase.cost is None for _, phase in found] == [False, False, True]
+  assert "does not fit" in tables.forms(target.parse("h100:4"), found)
+
+
+def test_resident_data_are_counted(compiler, monkeypatch):
+  before = elsewhere.make(config(), "h100:4")
+  monkeypatch.setattr(plan, "resident", lambda planned: 2**30)
+  after = elsewhere.make(config(), "h100:4")
+  assert after.need - after.resident == before.need - before.resident and after.resident == 2**30
+  assert "1.00 of them training data" in tables.lines(after, 0.0)[0]
+  assert elsewhere.record(after, 0.0)["bytes_of_resident_data"] == 2**30
 
 
 @pytest.mark.parametrize("price", [-1.0, float("nan"), float("inf")])
