@@ -89,7 +89,7 @@ class Instruction:
   def field(self, pattern: str) -> str:
     """The first group of a pattern in what follows its operands, or ''."""
     found = re.search(pattern, self.rest)
-    return found.group(1) if found else ""
+    return (found.group(1) or "") if found else ""
 
 
 Computation = dict[str, Instruction]

@@ -6,7 +6,7 @@ claim is about.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 SIZES = ("tiny", "small", "gpu", "paper")  # seconds or minutes a run; hours; a GPU; as published
@@ -33,6 +33,19 @@ class Arm(NamedTuple):
   def on(self, task: str) -> dict[str, Any]:
     """The settings on the task of that name."""
     return self.settings | self.by_task.get(task, {})
+
+
+def alone(tasks: Iterable[Task]) -> dict[str, dict[str, Any]]:
+  """`Arm.by_task` of the words 'supervised': one client that has all data, with the first network.
+
+  A task's settings come after the words, so that its own `clients` would make it several again.
+  """
+  found = {}
+  for task in tasks:
+    if "clients" in task.settings:
+      (_, *network), *_ = task.settings["clients"]
+      found[task.name] = {"clients": ((1, *network),)}
+  return found
 
 
 class Quantity(NamedTuple):
@@ -68,6 +81,11 @@ class Difference(NamedTuple):
   right: Quantity | float  # a number: in percent, such as chance
   above: float  # points; below 0: not worse by more than that
   within: bool = False
+
+
+def above(left: Quantity, right: Quantity | float, by: float) -> Difference:
+  """left - right > by, in points."""
+  return Difference(left, right, above=by)
 
 
 class Control(NamedTuple):

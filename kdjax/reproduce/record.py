@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from kdjax.core import files
+from kdjax.data import example_set
 from kdjax.report import formats
 from kdjax.reproduce import judging, runs
 from kdjax.reproduce.claims import Paper, Table, Task, arms_of
@@ -173,10 +174,11 @@ def collapsed(one: Record) -> str:
 def held_out(paper: Paper, tasks: Iterable[str]) -> str:
   """Which of a paper's tasks test on training images, in a sentence; '' where none does."""
   names = set(tasks)
-  held = [t for t in paper.tasks if t.name in names and t.settings.get("holdout")]
+  tested = {t.name: example_set.held_out(t.settings.get("holdout", 0))[1] for t in paper.tasks}
+  held = {name: n for name, n in tested.items() if n and name in names}
   if not held:
     return ""
-  words = ", ".join(f"{task.name} ({task.settings['holdout']:,})" for task in held)
+  words = ", ".join(f"{name} ({n:,})" for name, n in held.items())
   return f"Tested on training images held out, not on the test set: {words}."
 
 

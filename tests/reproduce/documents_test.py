@@ -126,6 +126,8 @@ def test_tasks_that_are_tested_on_training_images_are_named():
   paper = PAPER._replace(tasks=(*PAPER.tasks, held))
   said = record.held_out(paper, ["t", "held", "held"])
   assert said == "Tested on training images held out, not on the test set: held (5,000)."
+  twice = paper._replace(tasks=(paper.tasks[0]._replace(settings={"holdout": (2_000, 5_000)}),))
+  assert record.held_out(twice, [twice.tasks[0].name]).endswith(f": {twice.tasks[0].name} (5,000).")
   assert record.held_out(paper, ["t"]) == record.held_out(PAPER, ["held"]) == ""
 
 

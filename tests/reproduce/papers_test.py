@@ -62,6 +62,16 @@ def test_an_arm_s_settings_are_a_config_s(name, task, arm, everywhere):
 
 
 @pytest.mark.parametrize("name", PAPERS)
+def test_pooled_data_are_one_clients(name, everywhere):
+  """Whatever clients a task sets: several would share them out again."""
+  for task in PAPERS[name].tasks:
+    for arm, (_, words, _) in PAPERS[name].arms.items():
+      if words.partition(",")[0] == "supervised":
+        clients = point(name, task.name, arm, everywhere).config["clients"]
+        assert [number for number, *_ in clients] == [1], (task.name, arm)
+
+
+@pytest.mark.parametrize("name", PAPERS)
 def test_arms_that_are_compared_are_different_experiments(name, everywhere):
   """Also on a task whose own config is what an arm sets, or for which `by_task` has nothing."""
   for one in (*PAPERS[name].claims, *PAPERS[name].figures):

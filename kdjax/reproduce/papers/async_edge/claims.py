@@ -1,6 +1,6 @@
 """Async edge learning: the claims, and why some came out as they did."""
 
-from kdjax.reproduce.claims import Claim, Control, Difference, Quantity
+from kdjax.reproduce.claims import Claim, Control, Difference, Quantity, above
 from kdjax.reproduce.papers.async_edge.arms import (
   HARMS,
   LEARNS,
@@ -63,11 +63,6 @@ WHY = {  # claim: ((task, verdict): why)
 def claim(name, where, says, *differences, tasks=TEN, control=LEARNS, more=()):
   """A claim with a control, or more."""
   return Claim(name, where, says, tasks, differences, (control, *more), WHY.get(name, {}))
-
-
-def above(left, right, by):
-  """A difference of two quantities."""
-  return Difference(left, right, above=by)
 
 
 CLAIMS = (

@@ -6,8 +6,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from kdjax.reproduce.claims import LAST_HEAD, Arm, Control, Difference, Quantity
-from kdjax.reproduce.papers.mhd.tasks import ALONE, PUBLIC, SMALL, resnets_18
+from kdjax.reproduce.claims import LAST_HEAD, Arm, Control, Difference, Quantity, alone
+from kdjax.reproduce.papers.mhd.tasks import PUBLIC, SMALL, TASKS, resnets_18
 from kdjax.reproduce.verdict import NOT_TESTABLE
 
 PRIVATE, DISTANCE, PROBE = "private_accuracy", "accuracy_by_distance", "linear_probe"
@@ -70,7 +70,7 @@ ARMS = {
   "iid": alike(Arm(), THREE_HEADS),
   **{f"iid_{name}": alike(arm) for name, arm in (BASELINES | BY_HEADS | MORE).items()},
   **{f"iid_{name}": alike(arm, THREE_HEADS) for name, arm in LOSSES.items()},
-  "supervised": Arm(words="supervised", by_task=ALONE),
+  "supervised": Arm(words="supervised", by_task=alone(TASKS)),
   "three_heads": Arm({"algo.aux_heads": 3}),
   "naive_one_head": Arm({"algo.target": "all", "algo.aux_heads": 1}),
   "two_teachers": Arm({"algo.teachers": 2}),

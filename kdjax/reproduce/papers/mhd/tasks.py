@@ -1,6 +1,5 @@
 """MHD: on what it is tried, and at which size."""
 
-from collections.abc import Sequence
 from typing import Any
 
 from kdjax.reproduce.claims import Task
@@ -16,12 +15,6 @@ MIXED: dict[str, Any] = {"clients": ((3, *SMALL), (1, *LARGE)), "labels": 5}  # 
 def resnets_18(stem: str) -> dict[str, Any]:
   """Four clients with a ResNet-18 each; the stem is for 'small' images or 'imagenet'."""
   return {"clients": ((4, "resnet", dict(depth=18, stem=stem)),)}
-
-
-def one_client(clients: Sequence[tuple[Any, ...]]) -> dict[str, Any]:
-  """A single client, with the network of the first."""
-  (_, *network), *_ = clients
-  return {"clients": ((1, *network),)}
 
 
 # Table 2's five architectures in place of ten, on FedMD's experiment.
@@ -57,9 +50,6 @@ TASKS = (
   Task("imagenet_topologies", "mhd_imagenet_topologies", 3_500.0, data="imagenet"),
   Task("imagenet_mixed", "mhd_imagenet_mixed", 4_400.0, data="imagenet"),
 )
-
-# Where a task has clients of its own, one of them for training on pooled data.
-ALONE = {t.name: one_client(t.settings["clients"]) for t in TASKS if "clients" in t.settings}
 
 Tasks = dict[str, tuple[str, ...]]
 SETS: Tasks = {"tiny": ("digits",), "small": ("letter", "fashion_mnist", "cifar10")}

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from kdjax.reproduce.claims import Claim, Control, Difference
+from kdjax.reproduce.claims import Claim, Control, Difference, above
 from kdjax.reproduce.papers.pairwise.arms import SMALL, of
 from kdjax.reproduce.verdict import NOT_TESTABLE, REFUTED
 
@@ -12,11 +12,6 @@ class Needs(NamedTuple):
 
   controls: tuple[Control, ...]
   digits: str = ""
-
-
-def above(left, right, by):
-  """A difference of two quantities."""
-  return Difference(left, right, above=by)
 
 
 # A gain counts as transfer only above what moving the class prior does by itself.
