@@ -1,6 +1,6 @@
 """MHD on scikit-learn's handwritten digits: five clients, two primary labels each, s = 100.
 
-The quickstart: no download, 80 s on two cores, most of them compilation. Follows Zhmoginov et al.,
+The quickstart: no download, 52 s on two cores, most of them compilation. Follows Zhmoginov et al.,
 CVPR 2023, Table 1 and Fig. 4 at small scale. Its networks, weights and rate are the recipe of all
 small MHD experiments, chosen on parts of the training sets (docs/methods/mhd.md).
 

@@ -21,6 +21,13 @@ WHY = {  # claim: ((task, verdict): why)
       "edge is as good as its single member (claim members). So 'CEP' teaches what 'CPP' does."
     )
   },
+  "ensemble_independent": {
+    ("digits", NOT_TESTABLE): (
+      "Two models an edge, begun apart, are together no better than one of them on so few digits "
+      "('IEP', edge against member1: 71.9 and 72.1). So the core has no better teacher to make use "
+      "of."
+    )
+  },
   "members": {
     ("digits", REFUTED): (
       "The members begin as one core and see the same digits, so that they err alike ('CEP', "
@@ -49,6 +56,12 @@ WHY = {  # claim: ((task, verdict): why)
     ("digits", NOT_TESTABLE): (
       "The core knows its own digits by heart before any wrong edge comes ('clean, 4', overlap "
       "with the core's data). Its training accuracy has no room to jump."
+    )
+  },
+  "noisy_kinds": {
+    ("digits", NOT_TESTABLE): (
+      "The core already has every one of its own digits right when the wrong edge comes ('clean, "
+      "4', overlap with the core's data: 100). Its training accuracy has no room to jump."
     )
   },
   "noisy_end": {
