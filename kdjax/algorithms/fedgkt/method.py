@@ -185,8 +185,8 @@ def network(env: Env, server: tuple[str, dict]) -> nn.Module:
   """The server's model: BatchNorm sums over all devices, blocks are a loop as `env.scan` says.
 
   Raises:
-    ConfigError: where `server` is not (model, model arguments), there is no such model, or it has
-      dropout.
+    ConfigError: where `server` is not (model, model arguments), there is no such model, it has
+      dropout, or edges or server alone are in float64.
   """
   try:
     name, arguments = server
@@ -197,4 +197,7 @@ def network(env: Env, server: tuple[str, dict]) -> nn.Module:
     raise ConfigError("algo.server", server, "must be (model, model arguments)") from None
   if getattr(model, "dropout", 0) > 0:
     raise ConfigError("algo.server", server, "must have dropout 0: only clients draw it")
+  if (arguments.get("dtype") == "float64") != (env.dtype == "float64"):
+    hint = f"must have dtype float64 if and only if the edges have it: theirs is {env.dtype}"
+    raise ConfigError("algo.server", server, hint)
   return model.clone(scan=env.scan) if offers(model, "scan") else model

@@ -24,6 +24,7 @@ MLP = ((4, *ensembles.MLP),)
 TWO = ((2, *ensembles.MLP), (2, *ensembles.WIDE))
 NET = dict(norm="none", dtype="float64", project=0)
 DROPS = dict(NET, filters=(4, 4), dropout=0.2)
+SINGLE = dict(NET, dtype="float32", hidden=(3,), activation="relu")
 OFF = dict(factor=0.5, patience=0)
 SIZES = (20, 24, 30, 26)  # of the clients of `ensembles.data`
 
@@ -602,6 +603,7 @@ def test_a_run_of_split_networks_learns_and_its_clients_can_be_used(tmp_path):
     (MLP, dict(algo_answers="later"), "answers", "apart, before, after"),
     (MLP, dict(algo_server_batch=4000), "server_batch", "at most .*, all private examples"),
     (MLP, dict(algo_server=("fedmd", DROPS)), "server", "must have dropout 0"),
+    (MLP, dict(algo_server=("mlp", SINGLE)), "server", "float64 if and only if the edges have it"),
     (MLP, dict(algo_server_batch=6, mesh=4), "server_batch", "number of devices, 4"),
     (MLP, dict(algo_server_epochs=((5, 2), (3, 1))), "server_epochs", "ascending"),
     (MLP, dict(algo_order="random"), "order", "client, shuffled"),
