@@ -26,14 +26,14 @@ def _kernels(params):
 
 
 def only_finite() -> optax.GradientTransformationExtraArgs:
-  """Passes on what an optimiser may take in, see `core.health.clean`; takes `taken`, bool[].
+  """Passes on what an optimiser may take in; takes `taken`, bool[], see `health.safe_gradients`.
 
   It comes after clipping, which reads all gradients before it changes one, so that nothing is
   written to memory between; if one of them was not finite, neither is their norm.
   """
 
   def update(updates, state, params=None, *, taken=True, **others):
-    return health.clean(jnp.asarray(taken), updates), state
+    return health.safe_gradients(jnp.asarray(taken), updates), state
 
   return optax.GradientTransformationExtraArgs(optax.init_empty_state, update)
 

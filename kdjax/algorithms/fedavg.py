@@ -94,10 +94,10 @@ def meet(
 
 
 def _averaged(env, c, told, weight):
-  """The clients c, those who are awake with the average of what all of them told."""
-  awake, models = health.awake(env, c.health), (told.params, told.model_state)
-  params, statistics = average(env, models, weight, awake & health.whole(models))
-  return jax.vmap(where)(awake, c._replace(params=params, model_state=statistics), c)
+  """The clients c, those who are active with the average of what all of them told."""
+  active, models = health.active(env, c.health), (told.params, told.model_state)
+  params, statistics = average(env, models, weight, active & health.finite_clients(models))
+  return jax.vmap(where)(active, c._replace(params=params, model_state=statistics), c)
 
 
 def predict(env: Env, weight: Float[np.ndarray, " clients"]) -> Predict:
@@ -144,7 +144,7 @@ def make(env: Env, hyper: Hyper) -> Algorithm:
     c = meet(env, state.clients, weight)
     if hyper.momentum == "reset":
       anew = jax.vmap(env.cohorts[0].tx.init)(c.params)
-      opt_state = jax.vmap(where)(health.awake(env, c.health), anew, c.opt_state)
+      opt_state = jax.vmap(where)(health.active(env, c.health), anew, c.opt_state)
       c = c._replace(opt_state=opt_state)
     return state._replace(clients=(c,)), ({},)
 

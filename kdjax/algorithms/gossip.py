@@ -121,7 +121,7 @@ def make(env: Env, hyper: Hyper) -> Algorithm:
     return state._replace(clients=clients), aux
 
   def meet(state, batch, now):
-    speaks, partner = health.speaks(env, state.clients), now.args
+    speaks, partner = health.heard_by_others(env, state.clients), now.args
     partner = jnp.where(speaks & speaks[partner], partner, -1)
     client, own = v.meet(state.clients[0], state.local[0], env.local_rows(0, partner))
     return state._replace(clients=(client,), local=(own,)), ({},)
@@ -203,7 +203,7 @@ def average(env: Env, *, rho: float) -> Variant:
     own = flat((client.params, client.model_state))
     (told,) = hostile.sent(env, (client,))
     (other,) = env.fetch((flat((told.params, told.model_state)),), (partner,))
-    met = (partner >= 0) & health.told(other)  # a partner that is not finite changes nothing
+    met = (partner >= 0) & health.finite_rows(other)  # a partner that is not finite changes nothing
     mean = jnp.where(met[:, None], (own + other) / 2, own)
     params, model_state = jax.vmap(lambda x: snapshots.unflatten(x, env.snapshots()[0]))(mean)
     anchor = _flat(env.cohorts[0].template.params, params)

@@ -123,10 +123,10 @@ def take(
   Returns:
     (ClientState, aux with whether it took the step as 'live', or could not as 'failed').
   """
-  fine, awake = health.sound(aux, grads, statistics), health.awake(env, old.health)
-  taken, failed = fine & awake, ~fine & awake
+  fine, active = health.may_step(aux, grads, statistics), health.active(env, old.health)
+  taken, failed = fine & active, ~fine & active
   params, opt_state = gradients.apply_update(tx, lr, grads, old.params, old.opt_state, taken)
-  after = health.noted(old.health, failed, aux.get("refused", 0))
+  after = health.counted(old.health, failed, aux.get("refused", 0))
   new = ClientState(params, where(taken, statistics, old.model_state), opt_state, after)
   if alive is None:
     return new, aux | {"live": taken, "failed": failed}

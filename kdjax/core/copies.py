@@ -17,7 +17,7 @@ from jaxtyping import Float, Int
 from kdjax.core import losses, snapshots
 from kdjax.core.arrays import Array
 from kdjax.core.env import Env
-from kdjax.core.health import only_speaking, told
+from kdjax.core.health import finite_rows, only_speaking
 from kdjax.core.hostile import sent
 from kdjax.core.passes import eval_mode
 from kdjax.types import ClientState, Phase, Pos
@@ -71,7 +71,9 @@ def fetch(
   peer = only_speaking(env, clients, peer)
   own = tuple(env.local_rows(g, peer) for g in range(len(clients)))
   found = env.fetch(flat, own)
-  return tuple(Sources(f, jnp.where(told(f), p, -1)) for f, p in zip(found, own, strict=True))
+  return tuple(
+    Sources(f, jnp.where(finite_rows(f), p, -1)) for f, p in zip(found, own, strict=True)
+  )
 
 
 def received(env: Env, peer: Int[np.ndarray, "clients S"]) -> dict[str, int]:
@@ -140,11 +142,11 @@ def divergence(
   Returns:
     f32[N], at least 0; 0 without sources. Numbers that are not finite are left out.
   """
-  valid = (peer >= 0)[:, None] & told(said)
+  valid = (peer >= 0)[:, None] & finite_rows(said)
   kl = losses.tempered_kl(jnp.where(valid[..., None], said, 0), logits, 1.0)
   return jnp.sum(kl * valid, axis=0) / jnp.maximum(jnp.sum(valid, axis=0), 1)
 
 
 def refused(said: Float[Array, "S N C"], mask: Float[Array, " N"]) -> Float[Array, ""]:
   """How many predictions `divergence` leaves out; mask f32[N], 0 for padding."""
-  return jnp.sum(~told(said) * mask)
+  return jnp.sum(~finite_rows(said) * mask)

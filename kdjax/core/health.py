@@ -6,11 +6,11 @@ anything but finite, and nothing else can reach another client. What happens nex
 `config.faults.client` says: the client goes on with its next batch ('reset'), it falls silent for
 good ('freeze'), or the run ends ('stop').
 
-None of it is a pass over the weights. `sound` looks at the smallest array of every module: a
-gradient that is not finite reaches its module's bias as it does the kernel. `clean` looks at every
-gradient where the optimiser reads it. What is left, a sum of products of finite numbers that
-overflows in a single weight, moves that weight by nothing. Gradients are bounded by a sixteenth of
-the root of the largest number, so that neither their squares nor their sums overflow.
+None of it is a pass over the weights. `may_step` looks at the smallest array of every module: a
+gradient that is not finite reaches its module's bias as it does the kernel. `safe_gradients` looks
+at every gradient where the optimiser reads it. What is left, a sum of products of finite numbers
+that overflows in a single weight, moves that weight by nothing. Gradients are bounded by a
+sixteenth of the root of the largest number, so that neither their squares nor their sums overflow.
 """
 
 import math
@@ -39,7 +39,7 @@ def finite(tree: PyTree) -> Bool[Array, ""]:
   return jnp.stack([jnp.isfinite(x).all() for x in jax.tree.leaves(tree)] or [True]).all()
 
 
-def sound(aux: dict[str, jax.Array], grads: PyTree, statistics: PyTree) -> Bool[Array, ""]:
+def may_step(aux: dict[str, jax.Array], grads: PyTree, statistics: PyTree) -> Bool[Array, ""]:
   """bool[]: whether one client's step may be taken, by its losses, gradients and statistics."""
   return finite((aux, smallest(grads), statistics))
 
@@ -52,7 +52,7 @@ def smallest(params: PyTree) -> list[jax.Array]:
   return [min(leaves, key=lambda x: x.size) for leaves in modules.values()]
 
 
-def clean(taken: Bool[Array, ""], grads: PyTree) -> PyTree:
+def safe_gradients(taken: Bool[Array, ""], grads: PyTree) -> PyTree:
   """Gradients for an optimiser: zeros where a step is not taken, or a number out of bounds."""
 
   def one(g):
@@ -62,14 +62,14 @@ def clean(taken: Bool[Array, ""], grads: PyTree) -> PyTree:
   return jax.tree.map(one, grads)
 
 
-def awake(env: Env, health: Health) -> Bool[Array, "..."]:
+def active(env: Env, health: Health) -> Bool[Array, "..."]:
   """bool, of the shape of `health`'s leaves: who has not fallen silent."""
   if env.training.fault != "freeze":
     return jnp.ones_like(health.since, bool)
   return health.since < 0
 
 
-def noted(health: Health, failed: Bool[Array, ""], refused: jax.Array | float | int) -> Health:
+def counted(health: Health, failed: Bool[Array, ""], refused: jax.Array | float | int) -> Health:
   """One client's health after a step; `stamp` says when.
 
   Args:
@@ -96,7 +96,7 @@ def stamp(
   return tuple(map(one, before, after))
 
 
-def speaks(env: Env, clients: tuple[ClientState, ...]) -> Bool[Array, " clients"]:
+def heard_by_others(env: Env, clients: tuple[ClientState, ...]) -> Bool[Array, " clients"]:
   """bool[R*K], on every device: who is heard by others.
 
   A method leaves those out who are not, wherever a client's values reach another. Nobody is asked
@@ -104,7 +104,7 @@ def speaks(env: Env, clients: tuple[ClientState, ...]) -> Bool[Array, " clients"
   """
   if env.training.fault != "freeze":
     return jnp.ones(env.clients, bool)
-  return env.gather(tuple(awake(env, c.health) for c in clients))
+  return env.gather(tuple(active(env, c.health) for c in clients))
 
 
 def silent(env: Env, clients: tuple[ClientState, ...]) -> set[int]:
@@ -119,20 +119,20 @@ def only_speaking(
   env: Env, clients: tuple[ClientState, ...], peer: Int[Array, " *n"]
 ) -> Int[Array, " *n"]:
   """Global client numbers, with -1, nobody, for those who do not speak; peer i32[...]."""
-  return jnp.where(speaks(env, clients)[peer], peer, -1)
+  return jnp.where(heard_by_others(env, clients)[peer], peer, -1)
 
 
-def whole(tree: PyTree) -> Bool[Array, " K_g"]:
+def finite_clients(tree: PyTree) -> Bool[Array, " K_g"]:
   """bool[K_g]: whose numbers are all finite; leaves [K_g, ...]."""
   fine = lambda x: jnp.isfinite(x).all(tuple(range(1, x.ndim)))
   return jnp.stack([fine(x) for x in jax.tree.leaves(tree)]).all(0)
 
 
-def told(said: Float[Array, "*n C"]) -> Bool[Array, "*n"]:
+def finite_rows(said: Float[Array, "*n C"]) -> Bool[Array, "*n"]:
   """bool[...]: whether a teacher's numbers for an example, logits or embedding, are all finite."""
   return jnp.isfinite(said).all(-1)
 
 
 def distributions(p: Float[Array, "*n C"]) -> Bool[Array, "*n"]:
   """bool[...]: whether each is part of a distribution: finite, not negative, of sum 1 or less."""
-  return told(p) & (p >= 0).all(-1) & (p.sum(-1) <= 1 + SLACK)
+  return finite_rows(p) & (p >= 0).all(-1) & (p.sum(-1) <= 1 + SLACK)

@@ -35,7 +35,7 @@ def stay(case: Case) -> None:
     chex.assert_tree_all_finite(jax.device_get(ends[0][1:]))
     others = [rows(s, tuple(~m for m in who)) for s in ends]
     message = f"a client that is not finite reaches others (faults.client={fault!r}): "
-    hint = "leave out those who do not speak (core.health.speaks), and what is not finite"
+    hint = "leave out those who do not speak (core.health.heard_by_others), and what is not finite"
     chex.assert_trees_all_equal(*others, custom_message=message + hint)
 
 

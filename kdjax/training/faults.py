@@ -122,7 +122,7 @@ def _whole(state):
   parts = zip(state.clients, state.local, strict=True)
   # A server's plateau may begin at infinity.
   server = jnp.stack([~jnp.isnan(x).any() for x in jax.tree.leaves(state.server)] or [True])
-  return tuple(health.whole((client, own)) for client, own in parts), server.all()
+  return tuple(health.finite_clients((client, own)) for client, own in parts), server.all()
 
 
 def check_whole(env: Env, state: TrainState, batches: int) -> None:

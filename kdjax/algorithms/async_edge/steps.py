@@ -146,7 +146,7 @@ def collect_step(env: Env, hyper: Hyper) -> Step:
     slot = now.round % memory
     models = jnp.stack(back, 1)  # [K_0, n, L]
     full = core.memory.at[:, slot].set(models)
-    heard = core.heard.at[:, slot].set(health.speaks(env, state.clients)[who])
+    heard = core.heard.at[:, slot].set(health.heard_by_others(env, state.clients)[who])
     zero = jnp.zeros_like(core.seen)
     core = core._replace(memory=full, heard=heard, correct=zero, seen=zero)
     core = core._replace(pace=stopping.start(zero))
@@ -184,7 +184,7 @@ def distil_step(env: Env, hyper: Hyper) -> Step:
 
     said = env.map_clients(tell, memory.reshape(-1, memory.shape[-1]))
     said = said.reshape(*memory.shape[:2], *said.shape[1:])  # [M, n, B, C]
-    fine = health.told(said)
+    fine = health.finite_rows(said)
     taken = heard[..., None] & fine
     count = jnp.maximum(taken.sum(1), 1).astype(said.dtype)
     mean = jnp.where(taken[..., None], said, 0).sum(1) / count[..., None]

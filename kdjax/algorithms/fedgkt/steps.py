@@ -101,7 +101,7 @@ def server_step(
     if holds:
       newer = functools.partial(uploads.take_in, env, arrived=turn.arrived)
       local = jax.lax.cond(turn.arrived.any(), newer, lambda local: local, local)
-    rows = rows._replace(mask=rows.mask * health.speaks(env, state.clients)[rows.owner])
+    rows = rows._replace(mask=rows.mask * health.heard_by_others(env, state.clients)[rows.owner])
     told = rows._replace(mask=rows.mask * turn.told)
     sent = servers.collect(env, tuple(m.held if holds else m.sent for m in local), rows)
     lr, n, answered = now.lr * old.plateau.scale, rows.mask.sum(1), told.mask.sum(1)

@@ -177,7 +177,7 @@ def step(env: Env, cut: str, keyed: bool) -> Step:
       speak = functools.partial(tell, env.cohorts[g].model, cut)
       h, z = env.map_clients(speak, told[g], half.image)
       place = slots(env, keyed, g, half, now)
-      place = jnp.where(health.told(z[:, :, 0]), place, _longest(env))  # z is made of h
+      place = jnp.where(health.finite_rows(z[:, :, 0]), place, _longest(env))  # z is made of h
       said = h.reshape(*h.shape[:2], -1), z[:, :, 0], half.label, place
       *said, slot = jax.lax.all_gather(said, "data", axis=1, tiled=True)
       kept = [write(table, slot, x) for table, x in zip(memory[:3], said, strict=True)]

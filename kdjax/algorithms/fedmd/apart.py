@@ -51,7 +51,7 @@ def agree_step(env: Env) -> Step:
 
   def step(state, batch, now):
     tables, spoke = now.args  # f32[K, alignment, C], bool[K]
-    heard = (spoke[:, None] & health.told(tables))[None]
+    heard = (spoke[:, None] & health.finite_rows(tables))[None]
     mean = agreement(tables[None], heard)
     kept = jnp.where(heard.any(1)[..., None], mean, state.server)  # where nobody says anything
     return state._replace(server=kept), ({},) * len(env.cohorts)

@@ -192,7 +192,7 @@ def _each(env, fn, *args):
 
 def _listen(env, clients, said, now, teachers, there=True):
   """Heard, a tuple over cohorts: everyone draws D of its teachers among those who speak."""
-  spoke = health.speaks(env, clients).reshape(env.R, env.K) & there
+  spoke = health.heard_by_others(env, clients).reshape(env.R, env.K) & there
   return draw_teachers(env, env.gather(said), spoke, now, teachers)
 
 

@@ -186,7 +186,7 @@ def distil(
   """The distillation terms of Eq. 1 on the public half: (share of the loss, aux, model_state)."""
   half = d["public"]
   out, model_state = exchange.own(apply, params, statistics, d["asked"], half)
-  p, xi, valid, refused = believed(*exchange.hear(d["asked"], half))
+  p, xi, valid, refused = checked(*exchange.hear(d["asked"], half))
   taught = half.mask * valid.any(0)  # a client without teachers takes no distillation loss
   loss: jax.Array | float = 0.0
   aux = {"refused": jnp.sum(refused * half.mask)}
@@ -202,7 +202,7 @@ def distil(
   return loss, aux, model_state
 
 
-def believed(
+def checked(
   p: Float[Array, "D U m C"], xi: Float[Array, "D U F"], valid: Bool[Array, " D"]
 ) -> tuple[jax.Array, jax.Array, Bool[Array, "D U"], Int[Array, " U"]]:
   """What may be learned from: (p, xi, valid bool[D, U], how many of an example's were refused).
@@ -213,7 +213,7 @@ def believed(
     valid: bool[D], teachers that are there.
   """
   # An embedding is what the heads read: theirs is finite only where it is.
-  fine = health.distributions(p).all(-1) if p.shape[2] else health.told(xi)
+  fine = health.distributions(p).all(-1) if p.shape[2] else health.finite_rows(xi)
   taken = valid[:, None] & fine
   p, xi = (jnp.where(jnp.expand_dims(taken, range(2, x.ndim)), x, 0) for x in (p, xi))
   return p, xi, taken, jnp.sum(valid[:, None] & ~fine, axis=0)

@@ -10,10 +10,9 @@ import optax
 
 from kdjax.algorithms.pairwise import transfer
 from kdjax.algorithms.pairwise.variants import Objective, Pass
-from kdjax.core import copies, gradients, losses
+from kdjax.core import copies, gradients, health, losses
 from kdjax.core.clients import has_data, share, take, where
 from kdjax.core.env import Env
-from kdjax.core.health import awake
 from kdjax.core.passes import train_mode
 from kdjax.types import ClientState, Examples, Now, PyTree, Step
 
@@ -138,7 +137,7 @@ def advance(
     new = new._replace(params=weights[0], opt_state=weights[1])
   pipeline, taken = objective.pipeline, aux["live"]
   moved = move_maps(pipeline, now.args, every_batch, fresh, new, own, grads[1], taken, key)
-  client, own = where(awake(env, new.health), moved, (new, own))
+  client, own = where(health.active(env, new.health), moved, (new, own))
   return client, own, aux
 
 

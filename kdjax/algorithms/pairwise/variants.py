@@ -16,7 +16,7 @@ from kdjax.algorithms.pairwise.hyper import Hyper
 from kdjax.core import copies
 from kdjax.core.arrays import Array
 from kdjax.core.env import Env
-from kdjax.core.health import told
+from kdjax.core.health import finite_rows
 from kdjax.types import Examples, PyTree
 
 
@@ -102,7 +102,7 @@ def forward(seen: Pass) -> Float[Array, " B"]:
 
 def backward(seen: Pass) -> Float[Array, " B"]:
   """Mean over sources of KL(Q || P_a); f32[B]. Numbers that are not finite are left out."""
-  valid = (seen.sources.peer >= 0)[:, None] & told(seen.said)
+  valid = (seen.sources.peer >= 0)[:, None] & finite_rows(seen.said)
   log_q = jax.nn.log_softmax(seen.logits)
   log_p = jax.nn.log_softmax(jnp.where(valid[..., None], seen.said, 0))
   kl = jnp.sum(jnp.exp(log_q) * (log_q - log_p), axis=-1)
