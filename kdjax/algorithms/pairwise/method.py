@@ -41,7 +41,7 @@ import numpy as np
 from kdjax.algorithms.pairwise import layers as interest
 from kdjax.algorithms.pairwise import metadata, transfer
 from kdjax.algorithms.pairwise.hyper import Hyper, maps_optimiser
-from kdjax.algorithms.pairwise.steps import Local, fetch_step, transfer_step
+from kdjax.algorithms.pairwise.steps import Due, Local, fetch_step, transfer_step
 from kdjax.algorithms.pairwise.variants import Objective, make_objective
 from kdjax.algorithms.separate import train_phase
 from kdjax.core import copies
@@ -120,7 +120,7 @@ def cycle(
     ),
     Phase(
       "transfer",
-      transfer_step(env, objective, every_batch=every_batch, fresh=fresh),
+      transfer_step(env, objective, Due(every_batch, fresh)),
       passes(moves),
       calls(moves),
       lr=env.rate,

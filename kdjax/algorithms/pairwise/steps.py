@@ -25,6 +25,22 @@ class Local(NamedTuple):
   opt_state: PyTree  # of the maps; as_coded: ()
 
 
+class Due(NamedTuple):
+  """When W* takes the place of W_b."""
+
+  every_batch: bool  # after every batch, not after the visit
+  fresh: bool  # whether maps start again when it has
+
+
+class Gradients(NamedTuple):
+  """What one client's pass found."""
+
+  params: PyTree
+  maps: PyTree
+  aux: dict[str, jax.Array]  # what its objective says
+  statistics: PyTree  # after the pass
+
+
 def fetch_step(
   env: Env, pipeline: transfer.Pipeline, *, fresh: bool, sent: Callable | None = None
 ) -> Step:
@@ -50,26 +66,19 @@ def fetch_step(
   return step
 
 
-def transfer_step(env: Env, objective: Objective, *, every_batch: bool, fresh: bool) -> Step:
-  """`Phase.step` of a transfer.
-
-  Args:
-    env: Env.
-    objective: of the variant.
-    every_batch: whether W* takes W_b's place after every batch, not after the visit.
-    fresh: whether maps start again when it has.
-  """
+def transfer_step(env: Env, objective: Objective, due: Due) -> Step:
+  """`Phase.step` of a transfer; `objective` is the variant's."""
 
   def step(state, batch, now):
     new, auxes = [], []
     for g, cohort in enumerate(env.cohorts):
       client, own, half = state.clients[g], state.local[g], batch.private[g]
       differentiate = functools.partial(map_gradients, env, objective, cohort.model)
-      grads, (aux, statistics) = env.map_clients(differentiate, client, own, half)
-      grads, aux = jax.lax.psum((grads, aux), "data")
+      *summed, statistics = env.map_clients(differentiate, client, own, half)
+      found = Gradients(*jax.lax.psum(summed, "data"), statistics)
       keys, live = env.keys(g, "maps", now.step), has_data(half)
-      step_of = functools.partial(advance, env, objective, cohort.tx, now, every_batch, fresh)
-      new.append(env.map_clients(step_of, client, own, grads, aux, statistics, live, keys))
+      step_of = functools.partial(advance, env, objective, due, cohort.tx, now)
+      new.append(env.map_clients(step_of, client, own, found, live, keys))
     clients, local, auxes = zip(*new, strict=True)
     return state._replace(clients=clients, local=local), auxes
 
@@ -78,8 +87,8 @@ def transfer_step(env: Env, objective: Objective, *, every_batch: bool, fresh: b
 
 def map_gradients(
   env: Env, objective: Objective, model: nn.Module, client: ClientState, own: Local, half: Examples
-):
-  """One client's gradients of its weights and its maps: ((params, maps), (aux, statistics))."""
+) -> Gradients:
+  """One client's gradients of its weights and its maps."""
   flat, peer = own.sources
   said = copies.logits(env, flat, peer, half.image)
 
@@ -97,22 +106,20 @@ def map_gradients(
     aux = {"loss": total, "cross_entropy": ce, "divergence": gap}
     return total, (aux | {"refused": copies.refused(said, half.mask)}, statistics)
 
-  return gradients.of(loss, (client.params, own.maps))
+  grads, (aux, statistics) = gradients.of(loss, (client.params, own.maps))
+  return Gradients(*grads, aux, statistics)
 
 
 def advance(
   env: Env,
   objective: Objective,
+  due: Due,
   tx: optax.GradientTransformation,
   now: Now,
-  every_batch: bool,
-  fresh: bool,
   client: ClientState,
   own: Local,
-  grads: tuple[PyTree, PyTree],
-  aux: dict[str, jax.Array],
-  statistics: PyTree,
-  active: jax.Array,
+  found: Gradients,
+  live: jax.Array,
   key: jax.Array,
 ) -> tuple[ClientState, Local, dict[str, jax.Array]]:
   """One client's step: a target moves its maps, and W* takes the place of W_b when it is due.
@@ -120,50 +127,46 @@ def advance(
   Args:
     env: Env.
     objective: of the variant.
+    due: when W* replaces W_b.
     tx: the client's optimiser.
     now: its `args` are (whether this is the visit's last batch, the maps' learning rate).
-    every_batch, fresh: see `transfer_step`.
     client, own: its state.
-    grads: of (params, maps).
-    aux: what its objective says.
-    statistics: after the pass.
-    active: bool[], whether it has data in this step.
+    found: by `map_gradients`.
+    live: bool[], whether it has data in this step.
     key: for maps that start again.
   """
   target = (own.sources.peer >= 0).any()
-  new, aux = take(env, tx, now.lr, client, grads[0], aux, statistics, active)
+  new, aux = take(env, tx, now.lr, client, found.params, found.aux, found.statistics, live)
   if not objective.weights:  # a target's stay as they are
     weights = where(target, (client.params, client.opt_state), (new.params, new.opt_state))
     new = new._replace(params=weights[0], opt_state=weights[1])
-  pipeline, taken = objective.pipeline, aux["live"]
-  moved = move_maps(pipeline, now.args, every_batch, fresh, new, own, grads[1], taken, key)
+  moves = aux["live"] & target
+  moved = move_maps(objective.pipeline, due, now.args, new, own, found.maps, moves, key)
   client, own = where(health.active(env, new.health), moved, (new, own))
   return client, own, aux
 
 
 def move_maps(
   pipeline: transfer.Pipeline,
+  due: Due,
   args: tuple[jax.Array, jax.Array],
-  every_batch: bool,
-  fresh: bool,
   client: ClientState,
   own: Local,
   grads: PyTree,
-  active: jax.Array,
+  moves: jax.Array,
   key: jax.Array,
 ) -> tuple[ClientState, Local]:
   """One client's maps after a step, and its weights with W* in place of W_b when it is due."""
   last, rate = args
-  moves = active & (own.sources.peer >= 0).any()
   if pipeline.tx is not None:
     moved = gradients.apply_update(pipeline.tx, rate, grads, own.maps, own.opt_state, moves)
     maps, opt_state = where(moves, moved, (own.maps, own.opt_state))
     own = own._replace(maps=maps, opt_state=opt_state)
   write = lambda params: pipeline.rewrite(params, own.maps, own.sources)
-  if not every_batch:  # it changes nothing for clients without sources
+  if not due.every_batch:  # it changes nothing for clients without sources
     params = jax.lax.cond(last, write, lambda params: params, client.params)
     return client._replace(params=params), own
   params = where(moves, write(client.params), client.params)
-  if fresh:
+  if due.fresh:
     own = own._replace(maps=where(moves, pipeline.fresh(key)[0], own.maps))
   return client._replace(params=params), own
