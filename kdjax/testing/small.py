@@ -1,5 +1,6 @@
 """Small experiments: synthetic images, tiny networks, a few steps; compiled in a second or two."""
 
+import functools
 from typing import Any
 
 import jax
@@ -126,9 +127,9 @@ def train(
 ) -> tuple[TrainState, Stepper]:
   """(state, the Stepper) after the whole run, or after so many calls.
 
-  A `stepper` of an earlier call is used again, with what it has compiled.
+  What was compiled for an experiment serves the calls that follow; `stepper` is another's.
   """
-  stepper = stepper or Stepper(e)
+  stepper = stepper or _stepper(e)
   state = stepper.init() if state is None else state
   end = e.visits[-1].start + e.visits[-1].n if calls is None else calls
   for one in stepper.dispatches(int(state.step)):
@@ -137,6 +138,11 @@ def train(
       break
     state, _ = stepper.run(state, one._replace(count=min(one.count, left)))
   return state, stepper
+
+
+@functools.lru_cache(maxsize=4)
+def _stepper(e):
+  return Stepper(e)
 
 
 def by_client(e: Experiment, state: TrainState) -> list[tuple[Any, Any]]:

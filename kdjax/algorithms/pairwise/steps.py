@@ -107,7 +107,7 @@ def map_gradients(
     return total, (aux | {"refused": copies.refused(said, half.mask)}, statistics)
 
   grads, (aux, statistics) = gradients.of(loss, (client.params, own.maps))
-  return Gradients(*grads, aux, statistics)
+  return Gradients(grads[0], grads[1], aux, statistics)
 
 
 def advance(
