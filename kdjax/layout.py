@@ -13,7 +13,7 @@ from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh
 
 from kdjax import forms
-from kdjax.core import costs, machine
+from kdjax.core import costs, hosts, machine
 from kdjax.core.passes import eval_mode, offers
 from kdjax.forms import Form, Load
 from kdjax.types import Cohort, ConfigError
@@ -150,7 +150,7 @@ def form(
     devices: those that were asked for, or None.
   """
   backend = machine.backend()
-  if backend != "cpu" or jax.process_count() > 1:
+  if backend != "cpu" or not hosts.alone():
     spreads: tuple[bool, ...] = (False,)
   elif devices is None:
     spreads = (False, True) if host_devices(sizes, len(jax.devices())) > 1 else (False,)
@@ -158,7 +158,7 @@ def form(
     spreads = (len(devices) > 1,)
   asked = dict(local_map=mesh["map"], conv=mesh["conv"], spreads=spreads)
   # Hosts may differ, their programs may not.
-  name = device(devices) if jax.process_count() == 1 else ""
+  name = device(devices) if hosts.alone() else ""
   return forms.choose(forms.measured(), backend, name, load, **asked)
 
 
@@ -174,7 +174,7 @@ def default_devices(sizes: list[int], form: Form) -> list[jax.Device]:
     sizes: clients of each cohort, all replicas.
     form: Form.
   """
-  if machine.backend() != "cpu" or jax.process_count() > 1:
+  if machine.backend() != "cpu" or not hosts.alone():
     return jax.devices()
   everywhere = jax.devices()
   return everywhere[: host_devices(sizes, len(everywhere)) if form.spread else 1]

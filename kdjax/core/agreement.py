@@ -9,6 +9,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from kdjax.core import hosts
 from kdjax.types import ConfigError
 
 
@@ -18,7 +19,7 @@ def from_first(make: Callable[[], Any]) -> Any:
   Raises:
     ConfigError, OSError: in all, where it does in the first.
   """
-  if jax.process_count() == 1:
+  if hosts.alone():
     return make()
   said = _outcome(make) if jax.process_index() == 0 else b""
   size = int(multihost_utils.broadcast_one_to_all(np.int32(len(said))))
@@ -44,12 +45,12 @@ def _outcome(make):
 
 def anywhere(flag: bool) -> bool:
   """Whether a flag is set in any process; waits for all of them."""
-  return flag if jax.process_count() == 1 else bool(added(np.array([flag], np.uint64))[0])
+  return flag if hosts.alone() else bool(added(np.array([flag], np.uint64))[0])
 
 
 def added(numbers: np.ndarray) -> np.ndarray:
   """u64[N], the sum over processes."""
-  if jax.process_count() == 1:
+  if hosts.alone():
     return numbers
   halves = numbers.view(np.uint32)  # JAX has no u64 unless told to
   everyone = np.asarray(multihost_utils.process_allgather(halves))

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from kdjax.report import table
 from kdjax.report.table import RunRecord
+from kdjax.training import run_folder
 
 SEEDS = ("seed", "replicas")  # config keys that say which seeds a run has, and nothing else
 WORDS = 40  # characters of a config's value in an entry's name
@@ -40,8 +41,8 @@ def read(places: Iterable[str | Path]) -> list[RunRecord]:
   """
   found: dict[Path, RunRecord] = {}
   for place in map(Path, places):
-    inside = sorted(path.parent for path in place.glob("*/config.json"))
-    folders = [place] if (place / "config.json").exists() else inside
+    inside = sorted(path.parent for path in place.glob(f"*/{run_folder.CONFIG}"))
+    folders = [place] if (place / run_folder.CONFIG).exists() else inside
     group = [run for folder in folders for run in table.read_runs(folder)]
     if not any(run.summary and run.record for run in group):
       raise table.not_finished(place)

@@ -8,7 +8,7 @@ import numpy as np
 
 from kdjax.core import files
 from kdjax.report import formats, troubles
-from kdjax.training import writer
+from kdjax.training import run_folder, writer
 from kdjax.types import ConfigError
 
 WIDTH = 80  # columns of text, whatever the terminal
@@ -40,8 +40,8 @@ class TableRow(NamedTuple):
 def read_runs(workdir: str | Path) -> list[RunRecord]:
   """The run in WORKDIR, then every baseline WORKDIR/NAME that has a summary.json, by name."""
   own = _read_run(Path(workdir))
-  beside = sorted(path.parent for path in Path(workdir).glob("*/summary.json"))
-  if not (own.folder.parent / "config.json").exists():  # else it is itself somebody's baseline
+  beside = sorted(path.parent for path in Path(workdir).glob(f"*/{run_folder.SUMMARY}"))
+  if not (own.folder.parent / run_folder.CONFIG).exists():  # else it is itself somebody's baseline
     own = own._replace(name=_method(own) or own.name)
   return [own, *map(_read_run, beside)]
 
@@ -61,7 +61,7 @@ def _method(run: RunRecord) -> str:
 def _read_run(folder: Path) -> RunRecord:
   record, summary = (
     files.read_json(folder / name) if (folder / name).exists() else None
-    for name in ("config.json", "summary.json")
+    for name in (run_folder.CONFIG, run_folder.SUMMARY)
   )
   folder = folder.resolve()
   return RunRecord(folder.name, folder, record or {}, writer.read_metrics(folder), summary)

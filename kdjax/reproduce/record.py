@@ -14,6 +14,7 @@ from kdjax.reproduce.judging import Judged, Row, Side
 from kdjax.reproduce.runs import Asked
 from kdjax.reproduce.verdict import NOT_RUN, VERDICTS
 from kdjax.reproduce.work import Chosen
+from kdjax.training import run_folder
 
 FILE = "results.json"
 Record = dict[str, Any]
@@ -85,7 +86,7 @@ def _row(row: Row) -> Record:
 
 def made(asked: Asked, paper: str = "*", task: str = "*") -> Record:
   """Which kdjax on which machine, by the newest run of a task; {} where there is none."""
-  records = asked.workdir.glob(f"{paper}/{task}/*/*/config.json")
+  records = asked.workdir.glob(f"{paper}/{task}/*/*/{run_folder.CONFIG}")
   newest = max(records, key=lambda path: path.stat().st_mtime, default=None)
   if newest is None:
     return {}

@@ -15,6 +15,7 @@ from kdjax.reproduce.claims import Claim, Figure, Paper, Task, arms_of
 from kdjax.sweep import cli as sweep_cli
 from kdjax.sweep import grid
 from kdjax.sweep.grid import Point, Sweep
+from kdjax.training import run_folder
 from kdjax.types import DONE, STOPPED, ConfigError
 
 BLOCK = 5  # seeds side by side in one run
@@ -81,7 +82,7 @@ def check_same(run: Run) -> None:
   Raises:
     ConfigError: naming what differs.
   """
-  path = run.point.folder / "config.json"
+  path = run.point.folder / run_folder.CONFIG
   if not path.exists():
     return
   old = files.read_json(path)["config"]

@@ -146,7 +146,7 @@ class Checkpoints:
     if not agreement.anywhere(bool(reason)):
       return True
     self._failed(self._under_way, reason or "another process failed")
-    if jax.process_count() > 1:  # Orbax's barriers do not survive that one process fails
+    if not hosts.alone():  # Orbax's barriers do not survive that one process fails
       self.failures = math.inf
     return False
 
@@ -176,7 +176,7 @@ class Checkpoints:
 
   def _no_room(self, size):
     """Why a save need not be tried, or ''. One process finds out by saving, several ask before."""
-    if jax.process_count() > 1:
+    if not hosts.alone():
       return agreement.from_first(lambda: _no_room(self.workdir, size))
     return "" if self.workdir.is_dir() else "the folder is gone"
 

@@ -26,13 +26,13 @@ def tables(experiment: "Experiment") -> dict[str, jax.Array]:
   mesh, shards = experiment.env.mesh, experiment.data.shards
   arrays = {half: s.array for half, s in experiment.sets.items() if s.array is not None}
   once = arrays.get("public") is arrays.get("private") is not None
-  if jax.process_count() > 1 and "private" in arrays:
+  if not hosts.alone() and "private" in arrays:
     kept = [*_own_lists(experiment), *(shards.public if once else ())]
     arrays["private"] = _blank_but(arrays["private"], kept)
   if once:
     arrays = {"private": arrays["private"]}
   (placed,) = hosts.place(mesh, (P(),), (arrays,))
-  if jax.process_count() == 1:
+  if hosts.alone():
     placed = jax.device_put(placed, jax.sharding.NamedSharding(mesh, P()))
   return dict.fromkeys(("private", "public"), placed["private"]) if once else placed
 
