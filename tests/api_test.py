@@ -15,6 +15,7 @@ from kdjax.types import ConfigError
 
 SMALL = {"steps": 6, "replicas": 1, "log_every": 2, "evals.accuracy.every": 6, "compare": ()}
 SMALL |= {"model.norm": "none", "algo.nu_emb": 0.0}
+SMALL |= {"clients": ((5, "mlp", {"hidden": (8, 8), "activation": "tanh"}),)}
 
 
 def test_importing_loads_nothing_and_building_neither_plots_nor_checkpoints():
@@ -50,7 +51,7 @@ def test_ones_own_loop_takes_the_steps_of_a_run(tmp_path):
     losses.append(found)
   assert len(losses) == 6 and int(state.step) == 6 + 3  # three refreshes
   assert set(losses[0]) == {"loss", "cross_entropy", "aux1", "aux2", "aux3"}
-  whole, _ = ensembles.train(experiment)
+  whole, _ = ensembles.train(experiment, stepper=stepper)
   run = kdjax.train(config, tmp_path, devices=jax.devices()[:1])
   logged = [line["loss"] for line in run.metrics() if line["phase"] == "train"]
   np.testing.assert_allclose(logged, [found["loss"] for found in losses[1::2]], rtol=1e-6)
@@ -99,7 +100,7 @@ def test_a_trained_client_predicts_embeds_and_exports(run, tmp_path):
   for head in client.heads:
     np.testing.assert_allclose(p[head], jax.nn.softmax(z[head]), rtol=1e-6)
   hidden = np.tanh
-  layers = [client.params[f"Dense_{i}"] for i in range(3)]
+  layers = [client.params[f"Dense_{i}"] for i in range(2)]
   h = x.reshape(4, -1) / 127.5 - 1
   for layer in layers:
     h = hidden(h @ layer["kernel"] + layer["bias"])

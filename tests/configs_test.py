@@ -1,6 +1,7 @@
 """Every config is an experiment that can be built and traced, without its data."""
 
 import ast
+import functools
 import importlib
 import re
 
@@ -29,10 +30,14 @@ CROSSED = [  # what were files of their own
 ]
 
 
+SMALL = ("mlp", dict(hidden=(8,), activation="tanh"))
+
+
 def load(name):
   return importlib.import_module(f"kdjax.configs.{name}")
 
 
+@functools.cache
 def described(name):
   c = config.plain(config.read_config(name))
   return experiment.build(c, data=plan.described(c), devices=jax.devices()[:1])
@@ -51,11 +56,10 @@ def test_every_config_builds(name):
 @pytest.mark.parametrize("name", usually(TRACED, NAMES + CROSSED))
 def test_every_config_traces(name):
   e = described(name)
-  totals = schedule.totals(e.visits)
+  totals, before = schedule.totals(e.visits), e.template()
   for visit in plan.first_visits(e):
     inputs = plan.abstract_inputs(e, visit, totals[visit.number])
     arguments = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), inputs)
-    before = e.template()
     after, _ = jax.eval_shape(program.jitted(e, visit.phase), before, *arguments, {})
     shapes = lambda tree: [(x.shape, x.dtype) for x in jax.tree.leaves(tree)]
     assert shapes(after) == shapes(before)
@@ -91,6 +95,8 @@ def row(title):
   c = load("mhd_imagenet").get_config()
   for key, value in re.findall(r"--config\.(\S+)=(\S+)", line):
     c.update_from_flattened_dict({key: ast.literal_eval(value)})
+  # No row is about the networks, which take most of a build.
+  c.clients = ((sum(n for n, *_ in c.clients), *SMALL),)
   c = config.plain(c)
   return experiment.build(c, data=plan.described(c), devices=jax.devices()[:1])
 
@@ -171,10 +177,10 @@ def test_supervised_training_of_either_of_fedgkts_networks():
 
 def test_a_plan_names_what_a_run_would_cost():
   c = load("mhd_digits").get_config()
-  c.replicas, c.steps = 1, 40
+  c.replicas, c.steps, c.clients = 1, 40, ((5, *SMALL),)
   text = plan.describe(c)
-  norms = 2 * (64 + 64 + 32)  # scale and bias
-  model = 64 * 64 + 64 * 64 + 64 * 32 + norms + 4 * (32 * 10 + 10)
+  norms = 2 * 8  # scale and bias
+  model = 64 * 8 + norms + 4 * (8 * 10 + 10)
   assert f"{model:,} a client" in text
   sent = 2 * 5 * 4 * (model + norms)  # two refreshes of weights and statistics, nothing before
   assert f"{plan.human(sent)} ({sent / 40:,.0f} bytes a batch)" in text

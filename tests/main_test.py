@@ -1,5 +1,9 @@
-"""What a user types, and what happens when it is wrong: subprocesses of `python -m kdjax.main`."""
+"""What a user types, and what happens when it is wrong: `python -m kdjax.main` in its own process.
 
+What ends at once does so in a fork of a process that has imported everything.
+"""
+
+import contextlib
 import json
 import os
 import shlex
@@ -7,16 +11,17 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
+from commands import ROOT, Commands
+from helpers import FIVE_SMALL
 
 import kdjax
 from kdjax import main
 
-ROOT = Path(__file__).parent.parent
 DIGITS = "--config=configs/mhd_digits.py"
-SHORT = ("--config.steps=40", "--config.replicas=2", "--config.evals.accuracy.every=20")
+SMALL = f"--config.clients={FIVE_SMALL!r}"
+SHORT = (SMALL, "--config.steps=40", "--config.replicas=2", "--config.evals.accuracy.every=20")
 
 
 def start(*arguments, **kwargs):
@@ -31,7 +36,13 @@ def run(*arguments):
   return process.returncode, out, err
 
 
-def test_the_quickstart_ends_with_a_table_a_report_and_the_command_to_resume(tmp_path):
+@pytest.fixture(scope="module")
+def commands():
+  with contextlib.closing(Commands()) as made:
+    yield made
+
+
+def test_the_quickstart_ends_with_a_table_a_report_and_the_command_to_resume(commands, tmp_path):
   arguments = (DIGITS, f"--workdir={tmp_path}", *SHORT)
   code, out, err = run(*arguments)
   assert code == 0, err
@@ -53,13 +64,13 @@ def test_the_quickstart_ends_with_a_table_a_report_and_the_command_to_resume(tmp
   assert list(tmp_path.glob("tensorboard/events*")) and list(tmp_path.glob("plots/*.png"))
 
   lines = (tmp_path / "metrics.jsonl").read_text()
-  assert run(*arguments)[0] == 0  # the same command again changes nothing
+  assert commands.run(*arguments)[0] == 0  # the same command again changes nothing
   assert (tmp_path / "metrics.jsonl").read_text() == lines
 
 
 def test_a_signal_saves_and_the_same_command_goes_on(tmp_path):
-  arguments = (DIGITS, f"--workdir={tmp_path}", "--config.steps=200000", "--config.compare=()")
-  process = start(*arguments)
+  endless = (SMALL, "--config.steps=200000", "--config.log_every=20", "--config.compare=()")
+  process = start(DIGITS, f"--workdir={tmp_path}", *endless)
   deadline = time.time() + 120
   metrics = tmp_path / "metrics.jsonl"
   while not (metrics.exists() and metrics.read_text()) and time.time() < deadline:
@@ -119,17 +130,17 @@ BAD_FLAGS = [
 
 
 @pytest.mark.parametrize("flags, words", BAD_FLAGS, ids=[" ".join(f) for f, _ in BAD_FLAGS])
-def test_bad_input_ends_at_once_with_one_message(flags, words, tmp_path):
+def test_bad_input_ends_at_once_with_one_message(flags, words, commands, tmp_path):
   started = time.time()
-  code, out, err = run(*flags, f"--workdir={tmp_path / 'run'}")
+  code, out, err = commands.run(*flags, f"--workdir={tmp_path / 'run'}")
   assert code == 2 and "Traceback" not in err, err
   assert all(word in err for word in words), err
   assert not (tmp_path / "run").exists()
   assert time.time() - started < 60
 
 
-def test_a_folder_of_another_config_is_refused_from_the_command_line(tmp_path):
+def test_a_folder_of_another_config_is_refused_from_the_command_line(commands, tmp_path):
   (tmp_path / "config.json").write_text(json.dumps({"config": {"seed": 7}}))
-  code, _, err = run(DIGITS, f"--workdir={tmp_path}")
+  code, _, err = commands.run(DIGITS, SMALL, "--config.compare=()", f"--workdir={tmp_path}")
   assert code == 2 and "another --workdir" in err and "Traceback" not in err
   assert [p.name for p in tmp_path.iterdir()] == ["config.json"]

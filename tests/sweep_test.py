@@ -8,12 +8,13 @@ import sys
 import time
 
 import pytest
+from helpers import FIVE_SMALL
 
 from kdjax.sweep import cli, grid
 from kdjax.types import ConfigError
 
 QUICK = ("--config.steps=20", "--config.replicas=1", "--config.evals.accuracy.every=20")
-QUICK += ("--config.compare=()", "--config.save_every=0")
+QUICK += ("--config.compare=()", "--config.save_every=0", f"--config.clients={FIVE_SMALL!r}")
 
 
 def asked(workdir, *words, config="mhd_digits:separate"):
@@ -123,18 +124,21 @@ def test_the_bar_counts_steps_of_runs_and_baselines(tmp_path):
   assert cli.steps_done(point) == 140
 
 
+def line(workdir, *arguments):
+  return ["--config=mhd_digits:separate", f"--workdir={workdir}", *QUICK, *arguments]
+
+
 def start(workdir, *arguments):
-  command = [sys.executable, "-m", "kdjax", "sweep", "--config=mhd_digits:separate"]
-  command += [f"--workdir={workdir}", *QUICK, *arguments]
+  command = [sys.executable, "-m", "kdjax", "sweep", *line(workdir, *arguments)]
   return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def test_runs_are_done_once_and_one_that_fails_does_not_stop_the_rest(tmp_path):
+def test_runs_are_done_once_and_one_that_fails_does_not_stop_the_rest(tmp_path, capsys):
   # Images divided by 1e-39, which is 0 in float32: no client can take a step.
-  arguments = ("--grid", "normalise.std=(1e-39,),(0.5,)", "--seeds=2")
-  process = start(tmp_path, *arguments)
-  out, err = process.communicate(timeout=300)
-  assert process.returncode == 1, err
+  arguments = line(tmp_path, "--grid", "normalise.std=(1e-39,),(0.5,)", "--seeds=2")
+  code = cli.sweep_cli(arguments)
+  out, err = capsys.readouterr()
+  assert code == 1, err
   good = sorted(tmp_path.glob("normalise.std=-0.5-_seed=*/summary.json"))
   bad = sorted(p.name for p in tmp_path.glob("normalise.std=-1e-39-_seed=*"))
   assert len(good) == len(bad) == 2
@@ -142,9 +146,7 @@ def test_runs_are_done_once_and_one_that_fails_does_not_stop_the_rest(tmp_path):
   assert f"failed (1): {bad[0]}: kdjax: no client's loss is finite at step" in err
   assert sorted(json.loads((tmp_path / "sweep.json").read_text())["failed"]) == bad
   before = [path.stat().st_mtime_ns for path in good]
-  again = start(tmp_path, *arguments)
-  again.communicate(timeout=300)
-  assert again.returncode == 1 and [path.stat().st_mtime_ns for path in good] == before
+  assert cli.sweep_cli(arguments) == 1 and [path.stat().st_mtime_ns for path in good] == before
 
 
 def test_a_signal_reaches_the_run_which_saves_and_the_same_command_goes_on(tmp_path):

@@ -5,6 +5,7 @@ Every reader is `(name, split, info) -> Split`: `name` is the source as the conf
 Every reader raises ConfigError for files that are missing or are not what they should be.
 """
 
+import functools
 import gzip
 import zipfile
 from pathlib import Path
@@ -57,16 +58,22 @@ def digits(name: str, split: str, info: dict[str, Any]) -> Split:
   del info
   if name != "digits":
     raise ConfigError("source", name, "digits takes no further words; write 'digits'")
-  from sklearn.datasets import load_digits  # not needed by any other source
-
-  data = load_digits()
-  images = np.rint(data.images * 255 / 16).astype(np.uint8)[..., None]
-  labels = data.target.astype(np.int64)
+  images, labels = _digits()
   rng = host_rng(0, "digits split")
   test = [rng.choice(np.flatnonzero(labels == c), 36, replace=False) for c in range(10)]
   in_test = np.isin(np.arange(len(labels)), np.concatenate(test))
   keep = in_test if split == "test" else ~in_test
   return Split(images[keep], labels[keep], labels[keep], 10)
+
+
+@functools.cache
+def _digits():
+  """(images, labels), parsed from text once for both splits."""
+  from sklearn.datasets import load_digits  # not needed by any other source
+
+  data = load_digits()
+  images = np.rint(data.images * 255 / 16).astype(np.uint8)[..., None]
+  return images, data.target.astype(np.int64)
 
 
 def idx(name: str, split: str, info: dict[str, Any]) -> Split:

@@ -1,16 +1,15 @@
 """Wrong configs end with exit 2, by name, before anything is written; corrected ones then run."""
 
-import os
-import subprocess
-import sys
+import contextlib
 import time
 from math import inf, nan
-from pathlib import Path
 
 import hostile
 import jax
 import pytest
 from campaign import HELD
+from commands import Commands
+from helpers import FIVE_SMALL
 
 from kdjax import api
 from kdjax.training.stepper import Stepper
@@ -70,17 +69,6 @@ def test_every_key_is_drawn():
     assert {case.key for case in drawn if case.base == base} == set(hostile.fields(base)), base
 
 
-def command(workdir, *flags):
-  line = [sys.executable, "-m", "kdjax.main", "--config=mhd_digits", f"--workdir={workdir}"]
-  small = ["--config.replicas=1", "--config.steps=2", "--config.compare=()"]
-  root = str(Path(api.__file__).parents[1])
-  environment = os.environ | {"PYTHONPATH": root, "JAX_PLATFORMS": "cpu"}
-  environment.pop("XLA_FLAGS", None)
-  return subprocess.run(
-    [*line, *small, *flags], env=environment, capture_output=True, text=True, timeout=300
-  )
-
-
 FLAGS = (
   "algo.nu_aux=nan",
   "optim.lr=inf",
@@ -106,22 +94,27 @@ FLAGS = (
 
 
 def test_the_command_line_refuses_in_one_line_and_the_corrected_command_runs(campaign, tmp_path):
+  small = ["--config=mhd_digits", "--config.replicas=1", "--config.steps=2", "--config.compare=()"]
+  small += [f"--config.clients={FIVE_SMALL!r}"]
+
   def attempt(number):
     workdir, flag = tmp_path / str(number) / "run", FLAGS[number]
-    wrong = command(workdir, f"--config.{flag}")
-    lines = wrong.stderr.strip().splitlines()
-    if wrong.returncode != 2 or "Traceback" in wrong.stderr or len(lines) != 1:
-      return f"{flag}: exit {wrong.returncode}: {wrong.stderr[-500:]}"
+    command = (*small, f"--workdir={workdir}")
+    code, _, said = commands.run(*command, f"--config.{flag}")
+    lines = said.strip().splitlines()
+    if code != 2 or "Traceback" in said or len(lines) != 1:
+      return f"{flag}: exit {code}: {said[-500:]}"
     if flag.partition("=")[0].split(".")[-1] not in lines[0]:
       return f"{flag}: names another key: {lines[0]}"
     if workdir.parent.exists():
       return f"{flag}: left {list(workdir.parent.iterdir())}"
     if number % 10:
       return HELD
-    right = command(workdir)
-    return HELD if right.returncode == 0 else f"{flag}, corrected: {right.stderr[-500:]}"
+    code, _, said = commands.run(*command)
+    return HELD if code == 0 else f"{flag}, corrected: {said[-500:]}"
 
-  campaign.run("commands", campaign.trials(2, len(FLAGS)), attempt)
+  with contextlib.closing(Commands(JAX_PLATFORMS="cpu")) as commands:
+    campaign.run("commands", campaign.trials(2, len(FLAGS)), attempt)
 
 
 NOWHERE = "/nowhere/at/all"
@@ -189,8 +182,8 @@ def test_what_was_once_accepted_or_badly_refused_is_refused_by_its_key(base, cha
 
 
 ACCEPTED = [  # what has a meaning: facts left out, two sources of one shape, phases left out
-  ("mhd_digits", {"source_info": {}}),
-  ("mhd_digits", {"public_source": "digits"}),
+  ("mhd_digits", {"source_info": {}, "clients": FIVE_SMALL}),
+  ("mhd_digits", {"public_source": "digits", "clients": FIVE_SMALL}),
   ("async_edge_digits", {"algo.core_epochs": 0}),
   ("async_edge_digits", {"algo.edge_epochs": 0}),
 ]

@@ -8,6 +8,8 @@ import random
 from math import inf, nan
 from typing import Any, NamedTuple
 
+from helpers import FIVE_SMALL
+
 from kdjax import api
 from kdjax.config import flat, plain, schema
 from kdjax.plugins import find_method
@@ -55,14 +57,15 @@ def fields(base: str) -> dict[str, Any]:
   usual = dict(schema()) | {key: config[key] for key in ("algo", "optim", "model", "evals")}
   defaults = find_method(config["algorithm"]).hyper.__dataclass_fields__
   assert set(config["algo"]) <= set(defaults), "a base names all hyper-parameters"
-  return usual | {k: v for k, v in flat(usual).items() if not k.startswith("baselines.")}
+  usual |= {k: v for k, v in flat(usual).items() if not k.startswith("baselines.")}
+  return dict(sorted(usual.items(), key=lambda item: item[0]))
 
 
 def draw(number: int) -> Case:
   """Case `number`, always the same."""
   rng = random.Random(number)
   base = BASES[number % len(BASES)]
-  key, usual = rng.choice(sorted(fields(base).items(), key=lambda item: item[0]))
+  key, usual = rng.choice(list(fields(base).items()))
   kind = type(plain(usual))
   certain = rng.random() < 0.85 or not PERHAPS[kind]
   value = rng.choice((CERTAIN if certain else PERHAPS)[kind])
@@ -71,4 +74,5 @@ def draw(number: int) -> Case:
 
 def config(case: Case) -> Any:
   """The case's config; as a flag or a file would set it."""
-  return api.get_config(case.base, **SMALL | {case.key: case.value})
+  clients = {"clients": FIVE_SMALL} if case.base.startswith("mhd") else {}
+  return api.get_config(case.base, **SMALL | clients | {case.key: case.value})

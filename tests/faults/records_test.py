@@ -9,7 +9,7 @@ import ensembles
 import jax
 import numpy as np
 import pytest
-from helpers import usually
+from helpers import compiled_once, usually
 
 import kdjax
 from kdjax.core import files
@@ -36,6 +36,12 @@ def final(e, workdir):
 def log(workdir):
   times = ("images_per_second", "input_bound")
   return [{k: v for k, v in x.items() if k not in times} for x in writer.read_metrics(workdir)]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def programs_are_compiled_once():
+  with compiled_once():
+    yield
 
 
 @pytest.fixture(scope="module")
@@ -130,14 +136,13 @@ def test_a_broken_summary_is_written_again(content, stopped, capsys):
   assert after["shared_accuracy"] == before["shared_accuracy"] and after.keys() == before.keys()
 
 
-def test_a_run_killed_before_its_first_save_starts_over_without_a_word(tmp_path, capsys):
+def test_a_run_killed_before_its_first_save_starts_over_without_a_word(stopped, tmp_path, capsys):
   def killed():
     raise KeyboardInterrupt
 
-  e = built(steps=12, log_every=1)
   for _ in range(2):
     with pytest.raises(KeyboardInterrupt):
-      loop.run(e, tmp_path, command="", stop=killed)
+      loop.run(stopped[0], tmp_path, command="", stop=killed)
   assert "kdjax:" not in capsys.readouterr().err
   assert not run_folder.ever_saved(tmp_path)
 

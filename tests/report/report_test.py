@@ -119,7 +119,7 @@ def test_with_several_seeds_spreads_are_over_seeds(tmp_path):
   assert table.clients(table.read_runs(tmp_path)[0]) == (2, 2)
   said = " ".join(table.closing_table(tmp_path).split())
   assert "over 2 seeds, each the mean of its 2 clients. private:" in said
-  page = write_report(tmp_path).read_text()
+  page = write_report(tmp_path, pdf=False).read_text()
   assert "2 seeds ran side by side." in page and "Mean over the seeds." in page
 
 
@@ -151,7 +151,7 @@ def test_a_run_without_a_graph_has_neither_its_picture_nor_distances(tmp_path):
   one = two_clients()
   del one["edges"], one["accuracy_by_distance"]
   write_run(tmp_path, finished=summary([one], algorithm="separate", bytes_sent={}))
-  page = write_report(tmp_path).read_text()
+  page = write_report(tmp_path, pdf=False).read_text()
   assert "learning from each other" not in page
   drawn = {file.stem for file in (tmp_path / "plots").iterdir()}
   assert drawn == {"shared", "private", "losses", "owners", "labels"}
@@ -213,7 +213,7 @@ def test_lead_by_hand(workdir):
 
 def test_report_escapes(workdir):
   (workdir / "separate").rename(workdir / "<i>&")
-  page = write_report(workdir).read_text()
+  page = write_report(workdir, pdf=False).read_text()
   assert "<td>algo.rho</td><td>&lt;b&gt;&amp;</td>" in page
   assert '<td data-name="run">&lt;i&gt;&amp;</td>' in page
   assert "<b>" not in page and "<i>" not in page
@@ -221,7 +221,7 @@ def test_report_escapes(workdir):
 
 def test_report_of_an_unfinished_run(tmp_path):
   write_run(tmp_path)
-  page = write_report(tmp_path).read_text()
+  page = write_report(tmp_path, pdf=False).read_text()
   assert "has not finished: it stands at step 300 of 2,000." in page
   assert "every class alike): 75.0&nbsp;±&nbsp;1.0&nbsp;%, head aux1." in page
   assert page.count("<svg") == 3
@@ -229,7 +229,7 @@ def test_report_of_an_unfinished_run(tmp_path):
 
 
 def test_report_of_an_empty_folder_and_of_none(tmp_path):
-  page = write_report(tmp_path).read_text()
+  page = write_report(tmp_path, pdf=False).read_text()
   assert "<svg" not in page and "it stands at step 0." in page
   with pytest.raises(ConfigError, match="RUN = .*missing.*must be a run's folder"):
     write_report(tmp_path / "missing")
@@ -239,7 +239,7 @@ def test_report_after_divergence(tmp_path):
   with writer.Writer(tmp_path, resume_step=None) as out:
     out.write(1, "train", {"loss": float("nan")})
     out.write(1, "eval", {"shared_accuracy/main": float("nan"), "shared_accuracy/main/std": 0.0})
-  assert write_report(tmp_path).read_text().count("<svg") == 2
+  assert write_report(tmp_path, pdf=False).read_text().count("<svg") == 2
 
 
 def test_figures_of_what_only_some_methods_measure(tmp_path):
@@ -257,7 +257,7 @@ def test_figures_of_what_only_some_methods_measure(tmp_path):
     for step in (301, 302):
       out.write(step, "eval", {f"overlap_test/{name}": v for name, v in shares.items()})
       out.write(step, "drift", {"drift": 0.1})
-  page = write_report(tmp_path).read_text()
+  page = write_report(tmp_path, pdf=False).read_text()
   drawn = {file.stem for file in (tmp_path / "plots").iterdir()}
   assert {"overlap", "confusion", "communication", "flops", "drift"} <= drawn
   assert "<dt>waiting for input</dt><dd>25.7%</dd>" in page
@@ -274,11 +274,11 @@ def test_what_went_wrong_stands_below_the_table(tmp_path):
   files.write_json(tmp_path / "config.json", config)
   with writer.Writer(tmp_path, resume_step=None) as log:
     log.write(10, "fault", dict(client=1, since=7))
-  page = write_report(tmp_path).read_text()
+  page = write_report(tmp_path, pdf=False).read_text()
   assert "client 1 was not finite at step 7, the first one (faults.client=reset)" in page
   files.write_json(tmp_path / "summary.json", one)
   said = "client 1 was not finite at step 7, the first one, then 1 more; 4 steps were not taken"
   text = " ".join(table.closing_table(tmp_path).split())
   assert said in text and "2 clients did not take in 42 predictions" in text
-  page = write_report(tmp_path).read_text()
+  page = write_report(tmp_path, pdf=False).read_text()
   assert said in page and "2 clients did not take in 42 predictions" in page

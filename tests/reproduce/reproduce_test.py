@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from helpers import FIVE_SMALL
 from toy_paper import CLAIM, PAPER, QUICK, A, B, write_run
 
 from kdjax.core import files
@@ -9,6 +10,8 @@ from kdjax.reproduce import cli, judging, numbers, record, runs, work
 from kdjax.reproduce.claims import LAST_HEAD, Control, Difference, Quantity, Task
 from kdjax.reproduce.verdict import CONFIRMED, NOT_RUN, NOT_TESTABLE, REFUTED
 from kdjax.types import ConfigError
+
+TRAINED = QUICK | {"clients": FIVE_SMALL}  # where runs are not written by hand
 
 
 def judged(asked):
@@ -146,9 +149,10 @@ def test_the_list_is_of_what_is_named(toy, capsys):
 def test_claims_are_trained_judged_and_taken_as_they_are_the_next_time(asked, toy, capsys):
   above_zero = Difference(B, -1.0, above=0.0)
   claim = CLAIM._replace(differences=(above_zero,), controls=(Control("one", above_zero),))
-  chosen = [work.Chosen(PAPER._replace(claims=(claim,)), (claim,), ())]
+  paper = PAPER._replace(tasks=(Task("t", "mhd_digits", 0.1, TRAINED),), claims=(claim,))
+  chosen = [work.Chosen(paper, (claim,), ())]
   assert work.do(asked, chosen, minutes=0) == 0
-  assert judging.judge(asked, chosen[0].paper, claim, PAPER.task("t")).word == CONFIRMED
+  assert judging.judge(asked, paper, claim, paper.task("t")).word == CONFIRMED
   logs = {path: path.stat().st_mtime_ns for path in asked.workdir.rglob("log.txt")}
   assert len(logs) == 1
   assert work.do(asked, chosen, minutes=0) == 0
@@ -156,7 +160,7 @@ def test_claims_are_trained_judged_and_taken_as_they_are_the_next_time(asked, to
 
 
 def test_after_the_minutes_the_run_is_saved_and_the_rest_is_left(asked):
-  long = PAPER._replace(tasks=(Task("t", "mhd_digits", 0.1, QUICK | {"steps": 10**6}),))
+  long = PAPER._replace(tasks=(Task("t", "mhd_digits", 0.1, TRAINED | {"steps": 10**6}),))
   chosen = [work.Chosen(long, (CLAIM,), ())]
   assert work.do(asked, chosen, minutes=10 / 60) == 42
   assert len(list(asked.workdir.rglob("log.txt"))) == 1

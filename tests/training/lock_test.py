@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import ensembles
+import entering
 import pytest
 
 from kdjax.training import lock, loop
@@ -121,24 +122,17 @@ def test_who_lost_the_folder_while_asleep_is_told_and_leaves_the_lock(tmp_path):
   assert json.loads((tmp_path / "lock").read_text())["host"] == "elsewhere"
 
 
-def enter(workdir, barrier, results):
-  barrier.wait()
-  try:
-    with lock.held(workdir):
-      results.put("held")
-      time.sleep(1.5)
-  except ConfigError:
-    results.put("refused")
-
-
 @pytest.mark.parametrize("left", [False, True])
 def test_of_many_that_start_at_once_one_gets_in(left, tmp_path):
   """On a fresh folder, and on one with the lock of a dead process."""
-  context = multiprocessing.get_context("spawn")
+  context = multiprocessing.get_context("forkserver")
+  context.set_forkserver_preload(["kdjax.training.lock"])  # imported once for all of them
   barrier, results = context.Barrier(4), context.Queue()
   if left:
     write(tmp_path, **mine(2**22 + 1, 1))
-  everyone = [context.Process(target=enter, args=(tmp_path, barrier, results)) for _ in range(4)]
+  everyone = [
+    context.Process(target=entering.enter, args=(tmp_path, barrier, results)) for _ in range(4)
+  ]
   for one in everyone:
     one.start()
   found = sorted(results.get(timeout=120) for _ in everyone)
