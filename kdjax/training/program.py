@@ -50,8 +50,10 @@ def jitted(experiment: "Experiment", phase: Phase) -> Any:
     return jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, i, keepdims=False), tree)
 
   def many(state, batches, nows, count, tables):
+    once = jax.jit(step, inline=True)  # traced once for `shapes` and for the loop
+
     def body(i, carry):
-      return step(carry[0], at(batches, i), at(nows, i), tables)
+      return once(carry[0], at(batches, i), at(nows, i), tables)
 
     shapes = jax.eval_shape(lambda: body(0, (state, None)))
     aux = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes[1])
