@@ -46,6 +46,11 @@ class Experiment:
   unreadable: Unreadable  # what a run finds of damaged images
   evaluators: dict[str, tuple[int, Evaluator]] = dataclasses.field(default_factory=dict)
 
+  @functools.cached_property
+  def programs(self) -> dict[Any, Any]:
+    """{(a phase's id, backend): (the phase, its jitted program)}, see `program.jitted`."""
+    return {}
+
   @property
   def sets(self) -> dict[str, ExampleSet]:
     """{half: ExampleSet}."""
@@ -74,7 +79,7 @@ class Experiment:
 
   def initialiser(self) -> Callable[[], TrainState]:
     """A function without arguments that makes the TrainState of step 0."""
-    return functools.partial(self._fresh(), self._given())
+    return functools.partial(self._fresh, self._given())
 
   def begins(self) -> TrainState:
     """The shapes of step 0, from the weights that `config.start` names.
@@ -82,18 +87,19 @@ class Experiment:
     Raises:
       ConfigError: for weights that are not there, or do not fit.
     """
-    return jax.eval_shape(self._fresh(), self._given())
+    return jax.eval_shape(self._fresh, self._given())
 
   def _given(self):
     begin = self.config["start"]
     return start.given_weights(**{k: begin[k] for k in ("workdir", "client", "part")})
 
-  def _fresh(self):
+  @functools.cached_property
+  def _fresh(self):  # traced once for all that ask for shapes, and for the state
     return start.initialiser(self.env, self.algorithm, common=self.config["start"]["common"])
 
   def template(self) -> TrainState:
     """Shapes, dtypes and shardings of the TrainState."""
-    shapes = jax.eval_shape(self._fresh(), {})  # given weights have the shapes of fresh ones
+    shapes = jax.eval_shape(self._fresh, {})  # given weights have the shapes of fresh ones
     return jax.tree.map(
       lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
       shapes,
@@ -170,7 +176,8 @@ def build(
       config["faults"]["images"],
     ),
   )
-  return dataclasses.replace(experiment, evaluators=_evaluators(experiment))
+  experiment.evaluators.update(_evaluators(experiment))
+  return experiment
 
 
 def chosen_method(config: dict[str, Any]) -> tuple[Method, Any]:

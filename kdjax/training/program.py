@@ -35,8 +35,15 @@ def jitted(experiment: "Experiment", phase: Phase) -> Any:
     [K_g] by name, a dict for every cohort; or one dict of [R], where a server trains. `batches` and
     `nows` have a leading axis of `dispatch_size`, of which the first `count` are run; `state` is
     donated. The number of calls is a traced value: however they are cut into dispatches, it is one
-    program and the same bits.
+    program and the same bits. An experiment has one of each, whoever asks.
   """
+  key = id(phase), machine.backend()
+  if key not in experiment.programs:
+    experiment.programs[key] = phase, _jitted(experiment, phase)  # no other gets a kept one's id
+  return experiment.programs[key][1]
+
+
+def _jitted(experiment, phase):
   env, called = experiment.env, _call(experiment, phase)
 
   def step(state, batch, now, tables):
