@@ -104,8 +104,8 @@ def test_other_dispatch_sizes_and_intervals_change_no_number(tmp_path):
   for size, save in ((1, 0), (5, 3)):
     c.mesh.steps_per_dispatch, c.save_every = size, save
     runs.append(tmp_path / str(size))
-    run(ensembles.build(c), runs[-1])
-  e = ensembles.build(c)
+    e = ensembles.build(c)
+    run(e, runs[-1])
   chex.assert_trees_all_equal(*(final_state(e, r) for r in runs))
   assert metrics(runs[0]) == metrics(runs[1])
 
@@ -294,13 +294,13 @@ def built(c, **input_):
 def test_workers_and_stops_change_no_batch(photos, tmp_path):
   """Threads and a whole run; two processes, a stop in the middle, and threads again."""
   whole, cut = tmp_path / "whole", tmp_path / "cut"
-  assert run(built(photos), whole) == loops.DONE
+  e = built(photos)
+  assert run(e, whole) == loops.DONE
   assert run(built(photos, workers=2, ahead=1), cut, stop=stop_at(3)) == loops.STOPPED
   assert run(built(photos, workers=0, ahead=3), cut) == loops.DONE
   photos.source_resident_bytes = 2**20
   assert run(built(photos), tmp_path / "resident") == loops.DONE
   assert metrics(cut) == metrics(whole) == metrics(tmp_path / "resident")
-  e = built(photos)
   for other in (cut, tmp_path / "resident"):
     chex.assert_trees_all_equal(final_state(e, other), final_state(e, whole))
   shares = [line["input_bound"] for line in writer.read_metrics(whole) if line["phase"] == "train"]
