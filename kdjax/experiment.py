@@ -46,6 +46,11 @@ class Experiment:
   unreadable: Unreadable  # what a run finds of damaged images
   evaluators: dict[str, tuple[int, Evaluator]] = dataclasses.field(default_factory=dict)
 
+  @functools.cached_property
+  def programs(self) -> dict[Any, Any]:
+    """{(a phase's id, backend): (the phase, its jitted program)}, see `program.jitted`."""
+    return {}
+
   @property
   def sets(self) -> dict[str, ExampleSet]:
     """{half: ExampleSet}."""
@@ -89,7 +94,7 @@ class Experiment:
     return start.given_weights(**{k: begin[k] for k in ("workdir", "client", "part")})
 
   @functools.cached_property
-  def _fresh(self):
+  def _fresh(self):  # traced once for all that ask for shapes, and for the state
     return start.initialiser(self.env, self.algorithm, common=self.config["start"]["common"])
 
   def template(self) -> TrainState:
@@ -171,7 +176,8 @@ def build(
       config["faults"]["images"],
     ),
   )
-  return dataclasses.replace(experiment, evaluators=_evaluators(experiment))
+  experiment.evaluators.update(_evaluators(experiment))
+  return experiment
 
 
 def chosen_method(config: dict[str, Any]) -> tuple[Method, Any]:

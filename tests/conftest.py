@@ -30,6 +30,8 @@ models = ("layers", "conv", "heads", "mlp", "cnn", "resnet", "cifar_resnet", "gk
 checked = ["kdjax.core", *(f"kdjax.models.{name}" for name in models)]
 checked += [f"kdjax.algorithms.{name}" for name in methods]
 jaxtyping.install_import_hook(checked, "beartype.beartype")
+# Fresh weights are compiled as quickly as all else here; it is half of what small runs cost.
+importlib.import_module("kdjax.training.start").COMPILED["xla_backend_optimization_level"] = 0
 
 gc.set_threshold(200_000, 100, 1000)  # tracing makes many objects and few cycles: an eighth less
 jax.config.update("jax_num_cpu_devices", 8)

@@ -18,14 +18,21 @@ MANY = Bounds(compiling=1e9, timing=1e9, most=99, runs=2)
 TWO = MANY._replace(most=2)
 
 
+def three_clients():
+  """The config of a small ensemble, whose step is soon compiled."""
+  clients = ((3, "mlp", dict(hidden=(8,), activation="tanh")),)
+  small = {"clients": clients, "labels": 3, "primary": "random", "model.norm": "none"}
+  return kdjax.get_config("mhd_digits:separate", steps=200, replicas=1, **small)
+
+
 def test_all_forms_are_timed_and_the_fastest_is_taken_afterwards(tmp_path, monkeypatch):
-  config = kdjax.get_config("mhd_digits:separate", steps=200, replicas=1)
+  config = three_clients()
   monkeypatch.setattr(timing, "BLOCK", 0.0)
   monkeypatch.setattr(jax, "devices", lambda *_: DEVICES[:2])
   said = []
   timings = measure.measure(config, MANY, say=said.append)
   tried = {t.form for t in timings}
-  assert tried == {Form(m, "direct", False) for m in ("vmap", "unroll", "scan")}  # 5 clients
+  assert tried == {Form(m, "direct", False) for m in ("vmap", "unroll", "scan")}  # 3 clients
   assert [t.median for t in timings] == sorted(t.median for t in timings)
   assert all(len(t.seconds) == 2 and min(t.seconds) > 0 for t in timings)
   assert "vmap, direct" in measure.table(timings)
@@ -37,7 +44,7 @@ def test_all_forms_are_timed_and_the_fastest_is_taken_afterwards(tmp_path, monke
   measure.record(timings, path)  # replaces them
   kept = forms.recorded(path)
   assert len(kept) == 3 and {m.form for m in kept} == tried
-  assert {m.load.clients for m in kept} == {5}
+  assert {m.load.clients for m in kept} == {3}
   asked = dict(local_map="auto", conv="auto", spreads=(False,))
   best = forms.choose(kept, "cpu", layout.device(), kept[0].load, **asked)
   near = [m for m in kept if m.milliseconds <= 1.1 * min(m.milliseconds for m in kept)]
@@ -82,7 +89,7 @@ def card(tmp_path, monkeypatch):
   monkeypatch.setattr(target, "of", lambda device: target.parse("h100:1"))
   forms.measured.cache_clear()
   with machine.compiling_for("gpu"):
-    yield kdjax.get_config("mhd_digits:separate", steps=200, replicas=1)
+    yield three_clients()
   forms.measured.cache_clear()
 
 
@@ -96,7 +103,7 @@ def test_on_a_device_without_rows_the_cheapest_forms_are_timed_once(card):
   assert all(t.roofline > 0 for t in timings) and "roofline ms" in measure.table(timings)
   prices = {line.partition(":")[0]: line for line in said if "roofline" in line}
   assert len(prices) == 3 and "scan, direct" in prices
-  assert "scan, direct" not in {timing.words(t.form) for t in timings}  # five times the launches
+  assert "scan, direct" not in {timing.words(t.form) for t in timings}  # three times the launches
   kept = forms.recorded(forms.own_table())
   assert {row.form for row in kept} == {t.form for t in timings}
   assert {row.backend for row in kept} == {"gpu"}
@@ -178,8 +185,8 @@ def test_another_error_ends_the_contest(card, monkeypatch):
 
 def test_forms_share_resident_sets_and_one_state(card):
   first = measure.experiment.build(card, devices=DEVICES[:1])
-  shared, load = timing.Shared(), Load(1e6, False, 5)
-  tried = measure.candidates(load, sizes=[5])
+  shared, load = timing.Shared(), Load(1e6, False, 3)
+  tried = measure.candidates(load, sizes=[3])
   ready = timing.compiled(measure.plain(card), first, tried, shared, 1e9, say=lambda text: None)
   assert len({id(one.stepper.tables) for one in ready}) == 1
   assert ready[0].stepper.tables is not None and len(ready) == 3
@@ -228,6 +235,6 @@ def test_where_nothing_fits_there_is_no_contest(monkeypatch):
     target, "of", lambda device: dataclasses.replace(target.parse("h100:1"), memory=1.0)
   )
   forms.measured.cache_clear()
-  config = kdjax.get_config("mhd_digits:separate", replicas=1)
+  config = three_clients()
   with machine.compiling_for("gpu"):
     assert measure.contest(config, TWO) == []

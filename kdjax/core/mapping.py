@@ -29,7 +29,8 @@ def map_clients(local_map: str, fn: Callable, *args: PyTree) -> PyTree:
     return jax.lax.map(lambda one: fn(*one), args)
   if local_map == "unroll":
     n = jax.tree.leaves(args)[0].shape[0]
-    outs = [fn(*jax.tree.map(lambda x, k=k: x[k], args)) for k in range(n)]
+    once = jax.jit(fn, inline=True)  # traced once, copied for every client
+    outs = [once(*jax.tree.map(lambda x, k=k: x[k], args)) for k in range(n)]
     stacked = map(jnp.stack, zip(*map(jax.tree.leaves, outs), strict=True))
     return jax.tree.unflatten(jax.tree.structure(outs[0]), stacked)  # all have one structure
   raise ValueError(f"unknown map {local_map!r}: one of {MAPS}")

@@ -35,8 +35,15 @@ def jitted(experiment: "Experiment", phase: Phase) -> Any:
     [K_g] by name, a dict for every cohort; or one dict of [R], where a server trains. `batches` and
     `nows` have a leading axis of `dispatch_size`, of which the first `count` are run; `state` is
     donated. The number of calls is a traced value: however they are cut into dispatches, it is one
-    program and the same bits.
+    program and the same bits. An experiment has one of each, whoever asks.
   """
+  key = id(phase), machine.backend()
+  if key not in experiment.programs:
+    experiment.programs[key] = phase, _jitted(experiment, phase)  # no other gets a kept one's id
+  return experiment.programs[key][1]
+
+
+def _jitted(experiment, phase):
   env, called = experiment.env, _call(experiment, phase)
 
   def step(state, batch, now, tables):
@@ -50,8 +57,10 @@ def jitted(experiment: "Experiment", phase: Phase) -> Any:
     return jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, i, keepdims=False), tree)
 
   def many(state, batches, nows, count, tables):
+    once = jax.jit(step, inline=True)  # traced once for `shapes` and for the loop
+
     def body(i, carry):
-      return step(carry[0], at(batches, i), at(nows, i), tables)
+      return once(carry[0], at(batches, i), at(nows, i), tables)
 
     shapes = jax.eval_shape(lambda: body(0, (state, None)))
     aux = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes[1])

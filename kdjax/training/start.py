@@ -11,6 +11,8 @@ from kdjax.core.clients import client
 from kdjax.core.env import STATE, Env, sharded
 from kdjax.types import Algorithm, ConfigError, PyTree, TrainState
 
+COMPILED = {"xla_backend_optimization_level": 1}  # step 0 runs once: compiling is what costs
+
 
 def initialiser(env: Env, algorithm: Algorithm, *, common: bool) -> Callable[[PyTree], TrainState]:
   """A jitted function that makes the TrainState of step 0.
@@ -36,9 +38,8 @@ def initialiser(env: Env, algorithm: Algorithm, *, common: bool) -> Callable[[Py
     cohorts = tuple(clients(c, k, given) for c, k in zip(env.ensemble, ids, strict=True))
     return TrainState(jnp.zeros((), jnp.int32), *algorithm.init(cohorts))
 
-  options = {"xla_backend_optimization_level": 1}  # it runs once: compiling is what costs
   replicated = jax.sharding.PartitionSpec()
-  return jax.jit(sharded(env, start, (replicated,), STATE), compiler_options=options)
+  return jax.jit(sharded(env, start, (replicated,), STATE), compiler_options=COMPILED)
 
 
 def given_weights(*, workdir: str, client: int, part: Sequence[str]) -> dict[str, PyTree]:

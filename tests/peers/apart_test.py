@@ -102,8 +102,8 @@ def stopped_and_resumed(name, folder):
   calls = iter((False, True, True))
   run = lambda e, stop: loop.run(e, folder / "peer-2", command="", stop=stop)
   assert run(make(), lambda: next(calls)) == STOPPED
-  assert run(make(), lambda: False) == DONE
   e = make()
+  assert run(e, lambda: False) == DONE
   state, _, _ = resume.restore(e, folder / "peer-2")
   return ensembles.by_client(e, state)
 

@@ -15,7 +15,8 @@ from kdjax.core.costs import nbytes
 from kdjax.training import program
 from kdjax.training.stepper import Dispatch
 
-TWELVE = ((4, *ensembles.MLP), (8, *ensembles.WIDE))  # on no mesh here as many as devices
+RELU = ("mlp", dict(hidden=(8,), activation="relu"))
+TWELVE = ((4, *ensembles.MLP), (8, *RELU))  # on no mesh here as many as devices
 ALIKE = ((12, *ensembles.MLP),)
 # The programs of 'fedgkt' are those of 'fedgkt async', in which some clients are away.
 METHODS = [m for m in ensembles.METHODS if m not in (*ensembles.VARIANTS, "fedgkt")]
@@ -33,7 +34,7 @@ def float64():
     yield
 
 
-def setting(method, steps=20):
+def setting(method, steps=12):
   """A config whose cohorts can be split over four devices, and whose programs are small."""
   clients = ALIKE if method in ensembles.ONE_ARCHITECTURE else TWELVE
   c = ensembles.config(method, clients, norm="batch", steps=steps)

@@ -18,26 +18,39 @@ import pytest
 from helpers import usually
 from small_data import pixels, save
 
+import kdjax
 from kdjax.core import hosts
 from kdjax.training import writer
 
 ROOT = Path(__file__).parent.parent.parent
-TINY = (
-  "--config=configs/mhd_digits_cycle.py",
-  "--config.replicas=1",
-  "--config.compare=()",
-  "--config.clients=((4, 'mlp', {'hidden': (8,), 'activation': 'tanh'}),)",
-  "--config.algo.aux_heads=1",
-  "--config.algo.refresh_every=4",
-  "--config.steps=8",
-  "--config.save_every=4",
-  "--config.log_every=4",
-  "--config.evals.accuracy.every=4",
-)
+NETWORK = ("mlp", {"hidden": (8,), "activation": "tanh"})
+TINY = {
+  "replicas": 1,
+  "compare": (),
+  "clients": ((4, *NETWORK),),
+  "algo.aux_heads": 1,
+  "algo.refresh_every": 4,
+  "steps": 8,
+  "save_every": 4,
+  "log_every": 4,
+  "evals.accuracy.every": 4,
+}
 
 
-def launch(processes, workdir, *more):
-  command = [sys.executable, "launch/local.py", f"--processes={processes}", "--", *TINY, *more]
+def flags(changes):
+  """The small run with changes, as the command line has it."""
+  values = (TINY | changes).items()
+  return ["--config=configs/mhd_digits_cycle.py", *(f"--config.{k}={v}" for k, v in values)]
+
+
+def alone(workdir, **changes):
+  """One process: this one, on one device."""
+  config = kdjax.get_config("mhd_digits_cycle", **TINY | changes)
+  kdjax.train(config, workdir, devices=jax.devices()[:1])
+
+
+def launch(processes, workdir, **changes):
+  command = [sys.executable, "launch/local.py", f"--processes={processes}", "--", *flags(changes)]
   done = subprocess.run(
     [*command, f"--workdir={workdir}"], cwd=ROOT, capture_output=True, text=True, timeout=300
   )
@@ -63,7 +76,7 @@ def assert_agree(a, b):
 @pytest.fixture(scope="module")
 def one(tmp_path_factory):
   workdir = tmp_path_factory.mktemp("one")
-  launch(1, workdir)
+  alone(workdir)
   return workdir
 
 
@@ -93,19 +106,19 @@ def test_two_processes_share_batches(tmp_path, resident_bytes):
   for split, n in (("train", 40), ("test", 10)):
     for i in range(n):
       save(tmp_path / "images" / split / str(i % 10) / f"{i}.png", pixels(8, 8))
-  more = (
-    "--config.clients=((3, 'mlp', {'hidden': (8,), 'activation': 'tanh'}),)",
-    f"--config.source=folder:{tmp_path}/images",
-    "--config.source_info.train=40",
-    "--config.source_info.test=10",
-    "--config.partition=equal",
-    "--config.primary=random",
-    "--config.primary_labels=()",
-    "--config.batch=4",
-    "--config.public_batch=4",
-  )
-  launch(1, tmp_path / "one", *more)
-  launch(2, tmp_path / "two", *more, f"--config.source_resident_bytes={resident_bytes}")
+  more = {
+    "clients": ((3, *NETWORK),),
+    "source": f"folder:{tmp_path}/images",
+    "source_info.train": 40,
+    "source_info.test": 10,
+    "partition": "equal",
+    "primary": "random",
+    "primary_labels": (),
+    "batch": 4,
+    "public_batch": 4,
+  }
+  alone(tmp_path / "one", **more)
+  launch(2, tmp_path / "two", **more, source_resident_bytes=resident_bytes)
   assert_agree(numbers(tmp_path / "two"), numbers(tmp_path / "one"))
   record = json.loads((tmp_path / "two" / "config.json").read_text())
   assert record["layout"]["mesh"] == {"client": 1, "data": 2}
@@ -113,8 +126,8 @@ def test_two_processes_share_batches(tmp_path, resident_bytes):
 
 def test_two_processes_stop_at_the_same_step(tmp_path):
   """A signal reaches each at its own time; they save one common step and say how to go on."""
-  long = ("--config.steps=100000", "--config.save_every=0", "--config.log_every=1")
-  command = [sys.executable, "launch/local.py", "--processes=2", "--", *TINY, *long]
+  long = flags({"steps": 100000, "save_every": 0, "log_every": 1})
+  command = [sys.executable, "launch/local.py", "--processes=2", "--", *long]
   command.append(f"--workdir={tmp_path}")
   running = subprocess.Popen(command, cwd=ROOT, start_new_session=True)
   try:
@@ -135,9 +148,9 @@ def test_two_processes_stop_at_the_same_step(tmp_path):
 
 def test_who_waits_in_vain_for_the_others_ends_with_44(tmp_path):
   program = "from kdjax import main; main.TOGETHER = 1; main.cli()"
-  alone = ("--coordinator=localhost:1", "--processes=2", "--process=1", f"--workdir={tmp_path}")
+  waits = ("--coordinator=localhost:1", "--processes=2", "--process=1", f"--workdir={tmp_path}")
   done = subprocess.run(
-    [sys.executable, "-c", program, *TINY, *alone], capture_output=True, text=True, timeout=120
+    [sys.executable, "-c", program, *flags({}), *waits], capture_output=True, text=True, timeout=120
   )
   assert done.returncode == 44
   assert done.stderr == "kdjax: not all processes came within 1 s; the same command resumes\n"

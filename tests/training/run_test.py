@@ -17,6 +17,7 @@ from kdjax.training import loop as loops
 from kdjax.types import ConfigError, TrainingError
 
 TIMES = ("images_per_second", "input_bound")
+RELU = ("mlp", dict(hidden=(8,), activation="relu"))  # another architecture, as small as the first
 
 
 def run(e, workdir, **kwargs):
@@ -75,7 +76,7 @@ def test_a_stopped_run_ends_bit_for_bit_like_one_that_was_not(method, cut, tmp_p
 
 
 def test_so_does_one_of_two_cohorts_and_two_replicas_on_four_devices(tmp_path):
-  two = ((2, *ensembles.MLP), (2, *ensembles.WIDE))
+  two = ((2, *ensembles.MLP), (2, *RELU))
   e = build("mhd pool", mesh=4, clients=two, replicas=2)
   assert dict(e.env.mesh.shape) == {"client": 4, "data": 1} and e.env.clients == 8
   assert_a_stop_changes_nothing(e, tmp_path, cut=5)
@@ -103,8 +104,8 @@ def test_other_dispatch_sizes_and_intervals_change_no_number(tmp_path):
   for size, save in ((1, 0), (5, 3)):
     c.mesh.steps_per_dispatch, c.save_every = size, save
     runs.append(tmp_path / str(size))
-    run(ensembles.build(c), runs[-1])
-  e = ensembles.build(c)
+    e = ensembles.build(c)
+    run(e, runs[-1])
   chex.assert_trees_all_equal(*(final_state(e, r) for r in runs))
   assert metrics(runs[0]) == metrics(runs[1])
 
@@ -214,7 +215,7 @@ def test_a_client_that_rests_does_not_count_in_the_logged_losses(method, tmp_pat
 
   monkeypatch.setattr(loss_log.LossLog, "send_for", seen)
   c = ensembles.config(
-    method, ((1, *ensembles.MLP), (1, *ensembles.WIDE)), dtype="float32", steps=6, log_every=1
+    method, ((1, *ensembles.MLP), (1, *RELU)), dtype="float32", steps=6, log_every=1
   )
   c.mesh.steps_per_dispatch = 1
   e = ensembles.build(c, data_=ensembles.data(2, (8, 24)), mesh=2)
@@ -257,7 +258,7 @@ def test_streamed_images_give_the_same_run_as_resident_ones_and_go_on_after_a_st
   source, shards = ensembles.data()
   array = source.train.array
   streamed = dataclasses.replace(source.train, array=None, read=lambda index: array[index])
-  c = ensembles.config("mhd fresh", dtype="float32", steps=6)
+  c = ensembles.config("mhd fresh", dtype="float32", steps=6, algo_aux_heads=1)
   run(ensembles.build(c, data_=(source, shards)), tmp_path / "resident")
   e = ensembles.build(c, data_=(source._replace(train=streamed), shards))
   assert run(e, tmp_path / "read", stop=stop_at(4)) == loops.STOPPED
@@ -281,7 +282,7 @@ def photos(tmp_path):
   c.source, c.source_resident_bytes = f"folder:{tmp_path}/photos", 0
   c.source_info = dict(train=8, test=4, image=(6, 6, 3), classes=2, resize=True)
   c.partition, c.public_share, c.batch, c.public_batch = "equal", 0.25, 3, 2
-  c.algo.teachers, c.log_every = 1, 1
+  c.algo.teachers, c.algo.aux_heads, c.log_every = 1, 1, 1
   return c
 
 
@@ -293,13 +294,13 @@ def built(c, **input_):
 def test_workers_and_stops_change_no_batch(photos, tmp_path):
   """Threads and a whole run; two processes, a stop in the middle, and threads again."""
   whole, cut = tmp_path / "whole", tmp_path / "cut"
-  assert run(built(photos), whole) == loops.DONE
+  e = built(photos)
+  assert run(e, whole) == loops.DONE
   assert run(built(photos, workers=2, ahead=1), cut, stop=stop_at(3)) == loops.STOPPED
   assert run(built(photos, workers=0, ahead=3), cut) == loops.DONE
   photos.source_resident_bytes = 2**20
   assert run(built(photos), tmp_path / "resident") == loops.DONE
   assert metrics(cut) == metrics(whole) == metrics(tmp_path / "resident")
-  e = built(photos)
   for other in (cut, tmp_path / "resident"):
     chex.assert_trees_all_equal(final_state(e, other), final_state(e, whole))
   shares = [line["input_bound"] for line in writer.read_metrics(whole) if line["phase"] == "train"]
