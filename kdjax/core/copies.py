@@ -113,8 +113,7 @@ def logits(
   """
 
   def say(flat, images, g):
-    params, model_state = snapshots.unflatten(flat, env.snapshots()[g])
-    client = ClientState(params, model_state, opt_state=())
+    client = snapshots.client(env, g, flat)
     return eval_mode(env.ensemble[g].model, client, images).logits[:, 0]
 
   def silent(flat, images):

@@ -32,6 +32,12 @@ def unflatten(flat: Float[Array, " L"], template: PyTree) -> PyTree:
   return jax.tree.unflatten(tree, parts)
 
 
+def client(env: Env, g: int, flat: Float[Array, " L"]) -> ClientState:
+  """The client of cohort g of the ensemble that a snapshot f32[L] is of, without an optimiser."""
+  params, model_state = unflatten(flat, env.snapshots()[g])
+  return ClientState(params, model_state, opt_state=())
+
+
 def length(env: Env) -> int:
   """L: numbers in the longest snapshot."""
   return int(sizes(env).max())

@@ -167,7 +167,7 @@ def distil_step(env: Env, hyper: Hyper) -> Step:
 
   `now.args` is whether the step is the last of a pass over the data.
   """
-  model, template = env.cohorts[-1].model, env.snapshots()[-1]
+  model = env.cohorts[-1].model
   t = hyper.temperature
   student_t = 1.0 if hyper.literal else t
 
@@ -179,7 +179,7 @@ def distil_step(env: Env, hyper: Hyper) -> Step:
     """
 
     def tell(flat):
-      client = ClientState(*snapshots.unflatten(flat, template), opt_state=())
+      client = snapshots.client(env, -1, flat)
       return jax.nn.softmax(eval_mode(model, client, half.image).logits[:, 0] / t)
 
     said = env.map_clients(tell, memory.reshape(-1, memory.shape[-1]))

@@ -13,7 +13,7 @@ from kdjax.core import snapshots
 from kdjax.core.arrays import Array
 from kdjax.core.env import Env
 from kdjax.core.passes import eval_mode
-from kdjax.types import ClientState, Predict
+from kdjax.types import Predict
 
 
 def predict(env: Env, *, track: bool) -> Predict:
@@ -41,7 +41,7 @@ def predict(env: Env, *, track: bool) -> Predict:
     """flat f32[K_0, ..., L]."""
 
     def one(flat):
-      client = ClientState(*snapshots.unflatten(flat, env.snapshots()[g]), opt_state=())
+      client = snapshots.client(env, g, flat)
       return eval_mode(env.cohorts[g].model, client, images).logits
 
     return everyone(env.map_clients(one, flat.reshape(-1, flat.shape[-1])))

@@ -51,7 +51,7 @@ def unpack(env: Env, g: int, flat: Float[Array, "K_g L"]) -> ClientState:
   """The clients of cohort g that snapshots f32[K_g, L] are of, with fresh optimisers."""
 
   def one(flat):
-    params, model_state = snapshots.unflatten(flat, env.snapshots()[g])
-    return ClientState(params, model_state, env.cohorts[g].tx.init(params))
+    client = snapshots.client(env, g, flat)
+    return client._replace(opt_state=env.cohorts[g].tx.init(client.params))
 
   return jax.vmap(one)(flat)

@@ -143,8 +143,7 @@ def hear(env: Env, speak: Speak, speak_in: str, asked: tuple, half: Examples) ->
 
 
 def _teach(env, speak, speak_in, g, flat, half):
-  params, model_state = snapshots.unflatten(flat, env.snapshots()[g])
-  teacher = env.ensemble[g].template._replace(params=params, model_state=model_state)
+  teacher = snapshots.client(env, g, flat)
   return speak(in_mode(speak_in, env.ensemble[g].model, teacher, half))
 
 
