@@ -31,7 +31,8 @@ checked = ["kdjax.core", *(f"kdjax.models.{name}" for name in models)]
 checked += [f"kdjax.algorithms.{name}" for name in methods]
 jaxtyping.install_import_hook(checked, "beartype.beartype")
 # Fresh weights are compiled as quickly as all else here; it is half of what small runs cost.
-importlib.import_module("kdjax.training.start").COMPILED["xla_backend_optimization_level"] = 0
+start = importlib.import_module("kdjax.training.start")  # after the hook
+start.COMPILED["xla_backend_optimization_level"] = 0
 
 gc.set_threshold(200_000, 100, 1000)  # tracing makes many objects and few cycles: an eighth less
 jax.config.update("jax_num_cpu_devices", 8)
@@ -57,6 +58,12 @@ def pytest_collection_modifyitems(config, items):
   left = [item for item in items if item.get_closest_marker("thorough")]
   config.hook.pytest_deselected(items=left)
   items[:] = [item for item in items if not item.get_closest_marker("thorough")]
+
+
+@pytest.fixture
+def weights_of_a_run(monkeypatch):
+  """Fresh weights are compiled as a run does: those of two methods are the same to the bit."""
+  monkeypatch.setitem(start.COMPILED, "xla_backend_optimization_level", 1)
 
 
 @pytest.fixture(autouse=True)

@@ -231,7 +231,7 @@ def test_fedavg_of_single_full_batches_is_centralised_gradient_descent():
   chex.assert_trees_all_close(averaged, expected * 4, rtol=1e-10, atol=1e-13)
 
 
-def test_fedavg_of_one_client_is_separate_training():
+def test_fedavg_of_one_client_is_separate_training(weights_of_a_run):
   """U12, bit for bit, with momentum and BatchNorm."""
   small = dict(norm="batch", dtype="float32")
   data, clients = ensembles.data(1), ((1, *ensembles.MLP),)

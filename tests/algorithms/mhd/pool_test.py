@@ -11,7 +11,6 @@ from helpers import make_env, near, usually
 from kdjax.algorithms.mhd import Hyper, messages
 from kdjax.algorithms.mhd import pool as pools
 from kdjax.core import costs, losses, snapshots
-from kdjax.training import start
 from kdjax.training.stepper import Dispatch
 from kdjax.types import Pos
 
@@ -153,10 +152,8 @@ def test_what_slots_hold_before_a_refresh(start, sent):
 
 
 @pytest.mark.parametrize("method", usually({"mhd pool"}, ["mhd pool", "mhd published"]))
-def test_nobody_teaches_before_the_first_refresh(method, monkeypatch):
+def test_nobody_teaches_before_the_first_refresh(method, weights_of_a_run):
   """Six batches, a refresh after the fourth: until then `separate`, bit for bit, and no longer."""
-  # As in a run: compiled as quickly as in other tests, two methods' fresh weights may round apart.
-  monkeypatch.setitem(start.COMPILED, "xla_backend_optimization_level", 1)
   small = dict(norm="batch", dtype="float32", steps=6)
   late = dict(algo_pool_start="empty", algo_refresh_every=4)
   e = ensembles.build(ensembles.config(method, **small, **late))
