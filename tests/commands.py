@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -53,6 +54,7 @@ def serve() -> None:
     words, *paths = json.loads(line)
     child = os.fork()
     if not child:
+      signal.alarm(300)  # one that hangs ends, and so does the test
       for number, path in enumerate(paths, 1):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), number)
       sys.argv = ["main.py", *words]

@@ -15,8 +15,7 @@ from kdjax.core.costs import nbytes
 from kdjax.training import program
 from kdjax.training.stepper import Dispatch
 
-RELU = ("mlp", dict(hidden=(8,), activation="relu"))
-TWELVE = ((4, *ensembles.MLP), (8, *RELU))  # on no mesh here as many as devices
+TWELVE = ((4, *ensembles.MLP), (8, *ensembles.WIDE))  # on no mesh here as many as devices
 ALIKE = ((12, *ensembles.MLP),)
 # The programs of 'fedgkt' are those of 'fedgkt async', in which some clients are away.
 METHODS = [m for m in ensembles.METHODS if m not in (*ensembles.VARIANTS, "fedgkt")]

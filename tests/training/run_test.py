@@ -17,7 +17,6 @@ from kdjax.training import loop as loops
 from kdjax.types import ConfigError, TrainingError
 
 TIMES = ("images_per_second", "input_bound")
-RELU = ("mlp", dict(hidden=(8,), activation="relu"))  # another architecture, as small as the first
 
 
 def run(e, workdir, **kwargs):
@@ -76,7 +75,7 @@ def test_a_stopped_run_ends_bit_for_bit_like_one_that_was_not(method, cut, tmp_p
 
 
 def test_so_does_one_of_two_cohorts_and_two_replicas_on_four_devices(tmp_path):
-  two = ((2, *ensembles.MLP), (2, *RELU))
+  two = ((2, *ensembles.MLP), (2, *ensembles.WIDE))
   e = build("mhd pool", mesh=4, clients=two, replicas=2)
   assert dict(e.env.mesh.shape) == {"client": 4, "data": 1} and e.env.clients == 8
   assert_a_stop_changes_nothing(e, tmp_path, cut=5)
@@ -215,7 +214,7 @@ def test_a_client_that_rests_does_not_count_in_the_logged_losses(method, tmp_pat
 
   monkeypatch.setattr(loss_log.LossLog, "send_for", seen)
   c = ensembles.config(
-    method, ((1, *ensembles.MLP), (1, *RELU)), dtype="float32", steps=6, log_every=1
+    method, ((1, *ensembles.MLP), (1, *ensembles.WIDE)), dtype="float32", steps=6, log_every=1
   )
   c.mesh.steps_per_dispatch = 1
   e = ensembles.build(c, data_=ensembles.data(2, (8, 24)), mesh=2)

@@ -36,9 +36,8 @@ def consensus_step(env: Env, hyper: Hyper) -> Step:
     said = logits_of(env, sent(env, state.clients), batch.public)
     by_replica = (env.R, env.K)
     logits = env.gather(said).reshape(*by_replica, digest_share, env.task.classes)
-    heard = health.finite_rows(logits) & health.heard_by_others(env, state.clients).reshape(
-      *by_replica, 1
-    )
+    heard = health.heard_by_others(env, state.clients).reshape(*by_replica, 1)
+    heard &= health.finite_rows(logits)
     mean = agreement(logits, heard)
     row = env.gather(tuple(h.row for h in batch.public)).reshape(*by_replica, -1)[:, 0]
     mask = env.gather(tuple(h.mask for h in batch.public)).reshape(*by_replica, -1)[:, 0]
