@@ -99,10 +99,12 @@ def probe(
   """The classes that a head tuned on embeddings says of others; see the file's docstring."""
   from sklearn.exceptions import ConvergenceWarning
   from sklearn.linear_model import LogisticRegression
+  from threadpoolctl import threadpool_limits
 
   mean, std = train.mean(0), train.std(0)
   scale = lambda x: (x - mean) / np.where(std > 0, std, 1)
-  with warnings.catch_warnings():
+  # One thread: at products this small several wait for each other forty times as long as they work.
+  with threadpool_limits(1, "blas"), warnings.catch_warnings():
     warnings.simplefilter("ignore", ConvergenceWarning)  # `iterations` says how far it goes
     head = LogisticRegression(C=C, max_iter=iterations).fit(scale(train), labels)
   return head.predict(scale(test))
