@@ -12,14 +12,25 @@ Numbers: docs/results.md.
 Not as in the published code: a server's batch mixes clients (--config.algo.order=client does not),
 and the edges start alike, but untrained (--config.start.common=False: each for itself). Only the
 server teaches, as in the paper's best CIFAR-10 runs (--config.algo.server_distils=True: both do).
+
+An extractor makes 16 numbers of 64 pixels. Of wide features a server learns as much from edges that
+keep their first weights (--config.optim.lr=0), and nothing that an edge learns can be judged. The
+server's shared accuracy on 300 held-out training images, percent, seeds 100 to 102, by edges' rate:
+
+  IID       frozen 72.6; 3e-4 69.9; 1e-3 75.5; 3e-3 83.9; 1e-2 88.7
+  Dir(0.5)  frozen 67.1; 3e-4 53.6; 1e-3 52.5; 3e-3 55.5
+
+IID takes --config.optim.lr=0.01. Under skew frozen edges stay ahead, as one server stands behind
+extractors that part; on its own mix of classes each is better trained (private, 91.3 against 70.6).
 """
 
 from kdjax.algorithms import fedgkt
 from kdjax.configs import common, data
 
+FRONT = ((8, 2), (8, 2), (4, 1))  # (channels, stride) of the extractor's layers
 NETWORKS = {
-  "edge": ("split_cnn:Edge", dict(front=((8, 1),), widths=(8,))),
-  "full": ("split_cnn", dict(front=((8, 1),), widths=(32, 64))),
+  "edge": ("split_cnn:Edge", dict(front=FRONT, widths=(8,))),
+  "full": ("split_cnn", dict(front=FRONT, widths=(32, 64))),
 }
 
 

@@ -172,7 +172,7 @@ def test_supervised_training_of_either_of_fedgkts_networks():
   assert c.steps == 58_594 and c.optim.lr == 3e-3  # 300 passes in batches of 256
   assert c.clients == ((1, "gkt_resnet:Edge", {"depth": 8}),)
   c = load("fedgkt_digits").get_config("supervised")
-  assert c.clients == ((1, "split_cnn", {"front": ((8, 1),), "widths": (32, 64)}),)
+  assert c.clients == ((1, "split_cnn", {"front": ((8, 2), (8, 2), (4, 1)), "widths": (32, 64)}),)
 
 
 def test_a_plan_names_what_a_run_would_cost():
