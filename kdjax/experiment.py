@@ -26,7 +26,7 @@ from kdjax.models.build import build_model, check_reads
 from kdjax.peers import Mail, part
 from kdjax.plugins import call, find, find_method
 from kdjax.training import schedule, start
-from kdjax.types import Algorithm, Cohort, ConfigError, Evaluator, Method, TrainState
+from kdjax.types import Algorithm, Cohort, ConfigError, Evaluator, Method, Phase, TrainState
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -47,8 +47,13 @@ class Experiment:
   evaluators: dict[str, tuple[int, Evaluator]] = dataclasses.field(default_factory=dict)
 
   @functools.cached_property
-  def programs(self) -> dict[Any, Any]:
-    """{(a phase's id, backend): (the phase, its jitted program)}, see `program.jitted`."""
+  def traced(self) -> dict[tuple[Phase, str], Any]:
+    """{(phase, backend): its jitted program}, see `program.jitted`."""
+    return {}
+
+  @functools.cached_property
+  def programs(self) -> dict[int | str, Any]:
+    """{number of a phase, or name of a reading: its compiled program}, see `Stepper`."""
     return {}
 
   @property

@@ -143,7 +143,7 @@ def _ready(config, form, first, shared):
   where = target.of(devices[0])
   if found.program is None or (where and found.need > where.memory):
     return None
-  stepper.programs[dispatch.visit.number] = found.program
+  stepper.experiment.programs[dispatch.visit.number] = found.program
   price = cost(hlo.parse(found.program.as_text() or ""), where).time if where else None
   compiling = time.perf_counter() - began
   return Ready(form, stepper, dispatch, arguments, compiling, found.need, price)

@@ -1,8 +1,6 @@
 """What several test files build: a mesh, an Env without a config, and a model of one matrix."""
 
-import contextlib
 import dataclasses
-import weakref
 
 import jax
 import numpy as np
@@ -12,7 +10,6 @@ from flax import linen as nn
 
 from kdjax.core import graph, health
 from kdjax.core.env import Env, Population, Task, Training
-from kdjax.training.stepper import Stepper
 from kdjax.types import ClientState, Cohort, ModelOut
 
 # The quickstart's clients with one small layer for its three: a third of what is to be compiled.
@@ -30,20 +27,6 @@ def usually(kept, values):
     marks = () if key in kept else pytest.mark.thorough
     out.append(pytest.param(*(value if isinstance(value, tuple) else (value,)), marks=marks))
   return out
-
-
-@contextlib.contextmanager
-def compiled_once():
-  """Inside, all runs of one experiment have the programs that the first of them compiled."""
-  known, begin = weakref.WeakKeyDictionary(), Stepper.__init__
-
-  def shared(self, experiment, tables=None):
-    begin(self, experiment, tables)
-    self.programs = known.setdefault(experiment, {})
-
-  with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(Stepper, "__init__", shared)
-    yield
 
 
 class Linear(nn.Module):

@@ -84,7 +84,8 @@ class Trainer:
   def facts(self):
     """What was found out by compiling, and `facts`."""
     env = self.experiment.env
-    scratch = [p.memory_analysis().temp_size_in_bytes for p in self.stepper.programs.values()]
+    programs = self.experiment.programs.values()
+    scratch = [p.memory_analysis().temp_size_in_bytes for p in programs]
     own = {"scratch_bytes": max(scratch, default=0)}
     if not os.environ.get(CACHE):  # else it may have been read
       own["compile_seconds"] = self.compile_seconds

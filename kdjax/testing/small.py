@@ -1,6 +1,5 @@
 """Small experiments: synthetic images, tiny networks, a few steps; compiled in a second or two."""
 
-import functools
 from typing import Any
 
 import jax
@@ -127,9 +126,9 @@ def train(
 ) -> tuple[TrainState, Stepper]:
   """(state, the Stepper) after the whole run, or after so many calls.
 
-  What was compiled for an experiment serves the calls that follow; `stepper` is another's.
+  What was compiled for an experiment serves the calls that follow.
   """
-  stepper = stepper or _stepper(e)
+  stepper = stepper or Stepper(e)
   state = stepper.init() if state is None else state
   end = e.visits[-1].start + e.visits[-1].n if calls is None else calls
   for one in stepper.dispatches(int(state.step)):
@@ -138,11 +137,6 @@ def train(
       break
     state, _ = stepper.run(state, one._replace(count=min(one.count, left)))
   return state, stepper
-
-
-@functools.lru_cache(maxsize=4)
-def _stepper(e):
-  return Stepper(e)
 
 
 def by_client(e: Experiment, state: TrainState) -> list[tuple[Any, Any]]:

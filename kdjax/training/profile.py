@@ -84,7 +84,7 @@ class Profile:
     found["device"] = device.device_kind
     found |= dict.fromkeys(("flops_a_step", "roofline_seconds_a_step", "share_of_peak"))
     if where := target.of(device):
-      priced = cost(hlo.parse(self.stepper.programs[number].as_text()), where)
+      priced = cost(hlo.parse(self.stepper.experiment.programs[number].as_text()), where)
       found |= {"flops_a_step": priced.flops, "roofline_seconds_a_step": priced.time}
       found["share_of_peak"] = priced.arithmetic / seconds
     return found

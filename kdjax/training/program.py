@@ -37,10 +37,10 @@ def jitted(experiment: "Experiment", phase: Phase) -> Any:
     donated. The number of calls is a traced value: however they are cut into dispatches, it is one
     program and the same bits. An experiment has one of each, whoever asks.
   """
-  key = id(phase), machine.backend()
-  if key not in experiment.programs:
-    experiment.programs[key] = phase, _jitted(experiment, phase)  # no other gets a kept one's id
-  return experiment.programs[key][1]
+  key = phase, machine.backend()
+  if key not in experiment.traced:
+    experiment.traced[key] = _jitted(experiment, phase)
+  return experiment.traced[key]
 
 
 def _jitted(experiment, phase):

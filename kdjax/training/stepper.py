@@ -1,12 +1,12 @@
 """An experiment's programs, inputs and tables as one object: state in, state out.
 
 The training loop, the benchmarks, the tests and a user's own loop all call it. It keeps what is
-compiled and what is resident on the devices, never the state.
+resident on the devices, never the state; what is compiled its experiment keeps, for all Steppers.
 """
 
 import contextlib
 from collections.abc import Callable, Generator, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 
@@ -61,7 +61,6 @@ class Stepper:
     self.experiment = experiment
     self.totals = schedule.totals(experiment.visits)
     self.tables = host.tables(experiment) if tables is None else tables
-    self.programs: dict[int | str, Any] = {}  # by phase number: compiled
     self.counts: dict[str, float] = {}  # of what the last phase that hears of elsewhere heard
 
   def init(self) -> TrainState:
@@ -129,12 +128,12 @@ class Stepper:
     if dispatch.visit.phase.outside:
       arguments = self._from_outside(state, dispatch.visit, arguments)
     arguments = hosts.place(self.experiment.env.mesh, program.INPUTS, arguments)
-    number = dispatch.visit.number
-    if number not in self.programs:
+    number, programs = dispatch.visit.number, self.experiment.programs
+    if number not in programs:
       with compiling or contextlib.nullcontext():
         jitted = program.jitted(self.experiment, dispatch.visit.phase)
-        self.programs[number] = jitted.lower(state, *arguments, self.tables).compile()
-    return self.programs[number](state, *arguments, self.tables)
+        programs[number] = jitted.lower(state, *arguments, self.tables).compile()
+    return programs[number](state, *arguments, self.tables)
 
   def _from_outside(self, state, visit, arguments):
     """A dispatch's inputs with what was heard of elsewhere as its phase's args."""
@@ -150,14 +149,14 @@ class Stepper:
       visit: of a phase that need not be one of the run's.
       name: what its program is kept under.
     """
-    out = []
+    out, programs = [], self.experiment.programs
     for i in range(visit.n):
       arguments = host.inputs(self.experiment, visit, i, 1, visit.n)
       arguments = hosts.place(self.experiment.env.mesh, program.INPUTS, arguments)
-      if name not in self.programs:
+      if name not in programs:
         jitted = program.reading(self.experiment, visit.phase)
-        self.programs[name] = jitted.lower(state, *arguments, self.tables).compile()
-      out.append(hosts.fetch(self.programs[name](state, *arguments, self.tables)))
+        programs[name] = jitted.lower(state, *arguments, self.tables).compile()
+      out.append(hosts.fetch(programs[name](state, *arguments, self.tables)))
     return out
 
   def step(self, state: TrainState) -> tuple[TrainState, dict[str, float]]:

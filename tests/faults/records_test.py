@@ -9,7 +9,7 @@ import ensembles
 import jax
 import numpy as np
 import pytest
-from helpers import compiled_once, usually
+from helpers import usually
 
 import kdjax
 from kdjax.core import files
@@ -36,12 +36,6 @@ def final(e, workdir):
 def log(workdir):
   times = ("images_per_second", "input_bound")
   return [{k: v for k, v in x.items() if k not in times} for x in writer.read_metrics(workdir)]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def programs_are_compiled_once():
-  with compiled_once():
-    yield
 
 
 @pytest.fixture(scope="module")

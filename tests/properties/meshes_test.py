@@ -80,7 +80,7 @@ def check_compiled(e, stepper):
   for visit in {v.number: v for v in e.visits}.values():
     arguments = (*stepper.inputs(Dispatch(visit, 0, 1)), stepper.tables)
     lowered = program.jitted(e, visit.phase).lower(state, *arguments)
-    compiled = stepper.programs[visit.number]
+    compiled = e.programs[visit.number]
     text = compiled.as_text()
     written = Counter(re.findall(rf"stablehlo\.({COLLECTIVES})\b", lowered.as_text()))
     kept = re.findall(rf" ({COLLECTIVES})(?:-start)?\(", text)

@@ -56,8 +56,10 @@ def assert_a_stop_changes_nothing(e, tmp_path, cut):
   chex.assert_trees_all_equal(final_state(e, tmp_path / "cut"), final_state(e, tmp_path / "whole"))
   assert metrics(tmp_path / "cut") == metrics(tmp_path / "whole")
   summaries = [files.read_json(tmp_path / d / "summary.json") for d in ("cut", "whole")]
+  again, first = (summary.pop("compile_seconds") for summary in summaries)
+  assert again == 0 < first  # an experiment keeps what it has compiled
   for summary in summaries:
-    for key in ("images_per_second", "compile_seconds", "wall_seconds"):
+    for key in ("images_per_second", "wall_seconds"):
       assert summary.pop(key) > 0
     assert 0 <= summary.pop("input_bound") <= 1
   assert summaries[0] == summaries[1]
@@ -376,7 +378,7 @@ def test_the_times_of_a_resumed_run_are_the_whole_runs(tmp_path, monkeypatch):
   monkeypatch.setattr(stored, "meta", earlier)
   assert run(e, tmp_path) == loops.DONE
   said = files.read_json(tmp_path / "summary.json")
-  assert 2000 < said["compile_seconds"] < 2500 and 4000 < said["wall_seconds"] < 4500
+  assert 2000 <= said["compile_seconds"] < 2500 and 4000 < said["wall_seconds"] < 4500
   assert 2000 < said["images_per_second"] < 3001 and 0.3 < said["input_bound"] < 0.7
 
 
