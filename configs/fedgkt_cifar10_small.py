@@ -5,16 +5,15 @@ seed on one core. Needs the data, as fedgkt_cifar10.py says:
 
   python -m kdjax.main --config=configs/fedgkt_cifar10_small.py --workdir=runs/fedgkt_cifar10_small
 
-IID: --config.partition=equal. The control, edges that keep their first weights: optim.lr=0.
-
-Shared accuracy on 2,000 held-out training images, percent, seed 100, IID, round by round: trained
-edges 37, 39, 39, 37, 37; frozen ones 36, 38, 36. A frozen random extractor does as well: as it
-stands this task cannot judge whether the edges' distillation helps.
+IID: --config.partition=equal --config.optim.lr=0.01. The control, edges that keep their first
+weights: optim.lr=0. An extractor makes 32 numbers of 3,072, for the reason that fedgkt_digits.py
+gives: the server's shared accuracy on 2,000 held-out training images, percent, seed 100, IID, is
+22.5 behind frozen edges and 30.4 behind trained ones.
 """
 
 from kdjax.configs import common, data, fedgkt_fashion_mnist
 
-FRONT = ((8, 2), (16, 2), (16, 2))  # (channels, stride) of the extractor's layers
+FRONT = ((8, 2), (16, 2), (16, 2), (8, 2))  # (channels, stride) of the extractor's layers
 
 
 def get_config(words=""):

@@ -10,20 +10,20 @@ or the four official files with --config.source=idx:DIR, or --config.source=npz:
 --config.partition=equal. The control that says whether the task needs what edges learn, edges that
 keep their first weights: --config.optim.lr=0.
 
-Shared accuracy on 2,000 held-out training images, percent, one seed (100), by round:
+An extractor makes 16 numbers of 784 pixels, for the reason that fedgkt_digits.py gives. Shared
+accuracy of the server on 2,000 held-out training images, percent, seed 100, by the edges' rate:
 
-  IID       edges frozen 71, 75, 75, 76; rate 3e-3 74, 76, 78, 78; rate 1e-3 73, 77
-  Dir(0.5)  edges frozen 71, 74, 74, 73; rate 1e-3 51, 51; rate 1e-4 68, 63
+  IID       frozen 60.6; 3e-3 76.1; 1e-2 77.2
+  Dir(0.5)  frozen 58.5; 1e-4 45.5; 3e-3 50.4
 
-Trained edges are at most 3 points above frozen ones where data are alike, and far below under skew,
-where one server cannot follow extractors that part. As it stands this task cannot judge whether the
-edges' distillation helps; the extractor is narrow so that frozen edges do as badly as they can.
+IID takes --config.optim.lr=0.01. Under skew frozen edges stay ahead there too. Of 64 numbers, IID,
+a server learns nearly as much from frozen ones: 76.7 against 79.0.
 """
 
 from kdjax.algorithms import fedgkt
 from kdjax.configs import common, data, fedgkt_digits
 
-FRONT = ((4, 2), (4, 2), (4, 2))  # (channels, stride) of the extractor's layers
+FRONT = ((8, 2), (8, 2), (8, 2), (4, 2))  # (channels, stride) of the extractor's layers
 
 
 def networks(front):
@@ -58,11 +58,11 @@ def small(chosen):
   c.graph.kind = "none"  # clients learn from the server alone
   c.algorithm = "fedgkt"
   server = ("split_cnn:Server", dict(c.model, widths=chosen["full"][1]["widths"]))
-  c.optim = common.adam(lr=1e-4, eps=1e-8, weight_decay=1e-4, amsgrad=True)
+  c.optim = common.adam(lr=3e-3, eps=1e-8, weight_decay=1e-4, amsgrad=True)
   c.algo = common.algo(
     fedgkt.Hyper(
       server=server,
-      server_optim=c.optim.to_dict() | {"lr": 3e-3},
+      server_optim=c.optim.to_dict(),
       edge_epochs=4,
       server_epochs=2,
       server_batch=128,
