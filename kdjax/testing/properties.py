@@ -1,5 +1,6 @@
 """The properties of every method, each a function of a `Case` that fails with what to mend."""
 
+import dataclasses
 from collections.abc import Callable
 from unittest import SkipTest
 
@@ -12,6 +13,7 @@ from kdjax.plugins import find_method
 from kdjax.testing import faults, programs, small
 from kdjax.testing.case import Case
 from kdjax.training import schedule
+from kdjax.training.stepper import Stepper
 
 TWO_ARCHITECTURES = (
   "The kit trains clients of two architectures. A method that averages or copies weights says "
@@ -114,23 +116,18 @@ def graph_is_kept(case: Case) -> None:
     assert not e.algorithm.uses_graph, "Algorithm.uses_graph is set: declare Case(along_graph=True)"
     raise SkipTest("learns along no graph (Case.along_graph)")
   graph = dict(kind="islands", every=0, island=2, degree=2, edges=(), seed=0)
-
-  def trained(changed):
-    source, shards = small.data()
-    pixels = source.train.array.copy()
-    for k in changed:
-      pixels[shards.private[k]] = 255 - pixels[shards.private[k]]
-    train = source.train.__class__(
-      source.train.labels, source.train.strata, small.IMAGE, pixels, None
-    )
-    c = small.config(case, graph=graph)
-    if "teachers" in c.algo:
-      c.algo.teachers = 1
-    e = small.build(c, data_=(source._replace(train=train), shards))
-    return small.by_client(e, small.train(e)[0])
-
+  source, shards = small.data()
+  pixels = np.array(source.train.array)
+  pixels[shards.private[2]] = 255 - pixels[shards.private[2]]
+  changed = source._replace(train=dataclasses.replace(source.train, array=pixels))
+  c = small.config(case, graph=graph)
+  if "teachers" in c.algo:
+    c.algo.teachers = 1
   with jax.enable_x64(True):
-    before, after = trained(()), trained((2,))
+    e = small.build(c, data_=(source, shards))
+    other = Stepper(small.build(c, data_=(changed, shards)))
+    steppers = Stepper(e), Stepper(e, other.tables)  # one program, two sets
+    before, after = (small.by_client(e, small.train(e, stepper=s)[0]) for s in steppers)
   message = "something flows against the graph: clients 0 and 1 feel what client 2 learns from"
   _equal(before[:2], after[:2], message)
   for k in (2, 3):  # 3 learns from 2

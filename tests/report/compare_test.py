@@ -48,6 +48,7 @@ def test_means_are_over_clients_spreads_over_seeds_and_runs_of_other_seeds_are_o
   assert aux["shared_accuracy"] == pytest.approx(means.mean() + 0.1)
   assert main["bytes_sent"] == pytest.approx((1500 + 1500 + 3000) / 3)
   assert main["private_examples"] == 100
+  assert "mean ± standard deviation over seeds" in " ".join(compare.text([main]).split())
 
 
 def test_differences_are_paired_by_seed_and_who_has_no_partner_is_named(places):
@@ -68,6 +69,7 @@ def test_other_hyper_parameters_are_another_row(places, tmp_path):
 def test_one_seed_has_no_spread(tmp_path):
   (main, _) = compare.rows(entries.read([folder(tmp_path / "one", "mhd", [[0.5, 0.7]])]))
   assert main["shared_accuracy_spread"] is None
+  assert "one seed each, no spread" in " ".join(compare.text([main]).split())
   assert "60.0 " in compare.text([main]) and "±" not in compare.text([main]).splitlines()[3]
 
 

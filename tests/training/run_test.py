@@ -297,8 +297,10 @@ def test_workers_and_stops_change_no_batch(photos, tmp_path):
   whole, cut = tmp_path / "whole", tmp_path / "cut"
   e = built(photos)
   assert run(e, whole) == loops.DONE
-  assert run(built(photos, workers=2, ahead=1), cut, stop=stop_at(3)) == loops.STOPPED
-  assert run(built(photos, workers=0, ahead=3), cut) == loops.DONE
+  e.config["input"].update(workers=2, ahead=1)
+  assert run(e, cut, stop=stop_at(3)) == loops.STOPPED
+  e.config["input"].update(workers=0, ahead=3)
+  assert run(e, cut) == loops.DONE
   photos.source_resident_bytes = 2**20
   assert run(built(photos), tmp_path / "resident") == loops.DONE
   assert metrics(cut) == metrics(whole) == metrics(tmp_path / "resident")
