@@ -4,13 +4,13 @@ from kdjax.reproduce.claims import Arm, Control, Difference, Quantity, Task
 
 TEN: dict[str, tuple[str, ...]] = {
   "tiny": ("digits",),
-  "small": ("fashion_mnist",),
+  "small": ("letter", "fashion_mnist"),
   "gpu": ("cifar10",),
   "paper": ("cifar100",),
 }
 THREE: dict[str, tuple[str, ...]] = {
   "tiny": ("digits_3",),
-  "small": ("fashion_mnist_3",),
+  "small": ("letter_3", "fashion_mnist_3"),
   "paper": ("cifar100_3",),
 }
 WHOLE = {"track": True}  # members, the first edge and the core before a distillation are tested
@@ -93,12 +93,20 @@ FEW = {"limit": 10_000, "holdout": 5_000} | QUARTER
 
 TASKS = (
   Task("digits", "async_edge_digits", 0.5),
+  Task("letter", "async_edge_letter", 1.0, data="letter"),
   Task("fashion_mnist", "async_edge_fashion_mnist", 2.0, data="fashion_mnist"),
   Task(
     "digits_3",
     "async_edge_digits",
     0.3,
     {"clients": ((3, "mlp", dict(hidden=(64,), activation="relu")),), "limit": 60},
+  ),
+  Task(
+    "letter_3",
+    "async_edge_letter",
+    0.5,
+    {"clients": ((3, "mlp", dict(hidden=(64, 64), activation="relu")),), "limit": 600},
+    data="letter",
   ),
   Task(
     "fashion_mnist_3",
