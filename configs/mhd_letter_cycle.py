@@ -3,6 +3,10 @@
 Zhmoginov et al., CVPR 2023, Section 4.4 and Fig. 6, whose cycle has four clients; here with
 five auxiliary heads, so that knowledge can travel five hops. Data: see mhd_letter.py.
 
+Every hop loses more than the one before (docs/results.md, claim hops_further), and not for want of
+time: on 2,000 held-out training rows, seed 100, heads 1 to 5 end at 12.0, 14.1, 14.6, 14.6 and
+14.2 % shared accuracy, after four times the steps at 12.1, 14.4, 15.1, 15.0 and 15.0.
+
   python -m kdjax.main --config=configs/mhd_letter_cycle.py --workdir=runs/letter_cycle \\
       --config.source=npz:letter.npz
 """

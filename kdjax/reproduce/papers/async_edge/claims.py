@@ -1,4 +1,4 @@
-"""Async edge learning: the claims, and why some came out as they did."""
+"""Async edge learning: the claims."""
 
 from kdjax.reproduce.claims import Claim, Control, Difference, Quantity, above
 from kdjax.reproduce.papers.async_edge.arms import (
@@ -12,70 +12,13 @@ from kdjax.reproduce.papers.async_edge.arms import (
   shared,
   variant,
 )
-from kdjax.reproduce.verdict import NOT_TESTABLE, REFUTED
-
-WHY = {  # claim: ((task, verdict): why)
-  "ensemble": {
-    ("digits", REFUTED): (
-      "Clones of one core, trained on the same few digits, hardly differ: the ensemble at the "
-      "edge is as good as its single member (claim members). So 'CEP' teaches what 'CPP' does."
-    )
-  },
-  "ensemble_independent": {
-    ("digits", NOT_TESTABLE): (
-      "Two models an edge, begun apart, are together no better than one of them on so few digits "
-      "('IEP', edge against member1: 71.9 and 72.1). So the core has no better teacher to make use "
-      "of."
-    )
-  },
-  "members": {
-    ("digits", REFUTED): (
-      "The members begin as one core and see the same digits, so that they err alike ('CEP', "
-      "edge against member1). The paper's ResNets on 5,000 photographs have more to differ in."
-    )
-  },
-  "attending": {
-    ("digits", REFUTED): (
-      "The first half holds: what both get right grows. But it grows at the cost of what the core "
-      "alone got right ('CPP', exclusive before and after), as the core ends close to its teacher."
-    )
-  },
-  "lag": {
-    ("digits_3", NOT_TESTABLE): (
-      "How much the second edge helps varies too much from seed to seed to be told from half a "
-      "point ('in time' against 'omitted'). A late model lies between the two."
-    )
-  },
-  "noisy_recovery": {
-    ("digits", NOT_TESTABLE): (
-      "One wrong edge costs the core little, and not surely a point ('clean, 4' against 'wrong, "
-      "4'). So there is nothing to recover from."
-    )
-  },
-  "noisy_memorised": {
-    ("digits", NOT_TESTABLE): (
-      "The core knows its own digits by heart before any wrong edge comes ('clean, 4', overlap "
-      "with the core's data). Its training accuracy has no room to jump."
-    )
-  },
-  "noisy_kinds": {
-    ("digits", NOT_TESTABLE): (
-      "The core already has every one of its own digits right when the wrong edge comes ('clean, "
-      "4', overlap with the core's data: 100). Its training accuracy has no room to jump."
-    )
-  },
-  "noisy_end": {
-    ("digits", REFUTED): (
-      "Two wrong edges of nine hold a fifth of all digits ('wrong' against 'CEM'). Where each edge "
-      "holds so few, none can be missed."
-    )
-  },
-}
+from kdjax.reproduce.papers.async_edge.explanations import KNOWN, WHY
 
 
 def claim(name, where, says, *differences, tasks=TEN, control=LEARNS, more=()):
   """A claim with a control, or more."""
-  return Claim(name, where, says, tasks, differences, (control, *more), WHY.get(name, {}))
+  known = KNOWN if control is LEARNS else {}
+  return Claim(name, where, says, tasks, differences, (control, *more), known | WHY.get(name, {}))
 
 
 CLAIMS = (

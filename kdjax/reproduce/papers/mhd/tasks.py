@@ -40,7 +40,7 @@ TASKS = (
   Task("tiny_imagenet", "mhd_tiny_imagenet", 240.0, resnets_18("small"), data="tiny_imagenet"),
   Task("digits_cycle", "mhd_digits_cycle:probe", 0.4),
   Task("fashion_cycle", "mhd_fashion_mnist_cycle:probe", 2.0, data="fashion_mnist"),
-  Task("letter_cycle", "mhd_letter_cycle:probe", 30.0, data="letter"),  # most of it the probe
+  Task("letter_cycle", "mhd_letter_cycle:probe", 3.0, data="letter"),
   Task("digits_mixed", "mhd_digits", 0.4, MIXED),
   Task("fashion_mixed", "mhd_fashion_mnist", 4.0, MIXED, data="fashion_mnist"),
   Task("tiny_imagenet_mixed", "mhd_tiny_imagenet", 300.0, data="tiny_imagenet"),

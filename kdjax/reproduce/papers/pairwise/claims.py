@@ -8,10 +8,10 @@ from kdjax.reproduce.verdict import NOT_TESTABLE, REFUTED
 
 
 class Needs(NamedTuple):
-  """Controls, and why digits cannot judge what needs them, where that is so."""
+  """Controls, and why tasks cannot judge what needs them, by task."""
 
   controls: tuple[Control, ...]
-  digits: str = ""
+  why: dict[str, str]
 
 
 # A gain counts as transfer only above what moving the class prior does by itself.
@@ -30,9 +30,19 @@ TRANSFER = Needs(
       above(of("pairwise", "remote"), of("random sources", "remote"), 0.0),
     ),
   ),
-  "What transfer gains on digits is a shift of the class prior: an offset on the logits of the "
-  "client without transfer ('no transfer', offset combined accuracy) gains more. Sources that "
-  "are zeroed or replaced by random numbers teach as much (remote accuracy of those two arms).",
+  {
+    "digits": (
+      "What transfer gains on digits is a shift of the class prior: an offset on the logits of the "
+      "client without transfer ('no transfer', offset combined accuracy) gains more. Sources that "
+      "are zeroed or replaced by random numbers teach as much (remote accuracy of those two arms)."
+    ),
+    "fashion_mnist": (
+      "An offset on the logits of the client without transfer ('no transfer', offset combined "
+      "accuracy: 76.9) gains what transfer does not (combined accuracy: 69.0). Sources that are "
+      "zeroed or replaced by random numbers teach as much (remote accuracy: 53.5 and 54.2, against "
+      "52.5)."
+    ),
+  },
 )
 EXCHANGE = Needs(
   (
@@ -40,7 +50,8 @@ EXCHANGE = Needs(
       "what remote agents know can reach the local one",
       above(of("fedavg", "remote"), of("no transfer", "remote"), 5.0),
     ),
-  )
+  ),
+  {},
 )
 TELLS = Needs(
   (
@@ -49,9 +60,18 @@ TELLS = Needs(
       above(of("kd", "among_remote"), of("no transfer", "among_remote"), 1.0),
     ),
   ),
-  "Among the remote classes alone the client without transfer is right nine times in ten on "
-  "digits, and real-time distillation, which does pass on what sources know, is not surely "
-  "better (among remote accuracy of 'kd'). So there is little to learn there for transfer.",
+  {
+    "digits": (
+      "Among the remote classes alone the client without transfer is right nine times in ten on "
+      "digits, and real-time distillation, which does pass on what sources know, is not surely "
+      "better (among remote accuracy of 'kd'). So there is little to learn there for transfer."
+    ),
+    "fashion_mnist": (
+      "Among the remote classes alone the client without transfer is right in 82.4 % of cases, and "
+      "real-time distillation, which does pass on what sources know, in 80.0 ('kd'). So what "
+      "sources know cannot be learned here by looking at one's own images."
+    ),
+  },
 )
 MOVES = Needs(
   (
@@ -60,15 +80,24 @@ MOVES = Needs(
       above(of("pairwise", "remote"), of("no transfer", "remote"), 1.0),
     ),
   ),
-  "At the rate chosen on a holdout, where more cost local accuracy, transfer changes what the "
-  "client says of remote classes too little to be told from chance (remote accuracy with and "
-  "without it). Keeping what hardly changes is no feat.",
+  {
+    "digits": (
+      "At the rate chosen on a holdout, where more cost local accuracy, transfer changes what the "
+      "client says of remote classes too little to be told from chance (remote accuracy with and "
+      "without it). Keeping what hardly changes is no feat."
+    ),
+    "fashion_mnist": (
+      "Transfer does not raise remote accuracy here (52.5 with it, 55.1 without; the difference "
+      "varies by ten points from seed to seed). Keeping what is not traded for anything is no feat."
+    ),
+  },
 )
 
 
-def claim(name, where, says, *differences, needs=TRANSFER, refuted=""):
-  """A claim, by default one of transfer; `refuted`: why, where it is so on digits."""
-  why = {("digits", REFUTED): refuted, ("digits", NOT_TESTABLE): needs.digits}
+def claim(name, where, says, *differences, needs=TRANSFER, refuted=None):
+  """A claim, by default one of transfer; `refuted`: why, by task, where it is so."""
+  why = {(task, NOT_TESTABLE): words for task, words in needs.why.items()}
+  why |= {(task, REFUTED): words for task, words in (refuted or {}).items()}
   return Claim(name, where, says, SMALL, differences, needs.controls, why)
 
 
@@ -132,11 +161,18 @@ CLAIMS = (
     "Over all classes it is above federated averaging within the paper's horizon.",
     above(of("pairwise", "combined"), of("fedavg", "combined"), 0.0),
     needs=EXCHANGE,
-    refuted=(
-      "On digits an average of weights fits everybody's classes: 'fedavg' loses nothing on the "
-      "local ones (its local accuracy), where the paper's lost 25 points. So it leads over all "
-      "classes (its combined accuracy)."
-    ),
+    refuted={
+      "digits": (
+        "On digits an average of weights fits everybody's classes: 'fedavg' loses nothing on the "
+        "local ones (its local accuracy), where the paper's lost 25 points. So it leads over all "
+        "classes (its combined accuracy)."
+      ),
+      "fashion_mnist": (
+        "'fedavg' loses 15.8 points on the local classes (claim local_above_federated) and gains "
+        "29.7 on the remote ones (claim remote_below_federated). So it leads over all classes, "
+        "80.5 against 69.0, where the paper's pairwise agent knew two remote examples in three."
+      ),
+    },
   ),
   claim(
     "mesh",
@@ -164,10 +200,12 @@ CLAIMS = (
     "A random map that nothing trains gains on remote classes, too.",
     above(of("as coded", "remote"), of("no transfer", "remote"), 2.0),
     needs=EXCHANGE,
-    refuted=(
-      "The untrained map rewrites the only head of the small network before every batch, where "
-      "the authors' rewrote one of a pre-trained ResNet-50. Here that costs accuracy even among "
-      "the remote classes (among remote accuracy of 'as coded')."
-    ),
+    refuted={
+      "digits": (
+        "The untrained map rewrites the only head of the small network before every batch, where "
+        "the authors' rewrote one of a pre-trained ResNet-50. Here that costs accuracy even among "
+        "the remote classes (among remote accuracy of 'as coded')."
+      )
+    },
   ),
 )
