@@ -108,9 +108,12 @@ class Checkpoints:
     return not self.failures
 
   def close(self) -> None:
-    """Waits for a save under way."""
+    """Waits for a save under way; of those that failed nothing is left."""
     self.settle()
     self._drop()
+    if hosts.first():  # Orbax's threads may still have written when a save had been given up
+      for left in (self.workdir / run_folder.CHECKPOINTS).glob(f"*{ocp.utils.TMP_DIR_SUFFIX}*"):
+        shutil.rmtree(left, ignore_errors=True)
 
   def _open(self):
     """Orbax's manager: opened at the first save, and anew after one that failed."""

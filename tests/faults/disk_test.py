@@ -14,7 +14,7 @@ import ensembles
 import jax
 import pytest
 
-from kdjax.training import loop, run_folder, stored, writer
+from kdjax.training import checkpoint, loop, run_folder, stored, writer
 from kdjax.types import DONE, STOPPED, UNSAVED, ConfigError
 
 
@@ -151,6 +151,19 @@ def test_a_save_that_fails_is_tried_again_and_the_run_ends_as_if_nothing_had_bee
   assert listed == [[4]]
   assert_as_whole(experiment, workdir, whole)
   assert not list(workdir.rglob("*orbax-checkpoint-tmp*"))
+
+
+def test_what_is_written_after_a_save_has_failed_is_gone_in_the_end(
+  experiment, tmp_path, monkeypatch
+):
+  """Orbax's threads may outlive the save that they were part of."""
+  late = tmp_path / "checkpoints" / "12.orbax-checkpoint-tmp" / "rest.orbax-checkpoint-tmp"
+  drop = checkpoint.Checkpoints._drop
+  monkeypatch.setattr(
+    checkpoint.Checkpoints, "_drop", lambda self: (drop(self), late.mkdir(parents=True))
+  )
+  assert loop.run(experiment, tmp_path, command="") == DONE
+  assert run_folder.steps(tmp_path)[-1] == 24 and not late.parent.exists()
 
 
 def test_a_disk_that_stays_so_ends_the_run_in_order_and_the_same_command_goes_on(
