@@ -28,17 +28,26 @@ from kdjax.algorithms import fedgkt
 from kdjax.configs import common, data
 
 FRONT = ((8, 2), (8, 2), (4, 1))  # (channels, stride) of the extractor's layers
-NETWORKS = {
-  "edge": ("split_cnn:Edge", dict(front=FRONT, widths=(8,))),
-  "full": ("split_cnn", dict(front=FRONT, widths=(32, 64))),
-}
+
+
+def networks(front):
+  """The edge's network and the full one, with an extractor's layers in front."""
+  return {
+    "edge": ("split_cnn:Edge", dict(front=front, widths=(8,))),
+    "full": ("split_cnn", dict(front=front, widths=(32, 64))),
+  }
 
 
 def get_config(words=""):
   """The experiment."""
+  return common.crossed(experiment(networks(FRONT)), words, networks(FRONT))
+
+
+def experiment(chosen):
+  """Four edges on a Dir(0.5) split of the digits; `chosen` as `networks` gives it."""
   c = common.base()
   c.replicas = 3
-  c.clients = ((4, *NETWORKS["edge"]),)
+  c.clients = ((4, *chosen["edge"]),)
   c.model = dict(norm="batch", dtype="float32", project=0)
   c.rounds = 20
   c.batch = 32
@@ -66,16 +75,16 @@ def get_config(words=""):
 
   c.log_every = 100
   c.evals.accuracy = dict(every=0, batch=360)
-  baselines(c, NETWORKS, local_steps=12, supervised_steps=900)
-  return common.crossed(c, words, NETWORKS)
+  baselines(c, chosen, local_steps=12, supervised_steps=900)
+  return c
 
 
-def baselines(c, networks, local_steps, supervised_steps):
+def baselines(c, chosen, local_steps, supervised_steps):
   """FedAvg with the full network, about a pass a round; the edges alone; the full one on all."""
   algo, optim = dict(local_steps=local_steps, momentum="reset"), c.algo.server_optim.to_dict()
-  full = common.network(c, networks["full"])
+  full = common.network(c, chosen["full"])
   c.baselines.fedavg.update(algo=algo, clients=full, optim=optim)
   c.baselines.separate.update(steps=c.rounds * local_steps, rounds=0, optim=optim)
   c.baselines.supervised = dict(
-    common.pooled(c, networks["full"]), steps=supervised_steps, rounds=0, optim=optim
+    common.pooled(c, chosen["full"]), steps=supervised_steps, rounds=0, optim=optim
   )

@@ -11,6 +11,7 @@ WHOLE = APART | {"limit": 0, "rounds": 30}
 TASKS = (
   Task("digits", "fedgkt_digits", 0.8),
   Task("digits_iid", "fedgkt_digits", 0.8, FAST),
+  Task("digits_wide_iid", "fedgkt_digits_wide", 0.8, {"partition": "equal"}),
   Task("fashion_mnist", "fedgkt_fashion_mnist", 6.0, {}, "fashion_mnist"),
   Task("fashion_mnist_iid", "fedgkt_fashion_mnist", 6.0, FAST, "fashion_mnist"),
   Task("cifar10", "fedgkt_cifar10_small", 7.0, APART, "cifar10"),
@@ -31,6 +32,8 @@ IID = {
   "gpu": ("cifar10_whole_iid",),
   "paper": ("cifar10_published_iid", "cifar100_published_iid", "cinic10_published_iid"),
 }
+# Where the larger network is what counts.
+WIDE = IID | {"tiny": ("digits_wide_iid",)}
 SKEWED = {
   "tiny": ("digits",),
   "small": ("fashion_mnist", "cifar10"),

@@ -1,8 +1,8 @@
-"""FedGKT: its claims, what they need, and why some came out as they did."""
+"""FedGKT: its claims, and what they need."""
 
 from kdjax.reproduce.claims import Claim, Control, Difference
-from kdjax.reproduce.papers.fedgkt.arms import CIFAR10, EASY, HARD, IID, SKEWED, of
-from kdjax.reproduce.verdict import NOT_TESTABLE
+from kdjax.reproduce.papers.fedgkt.arms import CIFAR10, EASY, HARD, IID, SKEWED, WIDE, of
+from kdjax.reproduce.papers.fedgkt.explanations import FROZEN, WHY
 
 LEARNT = Control(
   "the task needs what the edges learn: trained above frozen edges",
@@ -17,25 +17,11 @@ LARGE = Control(
   Difference(of("central"), of("central_edge"), above=3.0),
 )
 
-# Why nothing of what edges learn can be judged on digits.
-FROZEN = {
-  ("digits_iid", NOT_TESTABLE): (
-    "Edges that never learn come as far (98.5 ± 0.6) as those that do (97.8 ± 0.6): on 8 x 8 "
-    "pixels the server learns from random features all there is. A claim about what passes "
-    "between edges and server needs a task whose features must be learnt."
-  ),
-  ("digits", NOT_TESTABLE): (
-    "Under label skew edges that learn end 14.0 points below frozen ones (84.5 against 98.5): one "
-    "server stands behind extractors that drift apart (`fedgkt.drift`). So nothing that passes "
-    "between edges and server is needed here, and whatever came out could not judge the claim."
-  ),
-}
-
 
 def claim(name, where, says, tasks, *differences, controls=(LEARNT,)):
   """A claim, by default one about what passes between edges and server."""
   why = FROZEN if LEARNT in controls else {}
-  return Claim(name, where, says, tasks, differences, controls, why)
+  return Claim(name, where, says, tasks, differences, controls, why | WHY.get(name, {}))
 
 
 def above(left, right, by):
@@ -72,7 +58,7 @@ CLAIMS = (
     "small_network",
     "Table 1",
     "FedGKT is above the edge's network trained on all data.",
-    IID,
+    WIDE,
     above("fedgkt", "central_edge", 2),
     controls=(LARGE,),
   ),

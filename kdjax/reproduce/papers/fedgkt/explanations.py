@@ -1,0 +1,61 @@
+"""FedGKT: why some claims came out as they did, by (task, verdict)."""
+
+from kdjax.reproduce.verdict import NOT_TESTABLE, REFUTED
+
+# Where edges that never learn come as far as those that do.
+FROZEN = {
+  ("digits", NOT_TESTABLE): (
+    "Under label skew edges that learn end 8.4 points below frozen ones (61.2 against 69.6): one "
+    "server stands behind extractors that drift apart (`fedgkt.drift`). So nothing that passes "
+    "between edges and server is needed here, and whatever came out could not judge the claim."
+  )
+}
+WHY = {  # claim: ((task, verdict): why)
+  "fedavg_iid": {
+    ("digits_iid", REFUTED): (
+      "An extractor learns from its own edge's data alone and is never averaged: FedGKT ends where "
+      "edges end that learn for themselves ('separate': 90.1 too), FedAvg of the whole network 6.0 "
+      "points above. The published code's edges begin with layers trained on all data."
+    ),
+    ("cifar10_iid", REFUTED): (
+      "An extractor learns from its own edge's photographs alone and is never averaged: FedGKT ends "
+      "where edges end that learn for themselves (30.2 against 29.9, 'separate'), FedAvg of the "
+      "whole network at 44.4. The published code's edges begin with layers trained on all data."
+    ),
+  },
+  "central": {
+    ("digits_iid", NOT_TESTABLE): (
+      "Behind an extractor that leaves 16 numbers the larger network is of no use: on all data the "
+      "edge's own is as good (96.5 against 96.2). With wide features it is of use (claim "
+      "small_network), but then nothing that edges learn is needed."
+    ),
+    ("cifar10_iid", NOT_TESTABLE): (
+      "Behind an extractor that leaves 32 numbers the larger network is of no use: on all data the "
+      "edge's own is as good (49.1 against 47.7). With wide features nothing that edges learn is "
+      "needed: frozen ones came as far."
+    ),
+  },
+  "small_network": {
+    ("cifar10_iid", NOT_TESTABLE): (
+      "Behind an extractor that leaves 32 numbers the larger network is of no use: on all data the "
+      "edge's own is as good (49.1 against 47.7). On wide features of digits the claim is judged."
+    )
+  },
+  "diverges": {
+    ("digits_iid", REFUTED): (
+      "Without transfer training ends at 89.9, with it at 90.1: nothing diverges. The edges' own "
+      "labels teach their extractors enough."
+    ),
+    ("cifar10_iid", REFUTED): (
+      "Without transfer training ends at 28.1, with it at 30.2: nothing diverges. The edges' own "
+      "labels teach their extractors most of it."
+    ),
+  },
+  "edge_to_server_easy": {
+    ("cifar10_iid", REFUTED): (
+      "Distillation from the edges costs the server 0.2 points ('both' against 'server to edge'), "
+      "95 % interval -0.2 to 0.6, less than one. On held-out images (seed 100) edges' heads are no "
+      "worse than the server's (31.2 and 30.4), so no bad teachers."
+    )
+  },
+}
