@@ -18,7 +18,7 @@ WHY = {  # claim: ((task, verdict): why)
       "points above. The published code's edges begin with layers trained on all data."
     ),
     ("cifar10_iid", REFUTED): (
-      "An extractor learns from its own edge's photographs alone and is never averaged: FedGKT ends "
+      "An extractor learns from its own photographs alone and is never averaged: FedGKT ends "
       "where edges end that learn for themselves (30.2 against 29.9, 'separate'), FedAvg of the "
       "whole network at 44.4. The published code's edges begin with layers trained on all data."
     ),
