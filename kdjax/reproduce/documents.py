@@ -1,7 +1,7 @@
 """What the documents say of results, written from `results.json`, never by hand.
 
 `docs/results.md` as a whole; in README.md what stands between the two marks: the last column of
-its table, and how the claims came out. `docs/results.json` is the record that both are made of.
+its table, and a table of how the claims came out. `docs/results.json` is the record of both.
 """
 
 import re
@@ -14,9 +14,21 @@ from kdjax.reproduce import record
 from kdjax.reproduce.claims import SIZES, Claim
 from kdjax.reproduce.papers import named
 from kdjax.reproduce.record import Record
-from kdjax.reproduce.verdict import FEWEST, LEVEL, NOT_RUN
+from kdjax.reproduce.verdict import FEWEST, LEVEL, NOT_RUN, VERDICTS
 
 BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
+SETS = {  # as documents spell them
+  "digits": "digits",
+  "letter": "letters",
+  "fashion_mnist": "Fashion-MNIST",
+  "cifar10": "CIFAR-10",
+  "cifar100": "CIFAR-100",
+  "cifar100_coarse": "CIFAR-100, superclasses",
+  "cinic10": "CINIC-10",
+  "celeba": "CelebA",
+  "tiny_imagenet": "Tiny ImageNet",
+  "imagenet": "ImageNet",
+}
 OURS = "methods.methods"  # the table whose numbers the README shows
 COMMAND = "kdjax reproduce --size=SIZE --data=DIR --workdir=runs/reproduce --documents=."
 
@@ -90,23 +102,40 @@ def _made(claims: Sequence[Record]) -> str:
 
 
 def _counts(claims: Sequence[Record]) -> str:
-  return f"{said(claims)} A claim counts once for each data set."
-
-
-def said(claims: Sequence[Record]) -> str:
-  """'12 confirmed, 3 refuted, ..' in a sentence."""
   tally = ", ".join(f"{n} {word}" for word, n in record.counts(claims).items())
-  return f"Claims: {tally}."
+  return f"Claims: {tally}. A claim counts once for each data set."
 
 
 def _overview(claims: Sequence[Record]) -> str:
   """Claims and data sets."""
-  shown = [r for r in claims if r["verdict"] != NOT_RUN]
-  tasks = list(dict.fromkeys(r["task"] for r in shown))
-  words = {(r["name"], r["task"]): r["verdict"] for r in shown}
-  names = dict.fromkeys(r["name"] for r in shown)
-  rows = [[name, *(words.get((name, task), "") for task in tasks)] for name in names]
-  return formats.markdown(["claim", *tasks], rows) if rows else ""
+  found: dict[str, dict[str, list[str]]] = {}  # claim: set: verdicts
+  for one in judged(claims):
+    found.setdefault(one["name"], {}).setdefault(data_set(one), []).append(one["verdict"])
+  sets = sorted({name for row in found.values() for name in row}, key=list(SETS).index)
+  rows = [[name, *(", ".join(row.get(s, ())) for s in sets)] for name, row in found.items()]
+  return formats.markdown(["claim", *(SETS[s] for s in sets)], rows) if rows else ""
+
+
+def tally(claims: Sequence[Record]) -> str:
+  """How many claims of each paper came out how, and on which data sets; '' where none has."""
+  rows = []
+  for name in named():
+    own = [r for r in judged(claims) if r["name"].startswith(f"{name}.")]
+    if own:
+      sets = sorted(set(map(data_set, own)), key=list(SETS).index)
+      on = ", ".join(SETS[s] for s in sets)
+      rows.append([name, *map(str, record.counts(own).values()), on])
+  return formats.markdown(["claims of", *VERDICTS, "on"], rows) if rows else ""
+
+
+def judged(claims: Sequence[Record]) -> list[Record]:
+  """Those of them that have a verdict."""
+  return [r for r in claims if r["verdict"] != NOT_RUN]
+
+
+def data_set(one: Record) -> str:
+  """What a claim was judged on, a key of `SETS`."""
+  return named()[one["name"].partition(".")[0]].task(one["task"]).data or "digits"
 
 
 def _claims(claims: Sequence[Record]) -> list[str]:
@@ -171,7 +200,7 @@ def in_readme(text: str, found: Record) -> str:
   """README.md with the last column of its table and the counts as they came out.
 
   Args:
-    text: README.md; between the marks stands a markdown table whose rows begin with a method.
+    text: README.md; first between the marks stands a table whose rows begin with a method.
     found: the record.
 
   Raises:
@@ -182,9 +211,9 @@ def in_readme(text: str, found: Record) -> str:
   if not begin or not end:
     raise ValueError(f"README.md needs the marks {BEGIN} and {END}")
   ours = best(found["tables"])
-  lines = [line for line in inside.splitlines() if line.startswith("|")]
-  lines = [_row(line, ours) for line in lines]
-  middle = "\n".join(["", *lines, "", said(found["claims"]), ""])
+  methods = inside.strip().partition("\n\n")[0]
+  lines = [_row(line, ours) for line in methods.splitlines()]
+  middle = "\n".join(["", *lines, "", tally(found["claims"]), ""])
   return f"{before}{begin}{middle}{end}{after}"
 
 
@@ -202,9 +231,5 @@ def best(tables: Sequence[Record]) -> dict[str, str]:
     if one["name"] == OURS:
       for method, (cell, *_) in one["rows"].items():
         if cell:
-          found.setdefault(method, []).append(f"{_set(one['task'])} {cell['mean']:.1f}")
+          found.setdefault(method, []).append(f"{SETS[one['task']]} {cell['mean']:.1f}")
   return {method: ", ".join(cells) for method, cells in found.items()}
-
-
-def _set(task: str) -> str:
-  return {"fashion_mnist": "Fashion-MNIST", "cifar10": "CIFAR-10"}.get(task, task)

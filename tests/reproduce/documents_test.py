@@ -55,9 +55,26 @@ def test_documents_are_written_from_the_record(asked, confirmed, toy, tmp_path):
   assert "### toy.gain" in page and "t **confirmed**" in page and "| A | 86.0 ± 5.5" in page
   assert "(paper 54.5) | b, main: 46.0 ± 5.5 | 5 | +40.0 [" in page  # five seeds
   text = (checkout / "README.md").read_text()
-  assert text.startswith("# X\n") and text.endswith("\nrest\n") and "1 confirmed" in text
+  assert text.startswith("# X\n") and text.endswith("\nrest\n")
+  said = text[text.index("| A | not run |") :].splitlines()
+  assert said[2:5] == [
+    "| claims of | confirmed | refuted | undecided | not testable here | on |",
+    "| --- | --- | --- | --- | --- | --- |",
+    "| toy | 1 | 0 | 0 | 0 | digits |",
+  ]
   found = files.read_json(checkout / "docs" / "results.json")
   assert documents.in_readme(text, found) == text  # once more changes nothing
+
+
+def test_a_claim_is_one_row_and_its_data_sets_are_columns(monkeypatch):
+  tasks = (Task("u", "mhd_digits", 1.0), Task("v", "mhd_letter", 1.0, data="letter"))
+  declare(monkeypatch, PAPER._replace(tasks=(*PAPER.tasks, *tasks)))
+  one = {"name": "toy.gain", "size": "tiny", "task": "t", "verdict": CONFIRMED}
+  more = [one | {"task": "u", "verdict": REFUTED}, one | {"task": "v", "verdict": NOT_RUN}]
+  last = one | {"name": "toy.loss", "task": "v"}
+  header, _, *rows = documents._overview([one, *more, last]).splitlines()
+  assert header == "| claim | digits | letters |"
+  assert rows == ["| toy.gain | confirmed, refuted |  |", "| toy.loss |  | confirmed |"]
 
 
 def test_the_readme_shows_a_method_s_number_on_each_set():
