@@ -8,7 +8,6 @@ from typing import Any
 
 from kdjax.reproduce.claims import LAST_HEAD, Arm, Control, Difference, Quantity, alone
 from kdjax.reproduce.papers.mhd.tasks import PUBLIC, SMALL, TASKS, resnets_18
-from kdjax.reproduce.verdict import NOT_TESTABLE
 
 PRIVATE, DISTANCE, PROBE = "private_accuracy", "accuracy_by_distance", "linear_probe"
 
@@ -101,15 +100,6 @@ IID_AVERAGED = Quantity("iid_fedavg", paper=70.5)
 
 NEEDS = Control("an exchange has 10 points to give", Difference(AVERAGED, SEPARATE, above=10.0))
 TEACHES = Control("distillation gives 5 points", Difference(LAST, SEPARATE, above=5.0))
-SMALL_CNN = "a CNN of 8, 16 and 32 channels on 10,000 images of CIFAR-10"
-TEACHES_LITTLE = {
-  (
-    "cifar10",
-    NOT_TESTABLE,
-  ): f"With {SMALL_CNN} the last head is 5.7 points above separate training, "
-  "95 % interval 3.5 to 7.9: 5 points are not certain. What distillation does beyond them needs a "
-  "network that learns more from it."
-}
 SKEWED = Control(
   "a client knows its own labels better by 10 points",
   Difference(Quantity("separate", metric=PRIVATE), SEPARATE, above=10.0),

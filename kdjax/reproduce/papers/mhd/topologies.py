@@ -3,7 +3,6 @@
 from kdjax.reproduce.claims import LAST_HEAD, Claim, Control, Difference, Quantity
 from kdjax.reproduce.papers.mhd.arms import FAR, MIXED_NEEDS, PROBE, at, last
 from kdjax.reproduce.papers.mhd.tasks import ALL_CYCLES, BESIDE_FEDMD, CYCLES, LONG, MIXES
-from kdjax.reproduce.verdict import NOT_TESTABLE, REFUTED
 
 TOPOLOGY = (
   Claim(
@@ -41,13 +40,6 @@ TOPOLOGY = (
         Difference(at("aux3", 3), at("aux2", 3), above=10.0),
       ),
     ),
-    {
-      ("letter_cycle", REFUTED): (
-        "Every hop loses more: heads 1 to 5 know 75.7, 50.6, 23.7, 7.0 and 0.7 % of what the "
-        "client at their distance holds, and no earlier head knows any of it. More steps do not "
-        "help (mhd_letter_cycle's docstring)."
-      )
-    },
   ),
   Claim(
     "auxiliary_heads_alone",
@@ -59,13 +51,6 @@ TOPOLOGY = (
       FAR,
       Control("the last head gains 2 points", Difference(last("mhd"), last("islands"), above=2.0)),
     ),
-    {
-      ("letter_cycle", NOT_TESTABLE): (
-        "The fifth head is the one that knowledge hardly reaches (claim hops_further): it gains "
-        "2.3 points over islands, 95 % interval 1.0 to 3.6, not surely two. That the main head "
-        "gains nothing says little beside that."
-      )
-    },
   ),
   Claim(
     "direct_teacher",
@@ -90,13 +75,6 @@ TOPOLOGY = (
         Difference(last("complete"), Quantity("separate"), above=10.0),
       ),
     ),
-    {
-      ("digits_cycle", REFUTED): (
-        "Here no two clients share a class, so that on a cycle the classes of the client at "
-        "distance 3 are the last head's alone (claim hops), while on a complete graph every head "
-        "meets all. In the paper's split most labels have two primary clients and more."
-      )
-    },
   ),
   Claim(
     "embeddings_hold_more",

@@ -1,0 +1,92 @@
+"""MHD: why some claims came out as they did, by (task, verdict)."""
+
+from kdjax.reproduce.verdict import NOT_TESTABLE, REFUTED
+
+# Where distillation gives 5 points only, and those not surely.
+TEACHES_LITTLE = {
+  ("cifar10", NOT_TESTABLE): (
+    "With a CNN of 8, 16 and 32 channels on 10,000 images of CIFAR-10 the last head is 5.7 "
+    "points above separate training, 95 % interval 3.5 to 7.9: 5 points are not certain. What "
+    "distillation does beyond them needs a network that learns more from it."
+  ),
+}
+WHY = {  # claim: ((task, verdict): why)
+  "heads": {
+    ("cifar10", REFUTED): (
+      "With a CNN of 8, 16 and 32 channels on 10,000 images of CIFAR-10 the last head gains 5.7 "
+      "points, 95 % interval 3.5 to 7.9, of the 14.0 that FedAvg gains; its last step adds "
+      "nothing (aux3 - aux2: -0.2). FedAvg itself ends at 32.2 %: there is little to teach."
+    ),
+  },
+  "main_gains": {
+    ("letter", REFUTED): (
+      "The main head learns from private labels alone, and auxiliary heads that pull on the "
+      "embedding cost it a little: 93.5 % of its own labels against 94.0 ('separate'), 95 % "
+      "interval of the difference -0.7 to -0.3. What they gain is in their own heads (claim heads)."
+    ),
+    ("fashion_mnist", REFUTED): (
+      "Its own two labels a client knows by itself: 94.8 % with distillation and without "
+      "('separate'), 95 % interval of the difference -0.3 to 0.3. What distillation gains is in "
+      "the auxiliary heads (claim heads)."
+    ),
+  },
+  "iid_auxiliary": {
+    ("letter", REFUTED): (
+      "Where all clients are alike the main head, which sees labels, is ahead of every head that "
+      "learns from heads: 86.0, then 85.8, 84.7, 83.8. It has gained most itself, 82.2 without "
+      "distillation ('iid separate'), through the embedding."
+    ),
+  },
+  "iid_second_head": {
+    ("letter", REFUTED): (
+      "The first auxiliary head is the best of three (85.8, 84.7, 83.8), not the second. Thirteen "
+      "clients that are alike have no class to pass on over two hops."
+    ),
+  },
+  "gate_iid": {
+    ("digits", REFUTED): (
+      "Where all clients are alike no candidate knows more than another, and the most confident "
+      "ones are alike too: 94.7 with the gate, 95.8 with a random candidate, both far above "
+      "separate training (91.4). The paper's own difference is 1.1 points."
+    ),
+  },
+  "delta_saturates": {
+    ("digits", NOT_TESTABLE): (
+      "Whether three teachers raise the last head differs from seed to seed by more than they "
+      "raise it (+2.6, from -4.1 to +9.3, 'three_teachers' against 'mhd'). Where the third is "
+      "not seen to help, nothing can be said of a fourth."
+    ),
+  },
+  "plus": {
+    ("digits", NOT_TESTABLE): (
+      "The last head comes as near to averaged weights as 0.8 points in the interval ('fedavg' "
+      "against 'mhd', aux3), since averaging suffers from BatchNorm under this skew. So it is "
+      "not sure that there is anything left to gain."
+    ),
+    ("fashion_mnist", NOT_TESTABLE): (
+      "The last head comes as near to averaged weights as 1.2 points ('fedavg' against 'mhd', "
+      "aux3), 95 % interval -2.3 to 4.8. So it is not sure that there is anything left to gain."
+    ),
+  },
+  "hops_further": {
+    ("letter_cycle", REFUTED): (
+      "Every hop loses more: heads 1 to 5 know 75.7, 50.6, 23.7, 7.0 and 0.7 % of what the "
+      "client at their distance holds, and no earlier head knows any of it. More steps do not "
+      "help (mhd_letter_cycle's docstring)."
+    ),
+  },
+  "auxiliary_heads_alone": {
+    ("letter_cycle", NOT_TESTABLE): (
+      "The fifth head is the one that knowledge hardly reaches (claim hops_further): it gains "
+      "2.3 points over islands, 95 % interval 1.0 to 3.6, not surely two. That the main head "
+      "gains nothing says little beside that."
+    ),
+  },
+  "cycle_suffices": {
+    ("digits_cycle", REFUTED): (
+      "Here no two clients share a class, so that on a cycle the classes of the client at "
+      "distance 3 are the last head's alone (claim hops), while on a complete graph every head "
+      "meets all. In the paper's split most labels have two primary clients and more."
+    ),
+  },
+}
