@@ -108,7 +108,7 @@ def by_seed(run, column, head):
 def found(asked, rate):
   """Found of all seeds; trains what is not there."""
   parts = []
-  for seed in range(0, asked.seeds, FOLDED):
+  for seed in range(asked.first, asked.first + asked.seeds, FOLDED):
     name = f"{asked.config}-{asked.network.replace(' ', '-')}-{rate:g}-{seed}"
     run = kdjax.train(config(asked, rate, seed), asked.workdir / name)
     separate, heads = run.baselines["separate"], run.summary["heads"]
@@ -130,7 +130,8 @@ def main():
   parser.add_argument("config", help="a config of MHD")
   parser.add_argument("--network", choices=NETWORKS, default="as it is")
   parser.add_argument("--source", default="", help="where the data are, as the config takes it")
-  parser.add_argument("--seeds", type=int, default=FOLDED, help="from 0 on; a multiple of five")
+  parser.add_argument("--seeds", type=int, default=FOLDED, help="a multiple of five")
+  parser.add_argument("--first", type=int, default=0, help="the first of the seeds")
   parser.add_argument("--steps", type=int, default=0, help="instead of the config's")
   parser.add_argument("--rates", default="1", help="times the config's, with commas")
   parser.add_argument("--workdir", type=Path, required=True)
