@@ -50,6 +50,20 @@ WHY = {  # claim: ((task, verdict): why)
       "separate training (91.4). The paper's own difference is 1.1 points."
     ),
   },
+  "skip": {
+    ("letter", REFUTED): (
+      "Skipping changes next to nothing: 50.3 with it, 50.6 without ('one head skip', 'one head'), "
+      "95 % interval of the difference -0.5 to -0.1. The gate has already taken the surest of four "
+      "candidates; few are left that are less sure than the student."
+    ),
+  },
+  "both": {
+    ("letter", REFUTED): (
+      "Among thirteen clients the pull on the embedding costs what it should give: the last head "
+      "ends at 61.9 with both and at 69.0 with predictions alone ('no embeddings'). Embeddings of "
+      "networks that each see two letters of 26 are no good target for each other."
+    ),
+  },
   "delta_saturates": {
     ("digits", NOT_TESTABLE): (
       "Whether three teachers raise the last head differs from seed to seed by more than they "
