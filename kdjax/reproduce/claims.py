@@ -140,7 +140,7 @@ class Matrices(NamedTuple):
 
 
 class Costs(NamedTuple):
-  """A figure: a quantity of each arm against what the run cost, a point each, logarithmic."""
+  """A figure: a quantity of each arm against what the run cost, a point each."""
 
   name: str
   title: str

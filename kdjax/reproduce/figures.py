@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.figure import Figure as Picture
+from matplotlib.ticker import EngFormatter
 
 from kdjax.report import style, table
 from kdjax.reproduce import numbers
@@ -154,12 +155,17 @@ def _matrices(one: Matrices, results: dict[str, list[dict[str, Any]]]) -> Pictur
 def _costs(one: Costs, results: dict[str, list[dict[str, Any]]]) -> Picture:
   """A point an arm: its cost, and what it reached with the standard deviation over seeds."""
   picture = style.figure(style.NARROW, style.HEIGHT)
-  axes = picture.subplots()
+  axes, costs = picture.subplots(), []
   for i, (label, quantity) in enumerate(one.series.items()):
     found = numbers.values(quantity, results[quantity.arm])
-    cost = np.mean([cost_of(one.cost, r) for r in results[quantity.arm]])
-    axes.errorbar([cost], [found.mean()], [found.std(ddof=1)], label=label, **_look(i), capsize=2)
-  axes.set_xscale("symlog", linthresh=1e3)
+    costs.append(float(np.mean([cost_of(one.cost, r) for r in results[quantity.arm]])))
+    height = ([found.mean()], [found.std(ddof=1)])
+    axes.errorbar(costs[-1:], *height, label=label, **_look(i), capsize=2)
+  if max(costs) < 10 * min(costs):  # of a logarithmic axis no tick would be labelled
+    axes.set_xlim(0, 1.1 * max(costs))
+  else:
+    axes.set_xscale("symlog", linthresh=1e3)
+  axes.xaxis.set_major_formatter(EngFormatter())
   axes.set(xlabel=one.xlabel, ylabel=one.ylabel)
   axes.grid()
   style.legend(picture, axes)

@@ -7,7 +7,7 @@ import pytest
 from toy_paper import PAPER, write_run
 
 from kdjax.reproduce import figures, runs
-from kdjax.reproduce.claims import Curves, Matrices
+from kdjax.reproduce.claims import Costs, Curves, Matrices, Quantity
 from kdjax.types import ConfigError
 
 
@@ -62,6 +62,20 @@ def test_a_cost_is_found_by_its_dotted_key_and_added_up():
     4,
     9,
   ]
+
+
+@pytest.mark.parametrize("costs", [(2.1e9, 4.9e9), (0.0, 3e6), (1e5, 2e9)])
+def test_costs_of_any_range_can_be_read_off_the_axis(costs):
+  results = {
+    arm: [{"bytes_sent": cost, "shared_accuracy": {"main": [0.5 + seed / 10]}} for seed in (0, 1)]
+    for arm, cost in zip("ab", costs, strict=True)
+  }
+  series = {arm: Quantity(arm) for arm in "ab"}
+  (axes,) = figures._costs(Costs("c", "", "bytes_sent", "sent", "y", series, {}), results).axes
+  low, high = axes.get_xlim()
+  shown = [x for x in axes.get_xticks() if low <= x <= high]
+  assert low <= min(costs) < max(costs) <= high and len(shown) >= 2
+  assert axes.xaxis.get_major_formatter()(2e9) == "2 G"
 
 
 def test_matrices_are_those_of_the_clients_asked_for():
