@@ -92,10 +92,11 @@ def _curves(one: Curves, arms: dict[str, list[Run]]) -> Picture:
       axes.fill_between(step, mean - spread, mean + spread, color=look["color"], alpha=0.13, lw=0)
       axes.set_title(BAND, loc="left", fontsize=8, color=style.QUIET)
   if all(_is_accuracy(key) for _, key in one.series.values()):
-    style.accuracy_axis(axes, one.ylabel)
-  else:
-    axes.set_ylabel(one.ylabel)
-  axes.set_xlabel("training step")
+    low, high = axes.get_ylim()
+    room = max(0.0, (0.06 - (high - low)) / 2)  # ticks are whole points of percent
+    axes.set_ylim(low - room, high + room)
+    axes.yaxis.set_major_formatter("{x:.0%}")
+  axes.set(xlabel="training step", ylabel=one.ylabel)
   axes.grid(axis="y")
   style.legend(picture, axes)
   return picture

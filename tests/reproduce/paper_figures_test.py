@@ -29,10 +29,21 @@ def test_an_accuracy_s_curve_is_in_percent_and_has_the_band_that_was_logged(aske
   ]
   axes = curves(asked, key, lines)
   np.testing.assert_allclose(axes.lines[0].get_xydata(), [[10, 0.5], [20, 0.75]])
+  low, high = axes.get_ylim()
+  assert 0.3 < low < 0.375 and 0.8125 < high < 0.9  # what is drawn, bands included, and no more
   assert axes.yaxis.get_major_formatter()(0.5) == "50%"
   corners = {tuple(corner) for corner in axes.collections[0].get_paths()[0].vertices}
   assert corners == {(10, 0.375), (10, 0.625), (20, 0.6875), (20, 0.8125)}
   assert axes.get_title("left") == figures.BAND
+
+
+def test_ticks_of_accuracies_that_hardly_differ_are_not_the_same(asked):
+  key = "shared_accuracy/main"
+  lines = [{"step": i, "phase": "eval", key: 0.5 + i / 1000} for i in (1, 2)]
+  axes = curves(asked, key, lines)
+  low, high = axes.get_ylim()
+  shown = [f"{y:.0%}" for y in axes.get_yticks() if low <= y <= high]
+  assert len(shown) == len(set(shown)) > 2
 
 
 def test_what_is_no_accuracy_is_drawn_as_it_was_logged(asked):
