@@ -93,8 +93,9 @@ def _curves(one: Curves, arms: dict[str, list[Run]]) -> Picture:
       axes.set_title(BAND, loc="left", fontsize=8, color=style.QUIET)
   if all(_is_accuracy(key) for _, key in one.series.values()):
     low, high = axes.get_ylim()
-    room = max(0.0, (0.06 - (high - low)) / 2)  # ticks are whole points of percent
+    room = max(0.0, (0.06 - (high - low)) / 2)
     axes.set_ylim(low - room, high + room)
+    axes.locator_params(axis="y", steps=[1, 2, 5, 10])  # whole points
     axes.yaxis.set_major_formatter("{x:.0%}")
   axes.set(xlabel="training step", ylabel=one.ylabel)
   axes.grid(axis="y")
