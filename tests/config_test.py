@@ -46,7 +46,8 @@ def test_a_baseline_in_place_of_the_method():
   assert (c.algorithm, c.partition, c.compare) == ("separate", "equal", ())
   assert [n for n, *_ in c.clients] == [1]
   c = config.read_config("fedgkt_digits:supervised,network=edge")
-  assert c.clients == ((1, "split_cnn:Edge", {"front": ((8, 1),), "widths": (8,)}),)
+  front = ((8, 2), (8, 2), (4, 1))
+  assert c.clients == ((1, "split_cnn:Edge", {"front": front, "widths": (8,)}),)
 
 
 WRONG = [
