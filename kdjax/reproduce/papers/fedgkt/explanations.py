@@ -70,6 +70,6 @@ WHY = {  # claim: ((task, verdict): why)
       "Distillation from the edges costs the server 0.2 points ('both' against 'server to edge'), "
       "95 % interval -0.2 to 0.6, less than one. On held-out images (seed 100) edges' heads are no "
       "worse than the server's (31.2 and 30.4), so no bad teachers."
-    )
+    ),
   },
 }
