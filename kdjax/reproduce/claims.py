@@ -9,6 +9,8 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
+from kdjax.reproduce.verdict import NOT_TESTABLE
+
 SIZES = ("tiny", "small", "gpu", "paper")  # seconds or minutes a run; hours; a GPU; as published
 LAST_HEAD = "last"  # of a Quantity: aux3 where a task's clients have three, aux4 where four
 
@@ -93,6 +95,7 @@ class Control(NamedTuple):
 
   shows: str  # what it shows, in words: 'the task needs an exchange'
   difference: Difference
+  unmet: dict[str, str] = {}  # task: why it does not hold there
 
 
 class Claim(NamedTuple):
@@ -104,7 +107,19 @@ class Claim(NamedTuple):
   tasks: dict[str, tuple[str, ...]]  # size: names of tasks
   differences: tuple[Difference, ...]  # all must hold
   controls: tuple[Control, ...]
-  explained: dict[tuple[str, str], str] = {}  # (task, verdict): why; shown where it came out so
+  explained: dict[tuple[str, str], str] = {}  # (task, verdict): why, where it came out so
+
+  def why(self, task: str, word: str) -> str:
+    """Why it came out so on the task of that name, by its own words or a control's; '': unsaid."""
+    unmet = [c.unmet[task] for c in self.controls if word == NOT_TESTABLE and task in c.unmet]
+    return self.explained.get((task, word), "".join(unmet[:1]))
+
+
+def explained(
+  claims: Iterable[Claim], why: Mapping[str, dict[tuple[str, str], str]]
+) -> tuple[Claim, ...]:
+  """Claims with why they came out as they did: of each name, by task and verdict."""
+  return tuple(claim._replace(explained=why.get(claim.name, {})) for claim in claims)
 
 
 class Lines(NamedTuple):

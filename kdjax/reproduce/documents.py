@@ -62,7 +62,7 @@ def as_declared(found: Record) -> Record:
   for r in found["claims"]:
     claim = known.get(record.key(r))
     if isinstance(claim, Claim):
-      why = claim.explained.get((r["task"], r["verdict"]), "")
+      why = claim.why(r["task"], r["verdict"])
       note = r["note"] if r["verdict"] == NOT_RUN else why
       claims.append(r | {"where": claim.where, "says": claim.says, "note": note})
   return {"claims": claims, "tables": tables}

@@ -120,7 +120,7 @@ def judge(
       return Judged(paper.name, claim, task.name, NOT_RUN, rows, "has not run to its end", fell)
     rows += tuple(_row("claim", difference, found, task) for difference in claim.differences)
   word = verdict.together([row.found.word for row in rows if row.kind == "claim"], held)
-  why = claim.explained.get((task.name, word), "")
+  why = claim.why(task.name, word)
   return Judged(paper.name, claim, task.name, word, rows, why, fell)
 
 

@@ -151,8 +151,8 @@ ROOT = Path(__file__).parent.parent.parent
 
 def test_the_record_explains_verdicts_in_the_words_declared():
   """Of docs/results.json; it is written again by the command with --documents, --report-only."""
-  explained = {
-    (f"{paper.name}.{claim.name}", size, task): claim.explained
+  declared = {
+    (f"{paper.name}.{claim.name}", size, task): claim
     for paper in PAPERS.values()
     for claim in paper.claims
     for size, tasks in claim.tasks.items()
@@ -161,8 +161,8 @@ def test_the_record_explains_verdicts_in_the_words_declared():
   other = []
   for one in files.read_json(ROOT / "docs" / "results.json")["claims"]:
     key = (one["name"], one["size"], one["task"])
-    declared = explained.get(key, {}).get((one["task"], one["verdict"]), "")
-    if key not in explained or (one["verdict"] != NOT_RUN and one["note"] != declared):
+    why = declared[key].why(one["task"], one["verdict"]) if key in declared else None
+    if why is None or (one["verdict"] != NOT_RUN and one["note"] != why):
       other.append(key)
   assert other == []
 

@@ -69,6 +69,13 @@ def shared(arm, what="consensus", where="overlap_test"):
 LEARNS = Control(
   "what edges know helps the core: the last round is above the third",
   Difference(core("CEM"), core("clean, 3"), above=1.0),
+  unmet={
+    "fashion_mnist": (
+      "With 300 images a core already knows most of what nine edges of 300 know: from the third "
+      "round to the ninth it gains 1.1 points ('CEM' against 'clean, 3'), 95 % interval 0.4 to "
+      "1.7, not surely one. On the letters it gains 3.6."
+    )
+  },
 )
 
 

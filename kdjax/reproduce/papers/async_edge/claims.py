@@ -12,13 +12,11 @@ from kdjax.reproduce.papers.async_edge.arms import (
   shared,
   variant,
 )
-from kdjax.reproduce.papers.async_edge.explanations import KNOWN, WHY
 
 
 def claim(name, where, says, *differences, tasks=TEN, control=LEARNS, more=()):
   """A claim with a control, or more."""
-  known = KNOWN if control is LEARNS else {}
-  return Claim(name, where, says, tasks, differences, (control, *more), known | WHY.get(name, {}))
+  return Claim(name, where, says, tasks, differences, (control, *more))
 
 
 CLAIMS = (

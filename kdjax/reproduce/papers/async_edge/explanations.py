@@ -2,14 +2,6 @@
 
 from kdjax.reproduce.verdict import NOT_TESTABLE, REFUTED
 
-# Why Fashion-MNIST cannot judge what hangs on LEARNS.
-KNOWN = {
-  ("fashion_mnist", NOT_TESTABLE): (
-    "With 300 images a core already knows most of what nine edges of 300 know: from the third "
-    "round to the ninth it gains 1.1 points ('CEM' against 'clean, 3'), 95 % interval 0.4 to 1.7, "
-    "not surely one. On the letters it gains 3.6."
-  )
-}
 WHY = {  # claim: ((task, verdict): why)
   "ensemble": {
     ("digits", REFUTED): (

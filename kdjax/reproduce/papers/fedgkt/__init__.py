@@ -6,10 +6,11 @@ are the control wherever a claim is about what edges learn: where they come as f
 What an edge saves in work and parameters is counted, not trained: tests/models/gkt_models_test.py.
 """
 
-from kdjax.reproduce.claims import Paper
+from kdjax.reproduce.claims import Paper, explained
 from kdjax.reproduce.papers.fedgkt.arms import ARMS, TASKS
 from kdjax.reproduce.papers.fedgkt.claims import CLAIMS
 from kdjax.reproduce.papers.fedgkt.drawings import FIGURES
+from kdjax.reproduce.papers.fedgkt.explanations import WHY
 
 PAPER = Paper(
   name="fedgkt",
@@ -19,6 +20,6 @@ PAPER = Paper(
   ),
   tasks=TASKS,
   arms=ARMS,
-  claims=CLAIMS,
+  claims=explained(CLAIMS, WHY),
   figures=FIGURES,
 )

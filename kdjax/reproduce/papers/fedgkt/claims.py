@@ -2,11 +2,17 @@
 
 from kdjax.reproduce.claims import Claim, Control, Difference
 from kdjax.reproduce.papers.fedgkt.arms import CIFAR10, EASY, HARD, IID, SKEWED, WIDE, of
-from kdjax.reproduce.papers.fedgkt.explanations import FROZEN, WHY
 
 LEARNT = Control(
   "the task needs what the edges learn: trained above frozen edges",
   Difference(of("fedgkt"), of("frozen"), above=3.0),
+  unmet={
+    "digits": (
+      "Under label skew edges that learn end 8.4 points below frozen ones (61.2 against 69.6): one "
+      "server stands behind extractors that drift apart (`fedgkt.drift`). So nothing that passes "
+      "between edges and server is needed here, and whatever came out could not judge the claim."
+    )
+  },
 )
 EXCHANGE = Control(
   "an exchange has something to give: FedAvg above separate training",
@@ -20,8 +26,7 @@ LARGE = Control(
 
 def claim(name, where, says, tasks, *differences, controls=(LEARNT,)):
   """A claim, by default one about what passes between edges and server."""
-  why = FROZEN if LEARNT in controls else {}
-  return Claim(name, where, says, tasks, differences, controls, why | WHY.get(name, {}))
+  return Claim(name, where, says, tasks, differences, controls)
 
 
 def above(left, right, by):

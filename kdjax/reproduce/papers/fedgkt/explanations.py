@@ -2,14 +2,6 @@
 
 from kdjax.reproduce.verdict import NOT_TESTABLE, REFUTED
 
-# Where edges that never learn come as far as those that do.
-FROZEN = {
-  ("digits", NOT_TESTABLE): (
-    "Under label skew edges that learn end 8.4 points below frozen ones (61.2 against 69.6): one "
-    "server stands behind extractors that drift apart (`fedgkt.drift`). So nothing that passes "
-    "between edges and server is needed here, and whatever came out could not judge the claim."
-  )
-}
 WHY = {  # claim: ((task, verdict): why)
   "fedavg_iid": {
     ("digits_iid", REFUTED): (

@@ -5,23 +5,16 @@ three auxiliary heads where it has four. `paper` are its numbers on ImageNet, in
 CIFAR-100.
 """
 
-from kdjax.reproduce.claims import Paper
-from kdjax.reproduce.papers.mhd.arms import ARMS, TEACHES
+from kdjax.reproduce.claims import Paper, explained
+from kdjax.reproduce.papers.mhd.arms import ARMS
 from kdjax.reproduce.papers.mhd.drawings import FIGURES
-from kdjax.reproduce.papers.mhd.explanations import TEACHES_LITTLE, WHY
+from kdjax.reproduce.papers.mhd.explanations import WHY
 from kdjax.reproduce.papers.mhd.losses import DATA, LOSSES
 from kdjax.reproduce.papers.mhd.targets import HEADS, IID_HEADS, TARGETS
 from kdjax.reproduce.papers.mhd.tasks import TASKS
 from kdjax.reproduce.papers.mhd.topologies import HETEROGENEOUS, TABLE_2, TOPOLOGY
 
 CLAIMS = (*HEADS, *IID_HEADS, *TARGETS, *LOSSES, *DATA, *TOPOLOGY, *HETEROGENEOUS, *TABLE_2)
-
-
-def explained(claim):
-  """The claim, with why it came out as it did where it has."""
-  little = TEACHES_LITTLE if TEACHES in claim.controls else {}
-  return claim._replace(explained=little | WHY.get(claim.name, {}))
-
 
 PAPER = Paper(
   name="mhd",
@@ -31,6 +24,6 @@ PAPER = Paper(
   ),
   tasks=TASKS,
   arms=ARMS,
-  claims=tuple(map(explained, CLAIMS)),
+  claims=explained(CLAIMS, WHY),
   figures=FIGURES,
 )

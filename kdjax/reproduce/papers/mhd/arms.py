@@ -99,7 +99,17 @@ IID_LAST = Quantity("iid", LAST_HEAD, paper=59.9)
 IID_AVERAGED = Quantity("iid_fedavg", paper=70.5)
 
 NEEDS = Control("an exchange has 10 points to give", Difference(AVERAGED, SEPARATE, above=10.0))
-TEACHES = Control("distillation gives 5 points", Difference(LAST, SEPARATE, above=5.0))
+TEACHES = Control(
+  "distillation gives 5 points",
+  Difference(LAST, SEPARATE, above=5.0),
+  unmet={
+    "cifar10": (
+      "With a CNN of 8, 16 and 32 channels on 10,000 images of CIFAR-10 the last head is 5.7 "
+      "points above separate training, 95 % interval 3.5 to 7.9: 5 points are not certain. What "
+      "distillation does beyond them needs a network that learns more from it."
+    )
+  },
+)
 SKEWED = Control(
   "a client knows its own labels better by 10 points",
   Difference(Quantity("separate", metric=PRIVATE), SEPARATE, above=10.0),

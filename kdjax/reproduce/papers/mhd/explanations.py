@@ -2,14 +2,6 @@
 
 from kdjax.reproduce.verdict import NOT_TESTABLE, REFUTED
 
-# Where distillation gives 5 points only, and those not surely.
-TEACHES_LITTLE = {
-  ("cifar10", NOT_TESTABLE): (
-    "With a CNN of 8, 16 and 32 channels on 10,000 images of CIFAR-10 the last head is 5.7 "
-    "points above separate training, 95 % interval 3.5 to 7.9: 5 points are not certain. What "
-    "distillation does beyond them needs a network that learns more from it."
-  ),
-}
 WHY = {  # claim: ((task, verdict): why)
   "heads": {
     ("cifar10", REFUTED): (

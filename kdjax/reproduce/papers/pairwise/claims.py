@@ -1,66 +1,45 @@
-"""Pairwise transfer: its claims, what they need, and why some came out as they did."""
-
-from typing import NamedTuple
+"""Pairwise transfer: its claims, and what they need."""
 
 from kdjax.reproduce.claims import Claim, Control, Difference, above
 from kdjax.reproduce.papers.pairwise.arms import SMALL, of
-from kdjax.reproduce.verdict import NOT_TESTABLE, REFUTED
-
-
-class Needs(NamedTuple):
-  """Controls, and why tasks cannot judge what needs them, by task."""
-
-  controls: tuple[Control, ...]
-  why: dict[str, str]
-
 
 # A gain counts as transfer only above what moving the class prior does by itself.
-TRANSFER = Needs(
-  (
-    Control(
-      "an offset on the logits, without transfer, does not do as well",
-      above(of("pairwise", "combined"), of("no transfer", "offset_combined"), 0.0),
-    ),
-    Control(
-      "zeroed sources do not do as well",
-      above(of("pairwise", "remote"), of("zeroed sources", "remote"), 0.0),
-    ),
-    Control(
-      "random sources do not do as well",
-      above(of("pairwise", "remote"), of("random sources", "remote"), 0.0),
-    ),
+TRANSFER = (
+  Control(
+    "an offset on the logits, without transfer, does not do as well",
+    above(of("pairwise", "combined"), of("no transfer", "offset_combined"), 0.0),
+    unmet={
+      "digits": (
+        "What transfer gains on digits is a shift of the class prior: an offset on the logits of "
+        "the client without transfer ('no transfer', offset combined accuracy) gains more. Sources "
+        "that are zeroed or replaced by random numbers teach as much (remote accuracy of those two "
+        "arms)."
+      ),
+      "fashion_mnist": (
+        "An offset on the logits of the client without transfer ('no transfer', offset combined "
+        "accuracy: 76.9) gains what transfer does not (combined accuracy: 69.0). Sources that are "
+        "zeroed or replaced by random numbers teach as much (remote accuracy: 53.5 and 54.2, "
+        "against 52.5)."
+      ),
+    },
   ),
-  {
-    "digits": (
-      "What transfer gains on digits is a shift of the class prior: an offset on the logits of the "
-      "client without transfer ('no transfer', offset combined accuracy) gains more. Sources that "
-      "are zeroed or replaced by random numbers teach as much (remote accuracy of those two arms)."
-    ),
-    "fashion_mnist": (
-      "An offset on the logits of the client without transfer ('no transfer', offset combined "
-      "accuracy: 76.9) gains what transfer does not (combined accuracy: 69.0). Sources that are "
-      "zeroed or replaced by random numbers teach as much (remote accuracy: 53.5 and 54.2, against "
-      "52.5)."
-    ),
-  },
+  Control(
+    "zeroed sources do not do as well",
+    above(of("pairwise", "remote"), of("zeroed sources", "remote"), 0.0),
+  ),
+  Control(
+    "random sources do not do as well",
+    above(of("pairwise", "remote"), of("random sources", "remote"), 0.0),
+  ),
 )
-EXCHANGE = Needs(
-  (
-    Control(
-      "what remote agents know can reach the local one",
-      above(of("fedavg", "remote"), of("no transfer", "remote"), 5.0),
-    ),
-  ),
-  {},
+EXCHANGE = Control(
+  "what remote agents know can reach the local one",
+  above(of("fedavg", "remote"), of("no transfer", "remote"), 5.0),
 )
-TELLS = Needs(
-  (
-    Control(
-      "what sources know can be learned here: real-time distillation tells remote classes apart",
-      above(of("kd", "among_remote"), of("no transfer", "among_remote"), 1.0),
-    ),
-  ),
-  {
+TELLS = Control(
+  "what sources know can be learned here: real-time distillation tells remote classes apart",
+  above(of("kd", "among_remote"), of("no transfer", "among_remote"), 1.0),
+  unmet={
     "digits": (
       "Among the remote classes alone the client without transfer is right nine times in ten on "
       "digits, and real-time distillation, which does pass on what sources know, is not surely "
@@ -73,14 +52,10 @@ TELLS = Needs(
     ),
   },
 )
-MOVES = Needs(
-  (
-    Control(
-      "transfer changes what the local agent says of remote classes",
-      above(of("pairwise", "remote"), of("no transfer", "remote"), 1.0),
-    ),
-  ),
-  {
+MOVES = Control(
+  "transfer changes what the local agent says of remote classes",
+  above(of("pairwise", "remote"), of("no transfer", "remote"), 1.0),
+  unmet={
     "digits": (
       "At the rate chosen on a holdout, where more cost local accuracy, transfer changes what the "
       "client says of remote classes too little to be told from chance (remote accuracy with and "
@@ -94,11 +69,9 @@ MOVES = Needs(
 )
 
 
-def claim(name, where, says, *differences, needs=TRANSFER, refuted=None):
-  """A claim, by default one of transfer; `refuted`: why, by task, where it is so."""
-  why = {(task, NOT_TESTABLE): words for task, words in needs.why.items()}
-  why |= {(task, REFUTED): words for task, words in (refuted or {}).items()}
-  return Claim(name, where, says, SMALL, differences, needs.controls, why)
+def claim(name, where, says, *differences, controls=TRANSFER):
+  """A claim, by default one of transfer."""
+  return Claim(name, where, says, SMALL, differences, controls)
 
 
 CLAIMS = (
@@ -113,7 +86,7 @@ CLAIMS = (
     "Section 3.1",
     "It learns to tell remote classes from each other, not only to name them more often.",
     above(of("pairwise", "among_remote"), of("no transfer", "among_remote"), 1.0),
-    needs=TELLS,
+    controls=(TELLS,),
   ),
   claim(
     "combined",
@@ -126,7 +99,7 @@ CLAIMS = (
     "Section 3.1, Tables 2 and 3",
     "The local agent keeps what it knows of its own classes.",
     above(of("pairwise", "local"), of("no transfer", "local"), -2.0),
-    needs=MOVES,
+    controls=(MOVES,),
   ),
   claim(
     "above_kd",
@@ -139,47 +112,35 @@ CLAIMS = (
     "Table 1",
     "The local agent keeps its own classes better than under federated averaging.",
     above(of("pairwise", "local"), of("fedavg", "local"), 1.0),
-    needs=EXCHANGE,
+    controls=(EXCHANGE,),
   ),
   claim(
     "local_above_gossip",
     "Table 1",
     "The local agent keeps its own classes better than under gossip (ADMM).",
     above(of("pairwise", "local"), of("gossip, ADMM", "local"), 1.0),
-    needs=EXCHANGE,
+    controls=(EXCHANGE,),
   ),
   claim(
     "remote_below_federated",
     "Table 1",
     "Federated averaging is above it on remote classes: the price of local insights.",
     above(of("fedavg", "remote"), of("pairwise", "remote"), 0.0),
-    needs=EXCHANGE,
+    controls=(EXCHANGE,),
   ),
   claim(
     "combined_above_federated",
     "Table 1",
     "Over all classes it is above federated averaging within the paper's horizon.",
     above(of("pairwise", "combined"), of("fedavg", "combined"), 0.0),
-    needs=EXCHANGE,
-    refuted={
-      "digits": (
-        "On digits an average of weights fits everybody's classes: 'fedavg' loses nothing on the "
-        "local ones (its local accuracy), where the paper's lost 25 points. So it leads over all "
-        "classes (its combined accuracy)."
-      ),
-      "fashion_mnist": (
-        "'fedavg' loses 15.8 points on the local classes (claim local_above_federated) and gains "
-        "29.7 on the remote ones (claim remote_below_federated). So it leads over all classes, "
-        "80.5 against 69.0, where the paper's pairwise agent knew two remote examples in three."
-      ),
-    },
+    controls=(EXCHANGE,),
   ),
   claim(
     "mesh",
     "Table 6",
     "Whether remote agents exchange too makes no difference to the local one.",
     Difference(of("full mesh", "remote"), of("pairwise", "remote"), above=3.0, within=True),
-    needs=MOVES,
+    controls=(MOVES,),
   ),
   claim(
     "transitive_remote",
@@ -192,20 +153,13 @@ CLAIMS = (
     "Table 6, Table 8",
     "On its own classes the local agent is best where it has one source.",
     above(of("transitive", "local"), of("pairwise", "local"), 0.0),
-    needs=MOVES,
+    controls=(MOVES,),
   ),
   claim(
     "as_coded",
     "the authors' code, 65badee",
     "A random map that nothing trains gains on remote classes, too.",
     above(of("as coded", "remote"), of("no transfer", "remote"), 2.0),
-    needs=EXCHANGE,
-    refuted={
-      "digits": (
-        "The untrained map rewrites the only head of the small network before every batch, where "
-        "the authors' rewrote one of a pre-trained ResNet-50. Here that costs accuracy even among "
-        "the remote classes (among remote accuracy of 'as coded')."
-      )
-    },
+    controls=(EXCHANGE,),
   ),
 )
