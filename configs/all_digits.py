@@ -9,7 +9,8 @@ which wants BatchNorm and a third of that rate: of twelve settings tried on held
 
   python -m kdjax.main --config=configs/all_digits.py --workdir=runs/all_digits
 
-Asynchronous edge learning has one model to show, the core's: client 0 is the core.
+Asynchronous edge learning has one model to show, the core's: client 0 is the core. An edge has one
+model, so that its examples count like anyone's: CPM in the words of Lee et al., not CEM.
 """
 
 from kdjax.algorithms import async_edge, fedgkt, pairwise

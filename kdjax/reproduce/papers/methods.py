@@ -10,7 +10,7 @@ OTHERS = {  # label: (the baseline, the entry that is tested)
   "supervised": ("supervised", "main"),
   "FedMD": ("fedmd", "main"),
   "FedGKT": ("fedgkt", "main"),
-  "async edge, CEM": ("async_edge", "core/main"),
+  "async edge": ("async_edge", "core/main"),
   "pairwise transfer": ("pairwise", "main"),
   "real-time KD": ("kd", "main"),
   "gossip": ("gossip", "main"),
