@@ -9,6 +9,7 @@ import dataclasses
 import json
 import math
 import time
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -37,7 +38,7 @@ class PhasePlan:
   calls: int  # in the whole run
   compiling: float  # seconds that it took here
   memory: memory.Compiled
-  cost: Cost | None  # None: it does not fit, and the compiler wrote no program
+  cost: Cost | None  # None: it does not fit
   estimate: (
     float | None
   )  # seconds of a call, a TPU's compiler's own; None where it has none, or a loop
@@ -57,6 +58,7 @@ class TargetPlan:
   phases: tuple[PhasePlan, ...]
   changed: tuple[str, ...]  # what had to differ from the config to fit, such as "mesh.remat='on'"
   resident: int  # bytes of the training sets that every device holds all the time
+  thriftier: tuple[dict[str, str], ...]  # settings of `mesh` that need less, results being the same
 
   @property
   def need(self) -> float:
@@ -77,9 +79,9 @@ class TargetPlan:
 def make(config: Any, name: str) -> TargetPlan:
   """Compiles an experiment for a target, and changes it as little as makes it fit.
 
-  Where it does not fit: activations are computed again (`mesh.remat` 'auto', networks that offer
-  it), then batches are halved, at most four times. The last attempt is returned, whether it fits or
-  not.
+  Where it does not fit: clients take turns, then activations are computed again, as far as the
+  config leaves it open, which changes no result; then batches are halved, at most four times, which
+  does. The last attempt is returned, whether it fits or not.
 
   Args:
     config: as `experiment.build` takes it; its data are not read.
@@ -103,9 +105,9 @@ def make(config: Any, name: str) -> TargetPlan:
 
 def _smaller(config, first):
   """Changes of the config, each smaller than the one before."""
-  base = {}
-  if first.layout["can rematerialise"] and config["mesh"]["remat"] == "auto":
-    base = {"mesh.remat": "on"}
+  base: dict[str, Any] = {}
+  for mesh in first.thriftier:
+    base = {f"mesh.{key}": value for key, value in mesh.items()}
     yield base
   batch = {key: config[key] for key in ("batch", "public_batch") if config[key]}
   parts = first.layout["mesh"]["data"]
@@ -131,11 +133,15 @@ def _words(changes):
 def _compiled(config, target, devices, changed):
   planned = experiment.build(config, data=plan.described(config), devices=list(devices))
   phases = [_priced(planned, visit, target) for visit in plan.first_visits(planned)]
-  return TargetPlan(target, _layout(planned), tuple(phases), changed, plan.resident(planned))
+  thriftier = layout.thriftier(config["mesh"], planned.env)
+  resident = plan.resident(planned)
+  return TargetPlan(target, _layout(planned), tuple(phases), changed, resident, tuple(thriftier))
 
 
 def price_forms(config: Any, name: str) -> list[tuple[Form, PhasePlan]]:
   """A config's first training phase, compiled for a target in every form, the cheapest first.
+
+  A form that does not fit beside the training sets has no cost, and comes last.
 
   Args:
     config, name: as in `make`.
@@ -156,7 +162,10 @@ def price_forms(config: Any, name: str) -> list[tuple[Form, PhasePlan]]:
       changed = config | {"mesh": config["mesh"] | asked}
       planned = experiment.build(changed, data=data, devices=devices)
       visit = next(v for v in plan.first_visits(planned) if v.phase.feed)
-      found.append((form, _priced(planned, visit, target)))
+      phase = _priced(planned, visit, target)
+      if plan.resident(planned) + phase.memory.need > target.memory:
+        phase = dataclasses.replace(phase, cost=None)
+      found.append((form, phase))
   return sorted(found, key=lambda one: one[1].cost.time if one[1].cost else math.inf)
 
 
@@ -187,7 +196,6 @@ def _layout(planned: "Experiment") -> dict[str, Any]:
     "clients": env.clients,
     "batch": planned.config["batch"],
     "public batch": planned.config["public_batch"],
-    "can rematerialise": layout.rematerialises(env.cohorts),
   }
 
 
@@ -203,7 +211,7 @@ def record(found: TargetPlan, price: float) -> dict[str, Any]:
     "target": found.target.name,
     "device": found.target.description,
     "devices": found.target.size,
-    "layout": {k: v for k, v in found.layout.items() if k != "can rematerialise"},
+    "layout": found.layout,
     "changed": list(found.changed),
     "fits": found.fits,
     "bytes_needed": found.need,
@@ -246,8 +254,10 @@ def _phase_record(phase: PhasePlan) -> dict[str, Any]:
   return out
 
 
-def describe(config: Any, names: list[str], *, price: float, as_json: bool, forms: bool) -> str:
-  """The plans for some targets as text.
+def describe(
+  config: Any, names: list[str], *, price: float, as_json: bool, forms: bool
+) -> Iterator[str]:
+  """The plans for some targets as text, each as soon as it is there; as JSON all at once.
 
   Args:
     config: as in `make`.
@@ -261,15 +271,17 @@ def describe(config: Any, names: list[str], *, price: float, as_json: bool, form
   """
   if price < 0 or not math.isfinite(price):
     raise ConfigError("--price", price, "must be a number, 0 or more")
-  for name in names:
-    targets.parse(name)  # all are named rightly before the first is compiled
-  if forms:
-    priced = {name: price_forms(config, name) for name in names}
-    if as_json:
-      rows = lambda found: [{**form._asdict(), **_phase_record(phase)} for form, phase in found]
-      return json.dumps({name: rows(found) for name, found in priced.items()}, indent=2)
-    return "\n\n".join(tables.forms(targets.parse(name), priced[name]) for name in names)
-  plans = [make(config, name) for name in names]
-  if as_json:
-    return json.dumps([record(one, price) for one in plans], indent=2)
-  return "\n\n".join(tables.render(one, price) for one in plans)
+  for target in [targets.parse(name) for name in names]:
+    with targets.compiling(target):
+      pass  # all compilers are there before the first works for minutes
+  if forms and as_json:
+    rows = lambda found: [{**form._asdict(), **_phase_record(phase)} for form, phase in found]
+    yield json.dumps({name: rows(price_forms(config, name)) for name in names}, indent=2)
+  elif as_json:
+    yield json.dumps([record(make(config, name), price) for name in names], indent=2)
+  else:
+    for name in names:
+      if forms:
+        yield tables.forms(targets.parse(name), price_forms(config, name)) + "\n"
+      else:
+        yield tables.render(make(config, name), price) + "\n"

@@ -71,7 +71,9 @@ def lines(found: "TargetPlan", price: float) -> list[str]:
   target = found.target
   out = []
   if found.changed:
-    out.append(f"As configured it does not fit; compiled with {', '.join(found.changed)}.")
+    other = any(change.startswith(("batch", "public_batch")) for change in found.changed)
+    same = ", which is another experiment" if other else ", results being the same"
+    out.append(f"As configured it does not fit; compiled with {', '.join(found.changed)}{same}.")
   there = f"{found.need / GIB:.2f} of {target.memory / GIB:.2f} GiB a device"
   if found.resident:
     there += f", {found.resident / GIB:.2f} of them training data"
@@ -88,7 +90,7 @@ def lines(found: "TargetPlan", price: float) -> list[str]:
       if target.kind == "gpu":
         out.append(f"{phase.name}: {_launches(phase.cost, target)}")
     if phase.estimate is not None:
-      out.append(f"{phase.name}: the compiler's own estimate is {duration(phase.estimate)} a call.")
+      out.append(f"{phase.name}: {_estimate(phase)}")
   if not math.isnan(found.seconds):
     hours = found.seconds / 3600
     paid = f", {hours * target.size * price:,.2f} at {price:g} a device and hour" if price else ""
@@ -96,9 +98,22 @@ def lines(found: "TargetPlan", price: float) -> list[str]:
     if target.kind == "gpu":
       replayed = sum(p.calls * p.cost.replayed for p in found.phases if p.cost)
       least = f"never less than {duration(replayed)}, from command buffers"
-    out.append(f"Whole run: {duration(found.seconds)} by the roofline, {least}{paid}.")
+    out.append(
+      f"Whole run: {duration(found.seconds)} by the roofline, {least}{paid}; evaluations not counted."
+    )
+  if target.size > target.host:
+    rate = f"{target.network / 1e9:g} GB/s a device"
+    out.append(f"Messages between hosts of {target.host:g} devices are priced at {rate}.")
   out.append("Memory and instructions: the compiler's word; times: data sheet rates, no clock.")
   return out
+
+
+def _estimate(phase):
+  """A TPU's compiler knows what starting a kernel or a message takes, the roofline does not."""
+  said = f"the compiler's own estimate is {duration(phase.estimate)} a call"
+  if phase.cost and phase.estimate > 2 * phase.cost.time:
+    said += f", {phase.estimate / phase.cost.time:.0f} times the roofline's: latency binds"
+  return said + "."
 
 
 def _launches(c, target):

@@ -14,6 +14,7 @@ from jax.sharding import AxisType, Mesh
 
 from kdjax import forms
 from kdjax.core import costs, hosts, machine
+from kdjax.core.env import Env
 from kdjax.core.passes import eval_mode, offers
 from kdjax.forms import Form, Load
 from kdjax.types import Cohort, ConfigError
@@ -120,6 +121,23 @@ def forward_work(cohort: Cohort, image: tuple[int, ...], batch: int, dtype: str)
 def rematerialises(cohorts: tuple[Cohort, ...]) -> bool:
   """Whether any network could keep less for its backward pass, and does not yet."""
   return any(offers(c.model, "remat") and not c.model.remat for c in cohorts)  # type: ignore[attr-defined]
+
+
+def thriftier(mesh: dict[str, Any], env: Env) -> list[dict[str, str]]:
+  """What `mesh` leaves to kdjax and needs less memory, results being the same: more from each on.
+
+  Args:
+    mesh: the config's.
+    env: of the experiment as it is laid out.
+  """
+  found, so_far = [], {}
+  several = env.clients > env.mesh.shape["client"]  # on a device
+  if mesh["map"] == "auto" and env.local_map != "scan" and several:
+    so_far = {"map": "scan"}
+    found.append(so_far)
+  if mesh["remat"] == "auto" and rematerialises(env.cohorts):
+    found.append(so_far | {"remat": "on"})
+  return found
 
 
 def lowered(cohort: Cohort, conv: str, mesh: dict[str, Any]) -> Cohort:

@@ -110,7 +110,8 @@ def main(argv: list[str]) -> int:
       from kdjax import elsewhere
 
       how = dict(price=FLAGS.price, as_json=FLAGS.json, forms=FLAGS.forms)
-      print(elsewhere.describe(FLAGS.config, FLAGS.target, **how))
+      for text in elsewhere.describe(FLAGS.config, FLAGS.target, **how):
+        print(text, flush=True)
       return 0
     if FLAGS.plan:
       from kdjax import plan

@@ -14,6 +14,7 @@ from kdjax.hardware import memory as compiled
 from kdjax.types import ConfigError, TrainState
 
 GIB = 2**30
+THRIFT = {"map": "clients take turns", "remat": "activations are computed again"}
 
 
 def check(experiment: Experiment, state: TrainState) -> None:
@@ -34,29 +35,39 @@ def check(experiment: Experiment, state: TrainState) -> None:
 
 
 def fitted(experiment: Experiment, limit: int | None = None) -> Experiment:
-  """The experiment; rematerialised, where only so its programs fit into a device's memory.
+  """The experiment; where its programs do not fit into a device's memory, one that needs less.
 
-  With `mesh.remat` 'auto' alone, and networks that offer it. The results are the same.
+  Of `layout.thriftier` the first that fits, or the last. The results are the same.
 
   Args:
     experiment: Experiment.
     limit: bytes a device; None: as the devices say. A CPU's say nothing, and are not asked.
   """
   limit = device_memory() if limit is None else limit
-  offered = layout.rematerialises(experiment.env.cohorts)
-  if not limit or not offered or experiment.config["mesh"]["remat"] != "auto":
+  changes = layout.thriftier(experiment.config["mesh"], experiment.env)
+  if not limit or not changes:
     return experiment
-  visits = plan.first_visits(experiment)
-  programs = max(compiled.compile(plan.lower(experiment, visit)).need for visit in visits)
-  need = plan.resident(experiment) + programs
+  need = _programs(experiment)
   if not agreement.anywhere(need > limit):  # all processes run one program
     return experiment
   known = f"{need / GIB:.1f} GiB" if math.isfinite(need) else "more than there is"
   text = f"{known} a device would be needed, there are {limit / GIB:.1f} GiB"
-  agreement.say(f"{text}: activations are computed again (mesh.remat='on' asks for it)")
-  config = experiment.config | {"mesh": experiment.config["mesh"] | {"remat": "on"}}
   devices = list(experiment.env.mesh.devices.flat)
-  return experiments.build(config, data=experiment.data, devices=devices)
+  for change in changes:
+    config = experiment.config | {"mesh": experiment.config["mesh"] | change}
+    smaller = experiments.build(config, data=experiment.data, devices=devices)
+    if change is changes[-1] or not agreement.anywhere(_programs(smaller) > limit):
+      break
+  how = " and ".join(f"{THRIFT[key]} (mesh.{key}={value!r})" for key, value in change.items())
+  agreement.say(f"{text}: {how}")
+  return smaller
+
+
+def _programs(experiment):
+  """Bytes a device, of the program that needs most, and of the training sets."""
+  visits = plan.first_visits(experiment)
+  programs = max(compiled.compile(plan.lower(experiment, visit)).need for visit in visits)
+  return plan.resident(experiment) + programs
 
 
 def device_memory() -> int:

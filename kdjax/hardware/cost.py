@@ -12,6 +12,7 @@ from kdjax.hardware.hlo import Array, Computation, Instruction, Module
 from kdjax.hardware.target import Target
 
 COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
+PASSES = 6  # in bfloat16, of a TPU's product of float32 at the highest precision
 FREE = {  # neither run nor move anything by themselves
   *("parameter", "constant", "tuple", "get-tuple-element", "bitcast", "while", "conditional"),
   *("call", "after-all", "partition-id", "replica-id", "opt-barrier", "domain", "async-start"),
@@ -69,10 +70,11 @@ def cost(module: Module, target: Target) -> Cost:
   """The cost of a compiled program on a target."""
   out = Cost()
   for one, computation, times in module.runs():
-    if one.op.removesuffix("-start") in COLLECTIVES and _group(module, one) > 1:
-      seconds = times * _message(out, module, one, computation, times, target)
-      out.seconds["messages"] += seconds
-      out.replayed += seconds
+    for part, there in ((one, computation), *module.within(one)):  # TPUs fuse some with a slice
+      if part.op.removesuffix("-start") in COLLECTIVES:
+        seconds = times * _message(out, module, part, there, one, times, target)
+        out.seconds["messages"] += seconds
+        out.replayed += seconds
     if not runs(one):
       continue
     moved = traffic(module, one, computation)
@@ -91,21 +93,36 @@ def cost(module: Module, target: Target) -> Cost:
   return out
 
 
-def _message(out, module, one, computation, times, target):
-  """Seconds of one collective, which is counted."""
-  kind, sent = one.op.removesuffix("-start"), message(module, one, computation)
+def _message(out, module, one, computation, whole, times, target):
+  """Seconds of one collective, which is counted; `whole`: itself, or the fusion that holds it."""
+  together = groups(module, one)
+  if max(map(len, together), default=1) == 1:
+    return 0.0
+  kind = one.op.removesuffix("-start")
+  if kind == "all-reduce" and whole.nbytes < one.nbytes:
+    kind = "reduce-scatter"  # of the sum a device keeps its slice
+  sent = message(kind, max(map(len, together)), _given(one, computation))
   entry = out.collectives.setdefault(kind, [0.0, 0.0])
   entry[0] += times
   entry[1] += times * sent
+  if any(len({device // target.host for device in group}) > 1 for group in together):
+    return sent / target.network
   # A permutation goes to one neighbour; a ring, all others, over all of a chip's links.
   return sent / (target.link / target.links if kind == "collective-permute" else target.link)
+
+
+def _given(one, computation):
+  return sum(computation[name].nbytes for name in one.operands if name in computation)
 
 
 def rate(target: Target, product: Product) -> float:
   """FLOP/s of a product; a dtype that the target's file does not name runs as float32.
 
-  By JAX's default, NVIDIA's cards multiply float32 as TF32.
+  By JAX's default, NVIDIA's cards multiply float32 as TF32, and TPUs as bfloat16 in one pass; at
+  the highest precision TPUs take six.
   """
+  if target.kind == "tpu" and product.exact and product.dtype == "f32":
+    return target.peak["float32"] / PASSES
   names = {"bf16": "bfloat16", "f16": "float16", "f32": "tf32", "f64": "float64"}
   name = names.get(product.dtype, product.dtype)
   exact = product.exact and name == "tf32"
@@ -119,10 +136,14 @@ def runs(one: Instruction) -> bool:
   return not (one.op == "custom-call" and any(f'"{name}' in one.rest for name in HELD))
 
 
-def message(module: Module, one: Instruction, computation: Computation) -> float:
-  """Bytes that one device sends in a collective, by the ring that moves least."""
-  given = sum(computation[name].nbytes for name in one.operands if name in computation)
-  n = _group(module, one)
+def message(kind: str, n: int, given: float) -> float:
+  """Bytes that one device sends in a collective, by the ring that moves least.
+
+  Args:
+    kind: one of `COLLECTIVES`.
+    n: devices that take part.
+    given: bytes that each of them gives.
+  """
   share = (n - 1) / n
   return (
     given
@@ -132,25 +153,38 @@ def message(module: Module, one: Instruction, computation: Computation) -> float
       "all-to-all": share,
       "all-gather": n - 1,  # its own part, to each of the others
       "collective-permute": 1.0,
-    }[one.op.removesuffix("-start")]
+    }[kind]
   )
 
 
-def _group(module, one):
-  """How many devices take part together: '{{0,1},{2,3}}', '[groups,size]<=[...]', '{}' for all.
+def groups(module: Module, one: Instruction) -> list[list[int]]:
+  """Which devices take part together in a collective; of a permutation, which sends to which.
+
+  '{{0,1},{2,3}}'; '[groups,size]<=[dims]T(order)', all devices in rows; "mesh['a'=2,'b'=4] {'b'}",
+  those that differ in some axes alone; '{}', all.
 
   Raises:
     ValueError: for a notation that is not known; a guess would price it wrong.
   """
-  pairs = one.field(r"source_target_pairs=\{(\{[\d,{}]*\})?\}")
+  numbers = lambda text: [int(n) for n in text.split(",") if n]
   if one.op.startswith("collective-permute"):
-    return 2 if any(a != b for a, b in re.findall(r"\{(\d+),(\d+)\}", pairs)) else 1
+    pairs = one.field(r"source_target_pairs=\{(\{[\d,{}]*\})?\}")
+    return [[int(a), int(b)] for a, b in re.findall(r"\{(\d+),(\d+)\}", pairs) if a != b]
   if listed := one.field(r"replica_groups=\{(\{[\d,{}]*\})\}"):
-    return max(len(group.split(",")) for group in re.findall(r"\{([\d,]+)\}", listed))
-  if grid := one.field(r"replica_groups=\[\d+,(\d+)\]<="):
-    return int(grid)
+    return [numbers(group) for group in re.findall(r"\{([\d,]+)\}", listed)]
+  grid = re.search(r"replica_groups=\[(\d+),(\d+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?", one.rest)
+  if grid:
+    ids = np.arange(int(grid[1]) * int(grid[2])).reshape(numbers(grid[3]))
+    return ids.transpose(numbers(grid[4]) if grid[4] else None).reshape(int(grid[1]), -1).tolist()
+  mesh = re.search(r"replica_groups=mesh\[([^\]]*)\] \{((?:'\w+',? ?)*)\}", one.rest)
+  if mesh:
+    axes = {name: int(n) for name, n in re.findall(r"'(\w+)'=(\d+)", mesh[1])}
+    along = [list(axes).index(name) for name in re.findall(r"'(\w+)'", mesh[2])]
+    ids = np.arange(math.prod(axes.values())).reshape([*axes.values()])
+    ids = np.moveaxis(ids, along, range(-len(along), 0))
+    return ids.reshape(-1, math.prod(ids.shape[ids.ndim - len(along) :])).tolist()
   if "replica_groups={}" in one.rest:
-    return module.devices
+    return [list(range(module.devices))]
   raise ValueError(f"{one.op} {one.name}: its groups are written in no known way: {one.rest[:200]}")
 
 

@@ -46,6 +46,8 @@ OPTIONAL = {
   "topology": str,
   "megacore": bool,
   "links": float,
+  "host_size": float,
+  "network_gbs": float,
   "compiler": dict,
 }
 
@@ -63,6 +65,8 @@ class Target:
   peak: dict[str, float]  # dtype: FLOP/s
   link: float  # bytes a second to all other devices, one direction
   links: float  # among which that is shared: a torus's neighbour has one
+  host: float  # devices that those links join; inf: all
+  network: float  # bytes a second of a device to those of other hosts, one direction
   launch: float  # seconds between two kernels that are launched one by one
   graph_launch: float  # and of those in a command buffer
   device_kind: str  # what JAX calls such a device
@@ -123,11 +127,13 @@ def _read(path, name, shape):
     kind=given["kind"],
     description=given["description"],
     shape=shape,
-    memory=given["memory_gib"] * GIB,
+    memory=given["memory_gib"] * GIB * (_share() if given["kind"] == "gpu" else 1.0),
     bandwidth=given["bandwidth_gbs"] * 1e9,
     peak={dtype: 1e12 * rate for dtype, rate in given["tflops"].items()},
     link=given["link_gbs"] * 1e9,
     links=given.get("links", 1),
+    host=given.get("host_size", math.inf),
+    network=given.get("network_gbs", given["link_gbs"]) * 1e9,
     launch=given["launch_us"] * 1e-6,
     graph_launch=given.get("graph_launch_us", given["launch_us"]) * 1e-6,
     device_kind=given.get("device_kind", given["description"]),
@@ -135,6 +141,12 @@ def _read(path, name, shape):
     megacore=given.get("megacore", False),
     compiler=given.get("compiler", {}),
   )
+
+
+def _share() -> float:
+  """What JAX gives to programs of a GPU's memory."""
+  names = "XLA_CLIENT_MEM_FRACTION", "XLA_PYTHON_CLIENT_MEM_FRACTION"
+  return next((float(os.environ[name]) for name in names if os.environ.get(name)), 0.75)
 
 
 def _check(path, given):

@@ -1,5 +1,6 @@
 """What a call costs, by hand and beside XLA's own count."""
 
+import dataclasses
 from pathlib import Path
 
 import jax
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 from kdjax.hardware import hlo
-from kdjax.hardware.cost import cost
+from kdjax.hardware.cost import cost, groups
 from kdjax.hardware.target import parse
 
 PROGRAMS = Path(__file__).parent / "programs"
@@ -90,7 +91,8 @@ def square(dtype, **how):
 def test_a_card_multiplies_float32_as_tf32_but_at_the_highest_precision(how, teraflops):
   found = priced(square(jnp.float32, **how))
   assert found.arithmetic == pytest.approx(2 * 4096**3 / (teraflops * 1e12))
-  assert priced(square(jnp.float32, **how), V5E).arithmetic == 2 * 4096**3 / 197e12
+  passes = 6 if how.get("precision") == "highest" else 1
+  assert priced(square(jnp.float32, **how), V5E).arithmetic == passes * 2 * 4096**3 / 197e12
 
 
 def test_the_highest_precision_of_bfloat16_is_its_own():
@@ -151,6 +153,8 @@ def test_messages_by_hand():
     ("{}", 8),  # all that run the program
     ("[4,2]<=[8]", 2),
     ("[2,4]<=[4,2]T(1,0)", 4),
+    ("mesh['a'=2,'b'=4] {'b'}", 4),
+    ("mesh['a'=2,'b'=4] {'a','b'}", 8),
   ],
 )
 def test_every_notation_of_a_group(written, n):
@@ -161,7 +165,64 @@ def test_every_notation_of_a_group(written, n):
 
 def test_a_group_that_is_written_in_no_known_way_is_no_guess():
   with pytest.raises(ValueError, match="all-reduce sum: its groups"):
-    priced(MESSAGES.replace("{{0,1,2,3},{4,5,6,7}}", "mesh['x'=8] {'x'}"))
+    priced(MESSAGES.replace("{{0,1,2,3},{4,5,6,7}}", "mesh['x'=8] {'x':(1)2}"))
+
+
+@pytest.mark.parametrize(
+  "written, together",
+  [
+    ("{{0,1},{2,3},{4,5},{6,7}}", [[0, 1], [2, 3], [4, 5], [6, 7]]),
+    ("[4,2]<=[8]", [[0, 1], [2, 3], [4, 5], [6, 7]]),
+    ("[2,4]<=[4,2]T(1,0)", [[0, 2, 4, 6], [1, 3, 5, 7]]),
+    ("mesh['a'=2,'b'=4] {'a'}", [[0, 4], [1, 5], [2, 6], [3, 7]]),
+    ("mesh['a'=2,'b'=2,'c'=2] {'a','c'}", [[0, 1, 4, 5], [2, 3, 6, 7]]),
+  ],
+)
+def test_who_is_in_a_group(written, together):
+  module = hlo.parse(MESSAGES.replace("{{0,1,2,3},{4,5,6,7}}", written))
+  (one,) = [one for one, *_ in module.runs() if one.op == "all-reduce"]
+  assert groups(module, one) == together
+
+
+def test_messages_between_hosts_take_the_network():
+  """Of two hosts of four an all-gather over eight devices crosses, a sum of four does not."""
+  mine = dataclasses.replace(H100, host=4, network=50e9)
+  module = MESSAGES.replace("HloModule m", "HloModule m, num_partitions=8")
+  found = priced(module, mine).seconds["messages"]
+  assert found == pytest.approx(6000 / 450e9 + 28000 / 50e9 + 4000 / 450e9)
+  across = module.replace("{{0,1,2,3},{4,5,6,7}}", "{{0,2,4,6},{1,3,5,7}}")
+  assert priced(across, mine).seconds["messages"] > found
+
+
+FUSED = """HloModule m, num_partitions=4
+
+%all-reduce-scatter (p: f32[1000]) -> f32[250] {
+  %p = f32[1000]{0} parameter(0)
+  %zero = s32[] constant(0)
+  %sum = f32[1000]{0} all-reduce(%p), replica_groups={{0,1,2,3}}, to_apply=%add
+  ROOT %mine = f32[250]{0} dynamic-slice(%sum, %zero), dynamic_slice_sizes={250}
+}
+
+ENTRY %main (x: f32[1000]) -> f32[250] {
+  %x = f32[1000]{0} parameter(0)
+  ROOT %y = f32[250]{0} fusion(%x), kind=kCustom, calls=%all-reduce-scatter
+}
+"""
+
+
+def test_a_sum_that_a_tpu_fuses_with_its_slice_is_a_message():
+  """As libtpu writes a reduce-scatter: each sends three quarters of 4,000 bytes."""
+  assert priced(FUSED, V5E).collectives == {"reduce-scatter": [1, 3000]}
+
+
+def test_the_highest_precision_takes_a_tpu_six_passes():
+  text = "HloModule m\n\nENTRY %main (x: f32[64,64]) -> f32[64,64] {\n"
+  text += "  %x = f32[64,64]{1,0} parameter(0)\n"
+  text += "  ROOT %y = f32[64,64]{1,0} convolution(%x, %x), dim_labels=bf_io->bf\n}\n"
+  once = priced(text, V5E).arithmetic
+  assert once == pytest.approx(2 * 64**3 / 197e12)
+  exact = text.replace("bf_io->bf", "bf_io->bf, operand_precision={highest,highest}")
+  assert priced(exact, V5E).arithmetic == pytest.approx(6 * once)
 
 
 def test_whoever_is_alone_sends_nothing():

@@ -19,7 +19,7 @@ from kdjax.types import ConfigError
 @pytest.fixture
 def compiler(monkeypatch):
   """CPU devices that pass for H100s; a program needs so many bytes for each image of a step."""
-  made = types.SimpleNamespace(per_image=0.0, tried=[])
+  made = types.SimpleNamespace(per_image=0.0, tried=[], maps=[], devices=4)
   source, shards = ensembles.data(4)
   data = dataset.Data(source, source.train, shards)
   build = experiment.build
@@ -31,9 +31,10 @@ def compiler(monkeypatch):
   def built(config, **_):
     made.batch = config["batch"]
     made.tried.append((config["mesh"]["remat"], config["batch"], config["public_batch"]))
-    return build(config, data=data, devices=jax.devices()[:4])
+    made.maps.append(config["mesh"]["map"])
+    return build(config, data=data, devices=jax.devices()[: made.devices])
 
-  monkeypatch.setattr(target, "devices", lambda _: jax.devices()[:4])
+  monkeypatch.setattr(target, "devices", lambda _: jax.devices()[: made.devices])
   monkeypatch.setattr(plan, "described", lambda config: data)
   monkeypatch.setattr(elsewhere.memory, "compile", compiled)
   monkeypatch.setattr(elsewhere.experiment, "build", built)
@@ -51,10 +52,21 @@ def test_what_fits_is_left_as_it_is(compiler):
 
 
 def test_batches_are_halved_until_it_fits(compiler):
-  compiler.per_image = 30 * 2**30  # of 75 GiB: two images fit
+  compiler.per_image = 25 * 2**30  # of 59.4 GiB: two images fit
   found = elsewhere.make(config(), "h100:4")
   assert found.fits and found.changed == ("batch=2", "public_batch=2")
   assert [batch for _, batch, _ in compiler.tried] == [8, 4, 2]
+
+
+def test_clients_take_turns_before_a_batch_is_halved(compiler):
+  """Two on a device, in one batched program, as a GPU runs small networks if nothing is asked."""
+  compiler.devices, compiler.per_image = 2, 20 * 2**30
+  left_open = config()
+  left_open["mesh"]["map"] = "auto"
+  found = elsewhere.make(left_open, "h100:2")
+  assert found.fits and found.changed == ("mesh.map='scan'", "batch=2", "public_batch=2")
+  assert compiler.maps == ["auto", "scan", "scan", "scan"]
+  assert "another experiment" in tables.lines(found, 0.0)[0]
 
 
 def test_networks_that_offer_it_compute_activations_again_first(compiler):
@@ -69,7 +81,7 @@ def test_what_never_fits_says_by_how_much(compiler):
   found = elsewhere.make(config(), "h100:4")
   assert not found.fits and found.layout["batch"] == 1
   (line,) = [line for line in tables.lines(found, 0.0) if "Does not fit" in line]
-  there = "100.00 of 75.00 GiB a device, 0.00 of them training data, 25.00 too many"
+  there = "100.00 of 59.36 GiB a device, 0.00 of them training data, 40.65 too many"
   guess = "if all of it is shared, 2 times the devices would do: compile for them to know."
   assert line == f"Does not fit: {there}; {guess}"
 
@@ -98,7 +110,7 @@ def test_every_form_of_a_step_has_its_price_the_cheapest_first(compiler):
   rows = [line for line in lines if ", direct" in line]
   for (form, phase), row in zip(found, rows, strict=True):
     assert f"{form.local_map}, direct" in row and f"{phase.cost.launches:,.0f}" in row
-  told = elsewhere.describe(config(), ["h100:4"], price=0.0, as_json=True, forms=True)
+  (told,) = elsewhere.describe(config(), ["h100:4"], price=0.0, as_json=True, forms=True)
   priced = json.loads(told)["h100:4"]
   assert [row["roofline_seconds"] for row in priced] == times
   assert [row["local_map"] for row in priced] == [form.local_map for form, _ in found]
@@ -127,13 +139,31 @@ def test_resident_data_are_counted(compiler, monkeypatch):
 @pytest.mark.parametrize("price", [-1.0, float("nan"), float("inf")])
 def test_a_price_that_is_none_is_refused(price):
   with pytest.raises(ConfigError, match="--price"):
-    elsewhere.describe(config(), ["h100:8"], price=price, as_json=False, forms=False)
+    next(elsewhere.describe(config(), ["h100:8"], price=price, as_json=False, forms=False))
 
 
 def test_a_name_that_is_none_is_refused_before_the_first_is_compiled(compiler):
   with pytest.raises(ConfigError, match="v9"):
-    elsewhere.describe(config(), ["h100:4", "v9:4"], price=0.0, as_json=False, forms=False)
+    next(elsewhere.describe(config(), ["h100:4", "v9:4"], price=0.0, as_json=False, forms=False))
   assert compiler.tried == []
+
+
+def test_a_compiler_that_is_missing_is_said_before_the_first_compiles(compiler, monkeypatch):
+  def devices(wanted):
+    if wanted.kind == "tpu":
+      raise ConfigError("--target", wanted.name, "not installed")
+    return jax.devices()[:4]
+
+  monkeypatch.setattr(target, "devices", devices)
+  with pytest.raises(ConfigError, match="v5e:2x2"):
+    next(elsewhere.describe(config(), ["h100:4", "v5e:2x2"], price=0.0, as_json=True, forms=False))
+  assert compiler.tried == []
+
+
+def test_plans_come_one_by_one(compiler):
+  plans = elsewhere.describe(config(), ["h100:4", "a100:4"], price=0.0, as_json=False, forms=False)
+  assert "H100" in next(plans) and len(compiler.tried) == 1
+  assert "A100" in next(plans) and len(compiler.tried) == 2
 
 
 @pytest.mark.parametrize(

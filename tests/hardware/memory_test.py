@@ -79,6 +79,20 @@ def test_activations_are_computed_again_only_where_they_do_not_fit(capsys):
   assert changed.template() == e.template()
 
 
+@pytest.mark.parametrize("fits, remat", [("scan", False), ("nothing", True)])
+def test_clients_take_turns_before_activations_are_computed_again(fits, remat, monkeypatch, capsys):
+  resnet = dict(depth=18, stem="small")
+  clients = ((2, "resnet", resnet),)
+  mesh = MESH | {"remat": "auto"}
+  e = ensembles.build(ensembles.config("separate", clients, mesh=mesh, dtype="float32"))
+  assert e.env.local_map == "vmap"
+  monkeypatch.setattr(needs, "_programs", lambda tried: 1 if tried.env.local_map == fits else 9)
+  changed = needs.fitted(e, limit=5)
+  assert (changed.env.local_map, changed.env.cohorts[0].model.remat) == ("scan", remat)
+  said = capsys.readouterr().err
+  assert "mesh.map='scan'" in said and ("mesh.remat='on'" in said) == remat
+
+
 def test_whoever_asks_for_a_form_gets_it():
   off, on = map(small, ("off", "on"))
   assert needs.fitted(off, limit=1) is off and not off.env.cohorts[0].model.remat

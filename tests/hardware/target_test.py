@@ -1,5 +1,6 @@
 """Targets are files; what is wrong with one is said before anything is compiled."""
 
+import math
 import types
 
 import pytest
@@ -46,10 +47,17 @@ def test_ones_own_file(tmp_path):
   assert (found.size, found.kind, found.memory, found.peak) == (
     2,
     "gpu",
-    10 * 2**30,
+    7.5 * 2**30,  # JAX takes three quarters
     {"float32": 1e13},
   )
   assert found.graph_launch == found.launch == pytest.approx(5e-6)
+  assert found.host == math.inf and found.network == found.link
+
+
+def test_a_card_gives_what_jax_is_told_to_take(monkeypatch):
+  monkeypatch.setenv("XLA_CLIENT_MEM_FRACTION", ".9")
+  assert target.parse("h100:1").memory == pytest.approx(0.9 * 79.14 * 2**30)
+  assert target.parse("v5e:1x1").memory == 15.75 * 2**30
 
 
 def test_a_card_that_no_file_knows_is_described_in_ones_own_folder(tmp_path, monkeypatch):
