@@ -96,7 +96,7 @@ class Run:
     if seed is not None:
       config = self.config
       seeds = range(config["seed"], config["seed"] + config["replicas"])
-      K = sum(number for number, *_ in config["clients"])
+      K = use.models(self.workdir)
       if seed not in seeds:
         raise ConfigError("seed", seed, f"must be one of {', '.join(map(str, seeds))}")
       if not 0 <= client < K:

@@ -152,6 +152,11 @@ def load(workdir: str | Path, *, client: int, step: int | None = None) -> Traine
   )
 
 
+def models(workdir: str | Path) -> int:
+  """How many models a seed of a run has: its clients, but where one of their models travels."""
+  return _planned(run_folder.read(workdir)).env.K
+
+
 def _record(workdir, step) -> dict[str, Any]:
   """config.json of a run that has that checkpoint, or any."""
   record, steps = run_folder.read(workdir), run_folder.steps(workdir)

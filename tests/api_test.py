@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 import kdjax
-from kdjax.types import ConfigError
+from kdjax.training import loop
+from kdjax.types import DONE, ConfigError
 
 SMALL = {"steps": 6, "replicas": 1, "log_every": 2, "evals.accuracy.every": 6, "compare": ()}
 SMALL |= {"model.norm": "none", "algo.nu_emb": 0.0}
@@ -128,6 +129,21 @@ def test_a_row_of_the_results_names_its_client(run):
     run.client(0, seed=2)
   with pytest.raises(ConfigError, match="client = 5: must lie in 0..4"):
     run.client(5, seed=0)
+
+
+def test_a_seeds_clients_are_its_models(tmp_path):
+  """A core and its edge, whoever of the holders they visit."""
+  with jax.enable_x64(False):
+    c = ensembles.config("async edge", replicas=2, dtype="float32")
+    c.steps, c.rounds = 0, 1
+    e = ensembles.build(c)
+    assert loop.run(e, tmp_path, command="") == DONE
+    run, K = kdjax.Run(tmp_path), e.env.K
+    assert e.env.population.holders > K
+    same = run.client(0, seed=1).params, kdjax.load(tmp_path, client=K).params
+    jax.tree.map(np.testing.assert_array_equal, *same)
+    with pytest.raises(ConfigError, match=f"client = {K}: must lie in 0..{K - 1}"):
+      run.client(K, seed=0)
 
 
 @pytest.mark.parametrize(

@@ -101,7 +101,10 @@ def _averaged(env, c, told, weight):
 
 
 def predict(env: Env, weight: Float[np.ndarray, " clients"]) -> Predict:
-  """`Algorithm.predict` of the average of all models as they are: at a round's end, any of them."""
+  """`Algorithm.predict` of the average of all models as they are: at a round's end, any of them.
+
+  Within a round liars (`hostile`) are averaged as they train, not as they would have told.
+  """
 
   def averaged(state, images):
     (c,) = state.clients

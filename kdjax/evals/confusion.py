@@ -42,7 +42,8 @@ def make(experiment: "Experiment", *, batch: int) -> Evaluator:
     holders = f"the data of {env.population.holders} holders"
     hint = f"{env.K} models work on {holders}: no class is a model's own"
     raise ConfigError("evals", "confusion", hint)
-  local = own_classes(data.shards)[list(env.held)].reshape(env.R, -1, env.task.classes)
+  everyones = own_classes(data.shards)
+  local = everyones[list(env.held)].reshape(env.R, -1, env.task.classes)
 
   def count(logits, label, mask):
     """Test examples by true and said class, f32[K_g, H, C, C]; logits f32[K_g, N, H, C]."""
@@ -53,7 +54,7 @@ def make(experiment: "Experiment", *, batch: int) -> Evaluator:
   def count_clients(predicted, label, mask):
     free, among = [], []
     for g, logits in enumerate(predicted[""]):
-      own = env.local_rows(g, local.reshape(-1, env.task.classes))[:, None, None]
+      own = env.local_rows(g, everyones)[:, None, None]
       free.append(count(logits, label, mask))
       among.append(count(jnp.where(own, -jnp.inf, logits), label, mask))
     return env.gather(free), env.gather(among)

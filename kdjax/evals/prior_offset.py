@@ -45,7 +45,7 @@ def make(experiment: "Experiment", *, batch: int) -> Evaluator:
     raise ConfigError("public_share", config["public_share"], hint)
   if env.population.holders != env.K:
     raise ConfigError("evals", "prior_offset", "models that travel have no labels of their own")
-  prior = log_prior(data.shards.label_counts[list(env.held)])
+  prior = log_prior(data.shards.label_counts)
 
   def count(predicted, label, mask):
     """Right answers for each tau and class, f32[R*K, T, C]."""
@@ -64,14 +64,16 @@ def make(experiment: "Experiment", *, batch: int) -> Evaluator:
     raise ConfigError("evals", "prior_offset", "this method tests no clients: leave it out")
   own = own_classes(data.shards)[list(env.held)].reshape(env.R, -1, env.task.classes)
 
+  def by_replica(counted):
+    return counted.reshape(env.R, -1, *counted.shape[1:])
+
   def run(state):
     test, out = data.source.test, []
-    tested = counts(state, test, np.arange(len(test.labels)))
+    tested = by_replica(counts(state, test, np.arange(len(test.labels))))
     total = np.bincount(test.labels, minlength=env.task.classes)
     for r, public in enumerate(data.shards.public):
-      mine = slice(r * env.K, (r + 1) * env.K)
-      chosen = counts(state, data.public, public)[mine].sum(-1).argmax(-1)
-      right = tested[mine][np.arange(env.K), chosen]  # [K, C]
+      chosen = by_replica(counts(state, data.public, public))[r].sum(-1).argmax(-1)
+      right = tested[r][np.arange(len(chosen)), chosen]  # [K, C]
       out.append(summarise(chosen, right, total, own[r]))
     return out
 

@@ -14,6 +14,7 @@ from kdjax.training.writer import Silent, Writer
 from kdjax.types import PyTree, TrainingError
 
 AGAIN = "start again in another --workdir with a lower optim.lr, or with optim.clip=1.0"
+UNTAKEN = 10  # logged steps in a row that nobody could take: the run is going nowhere
 NO_LOSS = {"live", "failed", "refused", "since", "faults"}  # what else a step says of its clients
 
 
@@ -36,6 +37,7 @@ class LossLog:
     """Holds nothing; `log` is a writer.Writer, `clock` a clock.Clock."""
     self.env, self.log, self.clock = env, log, clock
     self._held: _Losses | None = None
+    self._untaken = 0
 
   def send_for(
     self, visit: Visit, aux: PyTree, lr: float, batches: int, done: Future[float], images: int
@@ -79,6 +81,9 @@ class LossLog:
     if isinstance(losses, dict):
       whose = [("the server of replica", range(self.env.R))]
     check_finite(losses, whose, one.batches)
+    self._untaken = self._untaken + 1 if untaken(losses) else 0
+    if self._untaken and (never_taken(losses) or self._untaken >= UNTAKEN):
+      raise TrainingError(f"no client's loss is finite at step {one.batches}: {AGAIN}")
     return means(losses)
 
 
@@ -98,7 +103,7 @@ def means(losses: tuple[dict, ...] | dict) -> dict[str, float]:
 
 
 def check_finite(losses: tuple[dict, ...] | dict, whose: list[tuple], batches: int) -> None:
-  """Raises TrainingError for the first loss that is not finite, or where nobody took the step.
+  """Raises TrainingError for the first loss that is not finite.
 
   Clients of whom `core.clients.update` notices it do not take their step and are left out.
 
@@ -107,10 +112,7 @@ def check_finite(losses: tuple[dict, ...] | dict, whose: list[tuple], batches: i
     whose: over its dicts, (kind, numbers): to whom the values belong.
     batches: training batches of the run, this step included.
   """
-  parts = (losses,) if isinstance(losses, dict) else losses
-  said = [part for part in parts if "live" in part]
-  if any(np.any(p.get("failed", False)) for p in said) and not any(p["live"].any() for p in said):
-    raise TrainingError(f"no client's loss is finite at step {batches}: {AGAIN}")
+  parts = _parts(losses)
   for name, found in _by_name(losses).items():
     values = np.concatenate([np.where(part.get("live", True), part[name], 0) for part in found])
     if not np.isfinite(values).all():
@@ -120,8 +122,24 @@ def check_finite(losses: tuple[dict, ...] | dict, whose: list[tuple], batches: i
       raise TrainingError(f"{name} of {kind} {k} is not finite at step {batches}: {AGAIN}")
 
 
+def untaken(losses: tuple[dict, ...] | dict) -> bool:
+  """Whether clients were to take this step and none could, for what is not finite."""
+  said = [part for part in _parts(losses) if "live" in part]
+  failed = any(np.any(part.get("failed", False)) for part in said)
+  return failed and not any(part["live"].any() for part in said)
+
+
+def never_taken(losses: tuple[dict, ...] | dict) -> bool:
+  """Whether all clients could not take the very first step already."""
+  return all((part["since"] == 0).all() for part in _parts(losses) if "since" in part)
+
+
+def _parts(losses):
+  return (losses,) if isinstance(losses, dict) else losses
+
+
 def _by_name(losses):
   """{name: the dicts that have it}, in alphabetical order."""
-  parts = (losses,) if isinstance(losses, dict) else losses
+  parts = _parts(losses)
   names = sorted({name for part in parts for name in part} - NO_LOSS)
   return {name: [part for part in parts if name in part] for name in names}

@@ -1,5 +1,7 @@
 """Clients whose numbers stop being finite, by method and policy, and what teachers say then."""
 
+import types
+
 import chex
 import ensembles
 import jax
@@ -12,7 +14,7 @@ from kdjax.core import files, health
 from kdjax.data import dataset
 from kdjax.report import table
 from kdjax.testing import faults, small
-from kdjax.training import checkpoint, loop, run_folder, writer
+from kdjax.training import checkpoint, loop, loss_log, run_folder, writer
 from kdjax.training.stepper import Stepper
 from kdjax.types import TrainingError
 
@@ -198,6 +200,28 @@ def test_a_state_that_is_not_finite_is_not_saved(tmp_path):
     run.save(state._replace(clients=(broken,)), 2)
   run.checkpoints.close()
   assert run_folder.steps(tmp_path) == [1]
+
+
+def said(live, failed, since):
+  """What two clients say of a logged step."""
+  arrays = {"live": live, "failed": failed, "since": since, "loss": [np.nan, np.nan]}
+  return ({name: np.array(x) for name, x in arrays.items()},)
+
+
+def test_a_step_that_nobody_could_take_ends_no_run_by_itself():
+  """Ten logged ones in a row do, and the very first one."""
+  env = types.SimpleNamespace(cohorts=(types.SimpleNamespace(ids=(0, 1)),))
+  none, some = said([0, 0], [1, 1], [3, 9]), said([1, 0], [0, 1], [3, 9])
+  some[0]["loss"] = np.array([1.0, np.nan])
+  logged = lambda losses: loss_log._Losses("train", 20, losses, None, 0.0, 0, {})
+  log = loss_log.LossLog(env, writer.Silent(), None)
+  for losses in [none] * 9 + [some] + [none] * 9:
+    log._means(logged(losses))
+  with pytest.raises(TrainingError, match="no client's loss is finite at step 20"):
+    log._means(logged(none))
+  log = loss_log.LossLog(env, writer.Silent(), None)
+  with pytest.raises(TrainingError, match="no client's loss is finite at step 20"):
+    log._means(logged(said([0, 0], [1, 1], [0, 0])))
 
 
 def test_where_nobody_can_go_on_the_run_ends(tmp_path):

@@ -1,5 +1,6 @@
 """Clients that train apart: on a schedule they equal the fused step, without one nobody waits."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -106,6 +107,24 @@ def stopped_and_resumed(name, folder):
   assert run(e, lambda: False) == DONE
   state, _, _ = resume.restore(e, folder / "peer-2")
   return ensembles.by_client(e, state)
+
+
+@pytest.mark.parametrize("name", ["confusion", "prior_offset"])
+def test_a_peer_is_tested_as_in_the_whole(tmp_path, name):
+  """Its own clients' numbers, of untrained models: not another client's classes or prior."""
+  c = config("mhd pool", dtype="float32")
+  c.evals, c.public_share = {name: dict(every=4, batch=8)}, 0.1
+  source, shards = ensembles.data(3)
+  shards = dataclasses.replace(shards, primary=((0,), (1, 2), (3,)))
+  data = dataset.Data(source, source.train, shards)
+  whole = experiment.build(c, data=data, devices=jax.devices()[:1])
+  own = (1, 2)
+  part = api.peer(c, Mail(str(tmp_path), own, **LOOSE), data=data, devices=jax.devices()[:1])
+  (expected,), (found,) = (e.evaluators[name][1](e.initialiser()()) for e in (whole, part))
+  assert set(found) == set(expected) and "main" in next(iter(found.values()))
+  for key, heads in found.items():
+    for head, values in heads.items():
+      np.testing.assert_allclose(values, [expected[key][head][k] for k in own], err_msg=key)
 
 
 def test_a_peer_alone_trains_to_its_end(tmp_path):

@@ -16,7 +16,7 @@ ANSWERS = ("apart", "before", "after")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Hyper:
-  """Hyper-parameters of FedGKT; defaults are the paper's values, or its code's.
+  """Hyper-parameters of FedGKT; defaults are the paper's values or its code's, but where it says.
 
   Clients' networks may differ, but not in the shape of the feature at the cut.
   """
@@ -47,11 +47,11 @@ class Hyper:
   trains_on: str = "arrivals"
   # Where the server's answers come from: a pass apart, in evaluation mode, after its last epoch; or
   # the last epoch itself, in training mode: before the step on a batch, as the code does, or after
-  # it, as Algorithm 1.
+  # it, as Algorithm 1. The default is neither's: it does not hang on who is in a batch.
   answers: str = "apart"
   # Logits are kept by example, and belong to its very crop: the one that was uploaded is trained on
   # next. False keeps them by an example's place in the pass, as the code did, although every pass
-  # is shuffled and cropped afresh: they meet the wrong examples.
+  # is shuffled and cropped afresh: they meet the wrong examples. The default mends that.
   keyed: bool = True
 
   def __post_init__(self):

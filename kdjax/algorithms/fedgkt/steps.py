@@ -104,13 +104,15 @@ def server_step(
     rows = rows._replace(mask=rows.mask * health.heard_by_others(env, state.clients)[rows.owner])
     told = rows._replace(mask=rows.mask * turn.told)
     sent = servers.collect(env, tuple(m.held if holds else m.sent for m in local), rows)
-    lr, n, answered = now.lr * old.plateau.scale, rows.mask.sum(1), told.mask.sum(1)
-    come = lambda rows: servers.part(env, rows.mask) * (sent["label"] >= 0)
+    lr = now.lr * old.plateau.scale
+    has_come = sent["label"] >= 0
+    mine, mine_told = (servers.part(env, x.mask) * has_come for x in (rows, told))
+    n, answered = jax.lax.psum((mine.sum(1), mine_told.sum(1)), servers.AXES)
     feature = sent["feature"].reshape(*sent["label"].shape, *shape)
-    d = sent | {"feature": feature, "mask": come(rows), "total": n}
+    d = sent | {"feature": feature, "mask": mine, "total": n}
 
     def score(z):
-      own = d | {"mask": come(told), "total": answered}
+      own = d | {"mask": mine_told, "total": answered}
       return jax.lax.psum(jax.vmap(loss)(z, own), servers.AXES)
 
     def learn():

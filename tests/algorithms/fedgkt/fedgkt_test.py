@@ -320,6 +320,34 @@ def test_uploads_are_kept_by_row_however_the_pass_is_shuffled():
   assert_differ(keyed["edge", 1].clients, other["edge", 1].clients)
 
 
+def test_the_server_learns_the_mean_of_what_has_come():
+  """Of the first batch every other row was refused: its loss is that of the rest alone."""
+  e = build(rounds=1)
+  stepper, losses = Stepper(e), {}
+  state = stepper.init()
+  for one in stepper.dispatches(0):
+    if one.visit.phase.name == "server":
+      break
+    state, _ = stepper.run(state, one)
+  rows = one.visit.phase.feed.server(positions(e, one.visit)[0])
+  (memory,) = state.local
+  owner, row = rows.owner[0][rows.mask[0] > 0], rows.row[0][rows.mask[0] > 0]
+  lost = jnp.zeros(memory.label.shape, bool).at[owner[::2], row[::2]].set(True)
+  refused = memory._replace(label=jnp.where(lost, -1, memory.label))
+  params = jax.tree.map(lambda x: x[0], jax.device_get(state.server.network.params))
+  told = jax.device_get(memory)
+  for kept, local in ((slice(None), memory), (slice(1, None, 2), refused)):
+    begun = jax.tree.map(jnp.copy, state._replace(local=(local,)))  # a step donates its state
+    _, aux = stepper.run(begun, one._replace(count=1))
+    at = owner[kept], row[kept]
+    x, y, said = told.feature[at], told.label[at], told.logits[at]
+    weights = (e.config["algo"]["alpha"], 1.0)
+    expected = loss(params, x, y, np.ones(len(y)), said, 3.0, weights)
+    np.testing.assert_allclose(aux["loss"], expected, rtol=1e-9)
+    losses[len(y)] = float(expected)
+  assert len(set(losses.values())) == 2
+
+
 def test_the_order_of_clients_in_a_full_batch_changes_nothing():
   """U6."""
   e = build(algo_server_batch=sum(SIZES))
