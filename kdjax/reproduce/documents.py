@@ -15,6 +15,7 @@ from kdjax.reproduce.claims import SIZES, Claim
 from kdjax.reproduce.papers import named
 from kdjax.reproduce.record import Record
 from kdjax.reproduce.verdict import FEWEST, LEVEL, NOT_RUN, VERDICTS
+from kdjax.types import ConfigError
 
 BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
 SETS = {  # as documents spell them
@@ -48,6 +49,18 @@ def write(checkout: Path, found: Record) -> None:
   files.replace(readme, in_readme(readme.read_text(encoding="utf-8"), whole).encode())
 
 
+def check(claims: Sequence[Record]) -> None:
+  """Refuses results that no commit can be made to give again.
+
+  Raises:
+    ConfigError: naming the commit.
+  """
+  dirty = [word for word in record.made_with(claims).split() if "-dirty" in word]
+  if dirty:
+    hint = "of runs with changes that are in no commit: make them again from a clean checkout"
+    raise ConfigError("--documents", dirty[0].rstrip(",;"), hint)
+
+
 def as_declared(found: Record) -> Record:
   """The records of what is declared today, in its words; what no paper declares is left out."""
   known = {
@@ -77,7 +90,13 @@ def page(found: Record) -> str:
     tables = [t for t in found["tables"] if t["name"].startswith(f"{name}.")]
     if own or tables:
       held_out = record.held_out(paper, [r["task"] for r in (*own, *tables)])
-      parts += [f"## {paper.title}", _made(own), held_out, *_claims(own), *map(_table, tables)]
+      parts += [
+        f"## {paper.title}",
+        record.made_with(own),
+        held_out,
+        *_claims(own),
+        *map(_table, tables),
+      ]
   parts += _not_run(claims)
   return "\n\n".join(filter(None, parts)) + "\n"
 
@@ -92,13 +111,6 @@ def _intro() -> str:
     "testable here* where a control fails, so that the task does not need what the claim is about. "
     "`kdjax reproduce --list` names all of them."
   )
-
-
-def _made(claims: Sequence[Record]) -> str:
-  """Which commits on which devices."""
-  every = [r["made"] for r in claims if r["made"]]
-  of = lambda key: ", ".join(sorted({made[key] for made in every}))
-  return f"Commit {of('commit')}; jax {of('jax')}; {of('device')}." if every else ""
 
 
 def _counts(claims: Sequence[Record]) -> str:

@@ -160,7 +160,7 @@ def _costs(one: Costs, results: dict[str, list[dict[str, Any]]]) -> Picture:
   axes, costs = picture.subplots(), []
   for i, (label, quantity) in enumerate(one.series.items()):
     found = numbers.values(quantity, results[quantity.arm])
-    costs.append(float(np.mean([cost_of(one.cost, r) for r in results[quantity.arm]])))
+    costs.append(float(np.mean([numbers.cost_of(one.cost, r) for r in results[quantity.arm]])))
     height = ([found.mean()], [found.std(ddof=1)])
     axes.errorbar(costs[-1:], *height, label=label, **_look(i), capsize=2)
   if max(costs) < 10 * min(costs):  # of a logarithmic axis no tick would be labelled
@@ -172,14 +172,6 @@ def _costs(one: Costs, results: dict[str, list[dict[str, Any]]]) -> Picture:
   axes.grid()
   style.legend(picture, axes)
   return picture
-
-
-def cost_of(key: str, result: dict[str, Any]) -> float:
-  """A number of a seed's result by its dotted key; one by kind is added up."""
-  found: Any = result
-  for part in key.split("."):
-    found = found[part]
-  return float(sum(found.values()) if isinstance(found, dict) else found)
 
 
 def _look(i: int) -> dict[str, Any]:

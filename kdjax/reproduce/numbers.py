@@ -56,3 +56,11 @@ def value(quantity: Quantity, result: dict[str, Any]) -> float:
 def values(quantity: Quantity, found: list[dict[str, Any]]) -> np.ndarray:
   """A quantity in percent, one a seed: f64[seeds]."""
   return PERCENT * np.array([value(quantity, result) for result in found])
+
+
+def cost_of(key: str, result: dict[str, Any]) -> float:
+  """A number of a seed's result by its dotted key; one by kind is added up."""
+  found: Any = result
+  for part in key.split("."):
+    found = found[part]
+  return float(sum(found.values()) if isinstance(found, dict) else found)

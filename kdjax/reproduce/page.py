@@ -52,7 +52,8 @@ def write(
     ran = [r["task"] for r in (*own(found), *own(tables)) if r["rows"]]
     held_out = record.held_out(one.paper, ran)
     parts += [f"<h2>{escape(one.paper.title)}</h2>", _note(held_out), *map(_claim, own(found))]
-    parts += [*map(_table, own(tables)), _figures(asked, one)]
+    parts += [_table(t) for t in own(tables) if not t.get("drawn")]
+    parts.append(_figures(asked, one))
   html = (
     '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
     '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -68,14 +69,13 @@ def write(
 def lead(asked: Asked, found: Sequence[Record]) -> str:
   """How to read it, and how it came out, in words."""
   tally = [f"{n} {word}" for word, n in record.counts(found).items() if n]
-  about = record.made(asked)
-  where = f" Commit {about['commit']}, jax {about['jax']}, {about['device']}." if about else ""
   return (
     f"{asked.seeds} seeds, size {asked.size}: {', '.join(tally) or 'nothing judged yet'}; a claim "
     "counts once for each data set. A claim is confirmed where the 95 % interval of the "
     "differences, paired by seed, lies wholly above an effect stated beforehand, refuted where "
     "it lies wholly below, else undecided; not testable where a control says that the task does "
-    f"not need what the claim is about. Test accuracy in percent, mean ± standard deviation.{where}"
+    f"not need what the claim is about. Test accuracy in percent, mean ± standard deviation. "
+    + record.made_with(found)
   )
 
 

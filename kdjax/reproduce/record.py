@@ -5,13 +5,16 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from kdjax.core import files
 from kdjax.data import example_set
 from kdjax.report import formats
 from kdjax.reproduce import judging, runs
-from kdjax.reproduce.claims import Paper, Table, Task, arms_of
+from kdjax.reproduce.claims import Costs, Lines, Paper, Table, Task, arms_of
 from kdjax.reproduce.judging import Judged, Row, Side
-from kdjax.reproduce.runs import Asked
+from kdjax.reproduce.numbers import cost_of
+from kdjax.reproduce.runs import Asked, Run
 from kdjax.reproduce.verdict import NOT_RUN, VERDICTS
 from kdjax.reproduce.work import Chosen
 from kdjax.training import run_folder
@@ -28,31 +31,47 @@ def collect(asked: Asked, chosen: Sequence[Chosen]) -> list[Record]:
     for claim in claims:
       for task in runs.tasks(asked, paper, claim):
         judged = judging.judge(asked, paper, claim, task, results[task.name])
-        made_by = {"made": made(asked, paper.name, task.name)}
-        found.append(as_record(judged, asked.size) | made_by)
+        made_by = made(runs.needed(asked, paper, task, arms_of(claim)))
+        found.append(as_record(judged, asked.size) | {"made": made_by})
   return found
 
 
 def tables(asked: Asked, chosen: Sequence[Chosen]) -> list[Record]:
-  """Every table on every task whose runs have finished, as plain records."""
+  """Every table, and the numbers of figures, on every task whose runs have finished."""
   found = []
   for paper, _, figures in chosen:
     for one in figures:
-      if isinstance(one, Table):
+      if isinstance(one, (Table, Lines, Costs)):
         for task in runs.tasks(asked, paper, one):
           get = judging.results_of(asked, paper, task)
           if all(get(arm) is not None for arm in arms_of(one)):
-            found.append(_table(paper.name, one, task, asked.size, get))
+            head = {"name": f"{paper.name}.{one.name}", "size": asked.size, "task": task.name}
+            found.append(head | _table(one, task, get))
   return found
 
 
-def _table(paper: str, one: Table, task: Task, size: str, get: judging.Results) -> Record:
+def _table(one: Table | Lines | Costs, task: Task, get: judging.Results) -> Record:
+  """Title, columns and rows; `drawn`: whether they are a figure's, which the page draws."""
+
   def cell(quantity):
     return quantity and judging.side(quantity, get, task)._asdict()
 
-  rows = {label: [cell(q) for q in row] for label, row in one.rows.items()}
-  head = {"name": f"{paper}.{one.name}", "title": one.title, "size": size, "task": task.name}
-  return head | {"columns": list(one.columns), "rows": rows}
+  def costs(q):
+    return [cell(q), {"cost": float(np.mean([cost_of(one.cost, r) for r in get(q.arm) or ()]))}]
+
+  match one:
+    case Table():
+      title, columns = one.title, one.columns
+      rows = {label: [cell(q) for q in row] for label, row in one.rows.items()}
+    case Lines():
+      title, columns = f"{one.title}: {one.ylabel}, by {one.xlabel}", one.x
+      rows = {label: [cell(q) for q in line] for label, line in one.series.items()}
+      rows = {label: row + [None] * (len(one.x) - len(row)) for label, row in rows.items()}
+    case Costs():
+      title, columns = one.title, (one.ylabel, one.xlabel)
+      rows = {label: costs(q) for label, q in one.series.items()}
+  drawn = {} if isinstance(one, Table) else {"drawn": True}
+  return {"title": title, "columns": list(columns), "rows": rows} | drawn
 
 
 def as_record(judged: Judged, size: str) -> Record:
@@ -84,14 +103,21 @@ def _row(row: Row) -> Record:
   }
 
 
-def made(asked: Asked, paper: str = "*", task: str = "*") -> Record:
-  """Which kdjax on which machine, by the newest run of a task; {} where there is none."""
-  records = asked.workdir.glob(f"{paper}/{task}/*/*/{run_folder.CONFIG}")
-  newest = max(records, key=lambda path: path.stat().st_mtime, default=None)
-  if newest is None:
-    return {}
-  last = files.read_json(newest)
-  return {"commit": last["git"], "jax": last["versions"]["jax"], "device": last["device"]}
+def made(done: Iterable[Run]) -> Record:
+  """Which kdjax on which machine some runs were made with; {} where there is none."""
+  paths = [run.point.folder / run_folder.CONFIG for run in done]
+  read = [files.read_json(path) for path in paths if path.exists()]
+  of = lambda get: ", ".join(sorted(set(map(get, read))))
+  commit, jax = of(lambda r: r["git"]), of(lambda r: r["versions"]["jax"])
+  device = of(lambda r: r["device"])
+  return {"commit": commit, "jax": jax, "device": device} if read else {}
+
+
+def made_with(claims: Sequence[Record]) -> str:
+  """Which commits on which devices, in a sentence; '' where nothing was made."""
+  every = [r["made"] for r in claims if r["made"]]
+  of = lambda key: ", ".join(sorted({one for made in every for one in made[key].split(", ")}))
+  return f"Commit {of('commit')}; jax {of('jax')}; {of('device')}." if every else ""
 
 
 def write(path: Path, claims: Sequence[Record], tables: Sequence[Record]) -> Record:
@@ -150,6 +176,8 @@ def cell(one: Record | None) -> str:
   """'71.1 ± 1.7 (paper 54.5)'."""
   if one is None:
     return "-"
+  if "cost" in one:
+    return f"{one['cost']:.3g}"
   paper = f" (paper {one['paper']:g})" if one["paper"] is not None else ""
   return f"{one['mean']:.1f} ± {one['spread']:.1f}{paper}"
 

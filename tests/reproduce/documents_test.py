@@ -11,6 +11,7 @@ from kdjax.reproduce import cli, documents, judging, numbers, record, runs
 from kdjax.reproduce.claims import Task
 from kdjax.reproduce.judging import Collapsed
 from kdjax.reproduce.verdict import CONFIRMED, NOT_RUN, REFUTED
+from kdjax.types import ConfigError
 
 
 @pytest.fixture
@@ -39,8 +40,28 @@ def test_a_report_has_the_claims_the_tables_and_the_figures(asked, confirmed, to
   assert (asked.workdir / "figures" / "toy_curve_t.png").stat().st_size > 1000
   found = json.loads((asked.workdir / "results.json").read_text())
   assert [c["verdict"] for c in found["claims"]] == [CONFIRMED]
-  assert found["tables"][0]["rows"]["B"][1] is None
+  curve, cost, both = found["tables"]
+  assert both["rows"]["B"][1] is None and "drawn" not in both
   assert found["claims"][0]["made"]["commit"] == "abc"
+  assert (curve["title"], curve["columns"]) == ("A (Fig. 1): %, by n", ["1", "2"])
+  assert [f"{cell['mean']:.1f}" for cell in curve["rows"]["a"]] == ["86.0", "46.0"]
+  assert cost["columns"] == ["%", "bytes"]
+  reached, sent = cost["rows"]["b"]
+  assert reached["mean"] == pytest.approx(46) and sent["cost"] == 100  # a seed
+  assert record.table_cells(cost)[1][1] == ["b", "46.0 ± 5.5", "100"]
+  assert html.count("<h3>Both (Table 2)") == 1 and "by n" not in html  # what is drawn is no table
+
+
+def test_what_no_commit_can_make_again_is_no_document(asked, confirmed, toy, tmp_path):
+  (run,) = runs.runs(asked, PAPER, PAPER.task("t"), "b")
+  path = run.point.folder / "config.json"
+  files.write_json(path, files.read_json(path) | {"git": "abc-dirty"})
+  line = ["toy", f"--workdir={asked.workdir}", "--report-only"]
+  assert cli.reproduce_cli(line) == 0
+  made = json.loads((asked.workdir / "results.json").read_text())["claims"][0]["made"]
+  assert made["commit"] == "abc, abc-dirty"
+  with pytest.raises(ConfigError, match="--documents = 'abc-dirty'"):
+    cli.reproduce_cli([*line, f"--documents={tmp_path}"])
 
 
 def test_documents_are_written_from_the_record(asked, confirmed, toy, tmp_path):

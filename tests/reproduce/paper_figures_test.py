@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from toy_paper import PAPER, write_run
 
-from kdjax.reproduce import figures, runs
+from kdjax.reproduce import figures, numbers, runs
 from kdjax.reproduce.claims import Costs, Curves, Matrices, Quantity
 from kdjax.types import ConfigError
 
@@ -70,7 +70,7 @@ def test_the_spread_over_blocks_of_seeds_is_that_of_all_values_together():
 
 def test_a_cost_is_found_by_its_dotted_key_and_added_up():
   result = {"bytes_sent": 3.0, "flops": {"edge": 4.0, "server": 5.0}}
-  assert [figures.cost_of(key, result) for key in ("bytes_sent", "flops.edge", "flops")] == [
+  assert [numbers.cost_of(key, result) for key in ("bytes_sent", "flops.edge", "flops")] == [
     3,
     4,
     9,
