@@ -57,11 +57,12 @@ def run(
     `DONE`, `STOPPED`, or `UNSAVED` where the disk takes no checkpoint.
 
   Raises:
-    ConfigError: where the folder belongs to another config, to a run that is alive, or is damaged.
+    ConfigError: where the folder belongs to another config or to other examples, to a run that is
+      alive, or is damaged.
     TrainingError: where a loss is no longer finite.
   """
   workdir = Path(workdir)
-  run_folder.check_config(workdir, experiment.config)
+  run_folder.check(workdir, experiment)
   if agreement.from_first(lambda: run_folder.finished(workdir, experiment.batches)):
     return DONE
   try:

@@ -10,6 +10,7 @@ import numpy as np
 from kdjax.config import LENGTH, differences
 from kdjax.core import agreement, files
 from kdjax.core.machine import cores
+from kdjax.training import fingerprint
 from kdjax.types import ConfigError
 
 if TYPE_CHECKING:
@@ -40,6 +41,12 @@ def check_config(workdir: str | Path, config: dict[str, Any]) -> None:
   for key, old, new in differences(record["config"], config) if record else ():
     hint = f"{workdir} was begun with {key} = {old!r}; use another --workdir or that value"
     raise ConfigError(key, new, hint)
+
+
+def check(workdir: str | Path, experiment: "Experiment") -> None:
+  """Raises ConfigError where a folder belongs to another config, or to other examples."""
+  check_config(workdir, experiment.config)
+  fingerprint.check(workdir, _record(workdir) or {}, experiment)
 
 
 def is_begun(workdir: str | Path) -> bool:
@@ -152,6 +159,8 @@ def provenance(experiment: "Experiment") -> dict[str, Any]:
     },
     "git": _commit(),
     "hash": experiment.hash,
+    "data": fingerprint.examples(experiment),
+    "code": fingerprint.code(experiment.config),
     "here": list(env.here),  # the clients that train in this folder
     "examples": {
       half: [len(x) for x in getattr(experiment.data.shards, half)]

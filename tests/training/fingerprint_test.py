@@ -1,0 +1,85 @@
+"""A folder is one run's: other examples are refused, other code is said."""
+
+import json
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+import kdjax
+from kdjax.training import fingerprint
+from kdjax.types import ConfigError
+
+MODULE = """
+from flax import linen as nn
+from kdjax.models.mlp import Model as MLP
+
+
+class Mine(MLP):
+  pass
+"""
+
+
+def examples(shift=0.0):
+  rng = np.random.default_rng(0)
+  x, y = rng.normal(size=(120, 5)).astype(np.float32), np.arange(120) % 3
+  return kdjax.arrays(train=(x[:90] + shift, y[:90]), test=(x[90:], y[90:]))
+
+
+def config(**changes):
+  settings = {
+    "clients": ((2, "mlp", {"hidden": (4,), "activation": "tanh"}),),
+    "labels": 3,
+    "steps": 4,
+    "replicas": 1,
+    "batch": 4,
+    "public_batch": 4,
+    "compare": (),
+    "algo.teachers": 1,
+    "algo.nu_emb": 0.0,
+    "model.norm": "none",
+    "log_every": 2,
+    "save_every": 2,
+    "evals.accuracy.every": 4,
+    "partition": "equal",
+  }
+  return kdjax.get_config("mhd_digits", **(settings | changes))
+
+
+@pytest.mark.parametrize("done", [True, False])
+def test_other_examples_are_refused_finished_or_not(tmp_path, done):
+  kdjax.train(config(), tmp_path, data=examples(), stop=lambda: not done, devices=jax.devices()[:1])
+  assert (kdjax.Run(tmp_path).summary is not None) == done
+  with pytest.raises(ConfigError, match="workdir.*other examples"):
+    kdjax.train(config(), tmp_path, data=examples(1.0), devices=jax.devices()[:1])
+  run = kdjax.train(config(), tmp_path, data=examples(), devices=jax.devices()[:1])
+  assert run.summary is not None
+
+
+def test_a_folder_of_an_older_kdjax_goes_on(tmp_path):
+  kdjax.train(config(), tmp_path, data=examples(), devices=jax.devices()[:1])
+  path = tmp_path / "config.json"
+  record = json.loads(path.read_text())
+  assert len(record.pop("data")) == 64 and record.pop("code") == {}
+  path.write_text(json.dumps(record))
+  assert kdjax.train(config(), tmp_path, data=examples(1.0), devices=jax.devices()[:1]).summary
+
+
+def test_code_that_has_changed_is_said(tmp_path, monkeypatch, capsys):
+  monkeypatch.syspath_prepend(tmp_path)
+  path = tmp_path / "some_network.py"
+  path.write_text(MODULE)
+  clients = ((2, "some_network:Mine", {"hidden": (4,), "activation": "tanh"}),)
+  train = lambda: kdjax.train(
+    config(clients=clients), tmp_path / "run", data=examples(), devices=jax.devices()[:1]
+  )
+  train()
+  assert str(path) in fingerprint.code({"a": [{"b": "some_network:Mine"}], "c": "npz:x"})
+  capsys.readouterr()
+  train()
+  assert "has changed" not in capsys.readouterr().err
+  path.write_text(MODULE + "# mended\n")
+  train()
+  assert f"{path} has changed since" in capsys.readouterr().err
+  sys.modules.pop("some_network")
