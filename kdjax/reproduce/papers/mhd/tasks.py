@@ -21,8 +21,9 @@ def resnets_18(stem: str) -> dict[str, Any]:
 WIDTHS = ((64, 64, 32), (128, 32), (32, 32), (256, 64, 32), (48, 48, 48, 32))
 EACH_ITS_OWN = {"clients": tuple((1, "mlp", dict(hidden=w, activation="relu")) for w in WIDTHS)}
 
-# The recipe for small machines on all of CIFAR-10: the rate grows with the batch.
-WHOLE = {"clients": ((5, *RESNET_20),), "limit": 0, "steps": 20_000}
+# The recipe for small machines on all of CIFAR-10: the rate grows with the batch. As above tested
+# on training images: the official test set is not everywhere at hand as it was published.
+WHOLE = {"clients": ((5, *RESNET_20),), "limit": 0, "holdout": 5_000, "steps": 20_000}
 WHOLE |= {"batch": 64, "public_batch": 64, "optim.lr": 0.04}
 
 TASKS = (
@@ -75,4 +76,4 @@ BESIDE_FEDMD: Tasks = {"tiny": ("digits_fedmd",), "small": ("fashion_fedmd",)}
 
 # Public examples of each task; the private ones stay where fewer of them are used.
 PUBLIC = {"digits": 431, "letter": 4_800, "fashion_mnist": 3_000, "cifar10": 3_000}
-PUBLIC |= {"cifar10_whole": 15_000, "imagenet": 128_117}
+PUBLIC |= {"cifar10_whole": 13_500, "imagenet": 128_117}

@@ -76,6 +76,15 @@ def claim(name, where, says, *differences, controls=TRANSFER):
 
 CLAIMS = (
   claim(
+    "sources",
+    "Section 3.1",
+    "What reaches the local agent is what sources know: they teach it more about remote classes "
+    "than zeroed or random ones do.",
+    above(of("pairwise", "remote"), of("zeroed sources", "remote"), 0.0),
+    above(of("pairwise", "remote"), of("random sources", "remote"), 0.0),
+    controls=(EXCHANGE,),
+  ),
+  claim(
     "remote",
     "Table 1, Tables 2 and 3",
     "Pairwise transfer raises the local agent's accuracy on remote classes.",
