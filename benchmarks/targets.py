@@ -1,7 +1,8 @@
 """Experiments compiled for machines that are not here: the tables of docs/hardware.md.
 
 `python -m benchmarks.targets v5e:2x4,h100:8 mhd_imagenet mhd_cifar10` prints a row of Markdown for
-each phase of each config on each target whose compiler is installed.
+each phase of each config on each target whose compiler is installed. With `--scan` blocks that are
+alike are a loop (`mesh.blocks='scan'`), which a TPU's compiler is much sooner done with.
 """
 
 import sys
@@ -18,11 +19,12 @@ COLUMNS = ("config", "target", "mesh", "phase", "GiB", "TFLOP", "moved", "launch
 COLUMNS += ("roofline", "binds", "in command buffers", "compiled in")
 
 
-def rows(name, wanted):
+def rows(name, wanted, **settings):
   """The rows of one config on one target."""
-  found = elsewhere.make(api.get_config(name), wanted)
+  found = elsewhere.make(api.get_config(name, **settings), wanted)
   mesh, layout = found.layout["mesh"], found.layout["map"]
   changed = "".join(f", `{change}`" for change in found.changed)
+  changed += ", looped blocks" if found.layout["blocks"] == "scan" else ""
   where = f"{mesh['client']} x {mesh['data']}, {layout}{changed}"
   for phase in found.phases:
     held = f"{(found.resident + phase.memory.need) / GIB:.2f} of {found.target.memory / GIB:.1f}"
@@ -49,7 +51,9 @@ def _costs(phase, where):
 
 def main():
   """Prints the table; a pair that cannot be compiled is a line of its own."""
-  targets, *names = sys.argv[1:]
+  words = sys.argv[1:]
+  settings = {"mesh.blocks": "scan"} if "--scan" in words else {}
+  targets, *names = [word for word in words if word != "--scan"]
   target.prepare()
   machine.configure_jax(1, x64=False)
   for line in (COLUMNS, ["-"] * len(COLUMNS)):
@@ -57,7 +61,7 @@ def main():
   for name in names:
     for wanted in targets.split(","):
       try:
-        for row in rows(name, wanted):
+        for row in rows(name, wanted, **settings):
           print("| " + " | ".join(row) + " |", flush=True)
       except ConfigError as error:
         print(f"| `{name}` | {wanted} | {error} |", flush=True)

@@ -130,8 +130,13 @@ def test_a_folder_of_another_config_is_refused_and_left_alone(tmp_path):
 def test_other_data_behind_the_same_config_is_refused(tmp_path):
   c = ensembles.config("separate", dtype="float32")
   run(ensembles.build(c), tmp_path, stop=stop_at(1))
+  other = lambda: run(ensembles.build(c, data_=ensembles.data(seed=5)), tmp_path)
+  with pytest.raises(ConfigError, match="other examples"):
+    other()
+  record = files.read_json(tmp_path / "config.json")
+  files.write_json(tmp_path / "config.json", record | {"data": ""})  # as an older kdjax left it
   with pytest.raises(ConfigError, match="who holds which example"):
-    run(ensembles.build(c, data_=ensembles.data(seed=5)), tmp_path)
+    other()
 
 
 def test_the_last_two_checkpoints_and_the_best_are_kept(tmp_path):
