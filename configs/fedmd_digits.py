@@ -1,6 +1,8 @@
 """FedMD on digits: the clients of mhd_digits.py agree on logits instead. About 20 s on two cores.
 
-Li and Wang, 2019. No public label is used, so there is no pre-training on the public set.
+Li and Wang, 2019. No public label is used, so there is no pre-training on the public set. No norm,
+and clipping: where clients hold two labels of ten BatchNorm costs FedMD 10 points on held-out
+images (docs/methods/index.md).
 
   python -m kdjax.main --config=configs/fedmd_digits.py --workdir=runs/fedmd_digits
 

@@ -14,7 +14,8 @@ example: --config.graph.kind=none.
 Controls: a tenth of the training images is held out (`public_share`), and the evaluator
 `prior_offset` chooses on it the offset on the logits that a client would need no transfer for;
 --config.algorithm=pairwise:ZEROED and pairwise:RANDOM receive nothing that was learned. Numbers:
-docs/results.md.
+docs/results.md. No norm: BatchNorm gains pairwise transfer 1 to 3 points there, and costs the
+averages it is compared with 10 and more (docs/methods/index.md).
 
 Remote accuracy hangs on the maps' step size: ten times larger, and what a map does in an epoch
 destroys more than the sources can teach. Maps that live on (--config.algo.maps=kept, as the paper)
