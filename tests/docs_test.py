@@ -2,6 +2,8 @@
 
 import dataclasses
 import importlib
+import inspect
+import pkgutil
 import re
 import sys
 from pathlib import Path
@@ -81,6 +83,24 @@ def test_every_method_has_a_page_with_its_hyper_parameters(method):
   text = (DOCS / "methods" / f"{method}.md").read_text()
   named = f"<!-- table: hyper {method} -->" in text
   assert named == bool(list(tables.hyper(method)))
+
+
+def held_elsewhere(text):
+  """The repository's files that hold what a page's placeholders stand for."""
+  yield from re.findall(r'^--8<-- "(.+)"$', text, re.MULTILINE)
+  if "<!-- table: config -->" in text:
+    yield "configs/common.py"
+  methods = re.findall(r"^<!-- table: hyper (\w+) -->$", text, re.MULTILINE)
+  things = [plugins.find_method(name).hyper for name in methods]
+  things += map(pkgutil.resolve_name, re.findall(r"^::: (\S+)$", text, re.MULTILINE))
+  for thing in things:
+    yield str(Path(inspect.getsourcefile(thing)).relative_to(ROOT))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(DOCS)))
+def test_who_reads_a_page_as_a_file_finds_what_a_placeholder_stands_for(page):
+  text = page.read_text()
+  assert set(held_elsewhere(text)) <= links.linked(str(page.relative_to(DOCS)), text)
 
 
 def test_pictures_are_as_their_script_draws_them(tmp_path, monkeypatch):
