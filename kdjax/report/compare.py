@@ -187,7 +187,7 @@ def compare_cli(argv: Sequence[str]) -> int:
   """
   options = _parser().parse_args(argv)
   if options.full:
-    print("\n\n".join(details.report(place) for place in options.runs))
+    print("\n\n".join(details.report(place) for place in entries.folders(options.runs)))
     return 0
   runs = entries.read(options.runs)
   found = rows(runs, options.metric, options.baseline)

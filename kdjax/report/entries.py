@@ -33,6 +33,13 @@ class _Group(NamedTuple):
   results: list[dict[str, Any]]
 
 
+def folders(places: Iterable[str | Path]) -> list[Path]:
+  """The places, less the files beside folders: `runs/sweep/*` names the sweep's own too."""
+  found = list(map(Path, places))
+  beside = any(place.is_dir() for place in found)
+  return [place for place in found if not (beside and place.is_file())]
+
+
 def read(places: Iterable[str | Path]) -> list[RunRecord]:
   """All runs of run folders, their baselines with them, and of folders of run folders; each once.
 
@@ -40,10 +47,10 @@ def read(places: Iterable[str | Path]) -> list[RunRecord]:
     ConfigError: for a place without a finished run.
   """
   found: dict[Path, RunRecord] = {}
-  for place in map(Path, places):
+  for place in folders(places):
     inside = sorted(path.parent for path in place.glob(f"*/{run_folder.CONFIG}"))
-    folders = [place] if (place / run_folder.CONFIG).exists() else inside
-    group = [run for folder in folders for run in table.read_runs(folder)]
+    here = [place] if (place / run_folder.CONFIG).exists() else inside
+    group = [run for folder in here for run in table.read_runs(folder)]
     if not any(run.summary and run.record for run in group):
       raise table.not_finished(place)
     for run in group:

@@ -95,6 +95,17 @@ def test_the_command_line(places, capsys):
   assert capsys.readouterr().out.startswith("method,head,seeds,clients,shared_accuracy,")
 
 
+def test_files_beside_folders_are_passed_over_and_alone_refused(places, tmp_path, capsys):
+  (tmp_path / "sweep.json").write_text("{}")  # as `kdjax compare runs/sweep/*` names it
+  everything = sorted(tmp_path.iterdir())
+  assert compare.compare_cli([*map(str, everything), "--markdown"]) == 0
+  assert "| mhd | main | 3 |" in capsys.readouterr().out
+  assert entries.folders(everything) == sorted(places)  # those of --full
+  for wrong in (["sweep.json"], ["mhd", "nowhere"]):
+    with pytest.raises(ConfigError, match=f"{wrong[-1]}.*holds no finished run"):
+      compare.compare_cli([str(tmp_path / name) for name in wrong])
+
+
 @pytest.mark.parametrize(
   "arguments, key",
   [(["/nowhere"], "RUN"), (["--baseline=fedavg"], "--baseline"), (["--metric=loss"], "--metric")],
