@@ -110,7 +110,8 @@ def accept(fn: Callable, *, key: str, arguments: dict[str, Any]) -> None:
   """Checks arguments against a keyword-only signature, which is their schema.
 
   Raises:
-    ConfigError: for an argument that is unknown or missing, or not of its annotation's type.
+    ConfigError: for an argument that is unknown, or not of its annotation's type; for all that are
+      missing.
   """
   signature = inspect.signature(fn).parameters
   known = {p.name: p for p in signature.values() if p.kind is p.KEYWORD_ONLY}
@@ -121,9 +122,10 @@ def accept(fn: Callable, *, key: str, arguments: dict[str, Any]) -> None:
     hint = wrong_type(value, known[name].annotation)
     if hint:
       raise ConfigError(f"{key}.{name}", value, hint)
-  for name, parameter in known.items():
-    if name not in arguments and parameter.default is inspect.Parameter.empty:
-      raise ConfigError(f"{key}.{name}", None, f"missing: {fn.__module__} {takes}")
+  needed = [name for name, p in known.items() if p.default is inspect.Parameter.empty]
+  missing = [name for name in needed if name not in arguments]
+  if missing:
+    raise ConfigError(key, arguments, f"missing: {', '.join(missing)}; {fn.__module__} {takes}")
 
 
 def wrong_type(value: Any, kind: Any) -> str | None:

@@ -50,6 +50,15 @@ def test_a_file_beside_the_script_works_from_anywhere(tmp_path):
   assert out.stdout == "42\n", out.stderr
 
 
+def needs(*, a: int, b: int, c: int, d: int = 0):
+  return a, b, c, d
+
+
+def test_all_that_is_missing_is_said_at_once():
+  with pytest.raises(ConfigError, match="^k = {'b': 1}: missing: a, c; .* takes a, b, c, d$"):
+    plugins.call(needs, key="k", arguments=dict(b=1))
+
+
 def takes(*, a: int, b: float = 1.0, c: str = "x"):
   return a, b, c
 
@@ -58,7 +67,7 @@ def test_a_signature_is_a_schema():
   assert plugins.call(takes, key="k", arguments=dict(a=2)) == (2, 1.0, "x")
   assert plugins.call(takes, key="k", arguments=dict(a=2, b=3)) == (2, 3, "x")
   for arguments, match in (
-    ({}, "k.a = None: missing: .* takes a, b, c"),
+    ({}, "k = {}: missing: a; .* takes a, b, c"),
     (dict(a=1, d=2), "k.d = 2: unknown: .* takes a, b, c"),
     (dict(a=1.5), "k.a = 1.5: must be a whole number"),
     (dict(a=True), "k.a = True: must be a whole number"),

@@ -165,7 +165,7 @@ def test_evaluation_takes_the_centre():
   [
     (dict(kind="mixup"), "augment.kind = 'mixup': one of"),
     (dict(kind="none", padding=4), "augment.padding = 4: unknown: .* takes no arguments"),
-    (dict(kind="crop_flip", padding=4), "augment.flip = None: missing: .* takes padding, flip"),
+    (dict(kind="crop_flip", padding=4), "missing: flip; .* takes padding, flip"),
     (dict(kind="crop_flip", padding=-1, flip=True), "augment.padding = -1"),
     (CUTOUT | dict(padding=1.5), "augment.padding = 1.5"),
     (CUTOUT | dict(cutout=0), "augment.cutout = 0"),
