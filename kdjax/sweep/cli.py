@@ -216,8 +216,8 @@ def _parser() -> argparse.ArgumentParser:
   parser = argparse.ArgumentParser(
     prog="kdjax sweep",
     description="A grid of settings and seeds, resumable run by run.",
-    epilog="--config.KEY=VALUE and --devices=N go to every run. --config.compare='()' leaves out the "
-    "config's baselines, which every combination would train again.",
+    epilog="--config.KEY=VALUE and --devices=N go to every run. --config.compare='()' leaves out "
+    "the config's baselines, which every combination would train again.",
     allow_abbrev=False,
   )
   parser.add_argument("--config", required=True, help="an experiment's name or file")
