@@ -1,14 +1,18 @@
 """What a config leaves to its data: shapes, classes, and the statistics that normalise them."""
 
+import functools
 from typing import Any
 
 import numpy as np
 
+from kdjax.core import agreement
 from kdjax.data.dataset import Data
 from kdjax.data.example_set import ExampleSet, is_table
 from kdjax.types import ConfigError
 
 DATA = ["data"]  # for `normalise`: the mean, or the standard deviation, of the training data
+FAR = 10.0  # networks hardly learn from a feature whose mean or spread is larger
+SAMPLED = 4096  # rows of a table that are looked at
 
 
 def resolved(config: dict[str, Any], data: Data) -> dict[str, Any]:
@@ -25,6 +29,7 @@ def resolved(config: dict[str, Any], data: Data) -> dict[str, Any]:
     key: config[key] | fact if isinstance(fact, dict) else fact for key, fact in data.facts.items()
   }
   normalise = {k: _numbers(k, v, data.source.train) for k, v in config["normalise"].items()}
+  _look_at_scale(data.source.train, **normalise)
   return config | found | {"normalise": normalise}
 
 
@@ -54,3 +59,25 @@ def _fitted(key, train):
   value = value if is_table(train.shape) else value / 255
   value = np.where(value == 0, 1, value) if key == "std" else value
   return [float(f"{x:.6g}") for x in value]
+
+
+def _look_at_scale(train: ExampleSet, *, mean, std):
+  """Says which feature of a table is farthest from mean 0 and spread 1, where one is far."""
+  if not is_table(train.shape) or train.array is None:
+    return
+  some = train.array[:: -(-len(train.array) // SAMPLED)]
+  rows = (some.astype(np.float64) - mean) / std
+  means, spreads = rows.mean(0), rows.std(0)
+  size = np.maximum(abs(means), spreads)
+  if size.max() > FAR:
+    i = int(size.argmax())
+    _say_once(
+      f"feature {i} of the training rows, once normalised, has mean {means[i]:.4g} and standard "
+      f"deviation {spreads[i]:.4g}, far from 0 and 1: set normalise.mean=('data',) and "
+      "normalise.std=('data',), or heads may collapse"
+    )
+
+
+@functools.cache  # a run builds an experiment for every method that it compares
+def _say_once(line):
+  agreement.say(line)

@@ -97,12 +97,20 @@ def _number(env: Env, r: int, i: int) -> int:
   return env.here[i] if env.apart else r * env.K + i
 
 
-def report(one: Collapse, log: Writer | Silent, batches: int) -> None:
-  """Says of a head, once, that it says one class for everything."""
+def report(found: list[Collapse], log: Writer | Silent, batches: int) -> None:
+  """Says of heads, once, that they say one class for everything; in one line of all that fell."""
+  for one in found:
+    numbers = {"client": one.client, f"class/{one.head}": one.label}
+    log.write(batches, "collapse", numbers | {"since": one.since, "replica": one.replica})
+  if found:
+    agreement.say(
+      f"collapsed, one class for every test example since step {found[0].since}: "
+      f"{', '.join(map(_words, found))}; try a lower optim.lr, or a network with normalisation; "
+      "for a table also normalise.mean=('data',) and normalise.std=('data',)"
+    )
+
+
+def _words(one):
+  """Whose head says which class."""
   who = f"head {one.head}" if one.client is None else f"client {one.client}'s head {one.head}"
-  agreement.say(
-    f"{who} says class {one.label} for every test example since step {one.since}: "
-    "it has collapsed; try a lower optim.lr, or a network with normalisation"
-  )
-  numbers = {"client": one.client, f"class/{one.head}": one.label}
-  log.write(batches, "collapse", numbers | {"since": one.since, "replica": one.replica})
+  return f"{who} (class {one.label})"

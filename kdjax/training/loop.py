@@ -239,8 +239,7 @@ class TrainingRun:
     with self.clock.pausing():
       self.evaluated, self.results = batches, self.stepper.evaluate(state, names)
       self.log.write(batches, "eval", scores.means(self.results))
-      for one in self.heads.note(batches, self.results):
-        collapse.report(one, self.log, batches)
+      collapse.report(self.heads.note(batches, self.results), self.log, batches)
     accuracy = scores.best(self.experiment.env.heads, self.results)
     return {} if accuracy is None else {"accuracy": accuracy}
 

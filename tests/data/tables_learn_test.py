@@ -1,9 +1,13 @@
 """Tables from end to end: trained on, evaluated, planned, loaded again; and what refuses them."""
 
+import re
+from pathlib import Path
+
 import ensembles
 import jax
 import numpy as np
 import pytest
+from sklearn.datasets import load_wine
 
 import kdjax
 from kdjax import experiment, plan
@@ -82,6 +86,43 @@ def test_arrays_in_memory_take_the_place_of_the_configs_source():
     kdjax.build(c, data=data)
   c.holdout = 30
   assert len(kdjax.build(c, data=data).data.source.test.labels) == 30
+
+
+# The first is always 999, the second alternates between 980 and 1020: mean 1000, spread 20.
+FAR = np.stack([np.full(160, 999.0), 1000 + 20 * (-1.0) ** np.arange(160)], 1)
+
+
+@pytest.mark.parametrize(
+  "mean, std, said",
+  [
+    (0.0, 2.0, "feature 1 of the training rows, once normalised, has mean 500 and standard devi"),
+    (1000.0, 0.5, "once normalised, has mean 0 and standard deviation 40, far from 0 and 1"),
+    (1000.0, 20.0, ""),
+    (900.0, 10.0, ""),  # mean 10 and spread 2 are not yet far
+    ("data", "data", ""),
+  ],
+)
+def test_features_far_from_unit_scale_are_said_once(mean, std, said, capsys):
+  c = config("separate", normalise=dict(mean=(mean,), std=(std,)))
+  data = kdjax.arrays(train=(FAR, rows(160, 0)[1]), test=(FAR, rows(160, 0)[1]))
+  for _ in range(2):
+    kdjax.build(c, data=data)
+  err = capsys.readouterr().err
+  assert err.count("normalise.mean=('data',) and normalise.std=('data',)") == bool(said)
+  assert said in err
+
+
+def test_the_recipe_for_a_small_table_works(tmp_path, capsys):
+  page = (Path(__file__).parents[2] / "docs" / "data.md").read_text()
+  (code,) = (x for x in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "load_wine" in x)
+  code = code.replace("1_000", "2").replace("runs/wine", str(tmp_path))
+  found = {}
+  exec(code, found)
+  normalise = found["run"].config["normalise"]
+  x, _ = load_wine(return_X_y=True)
+  np.testing.assert_allclose(normalise["mean"], x.mean(0), rtol=0.1)  # of all but the holdout
+  assert found["run"].config["source_info"]["train"] == len(x) == 178
+  assert "far from 0 and 1" not in capsys.readouterr().err
 
 
 def test_rows_that_are_read_as_needed_train_like_those_in_memory():

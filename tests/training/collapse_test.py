@@ -144,8 +144,13 @@ def test_a_collapsed_head_stands_in_log_summary_table_and_page(collapsed, capsys
   assert {(x["since"], x["until"]) for x in summary} == {(4, 8)}
   label = next(c for k, head, c in expected if (k, head) == (0, "main"))
   said = capsys.readouterr().err
-  assert said.count("has collapsed") == len(expected) == 12
-  assert f"client 0's head main says class {label} for every test example since step 4" in said
+  assert said.count("kdjax: collapsed") == 1
+  (line,) = (x for x in said.splitlines() if x.startswith("kdjax: collapsed"))
+  start = "kdjax: collapsed, one class for every test example since step 4: "
+  assert line.startswith(f"{start}client 0's head main (class {label}), ")
+  assert all(f"client {k}'s head {head} (class {c})" in line for k, head, c in expected)
+  assert line.count("(class ") == len(expected) == 12
+  assert "normalise.mean=('data',) and normalise.std=('data',)" in line
   words = f"12 heads said one class for everything: client 0 main: class {label} since step 4;"
   text = " ".join(table.closing_table(place).split())
   assert words in text and "and 8 more" in text
@@ -156,7 +161,8 @@ def test_an_unfinished_runs_page_names_them_too(collapsed, tmp_path):
   _, place = collapsed
   (tmp_path / "config.json").write_bytes((place / "config.json").read_bytes())
   with writer.Writer(tmp_path, resume_step=None) as log:
-    collapse.report(collapse.Collapse(0, 2, "aux1", 3, 4, 8), log, 8)
+    collapse.report([collapse.Collapse(0, 2, "aux1", 3, 4, 8)], log, 8)
+    collapse.report([], log, 12)  # says nothing
   assert "a head said one class for everything: client 2 aux1: class 3 since step 4." in (
     page.write_report(tmp_path).read_text()
   )
