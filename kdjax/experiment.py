@@ -22,7 +22,7 @@ from kdjax.data.example_set import ExampleSet
 from kdjax.data.streams import Streams
 from kdjax.data.unreadable import Unreadable
 from kdjax.data.views import views
-from kdjax.models.build import build_model, check_reads
+from kdjax.models.build import build_model, check_reads, check_returns, check_takes
 from kdjax.peers import Mail, part
 from kdjax.plugins import call, find, find_method
 from kdjax.training import schedule, start
@@ -222,20 +222,21 @@ def _cohorts(config, method, hyper, classes, tx, image):
     arguments = config["model"] | arguments
     model = build_model(name, classes=classes, heads=len(heads), **arguments)
     check_reads(name, model, image)
+    check_takes(name, model)
     ids = tuple(r * K + i for r in range(config["replicas"]) for i in range(first, first + n))
-    template, width = _shapes(model, tx, image, _dtype(config))
-    cohorts.append(Cohort(name, model, tx, ids, template, width))
+    template, out = _shapes(model, tx, image, _dtype(config))
+    check_returns(name, out, n=2, heads=len(heads), classes=classes)
+    cohorts.append(Cohort(name, model, tx, ids, template, out.embedding.shape[-1]))
     first += n
   return tuple(cohorts)
 
 
 def _shapes(model, tx, image, dtype):
-  """(the shapes of one client, F)."""
+  """(the shapes of one client, those that it returns for two examples)."""
   one = lambda: clients.client(model, tx, jax.random.key(0), image, dtype, {})
   template = jax.eval_shape(one)
-  example = jax.ShapeDtypeStruct((1, *image), dtype)
-  out = jax.eval_shape(functools.partial(eval_mode, model), template, example)
-  return template, out.embedding.shape[-1]
+  examples = jax.ShapeDtypeStruct((2, *image), dtype)
+  return template, jax.eval_shape(functools.partial(eval_mode, model), template, examples)
 
 
 def _population(config, cohorts, identity):

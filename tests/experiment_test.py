@@ -1,5 +1,6 @@
 """Configs that cannot work are refused before any work, by key, value and what would be right."""
 
+import inspect
 import re
 import sys
 from pathlib import Path
@@ -8,10 +9,11 @@ import ensembles
 import jax
 import numpy as np
 import pytest
+from flax import linen as nn
 
 from kdjax import config, experiment
 from kdjax.configs import mhd_digits
-from kdjax.types import ConfigError
+from kdjax.types import ConfigError, ModelOut
 
 GRAPH = dict(kind="complete", every=0, island=2, degree=2, edges=(), seed=0)
 
@@ -128,6 +130,95 @@ def test_what_cannot_work_is_refused(changes, key, hint):
 def test_what_can_work_is_not_refused(algo):
   changes = {f"algo__{key}": value for key, value in algo.items()}
   experiment.build(digits(**changes), devices=jax.devices()[:1])
+
+
+class Own(nn.Module):
+  """A user's network, whole."""
+
+  classes: int
+  heads: int
+
+  @nn.compact
+  def __call__(self, images, train, mask=None):
+    x = nn.Dense(5)(images.reshape(len(images), -1))
+    return self.out(x, nn.DenseGeneral((self.heads, self.classes))(x))
+
+  def out(self, x, logits):
+    return ModelOut(x, logits, {})
+
+
+class PlainLogits(Own):
+  def out(self, x, logits):
+    return logits[:, 0]
+
+
+class OneHead(Own):
+  def out(self, x, logits):
+    return ModelOut(x, logits[:, 0], {})
+
+
+class FirstHeadTwice(Own):
+  def out(self, x, logits):
+    return ModelOut(x, logits[:, :2], {})
+
+
+class WideEmbedding(Own):
+  def out(self, x, logits):
+    return ModelOut(x[:, None], logits, {})
+
+
+class ADict(Own):
+  def out(self, x, logits):
+    return {"logits": logits}
+
+
+class NoMask(Own):
+  @nn.compact
+  def __call__(self, images, train):
+    raise AssertionError("never called")
+
+
+class NoTrain(Own):
+  @nn.compact
+  def __call__(self, images, mask=None):
+    raise AssertionError("never called")
+
+
+class NeedsMask(Own):
+  @nn.compact
+  def __call__(self, images, train, mask):
+    raise AssertionError("never called")
+
+
+RETURNS = r"ModelOut\(embedding \[N, F\], logits \[N, H, C\].*H = 4 heads and C = 10 .* returns "
+TAKES = r"__call__\(self, images, train, mask=None\): "
+
+
+@pytest.mark.parametrize(
+  "net, match",
+  [
+    (PlainLogits, RETURNS + r"one array \[2, 10\]"),
+    (OneHead, RETURNS + r"embedding \[2, 5\] and logits \[2, 10\]"),
+    (FirstHeadTwice, RETURNS + r"embedding \[2, 5\] and logits \[2, 2, 10\]"),
+    (WideEmbedding, RETURNS + r"embedding \[2, 1, 5\] and logits \[2, 4, 10\]"),
+    (ADict, RETURNS + "dict"),
+    (NoMask, TAKES + ".*'mask'"),
+    (NoTrain, TAKES + ".*'train'"),
+    (NeedsMask, TAKES + ".*'mask'"),
+  ],
+)
+def test_a_network_of_ones_own_that_breaks_the_contract_is_refused_by_name(net, match, monkeypatch):
+  # Outside the tests nothing checks annotations.
+  monkeypatch.setattr(experiment, "eval_mode", inspect.unwrap(experiment.eval_mode))
+  name = f"{__name__}:{net.__name__}"
+  with pytest.raises(ConfigError, match=f"^clients = '{name}': .*{match}"):
+    experiment.build(digits(clients=((5, name, {}),), model={}), devices=jax.devices()[:1])
+
+
+def test_a_network_of_ones_own_that_keeps_the_contract_is_taken():
+  clients = ((5, f"{__name__}:Own", {}),)
+  e = experiment.build(digits(clients=clients, model={}), devices=jax.devices()[:1])
+  assert [c.width for c in e.env.cohorts] == [5]
 
 
 def test_a_batch_that_the_devices_do_not_divide_is_refused():

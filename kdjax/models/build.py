@@ -4,11 +4,12 @@ import inspect
 import numbers
 from typing import Any
 
+import numpy as np
 from flax import linen as nn
 
 from kdjax.models.layers import DTYPES, NORMS
 from kdjax.plugins import find
-from kdjax.types import ConfigError
+from kdjax.types import ConfigError, ModelOut
 
 COMMON = ("norm", "dtype", "project")  # of config.model, for all models
 LEAST = {"classes": 2, "heads": 1, "project": 0}
@@ -73,6 +74,50 @@ def check_reads(name: str, model: nn.Module, shape: tuple[int, ...]) -> None:
   if len(shape) == 1 and kdjaxs_own and not getattr(model, "tables", False):
     hint = f"mlp, or your own: {name} reads images, not rows of {shape[0]} features"
     raise ConfigError("clients", name, hint)
+
+
+def check_takes(name: str, model: nn.Module) -> None:
+  """Refuses a network that cannot be called as a step calls it: (images, train, mask).
+
+  Args:
+    name: as the config spells the model.
+    model: what `build_model` returned.
+
+  Raises:
+    ConfigError: says which argument is in the way.
+  """
+  for given in ({"train": False}, {"train": True, "mask": None}):
+    try:
+      inspect.signature(model).bind(None, **given)
+    except TypeError as error:
+      hint = f"write its __call__(self, images, train, mask=None): {error}"
+      raise ConfigError("clients", name, hint) from None
+
+
+def check_returns(name: str, out: Any, *, n: int, heads: int, classes: int) -> None:
+  """Refuses a network that returns something else than a whole ModelOut.
+
+  Args:
+    name: as the config spells the model.
+    out: what it returned for n images, or its shapes.
+    n, heads, classes: N, H and C.
+
+  Raises:
+    ConfigError: says what it returned.
+  """
+  found = tuple(map(np.shape, out[:2])) if isinstance(out, ModelOut) else ()
+  if found and len(found[0]) == 2 and found[0][0] == n and found[1] == (n, heads, classes):
+    return
+  if found:
+    said = f"embedding {list(found[0])} and logits {list(found[1])}"
+  else:
+    said = f"one array {list(out.shape)}" if hasattr(out, "shape") else type(out).__name__
+  hint = (
+    "must return kdjax.types.ModelOut(embedding [N, F], logits [N, H, C], features), as a network "
+    f"that ends in kdjax.models.heads.Heads does; for N = {n} images, H = {heads} heads and "
+    f"C = {classes} classes it returns {said}"
+  )
+  raise ConfigError("clients", name, hint)
 
 
 def _wrong(key, value, kind, choices):
