@@ -1,6 +1,7 @@
 """The library's front door: a config from a name, an experiment from a config, a run from both."""
 
 import contextlib
+import inspect
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -10,12 +11,13 @@ from ml_collections import ConfigDict
 
 from kdjax import experiment, measure, needs
 from kdjax.checks import validate
-from kdjax.config import plain, read_config, replica_seeds, variants
+from kdjax.config import no_key, place, plain, read_config, replica_seeds, variants
 from kdjax.core import agreement, hosts
 from kdjax.data import dataset
 from kdjax.data.sources import Source
 from kdjax.experiment import Experiment
 from kdjax.peers import Mail
+from kdjax.plugins import find_method
 from kdjax.run import Run
 from kdjax.training import run_folder
 from kdjax.types import ConfigError
@@ -43,6 +45,7 @@ def get_config(config: Config, **changes: Any) -> ConfigDict:
   with found.unlocked(), found.ignore_type():
     for key, value in changes.items():
       _set(found, key, value)
+  _check_algo(found, (config if isinstance(config, dict) else {}) | changes)
   return found.lock()
 
 
@@ -58,18 +61,23 @@ def _from_dict(given):
 
 def _set(config, key, value):
   """Sets a dotted key; groups take what they are given, closed ones over what is there."""
-  *groups, name = key.split(".")
-  place = config
-  for group in groups:
-    if group not in place or not isinstance(place[group], ConfigDict):
-      raise ConfigError(key, value, f"there is no group {group!r}")
-    place = place[group]
-  if groups[:1] != ["algo"] and name not in place:  # a method's own keys are checked with it
-    raise ConfigError(key, value, "no such key: " + ", ".join(place))
+  group, name = place(config, key, value)
+  if not key.startswith("algo.") and name not in group:  # a method's own: `_check_algo`
+    raise ConfigError(key, value, no_key(name, group))
   try:
-    place[name] = value
+    group[name] = value
   except OverflowError:
     raise ConfigError(key, value, "must be a number that a float can hold") from None
+
+
+def _check_algo(config, given):
+  """Refuses what is given for `algo` where the method has no such hyper-parameter."""
+  own = {key.split(".")[1]: value for key, value in given.items() if key.startswith("algo.")}
+  own |= given["algo"] if isinstance(given.get("algo"), dict | ConfigDict) else {}
+  known = inspect.signature(find_method(config.algorithm).hyper).parameters if own else ()
+  for name, value in own.items():
+    if name not in known:
+      raise ConfigError(f"algo.{name}", value, no_key(name, known))
 
 
 def build(
@@ -95,6 +103,9 @@ def _handed_out(config, data):
   """In-memory examples, handed out to the clients as the config says; None stays None."""
   if data is None:
     return None
+  if not isinstance(data, Source):
+    hint = "wrap it: kdjax.arrays(train=(X, y), ...), with test=(X, y) or `holdout` in the config"
+    raise ConfigError("data", type(data).__name__, hint)
   whole = plain(config)
   validate(whole)
   return dataset.hand_out(whole, data, replica_seeds(whole))

@@ -114,6 +114,25 @@ def no_key(key: str, known: Iterable[str]) -> str:
   return f"no such key; did you mean {near[0]}?" if near else f"no such key: {', '.join(known)}"
 
 
+def place(config: ConfigDict, key: str, value: Any) -> tuple[ConfigDict, str]:
+  """The group that a dotted key lies in, and its name there, which may be new.
+
+  Args:
+    config: ConfigDict.
+    key: such as 'algo.teachers'.
+    value: what it is to be, for the message.
+
+  Raises:
+    ConfigError: for a group that is not there.
+  """
+  *groups, name = key.split(".")
+  for group in groups:
+    if not isinstance(config.get(group), ConfigDict):
+      raise ConfigError(key, value, f"there is no group {group!r}")
+    config = config[group]
+  return config, name
+
+
 def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
   """A nested dict as {dotted key: value}."""
   out: dict[str, Any] = {}

@@ -41,6 +41,53 @@ def test_a_config_takes_changes_by_dotted_keys_and_refuses_others():
       kdjax.get_config("mhd_digits", **{key: 1})
 
 
+WRONG_KEYS = [
+  ("mhd_digits", {"step": 3}, "^step = 3: no such key; did you mean steps.$"),
+  ("mhd_digits", {"graph.evry": 3}, "^graph.evry = 3: no such key; did you mean every.$"),
+  ("mhd_digits", {"algo.teecher": 3}, "^algo.teecher = 3: no such key; did you mean teachers.$"),
+  ("mhd_digits", {"algo": {"teecher": 3}}, "^algo.teecher = 3: no such key; did you mean"),
+  ("mhd_digits", {"algo.u": 3, "algorithm": "fedavg"}, "^algo.u = 3: no such key: local_steps, lo"),
+  ({"algorithm": "fedavg", "algo.local_step": 3}, {}, "^algo.local_step = 3: .*mean local_steps"),
+]
+
+
+@pytest.mark.parametrize("config, changes, match", WRONG_KEYS)
+def test_a_key_that_is_nearly_one_is_refused_with_the_one(config, changes, match):
+  with pytest.raises(ConfigError, match=match):
+    kdjax.get_config(config, **changes)
+
+
+def test_a_methods_own_keys_are_taken_though_the_config_leaves_them_out():
+  own = {"algorithm": "fedavg", "algo.local_steps": 3, "algo.momentum": "keep"}
+  assert kdjax.get_config(own).algo.to_dict() == {"local_steps": 3, "momentum": "keep"}
+  c = kdjax.get_config("mhd_digits", algorithm="fedavg", algo={"local_steps": 3})
+  assert c.algo.to_dict() == {"local_steps": 3}
+  c = kdjax.get_config("mhd_digits", algorithm="fedavg")  # its algo may be set later
+  assert c.algorithm == "fedavg"
+
+
+class Net:
+  """What somebody puts into `clients` in place of its name."""
+
+
+def test_a_class_in_a_config_is_refused_with_the_name_to_write(tmp_path):
+  config = kdjax.get_config("mhd_digits", clients=((5, Net, {}),))
+  with pytest.raises(ConfigError, match=f"^clients = .*'{__name__}:Net'.*'__main__:Net'"):
+    kdjax.train(config, tmp_path / "run")
+  assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("data", [(np.zeros((9, 2)), np.zeros(9, int)), np.zeros((9, 2)), {}])
+def test_data_that_is_not_wrapped_is_refused_with_how(data, tmp_path):
+  for call in (
+    lambda: kdjax.train("mhd_digits", tmp_path / "run", data=data),
+    lambda: kdjax.build("mhd_digits", data=data),
+  ):
+    with pytest.raises(ConfigError, match=r"^data = .*kdjax.arrays\(train=\(X, y\), \.\.\.\)"):
+      call()
+  assert not (tmp_path / "run").exists()
+
+
 def test_ones_own_loop_takes_the_steps_of_a_run(tmp_path):
   """Three ways to the same weights: batch by batch, dispatch by dispatch, in one call."""
   config = kdjax.get_config("mhd_digits", **SMALL, **{"algo.refresh_every": 2})
