@@ -87,12 +87,9 @@ def _check_leaf(key, value):
     if len(value) > LONGEST or not value.isprintable():
       raise ConfigError(key, value, f"must be printable text of at most {LONGEST:,} characters")
   elif isinstance(value, type):
-    hint = (
-      f"write its name, '{value.__module__}:{value.__qualname__}': 'my_net:Net' is the class Net"
-    )
-    raise ConfigError(
-      key, value, f"{hint} of my_net.py, '__main__:Net' that of a notebook or script"
-    )
+    name = f"'{value.__module__}:{value.__qualname__}'"
+    hint = f"write its name, {name}: a module's and its own, '__main__:Net' in a notebook or script"
+    raise ConfigError(key, value, hint)
   elif value is not None:
     hint = f"must be a number, text, a tuple or a group of keys, not {type(value).__name__}"
     raise ConfigError(key, value, hint)

@@ -215,8 +215,10 @@ def test_a_network_of_ones_own_that_breaks_the_contract_is_refused_by_name(net, 
     experiment.build(digits(clients=((5, name, {}),), model={}), devices=jax.devices()[:1])
 
 
-def test_a_network_of_ones_own_that_keeps_the_contract_is_taken():
-  clients = ((5, f"{__name__}:Own", {}),)
+@pytest.mark.parametrize("module", [__name__, "__main__"])
+def test_a_network_of_ones_own_that_keeps_the_contract_is_taken(module, monkeypatch):
+  monkeypatch.setattr(sys.modules["__main__"], "Own", Own, raising=False)  # as in a notebook
+  clients = ((5, f"{module}:Own", {}),)
   e = experiment.build(digits(clients=clients, model={}), devices=jax.devices()[:1])
   assert [c.width for c in e.env.cohorts] == [5]
 
