@@ -27,15 +27,19 @@ class Trained:
   """One trained client."""
 
   heads: tuple[str, ...]
-  params: PyTree  # the weights, nested dicts of arrays
-  model_state: PyTree  # BatchNorm statistics by collection; {} where there are none
+  params: PyTree = dataclasses.field(repr=False)  # the weights, nested dicts of arrays
+  # BatchNorm statistics by collection; {} where there are none.
+  model_state: PyTree = dataclasses.field(repr=False)
   shape: tuple[int, ...]  # of one example, as the source has it
   dtype: np.dtype  # of its values
   values: dict[str, float]  # of the training examples: min, max, mean, std; {} where unknown
-  forward: Callable[[jax.Array], ModelOut]  # jitted, from examples as they are; checks nothing
+  # Jitted, from examples as they are; checks nothing.
+  forward: Callable[[jax.Array], ModelOut] = dataclasses.field(repr=False)
 
   def predict(self, images: np.ndarray) -> dict[str, jax.Array]:
     """Probabilities {head: f32[N, C]} of examples [N, ...] as they are in the source.
+
+    Real numbers become float32 where it was trained on features, as they do in `kdjax.arrays`.
 
     Raises:
       ConfigError: for examples that it cannot have been trained on: another shape or dtype.
@@ -70,6 +74,8 @@ class Trained:
       expected = ", ".join(map(str, ("N", *self.shape)))
       hint = f"this client was trained on examples of shape [{expected}]"
       raise ConfigError("images.shape", images.shape, hint)
+    if self.dtype.kind == "f" and images.dtype.kind in "fiub":
+      images = images.astype(self.dtype)
     if images.dtype != self.dtype:
       hint = f"this client was trained on {self.dtype}, {_range(self.values)}"
       raise ConfigError("images.dtype", str(images.dtype), hint)

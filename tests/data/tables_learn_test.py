@@ -155,6 +155,15 @@ def test_a_client_of_a_table_is_loaded_without_its_data(csv, tmp_path):
   x = e.data.source.test.array
   assert client.predict(x)["main"].shape == (40, 3)
   np.testing.assert_allclose(client.embed(x[:5]), client.embed(x)[:5], rtol=1e-5)
+  whole = np.rint(x)  # the same numbers in other types, all of which `kdjax.arrays` takes
+  expected = client.logits(whole)["main"]
+  for dtype in (np.float64, np.float16, np.int64):
+    np.testing.assert_array_equal(client.logits(whole.astype(dtype))["main"], expected)
+  with pytest.raises(ConfigError, match="images.dtype = '<U"):
+    client.predict(x.astype(str))
+  text = repr(client)
+  assert text.startswith("Trained(heads=('main',), shape=(3,), dtype=dtype('float32'), values={")
+  assert "forward" not in text and "kernel" not in text and len(text) < 250
 
 
 @pytest.mark.parametrize(
