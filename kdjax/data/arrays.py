@@ -1,5 +1,6 @@
 """A source out of arrays in memory."""
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -8,11 +9,12 @@ from kdjax.data.checks import NOTHING, check_source
 from kdjax.data.example_set import ExampleSet, Source
 from kdjax.types import ConfigError
 
+MOST_NAMED = 5  # classes that are named one by one
 Pair = tuple[Any, Any]  # examples and labels
 
 
 def arrays(*, train: Pair, test: Pair | None = None, name: str = "arrays") -> Source:
-  """A source of one's own arrays, checked.
+  """A source of one's own arrays, checked; warns of classes that nobody can learn.
 
   Args:
     train: (examples, labels): images u8[N, h, w, c] or u8[N, h, w], or features [N, F], which
@@ -29,7 +31,22 @@ def arrays(*, train: Pair, test: Pair | None = None, name: str = "arrays") -> So
   labels = [s.labels for s in (learned, tested) if s.labels.size and s.labels.dtype.kind in "iu"]
   source = Source(name, learned, tested, max((int(x.max()) for x in labels), default=0) + 1)
   check_source(source, name, NOTHING)
+  empty = np.setdiff1d(np.arange(source.classes), learned.labels)
+  if len(empty):
+    tested_alone = np.intersect1d(empty, tested.labels)
+    also = f", tested all the same: {_some(tested_alone)}" if len(tested_alone) else ""
+    warnings.warn(
+      f"no training example is of class {_some(empty)}{also}; labels count from 0, here to "
+      f"{source.classes - 1}",
+      stacklevel=2,
+    )
   return source
+
+
+def _some(classes):
+  """The first of many numbers."""
+  words = ", ".join(map(str, classes[:MOST_NAMED].tolist()))
+  return words + (f" and {len(classes) - MOST_NAMED} more" if len(classes) > MOST_NAMED else "")
 
 
 def _examples(name, pair):

@@ -119,6 +119,22 @@ def test_arrays_in_memory_are_a_source():
 
 
 @pytest.mark.parametrize(
+  "train, test, words",
+  [
+    ([1, 2, 2, 1], None, "no training example is of class 0; labels count from 0, here to 2"),
+    ([0, 1, 1, 0], [0, 2, 1, 2], "is of class 2, tested all the same: 2; labels count from 0"),
+    ([1, 1, 3, 4], [2, 1, 1, 1], "is of class 0, 2, tested all the same: 2; .* here to 4"),
+    ([0, 9, 0, 9], None, "is of class 1, 2, 3, 4, 5 and 3 more; .* here to 9"),
+  ],
+)
+def test_classes_without_a_training_example_are_warned_of(train, test, words):
+  with pytest.warns(UserWarning, match=words) as said:
+    source = arrays(train=(ROWS, train), test=None if test is None else (ROWS, test))
+  assert said[0].filename == __file__  # the user's own line
+  assert source.classes == max([*train, *(test or [])]) + 1
+
+
+@pytest.mark.parametrize(
   "train, match",
   [
     ((IMAGES / 255, LABELS), "train images must be uint8, not float64"),
