@@ -132,6 +132,13 @@ def test_what_can_work_is_not_refused(algo):
   experiment.build(digits(**changes), devices=jax.devices()[:1])
 
 
+@pytest.mark.parametrize("instead", [dict(primary="random"), dict(partition="equal")])
+def test_what_is_said_in_place_of_labels_that_do_not_divide_works(instead):
+  with pytest.raises(ConfigError, match="; or primary='random', or partition='equal'"):
+    experiment.build(digits(labels=3), devices=jax.devices()[:1])
+  experiment.build(digits(labels=3, **instead), devices=jax.devices()[:1])
+
+
 class Own(nn.Module):
   """A user's network, whole."""
 

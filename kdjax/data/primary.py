@@ -70,7 +70,7 @@ def _even(rng, K, classes, per_client):
   if K * per_client % classes:
     steps = classes // math.gcd(K, classes)
     hint = f"a multiple of {steps}, so that {K} clients share {classes} labels evenly"
-    raise ConfigError("labels", per_client, hint)
+    raise ConfigError("labels", per_client, f"{hint}; or primary='random', or partition='equal'")
   copies = K * per_client // classes
   deck = [rng.permutation(classes) for _ in range(copies)]
   hands = np.reshape(deck, (per_client, K)).T.astype(int)

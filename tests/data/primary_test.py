@@ -54,7 +54,12 @@ def test_explicit_primary_labels_are_taken_as_they_are():
   "kind, per_client, message",
   [
     ("random", 11, "labels = 11: 0 to 10"),
-    ("even", 3, "labels = 3: a multiple of 5, so that 4 clients"),
+    (
+      "even",
+      3,
+      "labels = 3: a multiple of 5, so that 4 clients share 10 labels evenly; or primary='random', "
+      "or partition='equal'$",
+    ),
     ("odd", 3, "primary = 'odd'"),
     (((0,), (1,)), 1, "one tuple of labels for each of 4 clients"),
     (((0,), (1,), (2,), (10,)), 1, "0 to 9"),
