@@ -133,6 +133,21 @@ def place(config: ConfigDict, key: str, value: Any) -> tuple[ConfigDict, str]:
   return config, name
 
 
+def check_flags(config: ConfigDict, words: Iterable[str]) -> None:
+  """Refuses the first `--config.KEY=VALUE` of a command line whose key the config does not have.
+
+  Raises:
+    ConfigError: names the key alone, and the one that is nearly it.
+  """
+  for word in words:
+    flag, _, value = word.partition("=")
+    dashes, _, key = flag.partition("config.")
+    if dashes in ("-", "--") and "[" not in key:  # such as clients[0], a place in a tuple
+      group, name = place(config, key, value)
+      if name not in group:
+        raise ConfigError(key, value, no_key(name, group))
+
+
 def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
   """A nested dict as {dotted key: value}."""
   out: dict[str, Any] = {}

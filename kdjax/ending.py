@@ -81,6 +81,20 @@ def say(line: str) -> None:
       os.write(2, text.encode())
 
 
+def unread(text: str = "") -> bool:
+  """Whether what is printed has no reader any more, as after `head`; it is dropped from then on.
+
+  Args:
+    text: printed to find out; without any, only what is still in the buffer tells.
+  """
+  try:
+    print(end=text, flush=True)
+  except BrokenPipeError:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return True
+  return False
+
+
 def _watch(fd):
   os.read(fd, 64)
   _heard.set()

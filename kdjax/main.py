@@ -21,7 +21,7 @@ from absl import app, flags
 from ml_collections import config_flags
 
 import kdjax
-from kdjax.config import find_config
+from kdjax.config import check_flags, find_config, read_config
 from kdjax.core import watch
 from kdjax.core.machine import configure_jax, cores
 from kdjax.plugins import find_yours, look_in
@@ -229,6 +229,9 @@ def parse_flags(argv: list[str]) -> list[str]:
   except ConfigError:
     raise
   except (AttributeError, KeyError) as error:
+    for _, _, name in _configs(argv):
+      with contextlib.suppress(AttributeError, KeyError):  # of the file itself
+        check_flags(read_config(name), argv)
     hint = f"no such key: {error.args[0]}"  # a KeyError's own text would be quoted once more
     raise ConfigError("--config", " ".join(argv[1:]), hint) from None
   except (flags.Error, *BAD_FLAGS) as error:
@@ -243,16 +246,19 @@ def with_files(argv: list[str]) -> list[str]:
     ConfigError: where there is no such config.
   """
   out = list(argv)
+  for at, before, name in _configs(argv):
+    path, words = find_config(name)
+    look_in(path.resolve().parent)
+    out[at] = before + (f"{path}:{words}" if words else str(path))
+  return out
+
+
+def _configs(argv):
+  """(the word's place, what stands before the name in it, the name) of every `--config`."""
   for i, word in enumerate(argv):
     flag, equals, value = word.partition("=")
     if flag.lstrip("-") == "config" and flag.startswith("-"):
-      at = i if equals else i + 1
-      name = value if equals else argv[at] if at < len(argv) else ""
-      path, words = find_config(name)
-      look_in(path.resolve().parent)
-      whole = f"{path}:{words}" if words else str(path)
-      out[at] = f"{flag}={whole}" if equals else whole
-  return out
+      yield (i, f"{flag}=", value) if equals else (i + 1, "", "".join(argv[i + 1 : i + 2]))
 
 
 def _tuple_hint(argv):
@@ -283,9 +289,13 @@ def cli() -> None:
     ending.fail(BAD_INPUT, str(error))
   except TrainingError as error:
     ending.fail(FAULT, str(error))
-  except Exception:
+  except Exception as error:
+    if isinstance(error, BrokenPipeError) and ending.unread("\n"):
+      sys.exit(FAULT)  # it was this pipe, and whoever closed it knows
     traceback.print_exc()
     ending.fail(FAULT, "this is a fault of the program or of the machine")
+  finally:
+    ending.unread()  # or Python would complain of it at its end
 
 
 if __name__ == "__main__":

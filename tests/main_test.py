@@ -98,6 +98,26 @@ def test_the_command_that_resumes_leaves_out_who_takes_part(own, monkeypatch):
   assert main.command() == "bin/kdjax --config c.py --plan"
 
 
+@pytest.mark.parametrize("buffered", ["", "1"])
+def test_a_list_that_nobody_reads_to_its_end_ends_without_a_word(buffered):
+  """As of `kdjax configs | head`."""
+  reader, writer = os.pipe()
+  os.close(reader)
+  environment = dict(os.environ, PYTHONUNBUFFERED=buffered)
+  command = [sys.executable, "-m", "kdjax.main", "configs"]
+  done = subprocess.run(
+    command, cwd=ROOT, env=environment, stdout=writer, stderr=subprocess.PIPE, text=True
+  )
+  os.close(writer)
+  assert done.stderr == ""
+
+
+def test_a_file_that_asks_for_what_is_not_there_is_named(commands, tmp_path):
+  (tmp_path / "mine.py").write_text("def get_config():\n  return {}['no key of mine']\n")
+  code, _, err = commands.run(f"--config={tmp_path / 'mine.py'}", "--workdir=/nowhere")
+  assert code == 2 and "no key of mine" in err and "Traceback" not in err
+
+
 def test_version():
   assert run("--version")[:2] == (0, f"kdjax {kdjax.__version__}\n")
 
@@ -108,8 +128,12 @@ TWO_ARCHITECTURES = "--config.clients=" + "".join(
 
 # Each: flags, then words that the one message must hold: the key, the value, what would be right.
 BAD_FLAGS = [
-  ([DIGITS, "--config.skwe=1"], ["skwe", "skew"]),
-  ([DIGITS, "--config.algo.nu_auxx=1"], ["nu_auxx", "nu_aux"]),
+  ([DIGITS, "--config.skwe=1"], ["kdjax: skwe = '1': no such key; did you mean skew?\n"]),
+  (
+    [DIGITS, "--config.steps=3", "--config.clients[0][0]=2", "--config.algo.teacher=3"],
+    ["kdjax: algo.teacher = '3': no such key; did you mean teachers?\n"],
+  ),
+  (["--config", "mhd_digits", "--config.a.b=1"], ["kdjax: a.b = '1': there is no group 'a'\n"]),
   ([DIGITS, "--config.steps=many"], ["steps", "many"]),
   (["--config=configs/no_such.py"], ["configs/no_such.py"]),
   ([], ["--config", "mhd_digits"]),

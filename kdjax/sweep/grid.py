@@ -100,6 +100,7 @@ def read_config(name: str, flags: Sequence[str]) -> dict[str, Any]:
     ValueError,
     OverflowError,
   ) as error:
+    configs.check_flags(config, line)
     raise ConfigError("--config", " ".join([name, *line[1:]]), str(error)) from None
   whole = plain(config)
   validate(whole)
