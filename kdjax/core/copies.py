@@ -5,7 +5,6 @@ statistics, each as one flat vector; until the next fetch the client runs the co
 examples, so that nothing else is communicated and no source sees them.
 """
 
-import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -112,19 +111,15 @@ def logits(
     f32[S, N, C], behind a stop-gradient.
   """
 
-  def say(flat, images, g):
-    client = snapshots.client(env, g, flat)
-    return eval_mode(env.ensemble[g].model, client, images).logits[:, 0]
+  def say(model, client, images):
+    return eval_mode(model, client, images).logits[:, 0]
 
-  def silent(flat, images):
+  def silent(images):
     return jnp.zeros((len(images), env.task.classes), env.dtype)
 
-  branches: list[Callable] = [
-    silent,
-    *(functools.partial(say, g=g) for g in range(len(env.ensemble))),
+  said = [
+    snapshots.apply(env, say, j, x, images, nobody=silent) for j, x in zip(peer, flat, strict=True)
   ]
-  branch = jnp.where(peer < 0, 0, 1 + jnp.asarray(snapshots.cohort_of(env))[peer])
-  said = [jax.lax.switch(b, branches, f, images) for b, f in zip(branch, flat, strict=True)]
   return jax.lax.stop_gradient(jnp.stack(said))
 
 

@@ -4,6 +4,9 @@ Padded to the longest, those of different architectures share one array; who mad
 read it.
 """
 
+import functools
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -36,6 +39,36 @@ def client(env: Env, g: int, flat: Float[Array, " L"]) -> ClientState:
   """The client of cohort g of the ensemble that a snapshot f32[L] is of, without an optimiser."""
   params, model_state = unflatten(flat, env.snapshots()[g])
   return ClientState(params, model_state, opt_state=())
+
+
+def apply(
+  env: Env,
+  fn: Callable,
+  peer: Int[Array, ""],
+  flat: Float[Array, " L"],
+  *args: PyTree,
+  nobody: Callable | None = None,
+) -> PyTree:
+  """`fn(model, client, *args)` of the client, of whichever architecture, that a snapshot is of.
+
+  Args:
+    env: Env.
+    fn: what it returns has the same shapes for every model.
+    peer: i32[], whose snapshot it is; -1: nobody's.
+    flat: f32[L].
+    args: what else `fn` takes.
+    nobody: (*args) -> what is returned for nobody's; None: anything is.
+  """
+
+  def of_cohort(g, flat, *args):
+    return fn(env.ensemble[g].model, client(env, g, flat), *args)
+
+  branches: list[Callable] = [functools.partial(of_cohort, g) for g in range(len(env.ensemble))]
+  branch = jnp.asarray(cohort_of(env))[peer]
+  if nobody is not None:
+    branches = [lambda flat, *args: nobody(*args), *branches]
+    branch = jnp.where(peer < 0, 0, 1 + branch)
+  return jax.lax.switch(branch, branches, flat, *args)
 
 
 def length(env: Env) -> int:

@@ -130,21 +130,13 @@ def ask(env: Env, teachers: int, state: TrainState, batch: Batch, now: Now) -> t
 def hear(env: Env, speak: Speak, speak_in: str, asked: tuple, half: Examples) -> tuple:
   """What one client's drawn teachers say of its public half: (p, xi, valid), see Exchange."""
   flat, peer, valid = asked
-  branches = [functools.partial(_teach, env, speak, speak_in, g) for g in range(len(env.ensemble))]
-  said = []
-  for d in range(len(flat)):
-    if len(branches) == 1:
-      said.append(branches[0](flat[d], half))
-    else:
-      cohort = jnp.asarray(snapshots.cohort_of(env))[peer[d]]
-      said.append(jax.lax.switch(cohort, branches, flat[d], half))
+
+  def teach(model, teacher, half):
+    return speak(in_mode(speak_in, model, teacher, half))
+
+  said = [snapshots.apply(env, teach, j, x, half) for j, x in zip(peer, flat, strict=True)]
   p, xi = jax.tree.map(lambda *xs: jnp.stack(xs), *said)
   return p, xi, valid
-
-
-def _teach(env, speak, speak_in, g, flat, half):
-  teacher = snapshots.client(env, g, flat)
-  return speak(in_mode(speak_in, env.ensemble[g].model, teacher, half))
 
 
 def first_pools(

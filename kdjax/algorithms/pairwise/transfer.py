@@ -140,13 +140,8 @@ def found_kernels(
   env: Env, layers: Sequence[interest.Layer], sources: Sources
 ) -> dict[str, Float[Array, "S ..."]]:
   """{layer: its kernels f32[S, ..., n, o] in one client's sources}."""
-
-  def read(flat, g):
-    return interest.kernels(snapshots.unflatten(flat, env.snapshots()[g])[0], layers)
-
-  branches = [functools.partial(read, g=g) for g in range(len(env.ensemble))]
-  whose = jnp.asarray(snapshots.cohort_of(env))[sources.peer]  # ignored for nobody's
-  return jax.vmap(lambda g, flat: jax.lax.switch(g, branches, flat))(whose, sources.flat)
+  read = lambda model, client: interest.kernels(client.params, layers)
+  return jax.vmap(functools.partial(snapshots.apply, env, read))(sources.peer, sources.flat)
 
 
 def _rewrite(env, layers, how, params, maps, sources):
