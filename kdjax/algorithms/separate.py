@@ -11,7 +11,7 @@ import jax
 from kdjax.core import losses
 from kdjax.core.clients import has_data, share, update
 from kdjax.core.env import Env
-from kdjax.types import Algorithm, Apply, Examples, Feed, Init, Method, Phase, PyTree
+from kdjax.types import Algorithm, Apply, Examples, Feed, Init, Method, Phase, PyTree, Step
 
 
 def cross_entropy(apply: Apply, params: PyTree, half: Examples) -> tuple[jax.Array, PyTree]:
@@ -36,6 +36,24 @@ def objective(apply: Apply, params: PyTree, d: Examples) -> tuple[jax.Array, tup
   return loss, ({"loss": loss, "cross_entropy": loss}, model_state)
 
 
+def supervised_step(env: Env, half: str = "private", *, rests: bool = True) -> Step:
+  """`Phase.step` in which every client takes a supervised step.
+
+  Args:
+    env: Env.
+    half: of the batch, 'private' or 'public'.
+    rests: whether a client without data in a step rests; in a stream everyone always has some.
+  """
+
+  def step(state, batch, now):
+    halves = getattr(batch, half)
+    active = tuple(own and has_data(own) for own in halves) if rests else None
+    clients, aux = update(env, state.clients, objective, halves, now.lr, active)
+    return state._replace(clients=clients), aux
+
+  return step
+
+
 def train_phase(env: Env, *, name: str, feed: Feed, steps: int | None) -> Phase:
   """A phase in which every client takes supervised steps; one without data in a step rests.
 
@@ -45,12 +63,7 @@ def train_phase(env: Env, *, name: str, feed: Feed, steps: int | None) -> Phase:
     feed: Feed with private examples.
     steps: calls per visit, or None for whole epochs.
   """
-
-  def step(state, batch, now):
-    active = tuple(map(has_data, batch.private)) if feed.kind == "epoch" else None
-    clients, aux = update(env, state.clients, objective, batch.private, now.lr, active)
-    return state._replace(clients=clients), aux
-
+  step = supervised_step(env, rests=feed.kind == "epoch")
   return Phase(name, step, feed, steps, lr=env.rate)
 
 

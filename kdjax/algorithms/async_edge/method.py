@@ -38,10 +38,10 @@ from kdjax.algorithms.async_edge.steps import (
   edge_step,
   first_state,
   fresh,
-  train_step,
   watch_step,
 )
 from kdjax.algorithms.async_edge.tested import predict
+from kdjax.algorithms.separate import supervised_step
 from kdjax.core.costs import nbytes
 from kdjax.core.env import Env
 from kdjax.types import (
@@ -114,7 +114,7 @@ def passes(
 
 def prologue(env: Env, hyper: Hyper) -> tuple[Phase, ...]:
   """The core trains on its own data, and the independent model where there is one."""
-  train = train_step(env)
+  train = supervised_step(env)
   names = ("core training", "independent training")
   if not hyper.core_epochs:
     return ()

@@ -62,17 +62,6 @@ def first_state(env: Env, hyper: Hyper, P: int) -> tuple[tuple, dict]:
   return local, {"holder": jnp.full((), -1, jnp.int32)}  # whose data the teacher learned from
 
 
-def train_step(env: Env) -> Step:
-  """`Phase.step` of supervised epochs."""
-
-  def step(state, batch, now):
-    active = tuple(half and has_data(half) for half in batch.private)
-    clients, aux = update(env, state.clients, objective, batch.private, now.lr, active)
-    return state._replace(clients=clients), aux
-
-  return step
-
-
 def edge_step(env: Env, hyper: Hyper) -> Step:
   """`Phase.step` of supervised epochs at an edge, whose labels may be wrong; `now.args`: Visit."""
   last = len(env.cohorts) - 1

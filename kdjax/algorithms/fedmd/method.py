@@ -20,8 +20,8 @@ import jax.numpy as jnp
 
 from kdjax.algorithms.fedmd.apart import agree_step, heard_logits, say_step
 from kdjax.algorithms.fedmd.hyper import Hyper, check
-from kdjax.algorithms.fedmd.steps import consensus_step, digest_step, public_step
-from kdjax.algorithms.separate import train_phase
+from kdjax.algorithms.fedmd.steps import consensus_step, digest_step
+from kdjax.algorithms.separate import supervised_step, train_phase
 from kdjax.core.env import Env
 from kdjax.peers import Mail
 from kdjax.types import Algorithm, Feed, Method, Phase, Step
@@ -71,7 +71,7 @@ def prologue(env: Env, hyper: Hyper) -> tuple[Phase, ...]:
   phases = []
   if hyper.public_epochs:
     public = dict(public=env.training.public_batch, epochs=hyper.public_epochs)
-    phases.append(passes(env, "public training", public_step(env), **public))
+    phases.append(passes(env, "public training", supervised_step(env, "public"), **public))
   if hyper.private_epochs:
     own = Feed(private=hyper.private_batch, kind="epoch", epochs=hyper.private_epochs)
     phases.append(train_phase(env, name="private training", feed=own, steps=None))

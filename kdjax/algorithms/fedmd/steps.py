@@ -1,4 +1,4 @@
-"""The steps of FedMD's phases, jitted: public training, consensus, digest."""
+"""The steps of FedMD's phases, jitted: consensus, digest."""
 
 import functools
 
@@ -7,7 +7,6 @@ import jax.numpy as jnp
 from jaxtyping import Bool, Float
 
 from kdjax.algorithms.fedmd.hyper import Hyper
-from kdjax.algorithms.separate import objective
 from kdjax.core import health, losses
 from kdjax.core.arrays import Array
 from kdjax.core.clients import has_data, share, update
@@ -15,17 +14,6 @@ from kdjax.core.env import Env
 from kdjax.core.hostile import sent
 from kdjax.core.passes import eval_mode
 from kdjax.types import ClientState, Examples, Step
-
-
-def public_step(env: Env) -> Step:
-  """`Phase.step` of supervised training on the public set."""
-
-  def step(state, batch, now):
-    active = tuple(map(has_data, batch.public))
-    clients, aux = update(env, state.clients, objective, batch.public, now.lr, active)
-    return state._replace(clients=clients), aux
-
-  return step
 
 
 def consensus_step(env: Env, hyper: Hyper) -> Step:
