@@ -156,6 +156,15 @@ def make(**arguments: Any) -> tuple[optax.GradientTransformation, Rate]:
   return OPTIMISERS[name](**arguments), rate
 
 
+def make_under(key: str, arguments: dict[str, Any]) -> tuple[optax.GradientTransformation, Rate]:
+  """`make` from the arguments at another key of a config, which is what its errors name."""
+  try:
+    return make(**arguments)
+  except ConfigError as error:
+    where = key + error.key.removeprefix("optim")
+    raise ConfigError(where, error.value, error.hint) from None
+
+
 def _keywords(fn):
   """A function's keyword-only arguments, {name: annotation}."""
   parameters = inspect.signature(fn).parameters.values()

@@ -3,9 +3,6 @@
 import dataclasses
 from collections.abc import Callable
 
-import optax
-
-from kdjax import optim
 from kdjax.plugins import fits, wrong_type
 from kdjax.types import MOST_EPOCHS, ConfigError, above_0, at_least, between, one_of
 
@@ -67,15 +64,6 @@ class Hyper:
       raise ConfigError("algo.present", self.present, "must be a probability above 0")
     epoch_schedule(self.server_epochs)
     _check_plateau(self.plateau)
-
-
-def server_optimiser(arguments: dict) -> tuple[optax.GradientTransformation, optim.Rate]:
-  """(optax.GradientTransformation, (count, total) -> learning rate), see `optim.make`."""
-  try:
-    return optim.make(**arguments)
-  except ConfigError as error:
-    key = error.key.removeprefix("optim")
-    raise ConfigError(f"algo.server_optim{key}", error.value, error.hint) from None
 
 
 def _check_plateau(plateau):

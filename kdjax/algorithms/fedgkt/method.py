@@ -25,16 +25,16 @@ import flax.linen as nn
 import jax
 import optax
 
+from kdjax import optim
 from kdjax.algorithms.fedgkt import drift, uploads
 from kdjax.algorithms.fedgkt import server as servers
 from kdjax.algorithms.fedgkt.arrivals import Plan, plan_rounds
-from kdjax.algorithms.fedgkt.hyper import Hyper, server_optimiser
+from kdjax.algorithms.fedgkt.hyper import Hyper
 from kdjax.algorithms.fedgkt.steps import edge_step, fresh_servers, server_step
 from kdjax.core.costs import client_flops, forward_flops
 from kdjax.core.env import Env
 from kdjax.core.passes import eval_mode, offers
 from kdjax.models.build import build_model
-from kdjax.optim import Rate
 from kdjax.types import (
   Algorithm,
   ConfigError,
@@ -52,7 +52,8 @@ def make(env: Env, hyper: Hyper) -> Algorithm:
     ConfigError: for invalid values.
   """
   model, feature = network(env, hyper.server), uploads.feature_at(env, hyper.cut)
-  plan, (tx, rate) = plan_rounds(env, hyper), server_optimiser(hyper.server_optim)
+  plan = plan_rounds(env, hyper)
+  tx, rate = optim.make_under("algo.server_optim", hyper.server_optim)
   predict, alone = stitched(env, model, hyper.cut)
 
   def begin(clients):
@@ -78,7 +79,7 @@ def cycle(
   feature: jax.ShapeDtypeStruct,
   plan: Plan,
   tx: optax.GradientTransformation,
-  rate: Rate,
+  rate: optim.Rate,
 ) -> tuple[Phase, ...]:
   """A round: edges train, their drift is measured, they upload, and the server trains and answers.
 

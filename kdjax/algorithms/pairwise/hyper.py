@@ -1,7 +1,6 @@
 """The hyper-parameters of pairwise transfer, and what they cannot be."""
 
 import dataclasses
-from collections.abc import Callable
 
 import optax
 
@@ -55,13 +54,9 @@ class Hyper:
       raise ConfigError("algo.layers", self.layers, "one layer: Eq. 1 compares the outputs of one")
 
 
-def maps_optimiser(arguments: dict) -> tuple[optax.GradientTransformation, Callable]:
+def maps_optimiser(arguments: dict) -> tuple[optax.GradientTransformation, optim.Rate]:
   """(optax.GradientTransformation, (count, total) -> learning rate), see `optim.make`."""
-  try:
-    tx, rate = optim.make(**arguments)
-  except ConfigError as error:
-    key = error.key.removeprefix("optim")
-    raise ConfigError(f"algo.transfer_optim{key}", error.value, error.hint) from None
+  tx, rate = optim.make_under("algo.transfer_optim", arguments)
   if arguments["weight_decay"]:
     hint = "must be 0: a map that decays forgets its target"
     raise ConfigError("algo.transfer_optim.weight_decay", arguments["weight_decay"], hint)
