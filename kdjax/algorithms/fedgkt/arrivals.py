@@ -4,6 +4,7 @@ All of it is drawn on the host, a function of (seed, round, client), so that the
 number of calls are known without running anything.
 """
 
+import dataclasses
 import functools
 import itertools
 from collections.abc import Callable
@@ -38,94 +39,121 @@ class Turn(NamedTuple):
   arrived: Any  # bool[R*K], whose uploads come in before it
 
 
-class Plan(NamedTuple):
-  """What the servers of all replicas do in a round, in step with each other."""
+@dataclasses.dataclass(frozen=True, eq=False)
+class Plan:
+  """What the servers of all replicas do in a round, in step with each other.
 
-  examples: Callable[[int], int]  # round -> forward passes, as `costs.client_flops` counts them
-  who: Attendance
-  calls: Callable[[int], tuple[Call, ...]]  # by round
-  rows: Callable[[int, Call], Rows]  # by round and call
-  turn: Callable[[Pos], Turn]
-
-
-def plan_rounds(env: Env, hyper: Hyper) -> Plan:
-  """What servers do that start as soon as enough clients have arrived.
-
-  With each group that arrives the server learns for some epochs, from the group's uploads
-  or all those it holds (`hyper.trains_on`), and answers the group, before the next; clients go by
-  name. With `order='client'` one client's batches follow another's, in one order for all epochs of
-  a round; 'shuffled' mixes the uploads, in a fresh order every epoch.
-
-  Raises:
-    ConfigError: for invalid values.
+  They start as soon as enough clients have arrived. With each group that arrives a server learns
+  for some epochs, from the group's uploads or all those it holds (`hyper.trains_on`), and answers
+  the group, before the next; clients go by name. With `order='client'` one client's batches follow
+  another's, in one order for all epochs of a round; 'shuffled' mixes the uploads, in a fresh order
+  every epoch.
   """
-  check(env, hyper)
-  epochs, size = epoch_schedule(hyper.server_epochs), hyper.server_batch
-  by_client, apart = hyper.order == "client", hyper.answers == "apart"
-  who = attendance(env, hyper)
-  teachers = who.held if hyper.trains_on == "all" else who.members
 
-  def sizes_of(train, r, round, j):
-    clients = (teachers if train else who.members)(r, round, j)
-    return [int(env.task.private_sizes[k]) for k in clients]
+  env: Env
+  hyper: Hyper
+  who: Attendance
 
-  def length(train, r, round, j):
-    sizes = sizes_of(train, r, round, j)
-    if train and by_client:
-      return sum(-(-n // size) for n in sizes)
-    return -(-sum(sizes) // size)
+  @functools.cached_property
+  def epochs(self) -> Callable[[int], int]:
+    """round -> E_s."""
+    return epoch_schedule(self.hyper.server_epochs)
 
-  @functools.lru_cache(maxsize=2)
-  def calls(round):
-    """Replicas with fewer batches in a group wait for the others."""
-    out, last = [], epochs(round) - 1
-    for j in range(max(map(len, who.groups(round)))):
-      learn, answer = (max(length(t, r, round, j) for r in range(env.R)) for t in (True, False))
-      both = itertools.product(range(epochs(round)), range(learn))
-      out += [Call(True, not apart and epoch == last, j, epoch, b) for epoch, b in both]
-      out += [Call(False, True, j, 0, b) for b in range(answer) if apart]
-    return tuple(out) or (Call(False, True, 0, 0, 0),)  # nobody came: nothing is answered
+  @functools.cached_property
+  def calls(self) -> Callable[[int], tuple[Call, ...]]:
+    """round -> its calls, in order."""
+    return functools.lru_cache(maxsize=2)(self._calls)
 
-  @functools.lru_cache(maxsize=4 * env.R)
-  def batches(r, round, train, j, epoch):
-    clients = (teachers if train else who.members)(r, round, j)
-    lists = _uploads(env, r, round, clients, own_order=train and by_client)
-    if train and not by_client:
-      seed = env.population.seeds[r]
-      lists = [host_rng(seed, "server order", round, j, epoch).permutation(x) for x in lists]
-    return [x[i : i + size] for x in lists for i in range(0, len(x), size)]
+  @functools.cached_property
+  def batches(self) -> Callable[[int, int, bool, int, int], list[np.ndarray]]:
+    """(r, round, train, j, epoch) -> group j's batches, i64[up to S, 2] of (owner, row)."""
+    return functools.lru_cache(maxsize=4 * self.env.R)(self._batches)
 
-  def rows(round, call):
-    owner, row = np.zeros((2, env.R, size), np.int32)
-    mask = np.zeros((env.R, size), np.float32)
-    for r in range(env.R):
-      made = batches(r, round, call.train, call.group, call.epoch)
+  def rows(self, round: int, call: Call) -> Rows:
+    """What a call works on."""
+    R, S = self.env.R, self.hyper.server_batch
+    owner, row = np.zeros((2, R, S), np.int32)
+    mask = np.zeros((R, S), np.float32)
+    for r in range(R):
+      made = self.batches(r, round, call.train, call.group, call.epoch)
       if call.batch < len(made):
         n = len(made[call.batch])
         owner[r, :n], row[r, :n] = made[call.batch].T
         mask[r, :n] = 1
     return Rows(owner, row, mask)
 
-  def turn(pos):
-    call = calls(pos.round)[pos.i]
-    owner, _, mask = rows(pos.round, call)
-    group = [who.members(r, pos.round, call.group) for r in range(env.R)]
+  def turn(self, pos: Pos) -> Turn:
+    """What a call's step is told of it."""
+    call = self.calls(pos.round)[pos.i]
+    owner, _, mask = self.rows(pos.round, call)
+    group = [self.who.members(r, pos.round, call.group) for r in range(self.env.R)]
     told = np.stack([np.isin(x, own) for x, own in zip(owner, group, strict=True)])
     first = call.train and call.epoch == call.batch == 0
-    arrived = np.isin(np.arange(env.clients), sum(group, [])) & first
+    arrived = np.isin(np.arange(self.env.clients), sum(group, [])) & first
     told = (mask * told * call.answers).astype(np.float32)
     return Turn(call.train, call.answers, pos.i == pos.n - 1, told, arrived)
 
-  def examples(round):
-    """A step counts as three passes; an answer 'after' as one more, of all that is learnt from."""
-    passes = {"apart": 0, "before": 0, "after": 1}[hyper.answers] + 3 * epochs(round)
+  def examples(self, round: int) -> int:
+    """Forward passes of a round, as `costs.client_flops` counts them.
+
+    A step counts as three; an answer 'after' as one more, of all that is learnt from.
+    """
+    learnt = 3 * self.epochs(round) + (self.hyper.answers == "after")
+    answered = int(self.hyper.answers == "apart")
     n = 0
-    for r, own in enumerate(who.groups(round)):
+    for r, own in enumerate(self.who.groups(round)):
       for j in range(len(own)):
-        n += passes * sum(sizes_of(True, r, round, j)) + apart * sum(sizes_of(False, r, round, j))
+        n += learnt * sum(self._sizes(r, round, True, j))
+        n += answered * sum(self._sizes(r, round, False, j))
     return n
 
-  return Plan(examples, who, calls, rows, turn)
+  def _calls(self, round):
+    """Replicas with fewer batches in a group wait for the others."""
+    out, last, apart = [], self.epochs(round) - 1, self.hyper.answers == "apart"
+    for j in range(max(map(len, self.who.groups(round)))):
+      learn, answer = (
+        max(self._length(r, round, train, j) for r in range(self.env.R)) for train in (True, False)
+      )
+      both = itertools.product(range(last + 1), range(learn))
+      out += [Call(True, not apart and epoch == last, j, epoch, b) for epoch, b in both]
+      out += [Call(False, True, j, 0, b) for b in range(answer) if apart]
+    return tuple(out) or (Call(False, True, 0, 0, 0),)  # nobody came: nothing is answered
+
+  def _batches(self, r, round, train, j, epoch):
+    size, in_turn = self.hyper.server_batch, self._in_turn(train)
+    lists = _uploads(self.env, r, round, self._clients(r, round, train, j), own_order=in_turn)
+    if train and not in_turn:
+      seed = self.env.population.seeds[r]
+      lists = [host_rng(seed, "server order", round, j, epoch).permutation(x) for x in lists]
+    return [x[i : i + size] for x in lists for i in range(0, len(x), size)]
+
+  def _length(self, r, round, train, j):
+    """How many batches there are."""
+    sizes = self._sizes(r, round, train, j)
+    lists = sizes if self._in_turn(train) else [sum(sizes)]
+    return sum(-(-n // self.hyper.server_batch) for n in lists)
+
+  def _sizes(self, r, round, train, j):
+    return [int(self.env.task.private_sizes[k]) for k in self._clients(r, round, train, j)]
+
+  def _clients(self, r, round, train, j):
+    """Whose uploads are learnt from with group j, or answered."""
+    held = train and self.hyper.trains_on == "all"
+    return (self.who.held if held else self.who.members)(r, round, j)
+
+  def _in_turn(self, train):
+    """Whether one client's batches follow another's."""
+    return train and self.hyper.order == "client"
+
+
+def plan_rounds(env: Env, hyper: Hyper) -> Plan:
+  """The Plan of an ensemble's servers.
+
+  Raises:
+    ConfigError: for invalid values.
+  """
+  check(env, hyper)
+  return Plan(env, hyper, attendance(env, hyper))
 
 
 def check(env: Env, hyper: Hyper) -> None:
