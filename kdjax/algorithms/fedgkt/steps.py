@@ -11,11 +11,12 @@ import optax
 
 from kdjax.algorithms.fedgkt import server as servers
 from kdjax.algorithms.fedgkt import uploads
+from kdjax.algorithms.fedgkt.arrivals import Turn
 from kdjax.algorithms.fedgkt.hyper import Hyper
 from kdjax.core import health, losses
 from kdjax.core.clients import has_data, share, update
 from kdjax.core.env import Env
-from kdjax.types import ClientState, Step
+from kdjax.types import ClientState, Rows, Step, TrainState
 
 
 class Server(NamedTuple):
@@ -76,6 +77,75 @@ def server_loss(hyper: Hyper) -> Callable[[jax.Array, dict], jax.Array]:
   return loss
 
 
+class Uploads(NamedTuple):
+  """A batch of uploads; a device has its share of the S rows, [R, S / devices, ...]."""
+
+  # feature, logits and label; mask and total f32[R], of those that are learnt from.
+  data: dict[str, jax.Array]
+  told: dict[str, jax.Array]  # mask and total of those that are answered
+  rows_told: Rows  # where these belong, on every device
+
+
+def collect(
+  env: Env, hyper: Hyper, shape: tuple[int, ...], state: TrainState, rows: Rows, turn: Turn
+) -> Uploads:
+  """The uploads in a batch of rows, without those that have not come or are of who is not heard.
+
+  Args:
+    env, hyper: as everywhere.
+    shape: of one example's feature.
+    state: TrainState.
+    rows: Rows.
+    turn: what is done with them.
+  """
+  tables = tuple(m.held if hyper.trains_on == "all" else m.sent for m in state.local)
+  rows = rows._replace(mask=rows.mask * health.heard_by_others(env, state.clients)[rows.owner])
+  rows_told = rows._replace(mask=rows.mask * turn.told)
+  sent = servers.collect(env, tables, rows)
+  has_come = sent["label"] >= 0
+  masks = [servers.part(env, x.mask) * has_come for x in (rows, rows_told)]
+  totals = jax.lax.psum([mask.sum(1) for mask in masks], servers.AXES)
+  learnt, told = ({"mask": m, "total": n} for m, n in zip(masks, totals, strict=True))
+  feature = sent["feature"].reshape(*sent["label"].shape, *shape)
+  return Uploads(sent | {"feature": feature} | learnt, told, rows_told)
+
+
+def server_calls(
+  env: Env, hyper: Hyper, model: nn.Module, tx: optax.GradientTransformation
+) -> tuple[Callable, Callable]:
+  """(learn, answer): what a server does with a batch of uploads, an update or answers alone.
+
+  Each is (network, Uploads, lr f32[R]) -> (network, the batch's losses in training mode f32[R, 3],
+  those of the answers, the answers f32[R, S / devices, C]).
+  """
+  loss = server_loss(hyper)
+
+  def objective(apply, params, d):
+    out, model_state = apply(params, d["feature"], d["mask"])
+    z = out.logits[:, 0]
+    scores = loss(z, d)
+    return scores[0], ({"scores": scores}, model_state, z)
+
+  def score(z, batch):
+    return jax.lax.psum(jax.vmap(loss)(z, batch.data | batch.told), servers.AXES)
+
+  def learn(network, batch, lr):
+    d = batch.data
+    network, aux, z = servers.update(env, model, tx, network, objective, d, lr, d["total"] > 0)
+    if hyper.answers == "apart":
+      return network, aux["scores"], jnp.zeros_like(aux["scores"]), jnp.zeros_like(d["logits"])
+    if hyper.answers == "after":
+      z = servers.logits(env, model, network, d["feature"], d["mask"])
+    return network, aux["scores"], score(z, batch), z
+
+  def answer(network, batch, lr):
+    z = servers.logits(env, model, network, batch.data["feature"])
+    scores = score(z, batch)
+    return network, jnp.zeros_like(scores), scores, z
+
+  return learn, answer
+
+
 def server_step(
   env: Env,
   hyper: Hyper,
@@ -88,59 +158,37 @@ def server_step(
   Its aux are the batch's losses in training mode, or the mean ones of this round's answers; and the
   learning rate, on which the plateau has a say. `shape` is that of one example's feature.
   """
-  loss, watch, holds = server_loss(hyper), watcher(hyper), hyper.trains_on == "all"
-
-  def objective(apply, params, d):
-    out, model_state = apply(params, d["feature"], d["mask"])
-    z = out.logits[:, 0]
-    scores = loss(z, d)
-    return scores[0], ({"scores": scores}, model_state, z)
+  learn, answer = server_calls(env, hyper, model, tx)
+  watch, holds = watcher(hyper), hyper.trains_on == "all"
 
   def step(state, batch, now):
-    turn, rows, old, local = now.args, batch.server, state.server, state.local
+    turn, old = now.args, state.server
     if holds:
       newer = functools.partial(uploads.take_in, env, arrived=turn.arrived)
-      local = jax.lax.cond(turn.arrived.any(), newer, lambda local: local, local)
-    rows = rows._replace(mask=rows.mask * health.heard_by_others(env, state.clients)[rows.owner])
-    told = rows._replace(mask=rows.mask * turn.told)
-    sent = servers.collect(env, tuple(m.held if holds else m.sent for m in local), rows)
+      local = jax.lax.cond(turn.arrived.any(), newer, lambda local: local, state.local)
+      state = state._replace(local=local)
+    found = collect(env, hyper, shape, state, batch.server, turn)
     lr = now.lr * old.plateau.scale
-    has_come = sent["label"] >= 0
-    mine, mine_told = (servers.part(env, x.mask) * has_come for x in (rows, told))
-    n, answered = jax.lax.psum((mine.sum(1), mine_told.sum(1)), servers.AXES)
-    feature = sent["feature"].reshape(*sent["label"].shape, *shape)
-    d = sent | {"feature": feature, "mask": mine, "total": n}
-
-    def score(z):
-      own = d | {"mask": mine_told, "total": answered}
-      return jax.lax.psum(jax.vmap(loss)(z, own), servers.AXES)
-
-    def learn():
-      network, aux, z = servers.update(env, model, tx, old.network, objective, d, lr, n > 0)
-      if hyper.answers == "apart":
-        return network, aux["scores"], jnp.zeros_like(aux["scores"]), jnp.zeros_like(d["logits"])
-      if hyper.answers == "after":
-        z = servers.logits(env, model, network, d["feature"], d["mask"])
-      return network, aux["scores"], score(z), z
-
-    def answer():
-      z = servers.logits(env, model, old.network, d["feature"])
-      scores = score(z)
-      return old.network, jnp.zeros_like(scores), scores, z
-
-    network, learnt, said, z = jax.lax.cond(turn.train, learn, answer)
-    local = uploads.answer(env, local, told, servers.whole(z))
-    before = jnp.where(now.i == 0, 0, old.sums)
-    sums = before + jnp.concatenate([said * answered[:, None], answered[:, None]], 1)
-    sums = sums.astype(old.sums.dtype)
+    given = old.network, found, lr
+    network, learnt, said, z = jax.lax.cond(
+      turn.train, lambda: learn(*given), lambda: answer(*given)
+    )
+    local = uploads.answer(env, state.local, found.rows_told, servers.whole(z))
+    sums = summed(old.sums, said, found.told["total"], now.i)
     means = sums[:, :3] / jnp.maximum(sums[:, 3:], 1)
     plateau = watch(old.plateau, means[:, 1], turn.last & (sums[:, 3] > 0))
-    state = state._replace(local=local, server=Server(network, plateau, sums))
     aux = jnp.where(turn.answers, means, learnt)
-    aux = dict(zip(METRICS, aux.T, strict=True)) | {"lr": lr}
-    return state, aux | {"faults": network.health.faults}
+    aux = dict(zip(METRICS, aux.T, strict=True)) | {"lr": lr, "faults": network.health.faults}
+    return state._replace(local=local, server=Server(network, plateau, sums)), aux
 
   return step
+
+
+def summed(sums: jax.Array, losses: jax.Array, n: jax.Array, i: jax.Array) -> jax.Array:
+  """`Server.sums` after call i of a round, whose n f32[R] answers have these mean losses."""
+  before = jnp.where(i == 0, 0, sums)
+  after = before + jnp.concatenate([losses * n[:, None], n[:, None]], 1)
+  return after.astype(sums.dtype)
 
 
 def watcher(hyper: Hyper) -> Callable[[optax.OptState, jax.Array, jax.Array], optax.OptState]:
