@@ -44,7 +44,14 @@ class Experiment:
   visits: tuple[schedule.Visit, ...]
   steps_per_dispatch: int
   unreadable: Unreadable  # what a run finds of damaged images
-  evaluators: dict[str, tuple[int, Evaluator]] = dataclasses.field(default_factory=dict)
+
+  @functools.cached_property
+  def evaluators(self) -> dict[str, tuple[int, Evaluator]]:
+    """{name: (batches between two evaluations, its Evaluator)}; 0: after every round."""
+    return {
+      name: (arguments["every"], _evaluator(self, name, arguments))
+      for name, arguments in self.config["evals"].items()
+    }
 
   @functools.cached_property
   def traced(self) -> dict[tuple[Phase, str], Any]:
@@ -138,7 +145,55 @@ def build(
   config = facts.resolved(config, data)
   method, hyper = chosen_method(config)
   config["algo"] = plain(dataclasses.asdict(hyper))
-  augmentation, preprocess, view, image = views(config, data.source.train.shape)
+  seen = views(config, data.source.train.shape)
+  env, steps_per_dispatch = _ensemble(
+    config, method, hyper, data, seen.shape, devices=devices, identity=identity, mail=mail
+  )
+  if mail is None:
+    algorithm = method.make(env, hyper)
+  else:
+    algorithm = part.algorithm(config["algorithm"], method, env, hyper, mail)
+  streams = _streams(env, data)
+  lengths = dict(steps=config["steps"], rounds=config["rounds"])
+  experiment = Experiment(
+    config=config,
+    env=env,
+    algorithm=algorithm,
+    streams=streams,
+    data=data,
+    augment=seen.augment,
+    preprocess=seen.preprocess,
+    view=seen.view,
+    visits=schedule.visits(algorithm, streams.epoch_steps, **lengths),
+    steps_per_dispatch=steps_per_dispatch,
+    unreadable=Unreadable(
+      {"private": data.source.train, "public": data.public, "test": data.source.test},
+      config["faults"]["images"],
+    ),
+  )
+  list(experiment.evaluators)  # made now, so that what is wrong with them is said before any work
+  return experiment
+
+
+def chosen_method(config: dict[str, Any]) -> tuple[Method, Any]:
+  """A config's method and its hyper-parameters.
+
+  Raises:
+    ConfigError: for a method that is not there, or hyper-parameters that are not its own.
+  """
+  method = find_method(config["algorithm"])
+  return method, call(method.hyper, key="algo", arguments=_tuples(config["algo"]))
+
+
+def _tuples(value):
+  """The same with tuples for lists: a config in JSON has no others."""
+  if isinstance(value, dict):
+    return {key: _tuples(item) for key, item in value.items()}
+  return tuple(map(_tuples, value)) if isinstance(value, list) else value
+
+
+def _ensemble(config, method, hyper, data, image, *, devices, identity, mail):
+  """(Env, steps of a dispatch): the clients, what they learn and where they are computed."""
   tx, lr = optim.make(**config["optim"])
   cohorts = _cohorts(config, method, hyper, data.source.classes, tx, image)
   here = cohorts if mail is None else part.cohorts(config, cohorts, mail.own)
@@ -159,47 +214,7 @@ def build(
     scan=config["mesh"]["blocks"] == "scan",
     hostile=_hostile(config, method, cohorts),
   )
-  if mail is None:
-    algorithm = method.make(env, hyper)
-  else:
-    algorithm = part.algorithm(config["algorithm"], method, env, hyper, mail)
-  streams = _streams(env, data)
-  lengths = dict(steps=config["steps"], rounds=config["rounds"])
-  experiment = Experiment(
-    config=config,
-    env=env,
-    algorithm=algorithm,
-    streams=streams,
-    data=data,
-    augment=augmentation,
-    preprocess=preprocess,
-    view=view,
-    visits=schedule.visits(algorithm, streams.epoch_steps, **lengths),
-    steps_per_dispatch=placed.steps_per_dispatch,
-    unreadable=Unreadable(
-      {"private": data.source.train, "public": data.public, "test": data.source.test},
-      config["faults"]["images"],
-    ),
-  )
-  experiment.evaluators.update(_evaluators(experiment))
-  return experiment
-
-
-def chosen_method(config: dict[str, Any]) -> tuple[Method, Any]:
-  """A config's method and its hyper-parameters.
-
-  Raises:
-    ConfigError: for a method that is not there, or hyper-parameters that are not its own.
-  """
-  method = find_method(config["algorithm"])
-  return method, call(method.hyper, key="algo", arguments=_tuples(config["algo"]))
-
-
-def _tuples(value):
-  """The same with tuples for lists: a config in JSON has no others."""
-  if isinstance(value, dict):
-    return {key: _tuples(item) for key, item in value.items()}
-  return tuple(map(_tuples, value)) if isinstance(value, list) else value
+  return env, placed.steps_per_dispatch
 
 
 def _dtype(config):
@@ -286,15 +301,7 @@ def _streams(env, data):
   return Streams(data.shards, members, i32(data.source.train.labels), i32(public), *who)
 
 
-def _evaluators(experiment):
-  """{name: (batches between two evaluations, state -> a list over replicas of dicts)}.
-
-  0 batches: an evaluation after every round.
-  """
-  out = {}
-  for name, arguments in experiment.config["evals"].items():
-    make = find(name, package="kdjax.evals", key="evals", default="make")
-    rest = {k: v for k, v in arguments.items() if k != "every"}
-    evaluate = call(make, experiment, key=f"evals.{name}", arguments=rest)
-    out[name] = (arguments["every"], evaluate)
-  return out
+def _evaluator(experiment, name, arguments):
+  make = find(name, package="kdjax.evals", key="evals", default="make")
+  rest = {k: v for k, v in arguments.items() if k != "every"}
+  return call(make, experiment, key=f"evals.{name}", arguments=rest)
