@@ -80,13 +80,13 @@ def lay_out(
   """
   sizes = [len(c.ids) for c in cohorts]
   to_do = load(config, cohorts, image, dtype, devices)
-  chosen = form(config["mesh"], to_do, sizes=sizes, devices=devices)
+  form = choose_form(config["mesh"], to_do, sizes=sizes, devices=devices)
   offered = all(offers(c.model, "conv") for c in cohorts)
   return Placed(
-    tuple(lowered(c, chosen.conv, config["mesh"]) for c in cohorts),
-    chosen,
-    mesh(config, sizes, default_devices(sizes, chosen) if devices is None else devices),
-    config["mesh"]["steps_per_dispatch"] or steps_per_dispatch(chosen, to_do, offered=offered),
+    tuple(lowered(c, form.conv, config["mesh"]) for c in cohorts),
+    form,
+    make_mesh(config, sizes, default_devices(sizes, form) if devices is None else devices),
+    config["mesh"]["steps_per_dispatch"] or steps_per_dispatch(form, to_do, offered=offered),
   )
 
 
@@ -123,46 +123,46 @@ def rematerialises(cohorts: tuple[Cohort, ...]) -> bool:
   return any(offers(c.model, "remat") and not c.model.remat for c in cohorts)  # type: ignore[attr-defined]
 
 
-def thriftier(mesh: dict[str, Any], env: Env) -> list[dict[str, str]]:
-  """What `mesh` leaves to kdjax and needs less memory, results being the same: more from each on.
+def thriftier(options: dict[str, Any], env: Env) -> list[dict[str, str]]:
+  """What `options` leave to kdjax and need less memory, results being the same: more each time.
 
   Args:
-    mesh: the config's.
+    options: `config.mesh`.
     env: of the experiment as it is laid out.
   """
   found, so_far = [], {}
   several = env.clients > env.mesh.shape["client"]  # on a device
-  if mesh["map"] == "auto" and env.local_map != "scan" and several:
+  if options["map"] == "auto" and env.local_map != "scan" and several:
     so_far = {"map": "scan"}
     found.append(so_far)
-  if mesh["remat"] == "auto" and rematerialises(env.cohorts):
+  if options["remat"] == "auto" and rematerialises(env.cohorts):
     found.append(so_far | {"remat": "on"})
   return found
 
 
-def lowered(cohort: Cohort, conv: str, mesh: dict[str, Any]) -> Cohort:
-  """The cohort, its network written as the form and the config's `mesh` say, where it can.
+def lowered(cohort: Cohort, conv: str, options: dict[str, Any]) -> Cohort:
+  """The cohort, its network written as the form and the config say, where it can.
 
   Args:
     cohort: Cohort.
     conv: how its convolutions are written.
-    mesh: `remat`, whether activations are computed again in the backward pass; `blocks`, whether
-      those that are alike are a loop.
+    options: `config.mesh`: `remat`, whether activations are computed again in the backward pass;
+      `blocks`, whether those that are alike are a loop.
   """
-  chosen: dict[str, Any] = {"conv": conv, "scan": mesh["blocks"] == "scan"}
-  if mesh["remat"] == "on":
+  chosen: dict[str, Any] = {"conv": conv, "scan": options["blocks"] == "scan"}
+  if options["remat"] == "on":
     chosen["remat"] = True
   offered = {key: value for key, value in chosen.items() if offers(cohort.model, key)}
   return dataclasses.replace(cohort, model=cohort.model.clone(**offered))
 
 
-def form(
-  mesh: dict[str, Any], load: Load, *, sizes: list[int], devices: list[jax.Device] | None
+def choose_form(
+  options: dict[str, Any], load: Load, *, sizes: list[int], devices: list[jax.Device] | None
 ) -> Form:
   """The Form of a run; `forms.choose` on this machine.
 
   Args:
-    mesh: the config's.
+    options: `config.mesh`.
     load: what there is to compute.
     sizes: clients of each cohort, all replicas.
     devices: those that were asked for, or None.
@@ -174,7 +174,7 @@ def form(
     spreads = (False, True) if host_devices(sizes, len(jax.devices())) > 1 else (False,)
   else:
     spreads = (len(devices) > 1,)
-  asked = dict(local_map=mesh["map"], conv=mesh["conv"], spreads=spreads)
+  asked = dict(local_map=options["map"], conv=options["conv"], spreads=spreads)
   # Hosts may differ, their programs may not.
   name = device(devices) if hosts.alone() else ""
   return forms.choose(forms.measured(), backend, name, load, **asked)
@@ -204,7 +204,7 @@ def sides(sizes: list[int], devices: list[jax.Device]) -> tuple[int, int]:
   return client, len(devices) // client
 
 
-def mesh(config: dict[str, Any], sizes: list[int], devices: list[jax.Device]) -> Mesh:
+def make_mesh(config: dict[str, Any], sizes: list[int], devices: list[jax.Device]) -> Mesh:
   """The mesh (`client`, `data`): as many devices to clients as divide every cohort.
 
   Args:

@@ -124,9 +124,9 @@ def test_as_many_host_devices_as_the_clients_can_use(sizes, form, n):
 def test_clients_that_cannot_be_spread_take_no_spread_form(monkeypatch):
   monkeypatch.setattr(forms, "measured", lambda: ROWS)
   monkeypatch.setattr(layout, "device", lambda *_: "mine")
-  mesh = dict(map="auto", conv="auto")
-  assert layout.form(mesh, Load(1e9, True, 11), sizes=(11,), devices=None) == LOOP
-  assert layout.form(mesh, Load(1e9, True, 8), sizes=(8,), devices=None) == SPREAD
+  options = dict(map="auto", conv="auto")
+  assert layout.choose_form(options, Load(1e9, True, 11), sizes=(11,), devices=None) == LOOP
+  assert layout.choose_form(options, Load(1e9, True, 8), sizes=(8,), devices=None) == SPREAD
 
 
 @pytest.mark.parametrize(
@@ -188,10 +188,10 @@ def test_where_nothing_was_measured_small_networks_on_a_gpu_are_one_program(
 def test_blocks_are_a_loop_where_it_is_asked_for():
   config = plain(kdjax.get_config("mhd_cifar10:separate"))
   built = experiment.build(config, data=plan.described(config), devices=jax.devices()[:1])
-  mesh = config["mesh"]
+  options = config["mesh"]
   assert not built.env.scan and not built.env.cohorts[0].model.scan
   cohort, image = built.env.cohorts[0], built.env.task.image
-  loop = layout.lowered(cohort, "direct", mesh | {"blocks": "scan"})
+  loop = layout.lowered(cohort, "direct", options | {"blocks": "scan"})
   works = [layout.forward_work(c, image, 4, "float32") for c in (cohort, loop)]
   assert loop.model.scan and works[0] == works[1] > 0
-  assert not layout.lowered(loop, "direct", mesh | {"blocks": "unroll"}).model.scan
+  assert not layout.lowered(loop, "direct", options | {"blocks": "unroll"}).model.scan
