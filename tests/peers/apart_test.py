@@ -212,7 +212,7 @@ def test_predictions_that_do_not_sum_to_one_are_no_predictions(tmp_path):
   for k, wrong in ((0, "sum"), (2, "index")):
     e = ensembles.build(ensembles.config("mhd published", algo_top_k=k, dtype="float32"))
     _, hyper = experiment.chosen_method(e.config)
-    kind = apart.predictions(e.env, method.speaker(hyper), hyper)
+    kind = apart.predictions(e.env, method.predictor(hyper), hyper)
     arrays = {name: np.zeros(shape, dtype) for name, (shape, dtype) in kind.shapes(0).items()}
     assert arrays["p"].shape == (2, 8, 2, k or ensembles.CLASSES)
     assert arrays["xi"].shape == (2, 8, 8)

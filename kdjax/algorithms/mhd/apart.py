@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from kdjax.algorithms.mhd import broadcast, messages, pool
-from kdjax.algorithms.mhd.exchange import Exchange, Speak
+from kdjax.algorithms.mhd.exchange import Exchange, PredictFn
 from kdjax.algorithms.mhd.hyper import Hyper
 from kdjax.core import health, snapshots
 from kdjax.core.env import Env
@@ -20,7 +20,7 @@ from kdjax.peers.messages import largest, probabilities
 from kdjax.types import Feed, Outside, Phase
 
 
-def pools(env: Env, speak: Speak, hyper: Hyper, mail: Mail) -> Exchange:
+def pools(env: Env, predict_fn: PredictFn, hyper: Hyper, mail: Mail) -> Exchange:
   """The rolling pool: at a refresh every client leaves a snapshot and takes a teacher's newest."""
 
   def obtain(state, now):
@@ -32,8 +32,8 @@ def pools(env: Env, speak: Speak, hyper: Hyper, mail: Mail) -> Exchange:
   refresh = Phase("refresh", pool.refresh_step(obtain), None, 1, outside=outside)
   return Exchange(
     functools.partial(pool.first_pools, env, hyper, env.of_all),
-    functools.partial(pool.ask, env, hyper.teachers),
-    functools.partial(pool.hear, env, speak, hyper.speak_in),
+    functools.partial(pool.prepare, env, hyper.teachers),
+    functools.partial(pool.teacher_predictions, env, predict_fn, hyper.speak_in),
     common=False,
     steps=hyper.refresh_every,
     refresh=refresh._replace(publish=hyper.publish),
@@ -47,8 +47,8 @@ def swap_snapshots(env: Env, hyper: Hyper, mail: Mail) -> Outside:
 
   def outside(stepper, state, visit):
     peer, slot = pool.draws(env, hyper, visit.round)
-    quiet, told = health.silent(env, state.clients), snapshots.on_host(env, state.clients)
-    own = {k: {"weights": flat} for k, flat in told.items() if k not in quiet}
+    quiet, present = health.silent(env, state.clients), snapshots.on_host(env, state.clients)
+    own = {k: {"weights": flat} for k, flat in present.items() if k not in quiet}
     mail.leave(kind, visit.round, own)
     wanted = peer[here]
     found = mail.newest(kind, {int(j) for j in wanted if j >= 0}, visit.round)
@@ -64,85 +64,87 @@ def swap_snapshots(env: Env, hyper: Hyper, mail: Mail) -> Outside:
   return outside
 
 
-def published(env: Env, speak: Speak, hyper: Hyper, mail: Mail) -> Exchange:
-  """What past snapshots say of the public batches that come before the next refresh."""
-  kind = predictions(env, speak, hyper)
+def published(env: Env, predict_fn: PredictFn, hyper: Hyper, mail: Mail) -> Exchange:
+  """What past snapshots predict of the public batches that come before the next refresh."""
+  kind = predictions(env, predict_fn, hyper)
   shapes = kind.shapes(0)
 
-  def hear_step(state, batch, now):
+  def receive(state, batch, now):
     return state._replace(server=now.args), ({},) * len(env.cohorts)
 
-  def ask(state, batch, now):
-    heard, spoke = state.server
+  def prepare(state, batch, now):
+    received, there = state.server
     share = env.training.public_batch // env.mesh.shape["data"]
     first = jax.lax.axis_index("data") * share
     part = lambda x: jax.lax.dynamic_slice_in_dim(x[:, now.i], first, share, 1)
-    said = _message({name: part(x) for name, x in heard.items()})
-    return broadcast.draw_teachers(env, said, spoke[None], now, hyper.teachers)
+    sent = _message({name: part(x) for name, x in received.items()})
+    return broadcast.draw_teachers(env, sent, there[None], now, hyper.teachers)
 
   def nothing():
     tables = {name: jnp.zeros((env.K, *shape), dtype) for name, (shape, dtype) in shapes.items()}
     return tables, jnp.zeros(env.K, bool)
 
-  outside = swap_predictions(env, speak, hyper, mail, kind)
+  outside = swap_predictions(env, predict_fn, hyper, mail, kind)
   return Exchange(
     lambda clients: broadcast.first_past(hyper, env.own(clients)),
-    ask,
-    functools.partial(broadcast.hear, env),
+    prepare,
+    functools.partial(broadcast.teacher_predictions, env),
     common=True,
     steps=hyper.refresh_every,
     args=lambda pos: env.graph.at(pos.count),
     refresh=broadcast.keep_phase(env, hyper.pool_size),
-    hear_phase=Phase("hear", hear_step, None, 1, outside=outside),
+    receive=Phase("hear", receive, None, 1, outside=outside),
     server=nothing,
   )
 
 
-def swap_predictions(env: Env, speak: Speak, hyper: Hyper, mail: Mail, kind: Kind) -> Outside:
-  """What own clients say for what the others do; args are (arrays [K, ...] by name, who spoke)."""
+def swap_predictions(
+  env: Env, predict_fn: PredictFn, hyper: Hyper, mail: Mail, kind: Kind
+) -> Outside:
+  """Own clients' predictions against others'; args are (arrays [K, ...] by name, whose came)."""
   teachers = np.flatnonzero(env.graph.union()[list(env.here)].any(0)).tolist()
-  tell, shapes = tell_phase(env, speak, hyper), kind.shapes(0)
+  predict, shapes = predict_phase(env, predict_fn, hyper), kind.shapes(0)
 
   def outside(stepper, state, visit):
     every = hyper.refresh_every
-    coming = visit._replace(phase=tell, count=visit.round * every, n=every)
-    told, quiet = stepper.told(state, coming, "tell"), health.silent(env, state.clients)
-    steps = jax.tree.map(lambda *xs: np.stack(xs, 1), *told)  # [K_g, S_P, U, ...] over cohorts
+    coming = visit._replace(phase=predict, count=visit.round * every, n=every)
+    made, quiet = stepper.told(state, coming, "predict"), health.silent(env, state.clients)
+    steps = jax.tree.map(lambda *xs: np.stack(xs, 1), *made)  # [K_g, S_P, U, ...] over cohorts
     own = {
-      k: {name: x[i] for name, x in zip(shapes, jax.tree.leaves(said), strict=True)}
-      for cohort, said in zip(env.cohorts, steps, strict=True)
+      k: {name: x[i] for name, x in zip(shapes, jax.tree.leaves(sent), strict=True)}
+      for cohort, sent in zip(env.cohorts, steps, strict=True)
       for i, k in enumerate(cohort.ids)
       if k not in quiet and broadcast.has_past(hyper, coming.count)
     }
     mail.leave(kind, visit.round, own)
     found = mail.of_round(kind, teachers, visit.round)
-    heard = {name: np.zeros((env.K, *shape), dtype) for name, (shape, dtype) in shapes.items()}
+    received = {name: np.zeros((env.K, *shape), dtype) for name, (shape, dtype) in shapes.items()}
     for j, message in found.items():
       for name, x in message.arrays.items():
-        heard[name][j] = x
-    return (heard, np.isin(np.arange(env.K), list(found))), mail.counts()
+        received[name][j] = x
+    return (received, np.isin(np.arange(env.K), list(found))), mail.counts()
 
   return outside
 
 
-def tell_phase(env: Env, speak: Speak, hyper: Hyper) -> Phase:
-  """What past snapshots say, as a phase that changes nothing and whose aux is what was said.
+def predict_phase(env: Env, predict_fn: PredictFn, hyper: Hyper) -> Phase:
+  """Past snapshots' messages, as a phase that changes nothing and whose aux they are.
 
   It looks at the batches that the training phase will: draws are named by the phase.
   """
   whole = lambda x: jax.lax.all_gather(x, "data", axis=1, tiled=True)
 
   def step(state, batch, now):
-    said = broadcast.speak_of_past(env, speak, hyper, state, batch, now)
-    return state, jax.tree.map(whole, said)
+    sent = broadcast.past_messages(env, predict_fn, hyper, state, batch, now)
+    return state, jax.tree.map(whole, sent)
 
   return Phase("train", step, Feed(public=env.training.public_batch, common=True), None)
 
 
-def predictions(env: Env, speak: Speak, hyper: Hyper) -> Kind:
-  """The kind of message that holds what a client says of the batches of a round."""
-  message, xi = broadcast.said_shapes(env, speak, hyper.top_k)
-  parts = {**message._asdict(), "xi": xi}
+def predictions(env: Env, predict_fn: PredictFn, hyper: Hyper) -> Kind:
+  """The kind of message that holds what a client predicts of the batches of a round."""
+  p, xi = broadcast.message_shapes(env, predict_fn, hyper.top_k)
+  parts = {**p._asdict(), "xi": xi}
   shapes = {name: ((hyper.refresh_every, *x.shape), str(x.dtype)) for name, x in parts.items()}
 
   def check(arrays):
@@ -154,7 +156,7 @@ def predictions(env: Env, speak: Speak, hyper: Hyper) -> Kind:
 
 
 def _message(parts):
-  """(message, embeddings) of arrays by name, as `broadcast.say` returns them."""
+  """(message, embeddings) of arrays by name, as `broadcast.message` returns them."""
   xi = parts["xi"]
   if "index" in parts:
     return messages.TopK(parts["p"], parts["index"]), xi

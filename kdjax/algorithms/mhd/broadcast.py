@@ -1,4 +1,4 @@
-"""Teachers that predict on one common public batch, for everyone to hear.
+"""Teachers that predict on one common public batch, for everyone.
 
 K forward passes serve any number of students. `fresh` (Zhmoginov et al., CVPR 2023, Algorithm 1):
 everyone's current predictions, computed once, before any update. `published`, a variant of the
@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from kdjax.algorithms.mhd import messages
-from kdjax.algorithms.mhd.exchange import Exchange, Speak, in_mode
+from kdjax.algorithms.mhd.exchange import Exchange, PredictFn, in_mode
 from kdjax.algorithms.mhd.hyper import Hyper
 from kdjax.core import costs, health, hostile
 from kdjax.core.arrays import Array
@@ -27,95 +27,94 @@ from kdjax.core.random import host_rng
 from kdjax.types import Batch, ClientState, Examples, ModelOut, Now, Phase, PyTree, TrainState
 
 
-class Heard(NamedTuple):
-  """What a student knows about its public batch; leaves [K_g, ...] over clients."""
+class TeacherMessages(NamedTuple):
+  """What a student has of its teachers about its public batch; leaves [K_g, ...] over clients."""
 
   message: Any  # of D teachers, leaves [D, U, m, ...]
   xi: Any  # f32[D, U, F]
   valid: Any  # bool[D], teachers that are there
-  own: Any = None  # what `recall` needs of the student's own pass
+  student: Any = None  # what `recall` needs of the student's own pass
 
 
 class Past(NamedTuple):
   """A client's own past snapshots, of one cohort's clients."""
 
   snapshots: Any  # (params, model_state), leaves [K_g, P, ...]
-  filled: Any  # bool[K_g, P]; nobody hears what a slot holds before it is
+  filled: Any  # bool[K_g, P]; no slot predicts before it is
 
 
-def fresh(env: Env, speak: Speak, hyper: Hyper, *, one_pass: bool) -> Exchange:
+def fresh(env: Env, predict_fn: PredictFn, hyper: Hyper, *, one_pass: bool) -> Exchange:
   """Algorithm 1: everyone's current predictions.
 
   Args:
     env: Env.
-    speak: what a client says.
+    predict_fn: what a client predicts of what its model finds.
     hyper: `teachers`, D, `top_k` and `speak_in` count here.
-    one_pass: whether a client says what its own pass in training mode finds, and learns from that
-      very pass; otherwise it speaks in a second pass.
+    one_pass: whether a client predicts in its own pass in training mode, and learns from that very
+      pass; otherwise it predicts in a second one.
   """
 
-  teachers, top_k = hyper.teachers, hyper.top_k
-
   def both(cohort, client, half):
-    """A client's own pass in training mode, and what it says."""
+    """A client's own pass in training mode, and its message."""
 
     def outputs(params):
       out, statistics = train_mode(cohort.model, client.model_state, params, half)
       return out._replace(features={}), statistics
 
     own = forward(outputs, client.params)
-    return own, say(speak, top_k, own.out)
+    return own, message(predict_fn, hyper.top_k, own.out)
 
-  def ask(state, batch, now):
+  def prepare(state, batch, now):
     if not one_pass:
-      told = hostile.sent(env, state.clients)
-      said = _each(env, _tell(speak, hyper), told, batch.public)
-      return _listen(env, state.clients, said, now, teachers)
+      speaking = hostile.sent(env, state.clients)
+      sent = _each(env, _message_fn(predict_fn, hyper), speaking, batch.public)
+      return _draw(env, state.clients, sent, now, hyper.teachers)
     passes = _each(env, both, state.clients, batch.public)
-    heard = _listen(env, state.clients, tuple(said for _, said in passes), now, teachers)
-    return tuple(h._replace(own=own) for h, (own, _) in zip(heard, passes, strict=True))
+    sent = tuple(one for _, one in passes)
+    drawn = _draw(env, state.clients, sent, now, hyper.teachers)
+    return tuple(d._replace(student=own) for d, (own, _) in zip(drawn, passes, strict=True))
 
-  def own(apply, params, statistics, heard, half):
+  def student(apply, params, statistics, teachers, half):
     if not one_pass:
       return apply(params, half, statistics)
-    return recall(heard.own, params), statistics
+    return recall(teachers.student, params), statistics
 
   return Exchange(
     lambda clients: ((),) * len(clients),
-    ask,
-    functools.partial(hear, env),
-    own=own,
+    prepare,
+    functools.partial(teacher_predictions, env),
+    student_pass=student,
     common=True,
     steps=env.training.steps,
     args=lambda pos: env.graph.at(pos.count),
-    sent=_sent(env, speak, hyper),
+    sent=_bytes(env, predict_fn, hyper),
   )
 
 
-def published(env: Env, speak: Speak, hyper: Hyper) -> Exchange:
+def published(env: Env, predict_fn: PredictFn, hyper: Hyper) -> Exchange:
   """Everyone predicts with a random one of its own P past snapshots.
 
   Every `hyper.refresh_every` training batches the present one replaces a random one of them.
   """
 
-  def ask(state, batch, now):
-    said = speak_of_past(env, speak, hyper, state, batch, now)
-    return _listen(env, state.clients, said, now, hyper.teachers, has_past(hyper, now.count))
+  def prepare(state, batch, now):
+    sent = past_messages(env, predict_fn, hyper, state, batch, now)
+    return _draw(env, state.clients, sent, now, hyper.teachers, has_past(hyper, now.count))
 
   return Exchange(
     functools.partial(first_past, hyper),
-    ask,
-    functools.partial(hear, env),
+    prepare,
+    functools.partial(teacher_predictions, env),
     common=True,
     steps=hyper.refresh_every,
     args=lambda pos: env.graph.at(pos.count),
-    sent=_sent(env, speak, hyper),
+    sent=_bytes(env, predict_fn, hyper),
     refresh=keep_phase(env, hyper.pool_size),
   )
 
 
 def first_past(hyper: Hyper, clients: tuple[ClientState, ...]) -> tuple[Past, ...]:
-  """Everyone's own first weights in all P slots, to be heard if `hyper.pool_start` says so."""
+  """Everyone's own first weights in all P slots, which predict if `hyper.pool_start` says so."""
 
   def copied(client):
     copies = lambda x: jnp.repeat(x[:, None], hyper.pool_size, 1)
@@ -127,14 +126,14 @@ def first_past(hyper: Hyper, clients: tuple[ClientState, ...]) -> tuple[Past, ..
 
 
 def has_past(hyper: Hyper, count: jax.Array | int) -> jax.Array | bool:
-  """Whether clients have a past snapshot to speak with after so many training batches."""
+  """Whether clients have a past snapshot to predict with after so many training batches."""
   return hyper.pool_start == "first" or count >= hyper.refresh_every
 
 
-def speak_of_past(
-  env: Env, speak: Speak, hyper: Hyper, state: TrainState, batch: Batch, now: Now
+def past_messages(
+  env: Env, predict_fn: PredictFn, hyper: Hyper, state: TrainState, batch: Batch, now: Now
 ) -> tuple:
-  """What a random past snapshot of every client says; over cohorts, leaves [K_g, U, ...]."""
+  """The message of a random past snapshot of every client; over cohorts, leaves [K_g, U, ...]."""
 
   def past(cohort, client, key, own):
     slot = jax.random.categorical(key, jnp.where(own.filled, 0.0, -jnp.inf))
@@ -142,9 +141,8 @@ def speak_of_past(
     return client._replace(params=params, model_state=model_state)
 
   keys = tuple(env.keys(g, "snapshot", now.count) for g in range(len(env.cohorts)))
-  speakers = _each(env, past, state.clients, keys, state.local)
-  told = hostile.sent(env, speakers)
-  return _each(env, _tell(speak, hyper), told, batch.public)
+  then = hostile.sent(env, _each(env, past, state.clients, keys, state.local))
+  return _each(env, _message_fn(predict_fn, hyper), then, batch.public)
 
 
 def keep_phase(env: Env, pool_size: int) -> Phase:
@@ -169,17 +167,19 @@ def keep_phase(env: Env, pool_size: int) -> Phase:
   return Phase("refresh", refresh, None, 1, args=lambda pos: slots(pos.round))
 
 
-def say(speak: Speak, top_k: int, out: ModelOut) -> tuple[PyTree, jax.Array]:
-  """The message of one client whose model found `out`: (class probabilities, embeddings)."""
-  p, xi = speak(out)
+def message(predict_fn: PredictFn, top_k: int, out: ModelOut) -> tuple[PyTree, jax.Array]:
+  """What one client sends whose model found `out`: (class probabilities, embeddings)."""
+  p, xi = predict_fn(out)
   return messages.encode(jax.lax.stop_gradient(p), top_k), jax.lax.stop_gradient(xi)
 
 
-def _tell(speak, hyper):
-  def tell(cohort, client, half):
-    return say(speak, hyper.top_k, in_mode(hyper.speak_in, cohort.model, client, half))
+def _message_fn(predict_fn, hyper):
+  """`message` by a pass that teaches the client itself nothing."""
 
-  return tell
+  def predict(cohort, client, half):
+    return message(predict_fn, hyper.top_k, in_mode(hyper.speak_in, cohort.model, client, half))
+
+  return predict
 
 
 def _each(env, fn, *args):
@@ -190,21 +190,21 @@ def _each(env, fn, *args):
   )
 
 
-def _listen(env, clients, said, now, teachers, there=True):
-  """Heard, a tuple over cohorts: everyone draws D of its teachers among those who speak."""
-  spoke = health.heard_by_others(env, clients).reshape(env.R, env.K) & there
-  return draw_teachers(env, env.gather(said), spoke, now, teachers)
+def _draw(env, clients, sent, now, teachers, there=True):
+  """`draw_teachers` among those who are heard, of messages over cohorts."""
+  there = health.heard_by_others(env, clients).reshape(env.R, env.K) & there
+  return draw_teachers(env, env.gather(sent), there, now, teachers)
 
 
 def draw_teachers(
-  env: Env, said: PyTree, spoke: Bool[Array, "R K"], now: Now, teachers: int
-) -> tuple[Heard, ...]:
-  """Everyone draws D of its teachers, among those who spoke.
+  env: Env, sent: PyTree, there: Bool[Array, "R K"], now: Now, teachers: int
+) -> tuple[TeacherMessages, ...]:
+  """Everyone draws D of its teachers, among those whose messages are there.
 
   Args:
     env: Env.
-    said: what everyone said, leaves [R*K, U, ...].
-    spoke: bool[R, K], whose part of it is there.
+    sent: everyone's messages, leaves [R*K, U, ...].
+    there: bool[R, K], whose are there.
     now: Now; its `args` are the graph, bool[K, K].
     teachers: D.
 
@@ -216,34 +216,36 @@ def draw_teachers(
 
   def one(key, i):
     noise = jax.random.gumbel(key, (env.K,))[name]
-    there = adjacency[i % env.K] & spoke[i // env.K]
-    value, teacher = jax.lax.top_k(jnp.where(there, noise, -jnp.inf), teachers)
-    heard = jax.tree.map(lambda x: x[teacher + i // env.K * env.K], said)
-    return Heard(*heard, value > -jnp.inf)
+    candidates = adjacency[i % env.K] & there[i // env.K]
+    value, teacher = jax.lax.top_k(jnp.where(candidates, noise, -jnp.inf), teachers)
+    drawn = jax.tree.map(lambda x: x[teacher + i // env.K * env.K], sent)
+    return TeacherMessages(*drawn, value > -jnp.inf)
 
   keys = [env.keys(g, "teachers", now.count) for g in range(len(env.cohorts))]
   return tuple(jax.vmap(one)(k, env.ids(g)) for g, k in enumerate(keys))
 
 
-def hear(env: Env, heard: Heard, half: Examples | None) -> tuple:
-  """What one client heard of its images, which it need not see: (p, xi, valid), see Exchange."""
-  return messages.decode(heard.message, env.task.classes), heard.xi, heard.valid
+def teacher_predictions(env: Env, teachers: TeacherMessages, half: Examples | None) -> tuple:
+  """What one client's teachers predict of images that it need not see: (p, xi, valid)."""
+  return messages.decode(teachers.message, env.task.classes), teachers.xi, teachers.valid
 
 
-def said_shapes(env: Env, speak: Speak, top_k: int) -> tuple[PyTree, jax.ShapeDtypeStruct]:
-  """The shapes of what a client says of a public batch, in any mode: (message, embeddings)."""
+def message_shapes(
+  env: Env, predict_fn: PredictFn, top_k: int
+) -> tuple[PyTree, jax.ShapeDtypeStruct]:
+  """The shapes of a client's message about a public batch, in any mode: see `message`."""
   images = jax.ShapeDtypeStruct((env.training.public_batch, *env.task.image), env.dtype)
-  one = lambda client, x: say(speak, top_k, eval_mode(env.cohorts[0].model, client, x))
+  one = lambda client, x: message(predict_fn, top_k, eval_mode(env.cohorts[0].model, client, x))
   return jax.eval_shape(one, env.cohorts[0].template, images)
 
 
-def _sent(env, speak, hyper):
-  """position -> bytes by kind: everyone who has teachers that speak hears up to D messages."""
+def _bytes(env, predict_fn, hyper):
+  """position -> bytes by kind: everyone receives up to D messages of its teachers."""
 
   @functools.cache
   def message_bytes():
-    message, xi = said_shapes(env, speak, hyper.top_k)
-    return {"predictions": costs.nbytes(message), "embeddings": costs.nbytes(xi)}
+    p, xi = message_shapes(env, predict_fn, hyper.top_k)
+    return {"predictions": costs.nbytes(p), "embeddings": costs.nbytes(xi)}
 
   def sent(pos):
     listening = int(np.minimum(env.graph.at(pos.count).sum(1), hyper.teachers).sum()) * env.R

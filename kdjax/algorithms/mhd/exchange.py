@@ -9,8 +9,8 @@ from flax import linen as nn
 from kdjax.core.passes import eval_mode, train_mode
 from kdjax.types import Batch, ClientState, Examples, ModelOut, Now, Phase, Pos, PyTree, TrainState
 
-# What a client says of a batch: ModelOut -> (p f32[U, m, C], xi f32[U, F]).
-Speak = Callable[[ModelOut], tuple[jax.Array, jax.Array]]
+# What a client predicts of what its model finds: ModelOut -> (p f32[U, m, C], xi f32[U, F]).
+PredictFn = Callable[[ModelOut], tuple[jax.Array, jax.Array]]
 
 
 def in_mode(speak_in: str, model: nn.Module, client: ClientState, half: Examples) -> ModelOut:
@@ -26,8 +26,8 @@ def in_mode(speak_in: str, model: nn.Module, client: ClientState, half: Examples
   return eval_mode(model, client, half.image)
 
 
-def own_pass(
-  apply: Callable, params: PyTree, statistics: PyTree, asked: PyTree, half: Examples
+def student_pass(
+  apply: Callable, params: PyTree, statistics: PyTree, teachers: PyTree, half: Examples
 ) -> tuple[ModelOut, PyTree]:
   """The student's own pass over its public examples: (ModelOut, model_state)."""
   return apply(params, half, statistics)
@@ -37,18 +37,18 @@ class Exchange(NamedTuple):
   """How the predictions of teachers reach a student; see pool.py and broadcast.py."""
 
   init: Callable[[tuple[ClientState, ...]], tuple]  # clients -> local state, over cohorts
-  # For `hear`, a tuple over cohorts of pytrees [K_g, ...].
-  ask: Callable[[TrainState, Batch, Now], tuple]
-  # (one client's part of it, its public half) -> (p [D, U, m, C], xi [D, U, F], valid [D]).
-  hear: Callable[[PyTree, Examples], tuple[jax.Array, jax.Array, jax.Array]]
+  # Everyone's teachers in a step, for the functions below: over cohorts, pytrees [K_g, ...].
+  prepare: Callable[[TrainState, Batch, Now], tuple]
+  # (one client's teachers, its public half) -> (p [D, U, m, C], xi [D, U, F], valid [D]).
+  teacher_predictions: Callable[[PyTree, Examples], tuple[jax.Array, jax.Array, jax.Array]]
   common: bool  # whether the clients must look at the same public batch
-  # (apply, params, statistics, one client's part, its public half).
-  own: Callable[..., tuple[ModelOut, PyTree]] = own_pass
+  # (apply, params, statistics, one client's teachers, its public half).
+  student_pass: Callable[..., tuple[ModelOut, PyTree]] = student_pass
   args: Callable[[Pos], Any] = lambda pos: ()  # of the training phase
   sent: Callable[[Pos], dict[str, int]] = lambda pos: {}
   start: Callable[[], dict[str, int]] = lambda: {}
   steps: int = 0  # training steps between two refreshes
   refresh: Phase | None = None
   # Of clients that train apart: the phase before a round's training steps, which fills `server`.
-  hear_phase: Phase | None = None
+  receive: Phase | None = None
   server: Callable[[], PyTree] = lambda: ()

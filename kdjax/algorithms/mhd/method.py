@@ -35,7 +35,7 @@ from jaxtyping import Bool, Float, Int
 
 from kdjax.algorithms.mhd import apart as apart_
 from kdjax.algorithms.mhd import broadcast, losses, pool
-from kdjax.algorithms.mhd.exchange import Exchange, Speak, in_mode
+from kdjax.algorithms.mhd.exchange import Exchange, PredictFn, in_mode
 from kdjax.algorithms.mhd.hyper import Hyper, check
 from kdjax.algorithms.separate import cross_entropy
 from kdjax.core import health
@@ -90,13 +90,13 @@ def apart(env: Env, hyper: Hyper, mail: Mail) -> Algorithm:
   if hyper.exchange not in forms:
     hint = "clients that train apart have no teachers' present predictions: use pool or published"
     raise ConfigError("algo.exchange", hyper.exchange, hint)
-  exchange = forms[hyper.exchange](env, speaker(hyper), hyper, mail)
+  exchange = forms[hyper.exchange](env, predictor(hyper), hyper, mail)
   init = lambda clients: (env.own(clients), exchange.init(clients), exchange.server())
   return Algorithm(init, cycle(env, hyper, exchange), env.predict, uses_graph=True)
 
 
 def cycle(env: Env, hyper: Hyper, exchange: Exchange) -> tuple[Phase, ...]:
-  """A round: what is heard before it, training, what is refreshed after it."""
+  """A round: what is received before it, training, what is refreshed after it."""
   feed = Feed(private=env.training.batch, public=env.training.public_batch, common=exchange.common)
   train = Phase(
     "train",
@@ -107,33 +107,33 @@ def cycle(env: Env, hyper: Hyper, exchange: Exchange) -> tuple[Phase, ...]:
     args=exchange.args,
     sent=exchange.sent,
   )
-  return tuple(p for p in (exchange.hear_phase, train, exchange.refresh) if p)
+  return tuple(p for p in (exchange.receive, train, exchange.refresh) if p)
 
 
 METHOD = Method(Hyper, make, heads, apart=apart)
 
 
-def speaker(hyper: Hyper) -> Speak:
-  """What a client says of a batch; what is not used is neither computed nor sent."""
+def predictor(hyper: Hyper) -> PredictFn:
+  """What a client predicts of a batch; what is not used is neither computed nor sent."""
   m = hyper.aux_heads if hyper.predicts else 0
 
-  def speak(out):
+  def predict(out):
     embedding = out.embedding if hyper.embeds else out.embedding[..., :0]
     return losses.predictions(out.logits, m), embedding
 
-  return speak
+  return predict
 
 
 def make_exchange(env: Env, hyper: Hyper) -> Exchange:
   """How predictions reach a student."""
-  speak = speaker(hyper)
+  predict_fn = predictor(hyper)
   if hyper.exchange == "pool":
-    return pool.exchange(env, speak, hyper)
+    return pool.exchange(env, predict_fn, hyper)
   if hyper.exchange == "published":
-    return broadcast.published(env, speak, hyper)
+    return broadcast.published(env, predict_fn, hyper)
   one_pass = hyper.speak_in == "training" or speaks_as_it_learns(env)
   one_pass = one_pass and env.hostile.kind == "none"  # who lies does not say what it learns from
-  return broadcast.fresh(env, speak, hyper, one_pass=one_pass)
+  return broadcast.fresh(env, predict_fn, hyper, one_pass=one_pass)
 
 
 def speaks_as_it_learns(env: Env) -> bool:
@@ -158,8 +158,8 @@ def speaks_as_it_learns(env: Env) -> bool:
 def objective(hyper: Hyper, exchange: Exchange) -> Objective:
   """L_i of Eq. 1, for `core.clients.update`.
 
-  One client's data is a dict: `private` and `public`, Examples; `asked`, its part of what
-  `exchange.ask` returned; `own`, see `speak_for_themselves`; `noise`, a key.
+  One client's data is a dict: `private` and `public`, Examples; `teachers`, its part of
+  what `exchange.prepare` returned; `own`, see `own_logits`; `noise`, a key.
   """
 
   def loss(apply, params, d):
@@ -185,8 +185,8 @@ def distil(
 ) -> tuple[jax.Array | float, dict[str, jax.Array], PyTree]:
   """The distillation terms of Eq. 1 on the public half: (share of the loss, aux, model_state)."""
   half = d["public"]
-  out, model_state = exchange.own(apply, params, statistics, d["asked"], half)
-  p, xi, valid, refused = checked(*exchange.hear(d["asked"], half))
+  out, model_state = exchange.student_pass(apply, params, statistics, d["teachers"], half)
+  p, xi, valid, refused = checked(*exchange.teacher_predictions(d["teachers"], half))
   taught = half.mask * valid.any(0)  # a client without teachers takes no distillation loss
   loss: jax.Array | float = 0.0
   aux = {"refused": jnp.sum(refused * half.mask)}
@@ -235,7 +235,7 @@ def _aux_losses(hyper, logits, p, valid, key, own):
   )
 
 
-def speak_for_themselves(env: Env, hyper: Hyper) -> Callable[[TrainState, Batch], tuple]:
+def own_logits(env: Env, hyper: Hyper) -> Callable[[TrainState, Batch], tuple]:
   """(state, batch) -> the logits f32[K_g, U, H, C] with which clients compare their teachers'.
 
   Over cohorts; None where those of the pass that they learn from are meant, which cost nothing.
@@ -256,15 +256,15 @@ def speak_for_themselves(env: Env, hyper: Hyper) -> Callable[[TrainState, Batch]
 
 
 def train_step(env: Env, hyper: Hyper, exchange: Exchange) -> Step:
-  """`Phase.step`: everyone asks its teachers, then takes a step on both halves of its batch."""
+  """`Phase.step`: everyone hears its teachers, then takes a step on both halves of its batch."""
 
-  loss, speak_alone = objective(hyper, exchange), speak_for_themselves(env, hyper)
-  names = ("private", "public", "asked", "own", "noise")
+  loss, logits_of = objective(hyper, exchange), own_logits(env, hyper)
+  names = ("private", "public", "teachers", "own", "noise")
 
   def step(state, batch, now):
     keys = [env.keys(g, "target", now.count) for g in range(len(env.cohorts))]
-    asked, own = exchange.ask(state, batch, now), speak_alone(state, batch)
-    parts = zip(batch.private, batch.public, asked, own, keys, strict=True)
+    teachers, own = exchange.prepare(state, batch, now), logits_of(state, batch)
+    parts = zip(batch.private, batch.public, teachers, own, keys, strict=True)
     data = tuple(dict(zip(names, x, strict=True)) for x in parts)
     clients, aux = update(env, state.clients, loss, data, now.lr)
     return state._replace(clients=clients), aux

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from kdjax.algorithms.mhd.exchange import Exchange, Speak, in_mode
+from kdjax.algorithms.mhd.exchange import Exchange, PredictFn, in_mode
 from kdjax.algorithms.mhd.hyper import Hyper
 from kdjax.core import graph, health, hostile, snapshots
 from kdjax.core.arrays import Array
@@ -86,7 +86,7 @@ def replace(
   )
 
 
-def exchange(env: Env, speak: Speak, hyper: Hyper) -> Exchange:
+def exchange(env: Env, predict_fn: PredictFn, hyper: Hyper) -> Exchange:
   """Students evaluate snapshots of their teachers themselves, in the mode of `hyper.speak_in`."""
   drawn = functools.cache(functools.partial(draws, env, hyper))
   size = snapshots.nbytes(env)
@@ -101,8 +101,8 @@ def exchange(env: Env, speak: Speak, hyper: Hyper) -> Exchange:
   refresh = refresh_step(functools.partial(fetch_drawn, env))
   return Exchange(
     functools.partial(first_pools, env, hyper, env.fetch),
-    functools.partial(ask, env, hyper.teachers),
-    functools.partial(hear, env, speak, hyper.speak_in),
+    functools.partial(prepare, env, hyper.teachers),
+    functools.partial(teacher_predictions, env, predict_fn, hyper.speak_in),
     common=False,
     start=lambda: first_bytes(env, hyper),
     steps=hyper.refresh_every,
@@ -110,7 +110,7 @@ def exchange(env: Env, speak: Speak, hyper: Hyper) -> Exchange:
   )
 
 
-def ask(env: Env, teachers: int, state: TrainState, batch: Batch, now: Now) -> tuple:
+def prepare(env: Env, teachers: int, state: TrainState, batch: Batch, now: Now) -> tuple:
   """Draws D snapshots of every client's pool.
 
   Returns:
@@ -127,15 +127,17 @@ def ask(env: Env, teachers: int, state: TrainState, batch: Batch, now: Now) -> t
   return tuple(jax.vmap(one)(k, p) for k, p in zip(keys, state.local, strict=True))
 
 
-def hear(env: Env, speak: Speak, speak_in: str, asked: tuple, half: Examples) -> tuple:
-  """What one client's drawn teachers say of its public half: (p, xi, valid), see Exchange."""
-  flat, peer, valid = asked
+def teacher_predictions(
+  env: Env, predict_fn: PredictFn, speak_in: str, teachers: tuple, half: Examples
+) -> tuple:
+  """What one client's drawn snapshots predict of its public half: (p, xi, valid), see Exchange."""
+  flat, peer, valid = teachers
 
-  def teach(model, teacher, half):
-    return speak(in_mode(speak_in, model, teacher, half))
+  def predict(model, teacher, half):
+    return predict_fn(in_mode(speak_in, model, teacher, half))
 
-  said = [snapshots.apply(env, teach, j, x, half) for j, x in zip(peer, flat, strict=True)]
-  p, xi = jax.tree.map(lambda *xs: jnp.stack(xs), *said)
+  each = [snapshots.apply(env, predict, j, x, half) for j, x in zip(peer, flat, strict=True)]
+  p, xi = jax.tree.map(lambda *xs: jnp.stack(xs), *each)
   return p, xi, valid
 
 
@@ -188,8 +190,8 @@ def fetch_drawn(env: Env, state: TrainState, now: Now) -> tuple[Arrival, ...]:
   cohorts = range(len(env.cohorts))
   peer = health.only_speaking(env, state.clients, peer)
   wanted = tuple(env.local_rows(g, peer) for g in cohorts)
-  told = hostile.sent(env, state.clients)
-  fresh = env.fetch(tuple(snapshots.pack(env, c) for c in told), wanted)
+  sent = hostile.sent(env, state.clients)
+  fresh = env.fetch(tuple(snapshots.pack(env, c) for c in sent), wanted)
   return tuple(Arrival(env.local_rows(g, slot), fresh[g], wanted[g], born) for g in cohorts)
 
 

@@ -53,7 +53,7 @@ def whole(e, fn):
 def test_a_student_hears_each_teachers_training_pass_or_evaluation(speak_in, local_map):
   e = ensembles.build(ensembles.config("mhd fresh", norm="batch"), local_map=local_map)
   model, state, half = e.env.cohorts[0].model, e.initialiser()(), public_batch()
-  speak = lambda out: (probabilities(out), out.embedding)
+  predict_fn = lambda out: (probabilities(out), out.embedding)
   hyper = Hyper(
     exchange="fresh",
     aux_heads=2,
@@ -64,12 +64,13 @@ def test_a_student_hears_each_teachers_training_pass_or_evaluation(speak_in, loc
     pool_start="first",
     speak_in=speak_in,
   )
-  ex = broadcast.fresh(e.env, speak, hyper, one_pass=speak_in == "training")
+  ex = broadcast.fresh(e.env, predict_fn, hyper, one_pass=speak_in == "training")
   now = Now(0, 0, 0, 0, 0.1, ~jnp.eye(4, dtype=bool))
 
   def first_student(clients):
-    (asked,) = ex.ask(state._replace(clients=clients), Batch(None, (half,)), now)
-    return ex.hear(jax.tree.map(lambda x: x[0], asked._replace(own=None)), None)
+    (teachers,) = ex.prepare(state._replace(clients=clients), Batch(None, (half,)), now)
+    own = jax.tree.map(lambda x: x[0], teachers._replace(student=None))
+    return ex.teacher_predictions(own, None)
 
   def alone(client):
     if speak_in == "training":
