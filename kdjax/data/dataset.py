@@ -186,9 +186,7 @@ def _limited(examples, n):
 
 
 def _partition(config, source, public, seeds):
-  return partition.partition(
-    source.train.labels,
-    source.train.strata,
+  split = partition.Split(
     K=sum(n for n, *_ in config["clients"]),
     classes=source.classes,
     public_share=config["public_share"],
@@ -203,5 +201,5 @@ def _partition(config, source, public, seeds):
     counts=config["counts"],
     overlay=config["overlay"],
     batch=config["batch"],
-    seeds=seeds,
   )
+  return partition.partition(source.train.labels, source.train.strata, split, seeds)

@@ -4,6 +4,7 @@ Section numbers: Zhmoginov et al., Decentralized Learning with Multi-Headed Dist
 https://arxiv.org/abs/2211.15774.
 """
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -166,43 +167,39 @@ def table(
   return [np.sort(np.concatenate(p)) for p in parts]
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Split:
+  """How the training set is handed out."""
+
+  K: int  # clients of one replica
+  classes: int  # C
+  public_share: float  # these three: `share`, `reuse` and `limit` of `public_private`
+  public_reuse: bool
+  public_limit: int
+  # 0, or the size of a second source, of which the public ones are then a share; all of the
+  # training set is private.
+  public_separate: int
+  kind: str  # 'skew', 'dirichlet', 'equal' or 'table'
+  skew: float  # for 'skew', s
+  primary: str | Sequence[Sequence[int]]  # for 'skew', `kind` of `primary_labels`
+  labels_per_client: int  # for 'skew', |l_i|
+  alpha: float  # for 'dirichlet'
+  counts: Sequence[Sequence[int]]  # for 'table'
+  # {'share', 'clients'}: each of these clients also holds the same random share (0..1) of all
+  # private examples, in addition to its own; the original owners keep theirs.
+  overlay: dict[str, Any]
+  batch: int  # private examples per client and step; every client must hold as many
+
+
 def partition(
-  labels: np.ndarray,
-  strata: np.ndarray,
-  *,
-  K: int,
-  classes: int,
-  public_share: float,
-  public_reuse: bool,
-  public_limit: int,
-  public_separate: int,
-  kind: str,
-  skew: float,
-  primary: str | Sequence[Sequence[int]],
-  labels_per_client: int,
-  alpha: float,
-  counts: Sequence[Sequence[int]],
-  overlay: dict[str, Any],
-  batch: int,
-  seeds: tuple[int, ...],
+  labels: np.ndarray, strata: np.ndarray, split: Split, seeds: tuple[int, ...]
 ) -> Shards:
   """Hands out the training set once for every replica; each depends on its own seed only.
 
   Args:
     labels: i64[N] of the training set.
-    strata: i64[N], what `counts` counts.
-    K: clients of one replica.
-    classes: C.
-    public_share, public_reuse, public_limit: `share`, `reuse` and `limit` of `public_private`.
-    public_separate: 0, or the size of a second source, of which the public ones are then a share;
-      all of the training set is private.
-    kind: 'skew', 'dirichlet', 'equal' or 'table'.
-    skew, primary, labels_per_client: for 'skew'; s, and `kind` and |l_i| of `primary_labels`.
-    alpha: for 'dirichlet'.
-    counts: for 'table'.
-    overlay: {'share', 'clients'}: each of these clients also holds the same random share (0..1) of
-      all private examples, in addition to its own; the original owners keep theirs.
-    batch: private examples per client and step; every client must hold as many.
+    strata: i64[N], what `split.counts` counts.
+    split: Split.
     seeds: R whole numbers.
 
   Returns:
@@ -211,39 +208,59 @@ def partition(
   Raises:
     ConfigError: what cannot be handed out so; names the client and the seed.
   """
-  private: list[np.ndarray] = []
-  public: list[np.ndarray] = []
-  chosen: list[tuple[int, ...]] = []
-  if public_separate and public_reuse:
+  if split.public_separate and split.public_reuse:
     hint = "must be False with a public_source: what is public is an example of that one"
     raise ConfigError("public_reuse", True, hint)
+  private: list[np.ndarray] = []
+  public: list[np.ndarray] = []
+  primary: list[tuple[int, ...]] = []
   for seed in seeds:
-    shared, places = public_private(
-      public_separate or len(labels),
-      share=public_share,
-      reuse=public_reuse,
-      limit=public_limit,
-      seed=seed,
-    )
-    if public_separate:
-      places = np.arange(len(labels))
-    elif not len(places):
-      raise ConfigError("public_share", public_share, "below 1: no example is private")
-    local: tuple[tuple[int, ...], ...] = ((),) * K
-    if kind == "skew":
-      size = labels_per_client
-      local = primary_labels(kind=primary, K=K, classes=classes, per_client=size, seed=seed)
-    how = {"kind": kind, "skew": skew, "alpha": alpha, "counts": counts, "classes": classes}
-    seen_too = _overlay(places, K, seed, **overlay)
-    parts = _hand_out(labels, strata, places, local, seed, **how)
-    for i in overlay["clients"]:
-      parts[i] = np.union1d(parts[i], seen_too)
-    _check_sizes(parts, batch, kind, seed)
-    private += parts
+    shared, places = _public_private(len(labels), split, seed)
+    own = _primary(split, seed)
+    private += _private(labels, strata, places, own, split, seed)
     public.append(shared)
-    chosen += local
-  label_counts = np.stack([np.bincount(labels[p], minlength=classes) for p in private])
-  return Shards(tuple(private), tuple(public), tuple(chosen), label_counts)
+    primary += own
+  label_counts = np.stack([np.bincount(labels[x], minlength=split.classes) for x in private])
+  return Shards(tuple(private), tuple(public), tuple(primary), label_counts)
+
+
+def _public_private(n, split, seed):
+  """(public, private) places of one replica, of two sources or of one of n examples."""
+  public, private = public_private(
+    split.public_separate or n,
+    share=split.public_share,
+    reuse=split.public_reuse,
+    limit=split.public_limit,
+    seed=seed,
+  )
+  if split.public_separate:
+    return public, np.arange(n)
+  if not len(private):
+    raise ConfigError("public_share", split.public_share, "below 1: no example is private")
+  return public, private
+
+
+def _primary(split, seed):
+  """The primary labels of one replica's clients: none for kinds other than 'skew'."""
+  if split.kind != "skew":
+    return ((),) * split.K
+  return primary_labels(
+    kind=split.primary,
+    K=split.K,
+    classes=split.classes,
+    per_client=split.labels_per_client,
+    seed=seed,
+  )
+
+
+def _private(labels, strata, places, primary, split, seed):
+  """The K private parts of one replica, those of the overlay included."""
+  also = _overlay(places, split.K, seed, **split.overlay)
+  parts = _hand_out(labels, strata, places, primary, split, seed)
+  for i in split.overlay["clients"]:
+    parts[i] = np.union1d(parts[i], also)
+  _check_sizes(parts, split.batch, split.kind, seed)
+  return parts
 
 
 def _overlay(places, K, seed, *, share, clients):
@@ -257,22 +274,22 @@ def _overlay(places, K, seed, *, share, clients):
   return host_rng(seed, "overlay").permutation(places)[: round(share * len(places))]
 
 
-def _hand_out(labels, strata, places, primary, seed, *, kind, skew, alpha, counts, classes):
-  """The K private parts of one replica; `primary` has one entry per client, whatever the kind."""
-  K = len(primary)
-  if kind == "skew":
-    if skew is None or not skew >= 0:
-      raise ConfigError("skew", skew, "0 (all clients alike) or more, up to inf")
-    return skewed(labels, places, primary=primary, s=skew, classes=classes, seed=seed)
-  if kind == "dirichlet":
-    return dirichlet(labels, places, K=K, alpha=alpha, classes=classes, seed=seed)
-  if kind == "equal":
+def _hand_out(labels, strata, places, primary, split, seed):
+  """The K private parts of one replica without the overlay."""
+  K, classes = split.K, split.classes
+  if split.kind == "skew":
+    if split.skew is None or not split.skew >= 0:
+      raise ConfigError("skew", split.skew, "0 (all clients alike) or more, up to inf")
+    return skewed(labels, places, primary=primary, s=split.skew, classes=classes, seed=seed)
+  if split.kind == "dirichlet":
+    return dirichlet(labels, places, K=K, alpha=split.alpha, classes=classes, seed=seed)
+  if split.kind == "equal":
     return equal(places, K=K, seed=seed)
-  if kind == "table":
-    if counts is None or len(counts) != K:
-      raise ConfigError("counts", counts, f"one row of counts for each of {K} clients")
-    return table(strata, places, counts=counts, seed=seed)
-  raise ConfigError("partition", kind, "'skew', 'dirichlet', 'equal' or 'table'")
+  if split.kind == "table":
+    if split.counts is None or len(split.counts) != K:
+      raise ConfigError("counts", split.counts, f"one row of counts for each of {K} clients")
+    return table(strata, places, counts=split.counts, seed=seed)
+  raise ConfigError("partition", split.kind, "'skew', 'dirichlet', 'equal' or 'table'")
 
 
 def _check_sizes(parts, batch, kind, seed):

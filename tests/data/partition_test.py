@@ -10,7 +10,7 @@ from kdjax.types import ConfigError
 LABELS = host_rng(0, "test labels").permutation(np.repeat(np.arange(10), 100))
 
 
-def partition(**changes):
+def partition(seeds=(0,), **changes):
   settings = dict(
     K=4,
     classes=10,
@@ -26,9 +26,8 @@ def partition(**changes):
     counts=None,
     overlay=dict(share=0.0, clients=()),
     batch=8,
-    seeds=(0,),
   )
-  return p.partition(LABELS, LABELS, **(settings | changes))
+  return p.partition(LABELS, LABELS, p.Split(**(settings | changes)), seeds)
 
 
 def members(shards):
