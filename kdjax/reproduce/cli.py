@@ -40,7 +40,7 @@ def reproduce_cli(argv: Sequence[str]) -> int:
   code = DONE if options.report_only else work.do(asked, chosen, options.minutes)
   claims, tables = record.collect(asked, chosen), record.tables(asked, chosen)
   if options.documents:
-    documents.check(claims)
+    documents.check([*claims, *tables])
   found = record.write(asked.workdir / record.FILE, claims, tables)
   print(record.text(claims), end="")
   print(page.write(asked, chosen, claims, tables))

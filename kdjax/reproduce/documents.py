@@ -49,13 +49,13 @@ def write(checkout: Path, found: Record) -> None:
   files.replace(readme, in_readme(readme.read_text(encoding="utf-8"), whole).encode())
 
 
-def check(claims: Sequence[Record]) -> None:
+def check(found: Sequence[Record]) -> None:
   """Refuses results that no commit can be made to give again.
 
   Raises:
     ConfigError: naming the commit.
   """
-  dirty = [word for word in record.made_with(claims).split() if "-dirty" in word]
+  dirty = [word for word in record.made_with(found).split() if "-dirty" in word]
   if dirty:
     hint = "of runs with changes that are in no commit: make them again from a clean checkout"
     raise ConfigError("--documents", dirty[0].rstrip(",;"), hint)
@@ -92,7 +92,7 @@ def page(found: Record) -> str:
       held_out = record.held_out(paper, [r["task"] for r in (*own, *tables)])
       parts += [
         f"## {paper.title}",
-        record.made_with(own),
+        record.made_with([*own, *tables]),
         held_out,
         *_claims(own),
         *map(_table, tables),

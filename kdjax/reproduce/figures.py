@@ -1,5 +1,6 @@
 """A paper's figures, in the paper's own form, drawn from finished runs; SVG, PNG and PDF."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.figure import Figure as Picture
-from matplotlib.ticker import EngFormatter
+from matplotlib.ticker import EngFormatter, NullLocator
 
 from kdjax.report import style, table
 from kdjax.reproduce import numbers
@@ -165,8 +166,12 @@ def _costs(one: Costs, results: dict[str, list[dict[str, Any]]]) -> Picture:
     axes.errorbar(costs[-1:], *height, label=label, **_look(i), capsize=2)
   if max(costs) < 10 * min(costs):  # of a logarithmic axis no tick would be labelled
     axes.set_xlim(0, 1.1 * max(costs))
-  else:
-    axes.set_xscale("symlog", linthresh=1e3)
+  else:  # nothing, and as wide as a decade all that is below the least that something costs
+    least = math.floor(math.log10(min(c for c in costs if c > 0)))
+    most = math.ceil(math.log10(max(costs)))
+    axes.set_xscale("symlog", linthresh=10.0**least)
+    axes.set_xticks([0, *(10.0**n for n in range(least, most + 1))])
+    axes.xaxis.set_minor_locator(NullLocator())
   axes.xaxis.set_major_formatter(EngFormatter())
   axes.set(xlabel=one.xlabel, ylabel=one.ylabel)
   axes.grid()
@@ -175,6 +180,6 @@ def _costs(one: Costs, results: dict[str, list[dict[str, Any]]]) -> Picture:
 
 
 def _look(i: int) -> dict[str, Any]:
-  """Colour and marker of the i-th series."""
-  n = len(style.PALETTE)
-  return {"color": style.PALETTE[i % n], "marker": style.MARKERS[i % n], "ms": 4}
+  """Colour and marker of the i-th series: another marker where colours begin anew."""
+  n, m = len(style.PALETTE), len(style.MARKERS)
+  return {"color": style.PALETTE[i % n], "marker": style.MARKERS[(i + i // n) % m], "ms": 4}

@@ -26,6 +26,7 @@ MORE = """
 .rows td, .rows th { text-align: left; white-space: normal; vertical-align: top;
   padding: 4px 12px 4px 0; font-size: .9rem; border-top: 1px solid var(--line); }
 .verdicts td, .verdicts th { text-align: left; white-space: normal; }
+.figures:has(> :only-child) { max-width: 640px; } /* one picture would be as wide as the page */
 .verdicts a { color: var(--strong); }
 .verdicts .word { display: inline-block; } /* no line below it, as below a link's text */
 @media (max-width: 560px) {
@@ -43,7 +44,7 @@ def write(
 ) -> Path:
   """Writes WORKDIR/reproduce.html of the records and figures; returns its path."""
   title = "Claims and figures, " + ", ".join(one.paper.name for one in chosen)
-  parts = [f"<h1>{escape(title)}</h1>", f'<p class="lead">{escape(lead(asked, found))}</p>']
+  parts = [f"<h1>{escape(title)}</h1>", f'<p class="lead">{escape(lead(asked, found, tables))}</p>']
   parts += [_overview(found)]
   for one in chosen:
     own = lambda records, name=one.paper.name: [
@@ -66,7 +67,7 @@ def write(
   return path
 
 
-def lead(asked: Asked, found: Sequence[Record]) -> str:
+def lead(asked: Asked, found: Sequence[Record], tables: Sequence[Record]) -> str:
   """How to read it, and how it came out, in words."""
   tally = [f"{n} {word}" for word, n in record.counts(found).items() if n]
   return (
@@ -75,7 +76,7 @@ def lead(asked: Asked, found: Sequence[Record]) -> str:
     "differences, paired by seed, lies wholly above an effect stated beforehand, refuted where "
     "it lies wholly below, else undecided; not testable where a control says that the task does "
     f"not need what the claim is about. Test accuracy in percent, mean ± standard deviation. "
-    + record.made_with(found)
+    + record.made_with([*found, *tables])
   )
 
 

@@ -46,7 +46,8 @@ def tables(asked: Asked, chosen: Sequence[Chosen]) -> list[Record]:
           get = judging.results_of(asked, paper, task)
           if all(get(arm) is not None for arm in arms_of(one)):
             head = {"name": f"{paper.name}.{one.name}", "size": asked.size, "task": task.name}
-            found.append(head | _table(one, task, get))
+            made_by = made(runs.needed(asked, paper, task, arms_of(one)))
+            found.append(head | _table(one, task, get) | {"made": made_by})
   return found
 
 
@@ -113,9 +114,9 @@ def made(done: Iterable[Run]) -> Record:
   return {"commit": commit, "jax": jax, "device": device} if read else {}
 
 
-def made_with(claims: Sequence[Record]) -> str:
+def made_with(found: Sequence[Record]) -> str:
   """Which commits on which devices, in a sentence; '' where nothing was made."""
-  every = [r["made"] for r in claims if r["made"]]
+  every = [r["made"] for r in found if r.get("made")]  # older tables do not have it
   of = lambda key: ", ".join(sorted({one for made in every for one in made[key].split(", ")}))
   return f"Commit {of('commit')}; jax {of('jax')}; {of('device')}." if every else ""
 

@@ -98,3 +98,8 @@ def test_matrices_are_those_of_the_clients_asked_for():
   one = Matrices("m", "", {"x": ("a", "confusion", "main")}, {}, clients=(0,))
   (axes,) = figures._matrices(one, results).axes
   np.testing.assert_allclose(axes.images[0].get_array(), [[75, 25], [0, 100]])
+
+
+def test_no_two_series_look_alike():
+  looks = [figures._look(i) for i in range(30)]
+  assert len({(look["color"], look["marker"]) for look in looks}) == 30
