@@ -65,8 +65,11 @@ def _look_at_scale(train: ExampleSet, *, mean, std):
   """Says which feature of a table is farthest from mean 0 and spread 1, where one is far."""
   if not is_table(train.shape) or train.array is None:
     return
-  some = train.array[:: -(-len(train.array) // SAMPLED)]
-  rows = (some.astype(np.float64) - mean) / std
+  some = train.array[:: -(-len(train.array) // SAMPLED)].astype(np.float64)
+  some = some[np.isfinite(some).all(1)]  # what is not, is noticed in training: core/health.py
+  if not len(some):
+    return
+  rows = (some - mean) / std
   means, spreads = rows.mean(0), rows.std(0)
   size = np.maximum(abs(means), spreads)
   if size.max() > FAR:

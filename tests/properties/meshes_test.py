@@ -47,7 +47,7 @@ def setting(method, steps=12):
 def trained(c, mesh, local_map, monkeypatch=None):
   """(experiment, every client's weights and statistics, its programs)."""
   if monkeypatch:  # a mesh that need not be the one that `layout` would choose
-    monkeypatch.setattr(layout, "mesh", lambda *_: make_mesh(*mesh))
+    monkeypatch.setattr(layout, "make_mesh", lambda *_: make_mesh(*mesh))
   e = ensembles.build(c, mesh=np.prod(mesh), local_map=local_map)
   assert tuple(e.env.mesh.shape.values()) == mesh
   state, programs = ensembles.train(e)
