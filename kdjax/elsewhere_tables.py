@@ -111,7 +111,7 @@ def _estimate(phase):
   """A TPU's compiler knows what starting a kernel or a message takes, the roofline does not."""
   said = f"the compiler's own estimate is {duration(phase.estimate)} a call"
   if phase.cost and phase.estimate > 2 * phase.cost.time:
-    said += f", {phase.estimate / phase.cost.time:.0f} times the roofline's: latency binds"
+    said += f", {phase.estimate / phase.cost.time:.0f} times the roofline's, which has no latency"
   return said + "."
 
 

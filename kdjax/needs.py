@@ -47,7 +47,7 @@ def fitted(experiment: Experiment, limit: int | None = None) -> Experiment:
   changes = layout.thriftier(experiment.config["mesh"], experiment.env)
   if not limit or not changes:
     return experiment
-  need = _programs(experiment)
+  need = _need(experiment)
   if not agreement.anywhere(need > limit):  # all processes run one program
     return experiment
   known = f"{need / GIB:.1f} GiB" if math.isfinite(need) else "more than there is"
@@ -56,14 +56,14 @@ def fitted(experiment: Experiment, limit: int | None = None) -> Experiment:
   for change in changes:
     config = experiment.config | {"mesh": experiment.config["mesh"] | change}
     smaller = experiments.build(config, data=experiment.data, devices=devices)
-    if change is changes[-1] or not agreement.anywhere(_programs(smaller) > limit):
+    if change is changes[-1] or not agreement.anywhere(_need(smaller) > limit):
       break
   how = " and ".join(f"{THRIFT[key]} (mesh.{key}={value!r})" for key, value in change.items())
   agreement.say(f"{text}: {how}")
   return smaller
 
 
-def _programs(experiment):
+def _need(experiment):
   """Bytes a device, of the program that needs most, and of the training sets."""
   visits = plan.first_visits(experiment)
   programs = max(compiled.compile(plan.lower(experiment, visit)).need for visit in visits)

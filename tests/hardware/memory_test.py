@@ -86,7 +86,7 @@ def test_clients_take_turns_before_activations_are_computed_again(fits, remat, m
   mesh = MESH | {"remat": "auto"}
   e = ensembles.build(ensembles.config("separate", clients, mesh=mesh, dtype="float32"))
   assert e.env.local_map == "vmap"
-  monkeypatch.setattr(needs, "_programs", lambda tried: 1 if tried.env.local_map == fits else 9)
+  monkeypatch.setattr(needs, "_need", lambda tried: 1 if tried.env.local_map == fits else 9)
   changed = needs.fitted(e, limit=5)
   assert (changed.env.local_map, changed.env.cohorts[0].model.remat) == ("scan", remat)
   said = capsys.readouterr().err

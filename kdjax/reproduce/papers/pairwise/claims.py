@@ -3,6 +3,9 @@
 from kdjax.reproduce.claims import Claim, Control, Difference, above
 from kdjax.reproduce.papers.pairwise.arms import SMALL, of
 
+ABOVE_ZEROED = above(of("pairwise", "remote"), of("zeroed sources", "remote"), 0.0)
+ABOVE_RANDOM = above(of("pairwise", "remote"), of("random sources", "remote"), 0.0)
+
 # A gain counts as transfer only above what moving the class prior does by itself.
 TRANSFER = (
   Control(
@@ -23,14 +26,8 @@ TRANSFER = (
       ),
     },
   ),
-  Control(
-    "zeroed sources do not do as well",
-    above(of("pairwise", "remote"), of("zeroed sources", "remote"), 0.0),
-  ),
-  Control(
-    "random sources do not do as well",
-    above(of("pairwise", "remote"), of("random sources", "remote"), 0.0),
-  ),
+  Control("zeroed sources do not do as well", ABOVE_ZEROED),
+  Control("random sources do not do as well", ABOVE_RANDOM),
 )
 EXCHANGE = Control(
   "what remote agents know can reach the local one",
@@ -80,8 +77,8 @@ CLAIMS = (
     "Section 3.1",
     "What reaches the local agent is what sources know: they teach it more about remote classes "
     "than zeroed or random ones do.",
-    above(of("pairwise", "remote"), of("zeroed sources", "remote"), 0.0),
-    above(of("pairwise", "remote"), of("random sources", "remote"), 0.0),
+    ABOVE_ZEROED,
+    ABOVE_RANDOM,
     controls=(EXCHANGE,),
   ),
   claim(
