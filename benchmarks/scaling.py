@@ -1,6 +1,6 @@
 """Scaling on paper that a compiler signed: `python -m benchmarks.scaling h100 scaling.json`.
 
-Programs of four methods on CIFAR-10, for 8 to 256 devices that are not here. Weak: one client a
+Programs of three methods on CIFAR-10, for 8 to 256 devices that are not here. Weak: one client a
 device. Strong: eight clients, whose batches of 512 the devices share. A row a phase: FLOPs,
 temporaries and messages of a device. The file is gone on with;
 `--draw=FILE.svg` draws it.
@@ -19,6 +19,7 @@ TORUS = {8: "2x4", 16: "4x4", 32: "4x8", 64: "8x8", 128: "8x16", 256: "16x16"}  
 CNN = ("cnn", {"widths": (16, 32, 64)})
 METHODS = {
   "MHD, pool": ("mhd_cifar10", {"algo.teachers": 1}),
+  "MHD, pool on a cycle": ("mhd_cifar10", {"algo.teachers": 1, "graph.kind": "cycle"}),
   "MHD, fresh": ("mhd_cifar10", {"algo.teachers": 1, "algo.exchange": "fresh"}),
   "FedAvg": ("mhd_cifar10:fedavg", {}),
   "FedGKT": ("fedgkt_cifar10", {}),

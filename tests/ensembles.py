@@ -29,7 +29,7 @@ def mhd_case(messages, **hyper):
 
 def model(s):
   """A whole model on its way, and whose it is."""
-  return {"collective_permute": {(s.k, s.L), (s.k,)}}
+  return {"collective_permute": {(s.k, s.L)}}
 
 
 def heard(s, m):
@@ -170,7 +170,7 @@ METHODS = {
     messages=lambda s: {
       "dispatch": model(s),
       "edge": {"all_gather": {(2 * s.k, s.b)}},  # labels to be permuted, and their masks
-      "collect": {"collective_permute": {(s.k, s.L), (s.k,), (2 * s.k, s.L), (2 * s.k,)}},
+      "collect": {"collective_permute": {(s.k, s.L), (2 * s.k, s.L)}},
     },
   ),
 }

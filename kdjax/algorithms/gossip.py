@@ -108,7 +108,7 @@ def make(env: Env, hyper: Hyper) -> Algorithm:
     alone = np.flatnonzero(~graph.any(1)).tolist()
     raise ConfigError("graph", alone, "these clients have no neighbour to gossip with")
   if hyper.variant == "average":
-    v = average(env, rho=hyper.rho)
+    v = average(env, graph, rho=hyper.rho)
   else:
     v = admm(env, graph, rho=hyper.rho, mu=hyper.mu)
 
@@ -192,8 +192,8 @@ def partners(env: Env, graph: Bool[np.ndarray, "K K"], round: int) -> Int[np.nda
   return partner
 
 
-def average(env: Env, *, rho: float) -> Variant:
-  """Variant 'average'; `rho`: see `Hyper`."""
+def average(env: Env, graph: Bool[np.ndarray, "K K"], *, rho: float) -> Variant:
+  """Variant 'average'; `graph` bool[K, K], `rho`: see `Hyper`."""
   flat = functools.partial(_flat, env.snapshots()[0])
 
   def init(client):
@@ -202,7 +202,7 @@ def average(env: Env, *, rho: float) -> Variant:
   def meet(client, kept, partner):
     own = flat((client.params, client.model_state))
     (told,) = hostile.sent(env, (client,))
-    (other,) = env.fetch((flat((told.params, told.model_state)),), (partner,))
+    (other,) = env.fetch((flat((told.params, told.model_state)),), (partner,), graph)
     met = (partner >= 0) & health.finite_rows(other)  # a partner that is not finite changes nothing
     mean = jnp.where(met[:, None], (own + other) / 2, own)
     params, model_state = jax.vmap(lambda x: snapshots.unflatten(x, env.snapshots()[0]))(mean)
@@ -237,7 +237,7 @@ def admm(env: Env, graph: Bool[np.ndarray, "K K"], *, rho: float, mu: float) -> 
     z, dual = (jnp.take_along_axis(kept[k], edge, axis=1)[:, 0] for k in ("z", "dual"))
     say = jax.vmap(functools.partial(tell, rho=rho))
     said, (told,) = say(flat(client.params), z, dual), hostile.sent(env, (client,))
-    (heard,) = env.fetch((say(flat(told.params), z, dual),), (partner,))
+    (heard,) = env.fetch((say(flat(told.params), z, dual),), (partner,), graph)
     here &= jnp.isfinite(heard).all((1, 2))[:, None]  # what is not finite changes nothing
     z, dual = agree(said, heard, rho=rho)
     keep = lambda new, old: jnp.where(here[..., None, None], new[:, None], old)

@@ -69,7 +69,7 @@ def fetch(
   flat = tuple(snapshots.pack(env, c) for c in sent(env, clients))
   peer = only_speaking(env, clients, peer)
   own = tuple(env.local_rows(g, peer) for g in range(len(clients)))
-  found = env.fetch(flat, own)
+  found = env.fetch(flat, own, env.graph.union())
   return tuple(
     Sources(f, jnp.where(finite_rows(f), p, -1)) for f, p in zip(found, own, strict=True)
   )

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
-from jaxtyping import Float, Int, Key, Shaped
+from jaxtyping import Bool, Float, Int, Key, Shaped
 
 from kdjax.core import mapping
 from kdjax.core.arrays import Array
@@ -120,10 +120,14 @@ class Env:
     """Over the ensemble's cohorts: what one client is to others, shapes (params, model_state)."""
     return tuple((c.template.params, c.template.model_state) for c in self.ensemble)
 
+  def placed(self, g: int) -> Int[Array, "devices K_g"]:
+    """Global numbers i32[n, K_g] of the clients of cohort g on each device of the client axis."""
+    ids = jnp.asarray(self.cohorts[g].ids, jnp.int32)
+    return ids.reshape(self.mesh.shape["client"], -1)
+
   def ids(self, g: int) -> Int[Array, " K_g"]:
     """Global numbers i32[K_g] of the clients of cohort g on this device."""
-    ids = jnp.asarray(self.cohorts[g].ids, jnp.int32)
-    return ids.reshape(self.mesh.shape["client"], -1)[jax.lax.axis_index("client")]
+    return self.placed(g)[jax.lax.axis_index("client")]
 
   def local_rows(
     self, g: int, x: Shaped[Array | np.ndarray, "clients ..."]
@@ -174,34 +178,49 @@ class Env:
     return jax.tree.map(join, *xs)
 
   def fetch(
-    self, xs: tuple[jax.Array, ...], wanted: tuple[jax.Array, ...]
+    self,
+    xs: tuple[jax.Array, ...],
+    wanted: tuple[jax.Array, ...],
+    edges: Bool[np.ndarray, "K K"],
   ) -> tuple[jax.Array, ...]:
-    """Each client's copies of other clients' values, by one ring over the `client` axis.
+    """Each client's copies of other clients' values, by rings over the `client` axis.
 
-    Holds two devices' values at a time, where gathering would hold all.
+    Values go round in both directions, each as far as the longest of the edges asks: on a cycle to
+    the next device, on a complete graph past all of them. A device holds three devices' values at a
+    time, where gathering would hold all.
 
     Args:
       xs: tuple over cohorts of arrays [K_g, ...], equal in shape beyond K_g.
       wanted: tuple over cohorts of i32[K_g] or i32[K_g, S], global client numbers; -1 fetches
         zeros.
+      edges: bool[K, K], whom a client of a replica may want anything of, beside itself; a value
+        decides whom it does.
 
     Returns:
       A tuple over cohorts of arrays [K_g, ...] or [K_g, S, ...].
     """
-    n = self.mesh.shape["client"]
-    ring = [(i, (i - 1) % n) for i in range(n)]
+    n, here = self.mesh.shape["client"], jax.lax.axis_index("client")
+    ahead, behind = self.reach(edges)
     out = tuple(jnp.zeros((*w.shape, *xs[0].shape[1:]), xs[0].dtype) for w in wanted)
     for h, x in enumerate(xs):
-      ids = self.ids(h)
-      for turn in range(n):
-        hit = tuple(w[..., None] == ids for w in wanted)  # [K_g, (S,) K_h]
-        out = tuple(
-          jnp.where(jnp.expand_dims(m.any(-1), range(m.ndim - 1, o.ndim)), x[m.argmax(-1)], o)
-          for o, m in zip(out, hit, strict=True)
-        )
-        if turn < n - 1:
-          x, ids = jax.lax.ppermute((x, ids), "client", ring)
+      out, ids = _taken(out, wanted, x, self.ids(h)), self.placed(h)
+      for hops, step in ((ahead, 1), (behind, -1)):
+        ring, passing = [(i, (i - step) % n) for i in range(n)], x
+        for hop in range(1, hops + 1):
+          passing = jax.lax.ppermute(passing, "client", ring)
+          out = _taken(out, wanted, passing, ids[(here + step * hop) % n])
     return out
+
+  def reach(self, edges: Bool[np.ndarray, "K K"]) -> tuple[int, int]:
+    """(ahead, behind): over how many devices of the ring, each the shorter way, edges go."""
+    n, device = self.mesh.shape["client"], np.zeros(self.clients, int)
+    for cohort in self.ensemble if self.apart else self.cohorts:
+      device[list(cohort.ids)] = np.repeat(np.arange(n), len(cohort.ids) // n)
+    student, teacher = np.nonzero(edges)
+    replica = self.K * np.arange(self.R)[:, None]
+    shift = (device[replica + teacher] - device[replica + student]) % n
+    ahead, behind = shift <= n // 2, n - shift
+    return int((shift * ahead).max(initial=0)), int((behind * ~ahead).max(initial=0))
 
   def of_all(self, xs: tuple[jax.Array, ...], wanted: tuple[jax.Array, ...]) -> tuple:
     """`fetch` from values of the whole ensemble that are equal on every device.
@@ -233,6 +252,15 @@ class Env:
       return self.map_clients(lambda c: eval_mode(cohort.model, c, images).logits, client)
 
     return {"": tuple(map(one, self.cohorts, state.clients))}
+
+
+def _taken(out, wanted, x, ids):
+  """`out` with what is wanted of the clients i32[K_h], whose values are x [K_h, ...]."""
+  hit = tuple(w[..., None] == ids for w in wanted)  # [K_g, (S,) K_h]
+  return tuple(
+    jnp.where(jnp.expand_dims(m.any(-1), range(m.ndim - 1, o.ndim)), x[m.argmax(-1)], o)
+    for o, m in zip(out, hit, strict=True)
+  )
 
 
 STATE = TrainState(step=P(), clients=P("client"), local=P("client"), server=P())  # type: ignore[arg-type]

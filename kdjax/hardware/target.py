@@ -145,8 +145,13 @@ def _read(path, name, shape):
 
 def _share() -> float:
   """What JAX gives to programs of a GPU's memory."""
-  names = "XLA_CLIENT_MEM_FRACTION", "XLA_PYTHON_CLIENT_MEM_FRACTION"
-  return next((float(os.environ[name]) for name in names if os.environ.get(name)), 0.75)
+  for name in ("XLA_CLIENT_MEM_FRACTION", "XLA_PYTHON_CLIENT_MEM_FRACTION"):
+    if given := os.environ.get(name):
+      try:
+        return float(given)
+      except ValueError:
+        raise ConfigError(name, given, "must be a share of the memory, such as 0.9") from None
+  return 0.75
 
 
 def _check(path, given):

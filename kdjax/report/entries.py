@@ -43,18 +43,25 @@ def folders(places: Iterable[str | Path]) -> list[Path]:
 def read(places: Iterable[str | Path]) -> list[RunRecord]:
   """All runs of run folders, their baselines with them, and of folders of run folders; each once.
 
+  A place whose run has not finished is no obstacle beside one that has: a sweep may hold both.
+
   Raises:
-    ConfigError: for a place without a finished run.
+    ConfigError: for a place without a run, or where none of all has finished.
   """
   found: dict[Path, RunRecord] = {}
+  waiting: list[Path] = []
   for place in folders(places):
     inside = sorted(path.parent for path in place.glob(f"*/{run_folder.CONFIG}"))
     here = [place] if (place / run_folder.CONFIG).exists() else inside
     group = [run for folder in here for run in table.read_runs(folder)]
     if not any(run.summary and run.record for run in group):
-      raise table.not_finished(place)
+      if not any(run.record for run in group):
+        raise table.not_finished(place)
+      waiting.append(place)
     for run in group:
       found.setdefault(run.folder, run)
+  if waiting and not any(run.summary and run.record for run in found.values()):
+    raise table.not_finished(waiting[0])
   return list(found.values())
 
 

@@ -9,7 +9,7 @@ import pytest
 from helpers import Linear, make_env
 from jax.sharding import PartitionSpec as P
 
-from kdjax.core import clients, gradients, losses, mapping, passes, random
+from kdjax.core import clients, gradients, graph, losses, mapping, passes, random
 from kdjax.core.env import sharded
 from kdjax.types import ClientState, Examples, Health
 
@@ -100,7 +100,7 @@ def test_fetch_is_indexing_and_zeros_for_nobody(mesh, cohorts):
   values = rng.normal(size=(env.clients, 2, 3)).astype(np.float32)
   wanted = rng.integers(env.clients, size=env.clients).astype(np.int32)
   wanted[[1, 2]] = -1, 2  # nobody; client 2 fetches its own
-  fetch = lambda a, b, u, v: env.fetch((a, b), (u, v))
+  fetch = lambda a, b, u, v: env.fetch((a, b), (u, v), graph.complete(env.K))
   fetched = run(env, fetch, *per_cohort(cohorts, values), *per_cohort(cohorts, wanted))
   expected = np.where((wanted >= 0)[:, None, None], values[wanted], 0)
   chex.assert_trees_all_equal(fetched, per_cohort(cohorts, expected))
@@ -110,10 +110,45 @@ def test_fetch_of_whole_numbers_keeps_their_type():
   env = make_env((2, 1), SMALL)
   whole = np.arange(10, 16, dtype=np.int32)
   wanted = np.array([5, 4, 3, 2, 1, 0], np.int32)
-  fetch = lambda a, b, u, v: env.fetch((a, b), (u, v))
+  fetch = lambda a, b, u, v: env.fetch((a, b), (u, v), graph.complete(env.K))
   fetched = run(env, fetch, *per_cohort(SMALL, whole), *per_cohort(SMALL, wanted))
   chex.assert_trees_all_equal(fetched, per_cohort(SMALL, whole[wanted]))
   assert fetched[0].dtype == jnp.int32
+
+
+# Who is fetched from whom, of 8 clients on 4 devices, two each, and how many devices it passes.
+REACH = {
+  "nobody": ([], (0, 0)),
+  "a neighbour on the same device": ([(0, 1)], (0, 0)),
+  "the next device, over the end of the ring": ([(7, 0), (1, 2)], (1, 0)),
+  "the device before": ([(0, 7)], (0, 1)),
+  "two on: half the ring": ([(0, 4)], (2, 0)),
+  "three on is one back": ([(0, 6)], (0, 1)),
+  "everyone": ([(i, j) for i in range(8) for j in range(8) if i != j], (2, 1)),
+}
+
+
+@pytest.mark.parametrize("edges, hops", REACH.values(), ids=REACH)
+def test_values_pass_no_more_devices_than_edges_ask(edges, hops):
+  cohorts = ((0, 1, 2, 3, 4, 5, 6, 7),)
+  env = make_env((4, 1), cohorts)
+  among = np.zeros((8, 8), bool)
+  wanted = np.full(8, -1, np.int32)
+  for student, teacher in edges:
+    among[student, teacher], wanted[student] = True, teacher
+  assert env.reach(among) == hops
+  values = np.arange(8, dtype=np.float32) + 1
+  fetch = lambda x, w: env.fetch((x,), (w,), among)
+  (got,) = run(env, fetch, values, wanted, out=(P("client"),))
+  np.testing.assert_array_equal(got, np.where(wanted < 0, 0, values[wanted]))
+  sent = str(jax.make_jaxpr(sharded(env, fetch, P("client"), (P("client"),)))(values, wanted))
+  assert sent.count("ppermute") == sum(hops)
+
+
+def test_reach_counts_devices_of_every_replica():
+  env = make_env((2, 1), ((0, 1, 2, 3),), seeds=(0, 1))  # a replica a device
+  assert env.reach(graph.complete(2)) == (0, 0)
+  assert make_env((2, 1), ((0, 2, 1, 3),), seeds=(0, 1)).reach(graph.complete(2)) == (1, 0)
 
 
 # Shares and gradients

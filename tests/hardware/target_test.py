@@ -58,6 +58,9 @@ def test_a_card_gives_what_jax_is_told_to_take(monkeypatch):
   monkeypatch.setenv("XLA_CLIENT_MEM_FRACTION", ".9")
   assert target.parse("h100:1").memory == pytest.approx(0.9 * 79.14 * 2**30)
   assert target.parse("v5e:1x1").memory == 15.75 * 2**30
+  monkeypatch.setenv("XLA_CLIENT_MEM_FRACTION", "90%")
+  with pytest.raises(ConfigError, match="XLA_CLIENT_MEM_FRACTION.*90%.*such as 0.9"):
+    target.parse("h100:1")
 
 
 def test_a_card_that_no_file_knows_is_described_in_ones_own_folder(tmp_path, monkeypatch):

@@ -106,6 +106,16 @@ def test_files_beside_folders_are_passed_over_and_alone_refused(places, tmp_path
       compare.compare_cli([str(tmp_path / name) for name in wrong])
 
 
+def test_a_run_that_has_not_finished_is_said_and_left_out_beside_others(places, capsys):
+  (places[1] / "summary.json").unlink()
+  names = [str(place) for place in places]
+  assert compare.compare_cli([*names, "--markdown"]) == 0
+  out, err = capsys.readouterr()
+  assert "| mhd | main |" in out and f"{places[1]} has not finished: left out" in err
+  with pytest.raises(ConfigError, match=f"{names[1]}.*holds no finished run"):
+    compare.compare_cli(names[1:2])
+
+
 @pytest.mark.parametrize(
   "arguments, key",
   [(["/nowhere"], "RUN"), (["--baseline=fedavg"], "--baseline"), (["--metric=loss"], "--metric")],

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from kdjax.algorithms.async_edge import corruption, stopping, travel
 from kdjax.algorithms.async_edge.hyper import Hyper
 from kdjax.algorithms.separate import objective
-from kdjax.core import clients, health, losses, snapshots
+from kdjax.core import clients, graph, health, losses, snapshots
 from kdjax.core.clients import has_data, share, update
 from kdjax.core.env import Env
 from kdjax.core.passes import eval_mode
@@ -99,7 +99,7 @@ def wrong_labels(env: Env, hyper: Hyper, half: Examples, now: Now) -> jax.Array:
 
 def dispatch_step(env: Env, init: str) -> Step:
   """`Phase.step` that starts all models at the edge alike; `now.args` is the lag of a clone."""
-  last = len(env.cohorts) - 1
+  last, anyone = len(env.cohorts) - 1, graph.complete(env.K)
 
   def step(state, batch, now):
     (core, *others), core_id = state.local, env.ids(last) // env.K * env.K
@@ -107,13 +107,13 @@ def dispatch_step(env: Env, init: str) -> Step:
       models = fresh(env, last, env.common_keys(last, "scratch", now.round))
     elif init == "independent":
       trained = tuple(snapshots.pack(env, client) for client in state.clients[:2])
-      (source,) = env.fetch(trained, (core_id + 1,))
+      (source,) = env.fetch(trained, (core_id + 1,), anyone)
       models = travel.unpack(env, last, source)
     else:
       P = core.past.shape[1]
       past = core.past.at[:, now.round % P].set(snapshots.pack(env, state.clients[0]))
       cloned = past[:, jnp.maximum(now.round - now.args, 0) % P]
-      (source,) = env.fetch((cloned,), (core_id,))
+      (source,) = env.fetch((cloned,), (core_id,), anyone)
       models, core = travel.unpack(env, last, source), core._replace(past=past)
     models = models._replace(health=state.clients[last].health)
     clients = (*state.clients[:last], models)
@@ -131,7 +131,7 @@ def collect_step(env: Env, hyper: Hyper) -> Step:
     core, first = state.local[0], env.ids(0) + env.K - ensemble
     trained = tuple(snapshots.pack(env, client) for client in state.clients)
     who = jnp.stack([first + i for i in range(ensemble)], 1)  # [K_0, n]
-    back = env.fetch(trained, tuple(who.T))
+    back = env.fetch(trained, tuple(who.T), graph.complete(env.K))
     slot = now.round % memory
     models = jnp.stack(back, 1)  # [K_0, n, L]
     full = core.memory.at[:, slot].set(models)

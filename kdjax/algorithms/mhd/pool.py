@@ -90,6 +90,7 @@ def exchange(env: Env, predict_fn: PredictFn, hyper: Hyper) -> Exchange:
   """Students evaluate snapshots of their teachers themselves, in the mode of `hyper.speak_in`."""
   drawn = functools.cache(functools.partial(draws, env, hyper))
   size = snapshots.nbytes(env)
+  fetch = functools.partial(env.fetch, edges=env.graph.union())
 
   def args(pos):
     return (*drawn(pos.round), np.int32((pos.round + 1) * hyper.refresh_every))
@@ -98,9 +99,9 @@ def exchange(env: Env, predict_fn: PredictFn, hyper: Hyper) -> Exchange:
     peer, _ = drawn(pos.round)
     return {"checkpoints": int(size[peer[peer >= 0]].sum())}
 
-  refresh = refresh_step(functools.partial(fetch_drawn, env))
+  refresh = refresh_step(functools.partial(fetch_drawn, env, fetch))
   return Exchange(
-    functools.partial(first_pools, env, hyper, env.fetch),
+    functools.partial(first_pools, env, hyper, fetch),
     functools.partial(prepare, env, hyper.teachers),
     functools.partial(teacher_predictions, env, predict_fn, hyper.speak_in),
     common=False,
@@ -144,7 +145,7 @@ def teacher_predictions(
 def first_pools(
   env: Env, hyper: Hyper, fetch: Callable, clients: tuple[ClientState, ...]
 ) -> tuple[Pool, ...]:
-  """Pools as `hyper.pool_start` says; `fetch` is `env.fetch` or `env.of_all`."""
+  """Pools as `hyper.pool_start` says; `fetch` is `env.fetch` along edges, or `env.of_all`."""
   first = first_teachers(env, hyper)
   peer = np.concatenate([np.where(first < 0, -1, first + r * env.K) for r in range(env.R)])
   wanted = tuple(env.local_rows(g, peer.astype(np.int32)) for g in range(len(env.cohorts)))
@@ -184,14 +185,14 @@ def draws(env: Env, hyper: Hyper, round: int) -> tuple[np.ndarray, np.ndarray]:
   return np.concatenate(peer).astype(np.int32), np.concatenate(slot).astype(np.int32)
 
 
-def fetch_drawn(env: Env, state: TrainState, now: Now) -> tuple[Arrival, ...]:
+def fetch_drawn(env: Env, fetch: Callable, state: TrainState, now: Now) -> tuple[Arrival, ...]:
   """What a refresh of the whole ensemble brings; `now.args` are `draws` and the batches so far."""
   peer, slot, born = now.args
   cohorts = range(len(env.cohorts))
   peer = health.only_speaking(env, state.clients, peer)
   wanted = tuple(env.local_rows(g, peer) for g in cohorts)
   sent = hostile.sent(env, state.clients)
-  fresh = env.fetch(tuple(snapshots.pack(env, c) for c in sent), wanted)
+  fresh = fetch(tuple(snapshots.pack(env, c) for c in sent), wanted)
   return tuple(Arrival(env.local_rows(g, slot), fresh[g], wanted[g], born) for g in cohorts)
 
 
