@@ -16,7 +16,7 @@ def get_config(words=""):
   c = mhd_digits.get_config()
   c.replicas = 1
   c.clients = ((5, "cnn", dict(widths=(16, 32, 64))),)
-  c.steps = 6_000
+  c.steps = 12_000
   data.cifar10(c)
   c.limit = 10_000
   c.augment = dict(kind="crop_flip", padding=4, flip=True)
