@@ -19,7 +19,7 @@ travel (`stack`, docs/architecture.md) has clients that work on one holder's dat
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -39,7 +39,6 @@ if TYPE_CHECKING:  # so that the command line answers before JAX is loaded
   from kdjax.core.env import Env
 
 PyTree = Any
-MOST_EPOCHS = 10_000  # passes over the data in one visit of a phase
 
 
 class ConfigError(ValueError):
@@ -57,35 +56,6 @@ def _short(text):
   """A text of one line, its middle left out where it is long."""
   text = text if text.isprintable() else ascii(text)
   return text if len(text) <= 400 else f"{text[:200]} ... {text[-100:]}"
-
-
-def at_least(least: float, **algo: Any) -> None:
-  """Raises ConfigError for the first of a method's hyper-parameters that is below `least`."""
-  for key, value in algo.items():
-    if not value >= least:
-      raise ConfigError(f"algo.{key}", value, f"must be at least {least}")
-
-
-def between(least: float, most: float, **algo: Any) -> None:
-  """Raises ConfigError for the first of a method's hyper-parameters outside `least`..`most`."""
-  for key, value in algo.items():
-    if not least <= value <= most:
-      words = f"must be at least {least}" if value < least else f"must be at most {most:,}"
-      raise ConfigError(f"algo.{key}", value, words)
-
-
-def above_0(**algo: Any) -> None:
-  """Raises ConfigError for the first of a method's hyper-parameters that is not above 0."""
-  for key, value in algo.items():
-    if not value > 0:
-      raise ConfigError(f"algo.{key}", value, "must be above 0")
-
-
-def one_of(names: Sequence[str], **algo: Any) -> None:
-  """Raises ConfigError for the first of a method's hyper-parameters that is none of the names."""
-  for key, value in algo.items():
-    if value not in names:
-      raise ConfigError(f"algo.{key}", value, "must be one of " + ", ".join(names))
 
 
 class TrainingError(RuntimeError):

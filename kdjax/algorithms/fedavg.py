@@ -27,6 +27,7 @@ from kdjax.core.arrays import Array
 from kdjax.core.clients import where
 from kdjax.core.costs import client_flops, nbytes
 from kdjax.core.env import Env
+from kdjax.core.ranges import at_least, one_of
 from kdjax.data.streams import examples
 from kdjax.types import (
   Algorithm,
@@ -37,8 +38,6 @@ from kdjax.types import (
   Phase,
   Predict,
   PyTree,
-  at_least,
-  one_of,
 )
 
 NOBODY = 1e-6  # less weight than any client's: rounding of a sum that is 0

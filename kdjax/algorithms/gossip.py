@@ -53,8 +53,8 @@ from kdjax.core.costs import nbytes
 from kdjax.core.env import Env
 from kdjax.core.graph import Schedule
 from kdjax.core.random import host_rng
+from kdjax.core.ranges import MOST_EPOCHS, above_0, at_least, between, one_of
 from kdjax.types import (
-  MOST_EPOCHS,
   Algorithm,
   Apply,
   ConfigError,
@@ -62,10 +62,6 @@ from kdjax.types import (
   Method,
   Phase,
   PyTree,
-  above_0,
-  at_least,
-  between,
-  one_of,
 )
 
 

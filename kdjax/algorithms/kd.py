@@ -23,7 +23,8 @@ from kdjax.algorithms.separate import train_phase
 from kdjax.core import copies, losses
 from kdjax.core.clients import has_data, share, update
 from kdjax.core.env import Env
-from kdjax.types import MOST_EPOCHS, Algorithm, Feed, Method, Phase, at_least, between
+from kdjax.core.ranges import MOST_EPOCHS, at_least, between
+from kdjax.types import Algorithm, Feed, Method, Phase
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from kdjax.types import MOST_EPOCHS, above_0, at_least, between, one_of
+from kdjax.core.ranges import MOST_EPOCHS, above_0, at_least, between, one_of
 
 MOST_MODELS = 1000  # at an edge
 INITS = ("scratch", "independent", "clone")

@@ -3,8 +3,9 @@
 import dataclasses
 from collections.abc import Callable
 
+from kdjax.core.ranges import MOST_EPOCHS, above_0, at_least, between, one_of
 from kdjax.plugins import fits, wrong_type
-from kdjax.types import MOST_EPOCHS, ConfigError, above_0, at_least, between, one_of
+from kdjax.types import ConfigError
 
 ORDERS = ("client", "shuffled")
 TRAINS_ON = ("arrivals", "all")

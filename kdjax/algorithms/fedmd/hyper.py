@@ -3,7 +3,8 @@
 import dataclasses
 
 from kdjax.core.env import Env
-from kdjax.types import MOST_EPOCHS, ConfigError, at_least, between
+from kdjax.core.ranges import MOST_EPOCHS, at_least, between
+from kdjax.types import ConfigError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,8 @@ import dataclasses
 
 from kdjax.core import losses, snapshots
 from kdjax.core.env import Env
-from kdjax.types import ConfigError, at_least, one_of
+from kdjax.core.ranges import at_least, one_of
+from kdjax.types import ConfigError
 
 EXCHANGES = ("pool", "fresh", "published")
 POOL_STARTS = ("empty", "first")

@@ -6,7 +6,8 @@ import optax
 
 from kdjax import optim
 from kdjax.algorithms.pairwise import layers as interest
-from kdjax.types import MOST_EPOCHS, ConfigError, at_least, between, one_of
+from kdjax.core.ranges import MOST_EPOCHS, at_least, between, one_of
+from kdjax.types import ConfigError
 
 VARIANTS = ("eq5", "eq1", "algorithm1", "as_coded")
 
