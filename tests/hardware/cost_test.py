@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from kdjax.hardware import hlo
-from kdjax.hardware.cost import cost, groups
+from kdjax.hardware.collectives import groups
+from kdjax.hardware.cost import cost
 from kdjax.hardware.target import parse
 
 PROGRAMS = Path(__file__).parent / "programs"
