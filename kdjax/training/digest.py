@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import jax
 import numpy as np
 
-from kdjax.core import agreement
+from kdjax.core import agreement, hosts
 from kdjax.types import PyTree
 
 WIDTH = 509  # prime: whole blocks of the disk that change places land elsewhere
@@ -75,9 +75,10 @@ def _kind(x):
 
 
 def _own(x, one):
-  """The digests of an array's rows, 0 where another process holds them."""
-  if not isinstance(x, jax.Array):
-    return rows(x[None] if one else x)
+  """The digests of an array's rows, 0 where another process counts them."""
+  if not isinstance(x, jax.Array):  # every process has all of it: the first one counts
+    mine = rows(x[None] if one else x)
+    return mine if hosts.first() else np.zeros_like(mine)
   found = np.zeros(1 if one else len(x), np.uint64)
   for shard in x.addressable_shards:
     if shard.replica_id == 0:

@@ -73,8 +73,7 @@ def run(
         agreement.from_first(lambda: run_folder.claim(workdir, experiment, command))
       state, batches, meta = resume.restore(experiment, workdir)
       with _own_files(workdir):
-        if batches is not None:
-          agreement.from_first(lambda: run_folder.extend(workdir, experiment.config, batches))
+        agreement.from_first(lambda: run_folder.extend(workdir, experiment.config, batches or 0))
         log = stack.enter_context(_log(workdir, batches, meta))
       checkpoints = stack.enter_context(contextlib.closing(checkpoint.Checkpoints(workdir)))
       run = TrainingRun(experiment, workdir, checkpoints, log, meta, held, profile)
@@ -99,10 +98,13 @@ def _own_files(workdir):
 
 
 def _log(workdir, batches, meta):
-  """The first process writes; opened alike in all."""
-  if not hosts.first():
-    return writer.Silent()
-  return writer.Writer(workdir, resume_step=batches, known=meta.get("log"))
+  """The first process writes; where its disk does not take it, all know."""
+  opened: list[writer.Writer] = []
+  known = meta.get("log")
+  agreement.from_first(
+    lambda: opened.append(writer.Writer(workdir, resume_step=batches, known=known))
+  )
+  return opened[0] if opened else writer.Silent()
 
 
 class TrainingRun:
@@ -135,6 +137,7 @@ class TrainingRun:
     self.watch = faults.Watch(experiment.env, experiment.visits)
     self.heads = collapse.Watch(experiment)
     self.heads.restore((meta or {}).get("collapse", {}))
+    self.unreadable = 0  # images that the log knows of
     self.evaluated = -1  # training batches at the last evaluation
     self.results: list[dict] | None = None  # what it found
 
@@ -249,7 +252,8 @@ class TrainingRun:
     faults.check_whole(self.experiment.env, state, batches)
     agreement.from_first(lambda: self.held.check() if self.held else None)
     unreadable = self.experiment.unreadable
-    if unreadable.count:
+    if unreadable.count > self.unreadable:
+      self.unreadable = unreadable.count
       self.log.write(batches, "images", {"unreadable": unreadable.count})
     meta = {"hash": self.experiment.hash, "spent": self.spent(), "log": self.log.written()}
     meta |= {"unreadable": unreadable.record(), "collapse": self.heads.record()}

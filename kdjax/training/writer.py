@@ -157,8 +157,10 @@ def _mended(path, last, known):
     elif _parsed(path, number, line)["step"] <= last:
       whole.append(line)
     seen.add(line)
-  if removed or torn:
-    agreement.say(f"{path}: {removed} empty or doubled lines removed, the last one mended")
+  if removed:
+    agreement.say(f"{path}: {removed} empty or doubled lines removed")
+  if torn:
+    agreement.say(f"{path}: the last line, which was cut off, mended")
   crc = zlib.crc32(b"".join(whole))
   if known and (len(whole), crc) != (known["lines"], known["crc"]):
     hint = f"its {len(whole)} lines up to step {last} are not the {known['lines']} written."

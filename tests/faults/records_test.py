@@ -13,7 +13,8 @@ from helpers import usually
 
 import kdjax
 from kdjax.core import files
-from kdjax.training import loop, resume, run_folder, stored, writer
+from kdjax.data import unreadable
+from kdjax.training import checkpoint, loop, resume, run_folder, stored, writer
 from kdjax.types import DONE, STOPPED, ConfigError
 
 
@@ -165,6 +166,39 @@ def test_a_finished_run_goes_on_to_a_new_end(method, key, short, long, tmp_path,
   assert files.read_json(tmp_path / "run" / "summary.json")["steps"] == second.batches
   with pytest.raises(ConfigError, match="batches already"):
     loop.run(first, tmp_path / "run", command="")
+
+
+def test_a_run_begun_again_with_another_length_before_its_first_checkpoint_says_so(tmp_path):
+  run_folder.claim(tmp_path, built("separate", steps=4), "")  # killed here
+  assert loop.run(built("separate", steps=6), tmp_path, command="") == DONE
+  record = run_folder.read(tmp_path)
+  assert record["config"]["steps"] == 6 and record["extended"] == [{"from": 0, "steps": 4}]
+
+
+def test_where_the_first_process_cannot_open_its_log_none_goes_on(tmp_path, monkeypatch):
+  """In a second process, which writes nothing itself."""
+
+  def nowhere(make):
+    raise OSError(17, "File exists", "tensorboard")
+
+  monkeypatch.setattr(loop.hosts, "first", lambda: False)
+  monkeypatch.setattr(loop.agreement, "from_first", nowhere)
+  with pytest.raises(OSError, match="File exists"):
+    loop._log(tmp_path, None, {})
+
+
+def test_a_save_that_is_tried_again_leaves_a_log_that_can_be_resumed(tmp_path, monkeypatch):
+  """With an unreadable image, whose line stands there once."""
+  reasons = ["no room"]
+  no_room = lambda self, size: reasons.pop() if reasons else ""
+  monkeypatch.setattr(checkpoint.Checkpoints, "_no_room", no_room)
+  one = lambda self, record: self.places["private"].add(3)
+  monkeypatch.setattr(unreadable.Unreadable, "restore", one)
+  for stop, code in ((at(2), STOPPED), (lambda: False, DONE)):
+    e = built("separate", steps=4, log_every=1)
+    assert loop.run(e, tmp_path, stop=stop, command="") == code
+  steps = [x["step"] for x in writer.read_metrics(tmp_path) if x["phase"] == "images"]
+  assert steps == [2, 4]
 
 
 def test_a_run_saved_on_eight_devices_goes_on_with_fewer(tmp_path):

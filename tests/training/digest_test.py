@@ -56,3 +56,15 @@ def test_a_table_is_the_same_on_every_mesh(shape):
   assert [len(d) // digest.DIGITS for *_, d in expected.values()] == [4, 1]
   other = {**tree, "clients": tree["clients"] * np.array([[1], [1], [-1], [1]], np.float32)}
   assert digest.differing(digest.table(other, ("server",)), expected) == "clients, row 2"
+
+
+def test_what_every_process_holds_is_counted_once(monkeypatch):
+  """Host arrays, as `start.workdir` reads them: of two processes the second adds nothing."""
+  tree = {"clients": np.arange(6, dtype=np.float32).reshape(2, 3)}
+  expected = digest.table(tree)
+  first = dict.fromkeys((True, False))
+  for mine in first:
+    monkeypatch.setattr(digest.hosts, "first", lambda mine=mine: mine)
+    first[mine] = digest.table(tree)
+  assert first[True] == expected
+  assert first[False]["clients"][-1] == "0" * 2 * digest.DIGITS
