@@ -1,8 +1,7 @@
 """The library's front door: a config from a name, an experiment from a config, a run from both."""
 
-import contextlib
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -10,8 +9,8 @@ import jax
 from ml_collections import ConfigDict
 
 from kdjax import experiment, measure, needs
-from kdjax.checks import validate
-from kdjax.config import no_key, place, plain, read_config, replica_seeds, variants
+from kdjax.checks import PARTIAL, validate
+from kdjax.config import OPEN, no_key, place, plain, read_config, replica_seeds, schema
 from kdjax.core import agreement, hosts
 from kdjax.data import dataset
 from kdjax.data.sources import Source
@@ -21,6 +20,7 @@ from kdjax.plugins import find_method
 from kdjax.run import Run
 from kdjax.training import run_folder
 from kdjax.types import ConfigError
+from kdjax.variants import blamed, variants
 
 Config: TypeAlias = str | Path | dict[str, Any] | ConfigDict
 
@@ -62,6 +62,9 @@ def _from_dict(given):
 def _set(config, key, value):
   """Sets a dotted key; groups take what they are given, closed ones over what is there."""
   group, name = place(config, key, value)
+  closed = isinstance(schema().get(key), dict) and key not in (*OPEN, *PARTIAL)
+  if closed and isinstance(value, dict | ConfigDict):
+    value = {**group[name].to_dict(), **value}
   if not key.startswith("algo.") and name not in group:  # a method's own: `_check_algo`
     raise ConfigError(key, value, no_key(name, group))
   try:
@@ -125,6 +128,9 @@ def train(
     config, data, devices: as in `build`.
     workdir: the run's folder.
     stop: asked between dispatches; when true, the run saves and returns.
+
+  Returns:
+    Its folder; `summary` is None where it was stopped, or the disk takes no checkpoint.
 
   Raises:
     ConfigError: for whatever cannot work, before any work is done.
@@ -195,15 +201,6 @@ def peer(
   made = experiment.build(config, data=data, devices=devices, mail=mail)
   mail.open(made.hash, made.visits[-1].round + 1)
   return made
-
-
-@contextlib.contextmanager
-def blamed(group: str) -> Iterator[None]:
-  """Puts the group in front of the key of a ConfigError that is raised inside."""
-  try:
-    yield
-  except ConfigError as error:
-    raise ConfigError(f"{group}.{error.key}", error.value, error.hint) from None
 
 
 def run(

@@ -50,7 +50,8 @@ def validate(config: dict[str, Any]) -> None:
   _values(config)
   _length(config)
   _images(config)
-  _clients(config["clients"], config["replicas"])
+  check_clients("clients", config["clients"])
+  _count(config["clients"], config["replicas"])
   _evals(config)
   _baselines(config["baselines"])
   _start(config["start"])
@@ -104,7 +105,7 @@ def _keys(config):
   for key, usual in known.items():
     if key not in config:
       raise ConfigError(key, None, "missing: start from kdjax.configs.common.base()")
-    _type(key, config[key], usual)
+    check_type(key, config[key], usual)
     if isinstance(usual, dict) and key not in OPEN:
       _group(key, config[key], usual)
 
@@ -114,13 +115,13 @@ def _group(key, group, usual):
   for name, value in group.items():
     if name not in usual:
       raise ConfigError(f"{key}.{name}", value, no_key(name, usual))
-    _type(f"{key}.{name}", value, usual[name])
+    check_type(f"{key}.{name}", value, usual[name])
   for name, value in usual.items():
     if name not in group and key not in PARTIAL:
       raise ConfigError(f"{key}.{name}", None, f"missing: such as {value!r}")
 
 
-def _type(key, value, usual):
+def check_type(key: str, value: Any, usual: Any) -> None:
   """Refuses a value of another type than the schema's; whole numbers are numbers."""
   number = isinstance(value, int | float) and not isinstance(value, bool)
   infinite = key in INFINITE and value == "inf"  # as `plain` writes it
@@ -200,17 +201,21 @@ def _holdout(value):
     raise ConfigError("holdout", value, "a number n of training examples, or two (n, m) above 0")
 
 
-def _clients(clients, replicas):
+def check_clients(key: str, clients: list) -> None:
+  """Refuses entries that are not (how many, model, model arguments)."""
   if not clients:
-    raise ConfigError("clients", (), "needs at least one entry (how many, model, model arguments)")
+    raise ConfigError(key, (), "needs at least one entry (how many, model, model arguments)")
   for entry in clients:
     n, name, arguments = entry if isinstance(entry, list) and len(entry) == 3 else (0, "", {})
     if not (type(n) is int and n > 0 and isinstance(name, str) and isinstance(arguments, dict)):
-      raise ConfigError("clients", entry, ENTRY)
-    for key in ("classes", "heads"):
-      if key in arguments:
-        hint = f"{key} is no model argument: the data and the method set it"
-        raise ConfigError("clients", entry, hint)
+      raise ConfigError(key, entry, ENTRY)
+    for name in ("classes", "heads"):
+      if name in arguments:
+        hint = f"{name} is no model argument: the data and the method set it"
+        raise ConfigError(key, entry, hint)
+
+
+def _count(clients, replicas):
   K = sum(n for n, *_ in clients)
   if K * replicas > MOST_CLIENTS:
     key, value = ("clients", K) if replicas < K else ("replicas", replicas)

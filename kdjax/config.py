@@ -1,15 +1,13 @@
-"""Configs: where one is found, and the variants that it compares.
+"""Configs: where one is found, what its keys are, and how two differ.
 
 `configs/common.py: base` is the schema: every key, its type, its group. A key that it does not have
 is refused, wherever it was set.
 """
 
-import copy
 import difflib
 import functools
 import importlib.resources
 import math
-import re
 import runpy
 from collections.abc import Iterable
 from pathlib import Path
@@ -19,23 +17,15 @@ from ml_collections import ConfigDict
 
 from kdjax.types import ConfigError
 
-# What may differ between a run and its resumption: nothing that changes a number of the run; but
-# what `peers` hear is a matter of chance anyhow, and each may have a patience of its own.
-FREE_ON_RESUME = (
-  *("mesh", "input", "log_every", "save_every", "evals", "faults", "peers"),
-  *("compare", "baselines"),
-)
+# What changes no number of a run.
+SAME_NUMBERS = ("mesh", "input", "log_every", "save_every", "evals", "compare", "baselines")
+# What may differ between a run and its resumption: what becomes of a client that is not finite can
+# be decided anew, and what `peers` hear is a matter of chance, each with a patience of its own.
+FREE_ON_RESUME = (*SAME_NUMBERS, "faults", "peers")
 # How long a run is: may change between the two, from one number above 0 to another.
 LENGTH = ("steps", "rounds")
 # Groups whose keys are not the schema's, but those of what they are handed to.
 OPEN = ("model", "augment", "algo", "optim", "evals", "compare", "baselines")
-# What says who holds what: the same for all that are compared.
-SPLIT = (
-  *("seed", "replicas", "source", "source_info", "limit", "holdout", "partition", "skew"),
-  *("primary", "primary_labels", "labels", "alpha", "counts", "overlay"),
-  *("public_source", "public_source_info", "public_share", "public_reuse", "public_limit"),
-  "public_labels",
-)
 INFINITE = ("skew",)  # keys of numbers that may be infinite, which JSON does not know: 'inf'
 
 
@@ -85,6 +75,8 @@ def read_config(name: str) -> ConfigDict:
 
 def configs_cli(argv: list[str]) -> int:
   """`kdjax configs`: the names of the packaged experiments and what they are."""
+  if argv:
+    raise ConfigError("arguments", argv, "kdjax configs takes none")
   for name, path in packaged().items():
     first = path.read_text().split('"""')[1].strip().splitlines()[0]
     print(f"{name:26} {first}")
@@ -171,75 +163,3 @@ def differences(old: dict[str, Any], new: dict[str, Any]) -> list[tuple[str, Any
 def replica_seeds(config: dict[str, Any]) -> tuple[int, ...]:
   """The seeds of the R replicas."""
   return tuple(config["seed"] + r for r in range(config["replicas"]))
-
-
-def variants(config: ConfigDict) -> dict[str, ConfigDict]:
-  """The experiments that a config is compared with, by name: `config.compare`.
-
-  Raises:
-    ConfigError: for a name without a meaning, a key that does not exist, or a change of the split.
-  """
-  compare = config.compare.to_dict() if hasattr(config.compare, "to_dict") else config.compare
-  if isinstance(compare, str):
-    hint = f'a tuple: "{tuple(compare.split(","))!r}"'
-    raise ConfigError("compare", compare, hint)
-  if not isinstance(compare, dict | list | tuple):
-    raise ConfigError("compare", compare, "a tuple of names, or {name: what differs}")
-  changes = compare if isinstance(compare, dict) else {name: {} for name in compare}
-  return {name: variant(config, name, found) for name, found in changes.items()}
-
-
-def variant(config: ConfigDict, name: str, changes: dict[str, Any]) -> ConfigDict:
-  """The same experiment with what differs; `changes` over those of the baseline of that name.
-
-  Raises:
-    ConfigError: see `variants`.
-  """
-  key = f"compare.{name}"
-  _check_name(key, name, config, changes)
-  known = config.baselines.to_dict()
-  algorithm = changes.get("algorithm", name if name in known else config.algorithm)
-  base = known.get(name, known.get(algorithm, {}) if algorithm != config.algorithm else {})
-  same = algorithm == config.algorithm and name not in known
-  algo = config.algo.to_dict() if same else dict(base.get("algo", {}))
-  whole = base | changes | {"algorithm": algorithm, "algo": algo | changes.get("algo", {})}
-  other = copy.deepcopy(config)
-  with other.unlocked(), other.ignore_type():
-    for field, value in whole.items():
-      if field not in schema():
-        raise ConfigError(f"{key}.{field}", value, no_key(field, schema()))
-      other[field] = _over(field, config[field], value)
-    other.compare = ()
-  _same_split(config, other, key)
-  return other
-
-
-def _over(field, old, value):
-  """A variant's value; a part of a group goes over the config's, unless it names another kind."""
-  if not isinstance(value, dict) or field == "algo":
-    return value
-  other_kind = field in OPEN and {"name", "kind"} & set(value)
-  return value if other_kind else {**old.to_dict(), **value}
-
-
-def _check_name(key, name, config, changes):
-  """Names become folders; one that is no baseline must say what differs."""
-  if not isinstance(changes, dict):
-    raise ConfigError(key, changes, "a dict of what differs")
-  if not isinstance(name, str) or not re.fullmatch(r"\w[\w ,=.+-]*", name):
-    raise ConfigError("compare", name, "names become folders: letters, digits, spaces, ,=.+-_")
-  if not changes and name not in config.baselines:
-    own = ", ".join(config.baselines)
-    raise ConfigError("compare", name, f"no baseline: one of {own}, or {{name: what differs}}")
-
-
-def _same_split(config, other, key):
-  """Refuses a variant whose clients would hold something else."""
-  count = lambda c: sum(n for n, *_ in c.clients)
-  if count(config) != count(other):
-    hint = f"clients = {count(other)} changes who holds what: the config has {count(config)}"
-    raise ConfigError(key, [list(e) for e in other.clients], hint)
-  for field in SPLIT:
-    if plain(config[field]) != plain(other[field]):
-      hint = f"{field} would change who holds what: all that are compared share one split"
-      raise ConfigError(f"{key}.{field}", plain(other[field]), hint)

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import hashlib
+import inspect
 import json
 from collections.abc import Callable
 from typing import Any
@@ -303,5 +304,6 @@ def _streams(env, data):
 
 def _evaluator(experiment, name, arguments):
   make = find(name, package="kdjax.evals", key="evals", default="make")
-  rest = {k: v for k, v in arguments.items() if k != "every"}
+  takes = inspect.signature(make).parameters  # most need not know how often they are asked
+  rest = {k: v for k, v in arguments.items() if k != "every" or k in takes}
   return call(make, experiment, key=f"evals.{name}", arguments=rest)

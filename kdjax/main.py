@@ -89,8 +89,10 @@ def main(argv: list[str]) -> int:
     )
   if FLAGS.workdir is None and not FLAGS.plan:
     raise ConfigError("--workdir", None, "name the run's folder, or use --plan")
-  if FLAGS.profile < 0:
-    raise ConfigError("--profile", FLAGS.profile, "must be 0 or more steps")
+  for name, value in (("--profile", FLAGS.profile), ("--devices", FLAGS.devices)):
+    if value < 0:
+      raise ConfigError(name, value, "must be 0 or more")
+  _check_alone()
   several = FLAGS.distributed or FLAGS.coordinator
   own = peer_clients(several)
   if FLAGS.target:
@@ -119,6 +121,18 @@ def main(argv: list[str]) -> int:
       print(plan.describe(FLAGS.config, devices=devices))
       return 0
     return train(FLAGS.config, Path(FLAGS.workdir), devices=devices, own=own)
+
+
+def _check_alone():
+  """Refuses flags that mean nothing without another, which is not there."""
+  several = ("coordinator", "distributed")
+  needed = dict(forms=("target",), price=("target",), json=("target",))
+  needed |= dict(processes=several, process=several)
+  for name, others in needed.items():
+    given = FLAGS[name].value != FLAGS[name].default
+    if given and not any(FLAGS[other].value for other in others):
+      hint = " or ".join(f"--{other}" for other in others)
+      raise ConfigError(f"--{name}", FLAGS[name].value, f"means nothing without {hint}")
 
 
 def peer_clients(several: bool) -> tuple[int, ...]:

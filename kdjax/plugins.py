@@ -113,8 +113,7 @@ def accept(fn: Callable, *, key: str, arguments: dict[str, Any]) -> None:
     ConfigError: for an argument that is unknown, or not of its annotation's type; for all that are
       missing.
   """
-  signature = inspect.signature(fn).parameters
-  known = {p.name: p for p in signature.values() if p.kind is p.KEYWORD_ONLY}
+  known = {p.name: p for p in _parameters(fn) if p.kind is p.KEYWORD_ONLY}
   takes = "takes " + (", ".join(known) or "no arguments")
   for name, value in arguments.items():
     if name not in known:
@@ -128,13 +127,21 @@ def accept(fn: Callable, *, key: str, arguments: dict[str, Any]) -> None:
     raise ConfigError(key, arguments, f"missing: {', '.join(missing)}; {fn.__module__} {takes}")
 
 
+def _parameters(fn):
+  """Of a signature, with annotations that are text, as `from __future__` makes them, as types."""
+  try:
+    return inspect.signature(fn, eval_str=True).parameters.values()
+  except NameError:  # one that only a type checker imports
+    return inspect.signature(fn).parameters.values()
+
+
 def wrong_type(value: Any, kind: Any) -> str | None:
   """What a value must be to be of a type, where it is not: see `fits`."""
   return None if fits(value, kind) else f"must be {_words(kind)}"
 
 
 NAMES = {bool: "True or False", str: "text", int: "a whole number", float: "a number"}
-NAMES |= {tuple: "a tuple", dict: "a group of keys"}
+NAMES |= {tuple: "a tuple", dict: "a group of keys", types.NoneType: "None"}
 
 
 def fits(value: Any, kind: Any) -> bool:
@@ -146,6 +153,8 @@ def fits(value: Any, kind: Any) -> bool:
   origin, inner = typing.get_origin(kind), typing.get_args(kind)
   if origin in (typing.Union, types.UnionType):
     return any(fits(value, one) for one in inner)
+  if kind is types.NoneType:
+    return value is None
   if kind in (int, float):
     return isinstance(value, int if kind is int else int | float) and not isinstance(value, bool)
   if kind in (bool, str, dict):

@@ -10,7 +10,7 @@ ROOT = Path(__file__).parent.parent
 LAYERS = [
   {"ending"},
   {"types", "plugins"},
-  {"config", "checks"},
+  {"config", "checks", "variants"},
   {"core"},
   {"data", "models", "optim", "peers", "hardware"},
   {"forms"},

@@ -7,6 +7,7 @@ import pytest
 from kdjax import api, checks, config
 from kdjax.configs import common, mhd_digits
 from kdjax.types import ConfigError
+from kdjax.variants import variants
 
 
 def digits(**changes):
@@ -89,7 +90,7 @@ def test_whole_numbers_are_numbers_and_infinity_is_one():
 
 def test_bare_names_and_named_variants():
   c = digits(compare=("separate", "fedavg"))
-  found = config.variants(c)
+  found = variants(c)
   assert [v.algorithm for v in found.values()] == ["separate", "fedavg"]
   own = {"local_steps": 20, "local_epochs": 0, "momentum": "keep"}
   assert found["fedavg"].algo.to_dict() == own
@@ -100,13 +101,32 @@ def test_bare_names_and_named_variants():
     "u = 5": dict(algorithm="fedavg", algo=dict(local_steps=5), optim=dict(lr=0.5)),
     "on a cycle": dict(graph=dict(kind="cycle"), steps=100),
   }
-  two, alone, often, cycle = config.variants(digits(compare=compare)).values()
+  two, alone, often, cycle = variants(digits(compare=compare)).values()
   assert (two.algorithm, two.algo.teachers, two.algo.aux_heads) == ("mhd", 2, 3)
   assert (alone.algorithm, alone.algo.to_dict()) == ("separate", {})
   assert often.algo.to_dict() == own | {"local_steps": 5}
   assert (often.optim.lr, often.optim.momentum) == (0.5, 0.9)  # a part goes over the config's
   assert (cycle.graph.kind, cycle.graph.island, cycle.steps) == ("cycle", 2, 100)
   assert c.algo.teachers == 1  # the config itself stays as it is
+
+
+def test_a_part_of_a_closed_group_goes_over_what_is_there():
+  c = api.get_config("mhd_digits", graph={"kind": "cycle"})
+  assert c.graph.to_dict() == api.get_config("mhd_digits").graph.to_dict() | {"kind": "cycle"}
+  c = api.get_config("mhd_digits", optim=dict(name="adam"))  # an open one is as given
+  assert c.optim.to_dict() == dict(name="adam")
+
+
+def test_a_change_goes_over_what_the_baseline_declares():
+  """fedgkt_cifar10's FedAvg has an optimiser of its own; hostile_digits's `fresh` is MHD."""
+  c = api.get_config("fedgkt_cifar10", compare={"fedavg": dict(optim=dict(lr=0.5))})
+  own = c.baselines.fedavg.optim.to_dict()
+  assert own != c.optim.to_dict()
+  assert variants(c)["fedavg"].optim.to_dict() == own | {"lr": 0.5}
+  c = api.get_config("hostile_digits", compare={"fresh": dict(algo=dict(teachers=1))})
+  fresh = variants(c)["fresh"]
+  assert fresh.algorithm == "mhd"
+  assert fresh.algo.to_dict() == c.baselines.fresh.algo.to_dict() | {"teachers": 1}
 
 
 REFUSED = [
@@ -119,10 +139,18 @@ REFUSED = [
   ({"supervised": dict(clients=((1, "mlp", {}),))}, "compare.supervised", "who holds what"),
   ({"x": dict(stepz=1)}, "compare.x.stepz", "did you mean steps"),
   ({"x": 3}, "compare.x", "a dict"),
+  ({"x": {"algo.teachers": 2}}, "compare.x", "Write groups as dicts"),
+  ({"x": dict(algo=5)}, "compare.x.algo", "a group of keys"),
+  ({"x": dict(optim=None)}, "compare.x.optim", "a group of keys"),
+  ({"x": dict(steps=dict(a=1))}, "compare.x.steps", "a whole number"),
+  ({"x": dict(steps=-1)}, "compare.x.steps", "must not be negative"),
+  ({"x": dict(clients=5)}, "compare.x.clients", "a tuple"),
+  ({"x": dict(clients=(("a", "mlp", {}),))}, "compare.x.clients", "each entry is"),
+  ({"pool": dict(steps=1)}, "compare", "the run's own"),
 ]
 
 
 @pytest.mark.parametrize("compare, key, hint", REFUSED, ids=[str(c) for c, _, _ in REFUSED])
 def test_what_cannot_be_compared_is_refused(compare, key, hint):
   with pytest.raises(ConfigError, match=f"^{re.escape(key)} = .*{hint}"):
-    config.variants(digits(compare=compare))
+    variants(digits(compare=compare))

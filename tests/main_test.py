@@ -18,6 +18,7 @@ from helpers import FIVE_SMALL
 
 import kdjax
 from kdjax import main
+from kdjax.variants import OWN
 
 DIGITS = "--config=configs/mhd_digits.py"
 SMALL = f"--config.clients={FIVE_SMALL!r}"
@@ -53,6 +54,8 @@ def test_the_quickstart_ends_with_a_table_a_report_and_the_command_to_resume(com
   assert "Traceback" not in err
   summary = json.loads((tmp_path / "summary.json").read_text())
   assert (summary["replicas"], summary["steps"], len(summary["runs"])) == (2, 40, 2)
+  there = {path.name for path in tmp_path.iterdir()}
+  assert there - {"separate", "fedavg"} <= {*OWN}, "names that no variant may have"
   first = summary["runs"][0]
   assert len(first["shared_accuracy"]["aux3"]) == 5
   assert [len(row) for row in first["accuracy_by_owner"]["main"]] == [5] * 5
@@ -138,6 +141,9 @@ BAD_FLAGS = [
   (["--config=configs/no_such.py"], ["configs/no_such.py"]),
   ([], ["--config", "mhd_digits"]),
   ([DIGITS, "--target=v5e:2x4"], ["--target", "v5e:2x4", "needs --plan"]),
+  ([DIGITS, "--plan", "--json"], ["--json", "True", "without --target"]),
+  ([DIGITS, "--process=0"], ["--process", "0", "without --coordinator or --distributed"]),
+  ([DIGITS, "--devices=-3"], ["--devices", "-3", "0 or more"]),
   (["--config=mhd_digit"], ["did you mean mhd_digits"]),
   (["comparee"], ["comparee", "compare, configs, measure, report, reproduce, sweep"]),
   ([DIGITS, "--config.compare=separate,fedavg"], ["compare", "('separate', 'fedavg')"]),

@@ -1,9 +1,7 @@
-"""The clients of an ensemble inside the manual `shard_map`: who they are, how they move.
+"""A step of every client, on one device's share: losses, gradients, updates, fresh states.
 
-Everything here runs on one device's share: the mesh's `client` axis splits the clients of every
-cohort, its `data` axis splits every batch. Losses are shares that add up over `data`; gradients
-are mapped over clients first and summed over `data` once for all of them. `check_vma=False` is
-chosen once, in `sharded`: with it a gradient holds only this device's addend until that sum.
+Losses are shares that add up over the mesh's `data` axis (core/env.py); gradients are mapped over
+clients first and summed over `data` once for all of them.
 """
 
 from typing import Any

@@ -46,6 +46,9 @@ def _images(name, root, index, split, info):
   paths = [f"{root / s['file']}[0:{s['examples']}]" for s in split["shards"]]
   source, shape = ArrayRecordDataSource(paths), tuple(index["image"])
   if index["format"] == "raw":
+    if info["grey"] and shape[2] > 1:
+      hint = f"{name} holds pixels as they are: prepare it from grey images, or leave it False"
+      raise ConfigError("source_info.grey", True, hint)
     return Raw(source, shape)
   info = {**info, "image": (0, 0, 0), "resize": False}
   return encoded(name, _Jpegs(source), len(source), channels=shape[2], info=info)

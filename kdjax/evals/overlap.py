@@ -25,12 +25,13 @@ ENTRIES = ("edge", "core")  # teacher, student
 PAIRS = {"": ENTRIES, "_before": ("edge", "before"), "_first": ("first", "core")}
 
 
-def make(experiment: "Experiment", *, batch: int) -> Evaluator:
+def make(experiment: "Experiment", *, batch: int, every: int) -> Evaluator:
   """The evaluator.
 
   Args:
     experiment: Experiment.
     batch: images per pass; a multiple of the mesh's `data` axis.
+    every: batches between two evaluations; must be 0.
 
   Returns:
     state -> a list over replicas of dicts {'overlap_test', 'overlap_core', 'overlap_edge': see
@@ -41,7 +42,6 @@ def make(experiment: "Experiment", *, batch: int) -> Evaluator:
     ConfigError: for an invalid batch size, or a method without these entries.
   """
   env, data = experiment.env, experiment.data
-  every = experiment.config["evals"]["overlap"]["every"]
   if every:
     hint = "must be 0, after every round: within one, the models are on their way to another edge"
     raise ConfigError("evals.overlap.every", every, hint)

@@ -38,15 +38,15 @@ def build_model(name: str, *, classes: int, heads: int, **arguments: Any) -> nn.
   for own in ("parent", "name"):  # Flax's, not the model's
     fields.pop(own, None)
   accepted = f"{name} takes " + ", ".join(str(field) for field in fields.values())
-  for key in arguments:
+  for key, value in arguments.items():
     if key not in fields:
-      hint = f"no argument of {name}; {accepted}"
+      hint = f"no argument of {name}, in its entry or in `model`; {accepted}"
       if key in COMMON:
         hint += "; where no model takes it, set model = {}"
-      raise ConfigError("clients", key, hint)
+      raise ConfigError("clients", {key: value}, hint)
   for key, field in fields.items():
     if key not in arguments and field.default is field.empty:
-      at, value = (f"model.{key}", None) if key in COMMON else ("clients", sorted(arguments))
+      at, value = (f"model.{key}", None) if key in COMMON else ("clients", {key: None})
       raise ConfigError(at, value, f"{key} is missing; {accepted}")
   choices = {"norm": NORMS, "dtype": DTYPES} | getattr(model, "choices", {})
   values = {}

@@ -99,9 +99,9 @@ def _results(run: RunRecord) -> list[dict[str, Any]]:
 
 def _config(run: RunRecord) -> dict[str, Any]:
   """What makes a run another experiment: its flat config without seeds, speed and comparisons."""
-  from kdjax.config import FREE_ON_RESUME, flat
+  from kdjax.config import SAME_NUMBERS, flat
 
-  free = (*SEEDS, *FREE_ON_RESUME)
+  free = (*SEEDS, *SAME_NUMBERS)
   config = flat(run.record.get("config", {}))
   return {key: value for key, value in config.items() if key.split(".")[0] not in free}
 

@@ -10,6 +10,7 @@ input.
 """
 
 import argparse
+import contextlib
 import functools
 import json
 import re
@@ -53,7 +54,9 @@ def _last_step(path: Path) -> int:
   with open(path, "rb") as file:
     file.seek(max(0, path.stat().st_size - TAIL))
     lines = file.read().rpartition(b"\n")[0].splitlines()
-  return json.loads(lines[-1])["step"] if lines else 0
+  with contextlib.suppress(ValueError):  # a line longer than what was read
+    return json.loads(lines[-1])["step"] if lines else 0
+  return 0
 
 
 class Stop:

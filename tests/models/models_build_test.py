@@ -24,7 +24,11 @@ MLP = SHARED | dict(hidden=(8,), activation="tanh")
     ("kdjax.types:Net", {}, "defines no 'Net'"),
     ("..:Net", {}, "package.module:name"),
     (6, {}, "package.module:name"),
-    ("mlp", {"width": 8}, "no argument of mlp; mlp takes classes: int, .*hidden"),
+    (
+      "mlp",
+      {"width": 8},
+      "no argument of mlp, in .*; mlp takes classes: int, .*hidden",
+    ),
     ("mlp", {"activation": None}, "of type str"),
     ("mlp", {"activation": "gelu"}, r"activation is one of \('tanh', 'relu'\)"),
     ("mlp", {"norm": "instance"}, "norm is one of"),

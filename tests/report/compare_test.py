@@ -66,6 +66,19 @@ def test_other_hyper_parameters_are_another_row(places, tmp_path):
   assert names == {"mhd algo.teachers=1", "mhd algo.teachers=2", "separate"}
 
 
+def test_what_becomes_of_faulty_clients_makes_another_row_and_where_it_ran_does_not(tmp_path):
+  for name, first, client, conv in (
+    ("a", 0, "freeze", "x"),
+    ("b", 1, "freeze", "y"),
+    ("c", 2, "reset", "y"),
+  ):
+    own = dict(faults={"client": client}, mesh={"conv": conv})
+    folder(tmp_path / name, "mhd", [[0.5, 0.5]], first_seed=first, **own)
+  rows = compare.rows(entries.read([tmp_path]))
+  found = {row["method"]: row["seeds"] for row in rows}
+  assert found == {"mhd faults.client=freeze": 2, "mhd faults.client=reset": 1}
+
+
 def test_one_seed_has_no_spread(tmp_path):
   (main, _) = compare.rows(entries.read([folder(tmp_path / "one", "mhd", [[0.5, 0.7]])]))
   assert main["shared_accuracy_spread"] is None
