@@ -32,8 +32,8 @@ class Case:
   graph: str = "complete"  # the kind that it runs on
   along_graph: bool = False  # clients hear their teachers in the graph, and nobody else
   by_name: bool = True  # it draws by the clients' names: permuting clients permutes results
-  # Seeds side by side are separate runs; not where a phase's length is drawn: replicas wait for
-  # each other, and a learning-rate schedule stretches with the longest.
+  # Seeds side by side are separate runs; not where a phase's length is drawn or hangs on how
+  # many examples are held: replicas wait for each other, and a schedule stretches with the longest.
   folds: bool = True
   one_core: bool = False  # cohorts grow with replicas, not with clients: the first holder is a core
   messages: Messages | Callable[[Sizes], Messages] = dataclasses.field(default_factory=dict)
