@@ -34,13 +34,13 @@ def base():
   c.public_reuse = False  # whether what is private is public too, without its labels (MHD+)
   c.public_limit = 0  # > 0: use only so many of the public examples; who holds what stays
   c.public_labels = False  # whether a method may use the labels of public examples
-  c.partition = "skew"  # skew, dirichlet, equal, table
+  c.partition = "skew"  # skew, dirichlet, equal, table, owner
   c.skew = 0.0  # s, for partition='skew'; float('inf') is allowed
   c.primary = "random"  # how primary labels are dealt: even, random, explicit
   c.primary_labels = ()  # for primary='explicit': labels of `source`, a tuple a client
   c.labels = 0  # primary labels of a client, for even and random
   c.alpha = 0.0  # for partition='dirichlet'
-  c.counts = ()  # for partition='table': examples per client and class
+  c.counts = ()  # for partition='table': examples per client and class, or owner of `arrays`
   c.overlay = dict(share=0.0, clients=())  # a random share of all data that these hold too
   c.augment = dict(kind="none")
   c.normalise = dict(mean=(0.5,), std=(0.5,))  # of pixels in 0..1 or features; ("data",): measured

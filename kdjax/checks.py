@@ -29,7 +29,7 @@ RANGES: dict[str, tuple[float, float]] = {
   "input.ahead": (1, 1024),
 }
 CHOICES: dict[str, tuple[str, ...]] = {
-  "partition": ("skew", "dirichlet", "equal", "table"),
+  "partition": ("skew", "dirichlet", "equal", "table", "owner"),
   "primary": ("even", "random", "explicit"),
   "source_info.decoder": ("pillow", "opencv"),
   "public_source_info.decoder": ("pillow", "opencv"),

@@ -1,5 +1,6 @@
 """A source out of arrays in memory."""
 
+import dataclasses
 import warnings
 from typing import Any
 
@@ -13,12 +14,17 @@ MOST_NAMED = 5  # classes that are named one by one
 Pair = tuple[Any, Any]  # examples and labels
 
 
-def arrays(*, train: Pair, test: Pair | None = None, name: str = "arrays") -> Source:
+def arrays(
+  *, train: Pair, test: Pair | None = None, owner: Any = None, name: str = "arrays"
+) -> Source:
   """A source of one's own arrays, checked; warns of classes that nobody can learn.
 
   Args:
     train: (examples, labels): images u8[N, h, w, c] or u8[N, h, w], or features [N, F], which
       become float32; labels [N], whole numbers from 0.
+    owner: whose each training example is, [N], whole numbers from 0: a writer, a hospital. With
+      `partition='owner'` client i holds what is i's, with 'table' `counts` counts them; None:
+      nobody's in particular.
     test: likewise; None: `holdout` in the config takes the test set from the training one.
     name: what runs, tables and reports call it.
 
@@ -27,6 +33,8 @@ def arrays(*, train: Pair, test: Pair | None = None, name: str = "arrays") -> So
       another shape.
   """
   learned = _examples(name, train)
+  if owner is not None:
+    learned = dataclasses.replace(learned, strata=_owners(owner, len(learned.labels)))
   tested = learned if test is None else _examples(name, test)
   labels = [s.labels for s in (learned, tested) if s.labels.size and s.labels.dtype.kind in "iu"]
   source = Source(name, learned, tested, max((int(x.max()) for x in labels), default=0) + 1)
@@ -47,6 +55,15 @@ def _some(classes):
   """The first of many numbers."""
   words = ", ".join(map(str, classes[:MOST_NAMED].tolist()))
   return words + (f" and {len(classes) - MOST_NAMED} more" if len(classes) > MOST_NAMED else "")
+
+
+def _owners(owner, n):
+  """The owners i64[n], checked."""
+  found = np.asarray(owner)
+  if found.shape != (n,) or found.dtype.kind not in "iu" or (n and found.min() < 0):
+    what = f"{found.dtype.name}{list(found.shape)}"
+    raise ConfigError("owner", what, f"[{n}], a whole number from 0 for each training example")
+  return found.astype(np.int64)
 
 
 def _examples(name, pair):

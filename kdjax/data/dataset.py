@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kdjax.core.random import host_rng
-from kdjax.data import partition, sources
+from kdjax.data import holders, sources
 from kdjax.data.example_set import ExampleSet, Source, held_out, hold_out, subset
 from kdjax.types import ConfigError, Shards
 
@@ -34,7 +34,7 @@ def open_data(config: dict[str, Any], seeds: tuple[int, ...], *, begun: bool = F
     begun: see `sources.open_source`.
 
   Raises:
-    ConfigError: see `sources.open_source` and `partition.partition`.
+    ConfigError: see `sources.open_source` and `holders.hand_out`.
   """
   return _data(config, functools.partial(_open, config, begun=begun), seeds)
 
@@ -43,7 +43,7 @@ def hand_out(config: dict[str, Any], source: Source, seeds: tuple[int, ...]) -> 
   """The same for a Source in memory, in place of the one that `source` and `source_info` name.
 
   Raises:
-    ConfigError: without test examples, of `holdout`; see `partition.partition`.
+    ConfigError: without test examples, of `holdout`; see `holders.hand_out`.
   """
   if source.test is source.train and not config["holdout"]:
     raise ConfigError("holdout", config["holdout"], f"above 0: {source.name!r} has no test set")
@@ -186,7 +186,7 @@ def _limited(examples, n):
 
 
 def _partition(config, source, public, seeds):
-  split = partition.Split(
+  split = holders.Split(
     K=sum(n for n, *_ in config["clients"]),
     classes=source.classes,
     public_share=config["public_share"],
@@ -202,4 +202,4 @@ def _partition(config, source, public, seeds):
     overlay=config["overlay"],
     batch=config["batch"],
   )
-  return partition.partition(source.train.labels, source.train.strata, split, seeds)
+  return holders.hand_out(source.train.labels, source.train.strata, split, seeds)

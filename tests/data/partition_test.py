@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
+import kdjax
 from kdjax.core.random import host_rng
+from kdjax.data import holders
 from kdjax.data import partition as p
 from kdjax.types import ConfigError
 
@@ -27,7 +29,8 @@ def partition(seeds=(0,), **changes):
     overlay=dict(share=0.0, clients=()),
     batch=8,
   )
-  return p.partition(LABELS, LABELS, p.Split(**(settings | changes)), seeds)
+  strata = LABELS % 4 if changes.get("kind") == "owner" else LABELS
+  return holders.hand_out(LABELS, strata, holders.Split(**(settings | changes)), seeds)
 
 
 def members(shards):
@@ -163,13 +166,31 @@ def test_table_counts_strata_and_not_labels():
 
 def test_table_with_too_few_examples_names_class_and_client():
   counts = ((90,) + (1,) * 9, (11,) + (1,) * 9)
-  with pytest.raises(ConfigError, match="counts = 101: class 0 has only 100 .* at client 1"):
+  with pytest.raises(ConfigError, match="counts = 101: class 0 .* has only 100 .* at client 1"):
     p.table(LABELS, np.arange(1000), counts=counts, seed=0)
   with pytest.raises(ConfigError, match="10 counts, 0 or more, for each client"):
     p.table(LABELS, np.arange(1000), counts=((1, 2),), seed=0)
   for row in (10, (0.5,) * 10, ("1",) * 10, (-1,) * 10):
     with pytest.raises(ConfigError, match="10 counts, 0 or more, for each client"):
       p.table(LABELS, np.arange(1000), counts=(row,), seed=0)
+
+
+def test_owners_hold_what_is_theirs_as_far_as_it_is_private():
+  owner = np.array([2, 0, 1, 0, 2, 2])
+  parts = p.owned(owner, np.array([0, 1, 2, 4]), K=3)
+  assert [part.tolist() for part in parts] == [[1], [2], [0, 4]]
+  with pytest.raises(ConfigError, match="clients = 2: examples have owners 0 to 2, .* 2 clients"):
+    p.owned(owner, np.arange(6), K=2)
+
+
+def test_arrays_have_owners():
+  X, y, owner = np.arange(12.0).reshape(6, 2), np.array([0, 1] * 3), np.array([1, 1, 0, 0, 1, 0])
+  source = kdjax.arrays(train=(X, y), owner=owner)
+  np.testing.assert_array_equal(source.train.strata, owner)
+  np.testing.assert_array_equal(source.train.labels, y)
+  for wrong in (owner[:5], owner - 1, owner / 1.0, "ann"):
+    with pytest.raises(ConfigError, match=r"owner = .*\[6\], a whole number from 0"):
+      kdjax.arrays(train=(X, y), owner=wrong)
 
 
 # Whole partitions
@@ -179,6 +200,7 @@ KINDS = {
   "dirichlet": {"kind": "dirichlet", "alpha": 0.5},
   "equal": {"kind": "equal"},
   "table": {"kind": "table", "counts": tuple((5,) * 10 for _ in range(4))},
+  "owner": {"kind": "owner"},
 }
 
 
