@@ -100,7 +100,7 @@ def _watch(fd):
   _heard.set()
   first = time.monotonic()
   if not _asks.is_set():
-    end(STOPPED, "stopped before there was anything to save; the same command resumes")
+    end(STOPPED, "stopped before there was anything to save; the same command begins anew")
   say("stopping after this step; once more to end at once")
   while True:
     more = os.read(fd, 64) if select.select([fd], [], [], 0.2)[0] else b""

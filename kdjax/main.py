@@ -249,8 +249,9 @@ def parse_flags(argv: list[str]) -> list[str]:
     hint = f"no such key: {error.args[0]}"  # a KeyError's own text would be quoted once more
     raise ConfigError("--config", " ".join(argv[1:]), hint) from None
   except (flags.Error, *BAD_FLAGS) as error:
-    hint = f"{error}{_tuple_hint(argv)}"
-    raise ConfigError("--config", " ".join(argv[1:]), hint) from None
+    words = argv[1:]
+    given = next((word for word in words if word in str(error)), " ".join(words))
+    raise ConfigError("--config", given, f"{error}{_tuple_hint(argv)}") from None
 
 
 def with_files(argv: list[str]) -> list[str]:
@@ -279,7 +280,7 @@ def _tuple_hint(argv):
   """How to write what is no literal: `--config.compare=separate,fedavg`."""
   for word in argv:
     key, _, value = word.partition("=")
-    if key.lstrip("-") == "config.compare":
+    if key.lstrip("-") == "config.compare" and not value.lstrip().startswith(("(", "{", "[")):
       names = tuple(value.split(","))
       return f"; write {key}={shlex.quote(repr(names))}"
   return ""

@@ -15,6 +15,7 @@ from kdjax import experiment
 from kdjax.core import files
 from kdjax.core.passes import eval_mode
 from kdjax.data import dataset
+from kdjax.data.arrays import as_examples
 from kdjax.peers import Mail
 from kdjax.training import run_folder
 from kdjax.types import ClientState, ConfigError, ModelOut, PyTree
@@ -70,10 +71,13 @@ class Trained:
 
   def _checked(self, images):
     images = np.asarray(images)
+    images = as_examples(images) if self.shape[2:] == (1,) else images  # grey ones, as in `arrays`
     if images.ndim != 1 + len(self.shape) or images.shape[1:] != self.shape:
       expected = ", ".join(map(str, ("N", *self.shape)))
       hint = f"this client was trained on examples of shape [{expected}]"
       raise ConfigError("images.shape", images.shape, hint)
+    if not len(images):
+      raise ConfigError("images.shape", images.shape, "at least one example")
     if self.dtype.kind == "f" and images.dtype.kind in "fiub":
       images = images.astype(self.dtype)
     if images.dtype != self.dtype:

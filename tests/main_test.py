@@ -137,7 +137,7 @@ BAD_FLAGS = [
     ["kdjax: algo.teacher = '3': no such key; did you mean teachers?\n"],
   ),
   (["--config", "mhd_digits", "--config.a.b=1"], ["kdjax: a.b = '1': there is no group 'a'\n"]),
-  ([DIGITS, "--config.steps=many"], ["steps", "many"]),
+  ([DIGITS, "--config.compare=()", "--config.steps=many"], ["--config = '--config.steps=many'"]),
   (["--config=configs/no_such.py"], ["configs/no_such.py"]),
   ([], ["--config", "mhd_digits"]),
   ([DIGITS, "--target=v5e:2x4"], ["--target", "v5e:2x4", "needs --plan"]),

@@ -49,7 +49,13 @@ def test_a_grid_without_key_or_values_is_refused(text):
 
 def test_every_combination_has_every_seed_from_the_config_s_on(tmp_path):
   sweep = asked(
-    tmp_path, "--grid", "skew=0.0,1.5", "--grid=batch=8", "--seeds=2", "--config.seed=5"
+    tmp_path,
+    "--grid",
+    "skew=0.0,1.5",
+    "--grid=batch=8",
+    "--seeds=2",
+    "--config.seed=5",
+    "--config.replicas=1",
   )
   assert names(sweep) == [f"batch=8_skew={s}_seed={n}" for s in (0.0, 1.5) for n in (5, 6)]
   point = grid.points(sweep)[3]
@@ -74,6 +80,7 @@ def test_points_of_one_config_are_one_run(tmp_path):
     (["--grid=seed=1,2", "--seeds=2"], "--seeds sets it"),
     (["--steps=3"], "runs take --config.KEY=VALUE"),
     (["--fold"], "needs --seeds=N"),
+    (["--seeds=2"], "--seeds = 2: with replicas = 3 the runs' seeds would overlap: --fold"),
   ],
 )
 def test_what_cannot_work_is_refused_before_any_run(tmp_path, words, said):

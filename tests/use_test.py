@@ -37,6 +37,17 @@ def test_a_run_is_loaded_whatever_source_info_counts(method, changes, tmp_path):
     np.testing.assert_allclose(said[head], expected[:, h], rtol=1e-5)
 
 
+def test_grey_images_need_no_channel_and_none_at_all_are_refused(tmp_path):
+  images = np.random.default_rng(0).integers(256, size=(40, 4, 4), dtype=np.uint8)
+  data = kdjax.arrays(train=(images, np.arange(40) % 2), test=(images[:8], np.arange(8) % 2))
+  c = ensembles.config("separate", dtype="float32")
+  client = kdjax.train(c, tmp_path, data=data, stop=lambda: True).client(0)
+  said, same = client.predict(images[:3]), client.predict(images[:3, :, :, None])
+  np.testing.assert_array_equal(said["main"], same["main"])
+  with pytest.raises(ConfigError, match="images.shape = .*at least one"):
+    client.predict(images[:0])
+
+
 def test_looking_for_a_checkpoint_creates_nothing(tmp_path):
   """Neither a folder without any, nor a step that is not there, nor one that is being saved."""
   c = ensembles.config("separate", dtype="float32")

@@ -1,7 +1,7 @@
 """Who learns from whom: directed graphs over the K clients of a replica, and schedules of graphs.
 
 `adjacency[i, j]` is true where client i learns from client j: edges point from student to teacher,
-as in Zhmoginov et al., Section 3.1. A graph is a value; changing it never recompiles anything.
+as in Zhmoginov et al., Section 3.1. A graph is a value; changing it in a run recompiles nothing.
 """
 
 import dataclasses

@@ -1,6 +1,7 @@
 """The csv source: a table with a header, a label column and columns of numbers."""
 
 import csv
+import re
 import warnings
 from typing import Any
 
@@ -33,7 +34,7 @@ def table(name: str, split: str, info: dict[str, Any]) -> Split:
   except ConfigError:
     raise
   except (ValueError, OSError) as error:
-    hint = f"{path} is no table of numbers under a header: {error}"
+    hint = f"{path} is no table of numbers under a header: {_where(columns, error)}"
     raise ConfigError("source", name, hint) from None
   if SPLIT not in columns and split == "test":
     hint = f"{path} has no column {SPLIT!r} of train and test; holdout=n makes a test set"
@@ -68,6 +69,15 @@ def _read(path, places, dtype):
   with warnings.catch_warnings():
     warnings.filterwarnings("ignore", "loadtxt: input contained no data")
     return np.loadtxt(path, dtype, usecols=places, encoding="utf-8", **how)
+
+
+def _where(columns, error):
+  """NumPy's words; of a cell that is no number the line of the file and the column's name."""
+  found = re.search(r"string (.*) to float32 at row (\d+), column (\d+)", str(error))
+  if not found:
+    return error
+  line, place = int(found[2]) + 2, int(found[3]) - 1  # after the header; it counts columns from 1
+  return f"line {line}, column {columns[place]!r} is {found[1]}, no number"
 
 
 def _splits(name, path, columns, n):

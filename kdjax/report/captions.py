@@ -54,8 +54,8 @@ FIGURES = {  # title, caption
   ),
   "distances": (
     "Accuracy by graph distance",
-    "On the label distribution of a client so many links away, its own at distance 0. What a "
-    "client learns from beyond distance 1 comes through the clients in between.",
+    "On the label distribution of a client so many links away, its own at distance 0. What it "
+    "knows of clients more than one link away, where there are any, came through those between.",
   ),
   "owners": (
     "Who knows whose labels",

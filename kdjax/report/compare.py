@@ -142,11 +142,18 @@ def cells(found: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
   columns = {"method": "method", "head": "head", "seeds": "seeds"}
   for key in found[0]:
     if f"{key}_spread" in found[0]:
-      name = key.removesuffix("_difference").removesuffix("_accuracy").replace("_", " ")
-      columns[key] = f"{name} %" + (" difference" if key.endswith("_difference") else "")
+      metric = key.removesuffix("_difference")
+      unit = " %" if _is_share(metric) else ""
+      name = metric.removesuffix("_accuracy").replace("_", " ")
+      columns[key] = f"{name}{unit}" + (" difference" if key != metric else "")
   columns |= {"pairs": "pairs", "bytes_sent": "sent a seed", "private_examples": "examples"}
   columns = {k: n for k, n in columns.items() if any(row.get(k) is not None for row in found)}
   return list(columns.values()), [[_cell(row, key) for key in columns] for row in found]
+
+
+def _is_share(metric: str) -> bool:
+  """Whether a metric is a share, shown in percent; others are shown as they are."""
+  return "accuracy" in metric or metric.startswith("overlap")
 
 
 def _cell(row: dict[str, Any], key: str) -> str:
@@ -154,7 +161,10 @@ def _cell(row: dict[str, Any], key: str) -> str:
   if value is None:
     return "-"
   if f"{key}_spread" in row:
-    return table.percent(value, row[f"{key}_spread"])
+    spread = row[f"{key}_spread"]
+    if _is_share(key.removesuffix("_difference")):
+      return table.percent(value, spread)
+    return f"{value:.4g}" + ("" if spread is None else f" ± {spread:.2g}")
   if key == "bytes_sent":
     return table.size(value)
   return f"{value:,.0f}" if key == "private_examples" else str(value)

@@ -1,5 +1,6 @@
-"""What went wrong in a run and did not end it, in words."""
+"""What went another way than planned in a run and did not end it, in words."""
 
+import itertools
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -10,14 +11,25 @@ MOST_NAMED = 4  # heads that are named one by one
 
 
 def said(run: "RunRecord") -> list[str]:
-  """Sentences: clients not finite, heads that collapsed, predictions and images not taken in."""
+  """Sentences: a changed length, faulty clients, collapsed heads, what was not taken in."""
   summary = run.summary or {}
   return [
+    *_extended(run),
     *_faults(run, summary),
     *_collapsed(run, summary),
     *_refused(run, summary),
     *_unreadable(run, summary),
   ]
+
+
+def _extended(run: "RunRecord") -> Iterator[str]:
+  lengths = [*run.record.get("extended", []), run.record.get("config", {})]
+  for one, after in itertools.pairwise(lengths):
+    key = next(k for k in one if k != "from")
+    yield (
+      f"{run.name} was to end at {key} = {one[key]:,}, and from step {one['from']:,} on at "
+      f"{after.get(key, 0):,}: its learning rate followed one schedule before, another then."
+    )
 
 
 def _faults(run: "RunRecord", summary: dict[str, Any]) -> Iterator[str]:

@@ -111,7 +111,7 @@ def points(sweep: Sweep) -> list[Point]:
   """All runs of a sweep, the last key and the seeds fastest; those of one config once.
 
   Raises:
-    ConfigError: for a setting that the config's schema does not have.
+    ConfigError: for a setting that the config's schema does not have, or seeds that overlap.
   """
   base = read_config(sweep.config, sweep.flags)
   own = ("seed", "replicas") if sweep.fold else ("seed",)
@@ -123,6 +123,9 @@ def points(sweep: Sweep) -> list[Point]:
     for seeds in _seed_settings(sweep, base["seed"]):
       settings = dict(zip(sweep.grid, values, strict=True)) | seeds
       config = read_config(sweep.config, [*sweep.flags, *as_flags(settings)])
+      if sweep.seeds > 1 and not sweep.fold and config["replicas"] > 1:
+        hint = f"with replicas = {config['replicas']} the runs' seeds would overlap: --fold, or "
+        raise ConfigError("--seeds", sweep.seeds, f"{hint}--config.replicas=1")
       folder = sweep.workdir / run_name(settings)
       found.setdefault(json.dumps(config, sort_keys=True), Point(folder, settings, config))
   return list(found.values())

@@ -275,8 +275,9 @@ class TrainingRun:
     failures = self.checkpoints.failures
     if not failures or failures < (least or self.experiment.config["faults"]["saves"]):
       return False
-    last = max(run_folder.steps(self.workdir), default="none")
-    agreement.say(f"the disk takes no checkpoint: the last one is that of step {last}")
+    saved = run_folder.steps(self.workdir)
+    last = f"the last one is that of step {saved[-1]}" if saved else "there is none yet"
+    agreement.say(f"the disk takes no checkpoint: {last}")
     return True
 
   def spent(self) -> dict[str, float]:

@@ -14,7 +14,7 @@ from kdjax.core import hosts
 from kdjax.data import read_ahead
 from kdjax.training import inputs as host
 from kdjax.training import loss_log, program, schedule
-from kdjax.types import PyTree, TrainState
+from kdjax.types import ConfigError, PyTree, TrainState
 
 if TYPE_CHECKING:
   from kdjax.experiment import Experiment
@@ -182,5 +182,15 @@ class Stepper:
     results: list[dict] = [{} for _ in range(self.experiment.env.R)]
     for name in self.experiment.evaluators if names is None else names:
       _, evaluator = self.experiment.evaluators[name]
-      results = [old | new for old, new in zip(results, evaluator(state), strict=True)]
+      found = _checked(name, evaluator(state), len(results))
+      results = [old | new for old, new in zip(results, found, strict=True)]
     return results
+
+
+def _checked(name, found, R):
+  """What an evaluator returned, as `Evaluator` asks for it."""
+  dicts = isinstance(found, list) and len(found) == R and all(isinstance(x, dict) for x in found)
+  if not dicts or not all(isinstance(value, dict) for x in found for value in x.values()):
+    hint = f"it must return a list of {R} dicts, one a replica: {{key: {{name: a number, or one a "
+    raise ConfigError(f"evals.{name}", found, f"{hint}client}}}}")
+  return found

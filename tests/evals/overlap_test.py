@@ -132,4 +132,4 @@ def test_what_cannot_be_measured_is_refused():
   e = ensembles.build(config(dtype="float32"), data_=ensembles.data(K, SIZES, R=R))
   env = dataclasses.replace(e.env, mesh=jax.make_mesh((1, 2), ("client", "data")))
   with pytest.raises(ConfigError, match="evals.overlap.batch = 7.*multiple of .* 2"):
-    overlap.make(dataclasses.replace(e, env=env), batch=7)
+    overlap.make(dataclasses.replace(e, env=env), batch=7, every=0)

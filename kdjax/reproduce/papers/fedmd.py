@@ -81,7 +81,8 @@ PAPER = Paper(
     Claim(
       "keeps_its_own",
       "Algorithm 1",
-      "Revisiting its own data keeps what a client knows of its own labels.",
+      "Learning from consensus costs a client nothing of what it knows of its own labels, which it "
+      "revisits.",
       SMALL,
       (
         Difference(
