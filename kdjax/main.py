@@ -286,6 +286,16 @@ def _tuple_hint(argv):
   return ""
 
 
+def _whose(error):
+  """Where to look for the cause of what nobody expected: in the user's own file, if one ran."""
+  libraries = tuple(map(str, (Path(kdjax.__file__).parent, sys.prefix, sys.base_prefix)))
+  calls = traceback.extract_tb(error.__traceback__)
+  yours = [c for c in calls if Path(c.filename).is_file() and not c.filename.startswith(libraries)]
+  if not yours:
+    return "this is a fault of the program or of the machine"
+  return f"{yours[-1].filename}, line {yours[-1].lineno}: {type(error).__name__}: {error}"
+
+
 def cli() -> None:
   """Runs `main` or a subcommand; bad input ends with one message and code 2, never a traceback."""
   ending.listen()
@@ -308,7 +318,7 @@ def cli() -> None:
     if isinstance(error, BrokenPipeError) and ending.unread("\n"):
       sys.exit(FAULT)  # it was this pipe, and whoever closed it knows
     traceback.print_exc()
-    ending.fail(FAULT, "this is a fault of the program or of the machine")
+    ending.fail(FAULT, _whose(error))
   finally:
     ending.unread()  # or Python would complain of it at its end
 

@@ -10,6 +10,7 @@ from kdjax.data.checks import NOTHING, check_source
 from kdjax.data.example_set import ExampleSet, Source
 from kdjax.types import ConfigError
 
+COLOURS = (1, 3)  # channels of an image
 MOST_NAMED = 5  # classes that are named one by one
 Pair = tuple[Any, Any]  # examples and labels
 
@@ -39,6 +40,8 @@ def arrays(
   labels = [s.labels for s in (learned, tested) if s.labels.size and s.labels.dtype.kind in "iu"]
   source = Source(name, learned, tested, max((int(x.max()) for x in labels), default=0) + 1)
   check_source(source, name, NOTHING)
+  if source.classes < 2:
+    raise ConfigError("source", name, "all labels are 0: there must be two classes at least")
   empty = np.setdiff1d(np.arange(source.classes), learned.labels)
   if len(empty):
     tested_alone = np.intersect1d(empty, tested.labels)
@@ -70,6 +73,12 @@ def _examples(name, pair):
   if not isinstance(pair, list | tuple) or len(pair) != 2:
     raise ConfigError("source", name, "train and test are each a pair (examples, labels)")
   array, labels = as_examples(np.asarray(pair[0])), np.asarray(pair[1])
+  if array.ndim == 4 and array.shape[1] in COLOURS and array.shape[3] not in (*COLOURS, 4):
+    warnings.warn(
+      f"images are [N, h, w, c], these of {list(array.shape[1:])} have {array.shape[3]} channels: "
+      "if they are [N, c, h, w], give images.transpose(0, 2, 3, 1)",
+      stacklevel=3,
+    )
   return ExampleSet(labels, labels, array.shape[1:], array, None)
 
 

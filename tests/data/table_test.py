@@ -110,6 +110,15 @@ IMAGES = np.zeros((3, 4, 5), np.uint8)
 LABELS = np.array([0, 2, 1])
 
 
+def test_images_with_channels_first_are_warned_of_and_one_class_refused():
+  images = np.zeros((4, 3, 12, 12), np.uint8)
+  with pytest.warns(UserWarning, match=r"12 channels.*transpose\(0, 2, 3, 1\)"):
+    arrays(train=(images, np.array([0, 1, 0, 1])))
+  arrays(train=(images.transpose(0, 2, 3, 1), np.array([0, 1, 0, 1])))  # without a word
+  with refused("all labels are 0"):
+    arrays(train=(images[:, 0], np.zeros(4, int)))
+
+
 def test_arrays_in_memory_are_a_source():
   source = arrays(train=(IMAGES, LABELS), test=(IMAGES[:1], [2]))
   assert source.train.shape == (4, 5, 1) and source.classes == 3 and source.name == "arrays"
