@@ -184,7 +184,8 @@ def phase_table(
 
   rate = planned.config["mesh"]["device_tflops"] * 1e12
   caption = (
-    f"time and images/s at {rate / 1e12:g} TFLOP/s sustained per device (mesh.device_tflops)"
+    f"time and images/s if a device sustains {rate / 1e12:g} TFLOP/s (mesh.device_tflops), an "
+    "accelerator's; of this machine: kdjax measure"
   )
   table = Table(caption=caption, caption_justify="left")
   for column in ("phase", "calls", "FLOP a call", "temporaries", "time", "images/s needed"):
