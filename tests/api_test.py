@@ -196,7 +196,7 @@ def test_a_seeds_clients_are_its_models(tmp_path):
 @pytest.mark.parametrize(
   "change, match",
   [
-    (lambda x: x[..., 0], r"images.shape = \(4, 8, 8\): .* \[N, 8, 8, 1\]"),
+    (lambda x: x[:, :, 0], r"images.shape = \(4, 8, 1, 1\): .* \[N, 8, 8, 1\]"),
     (lambda x: np.repeat(x, 3, -1), r"\(4, 8, 8, 3\)"),
     (lambda x: x[:, :7], r"\(4, 7, 8, 1\)"),
     (lambda x: x / np.float32(255), "images.dtype = 'float32': .* uint8, 0 to 255"),

@@ -38,8 +38,8 @@ def test_a_run_is_loaded_whatever_source_info_counts(method, changes, tmp_path):
 
 
 def test_grey_images_need_no_channel_and_none_at_all_are_refused(tmp_path):
-  images = np.random.default_rng(0).integers(256, size=(40, 4, 4), dtype=np.uint8)
-  data = kdjax.arrays(train=(images, np.arange(40) % 2), test=(images[:8], np.arange(8) % 2))
+  images = np.random.default_rng(0).integers(256, size=(200, 4, 4), dtype=np.uint8)
+  data = kdjax.arrays(train=(images, np.arange(200) % 2), test=(images[:8], np.arange(8) % 2))
   c = ensembles.config("separate", dtype="float32")
   client = kdjax.train(c, tmp_path, data=data, stop=lambda: True).client(0)
   said, same = client.predict(images[:3]), client.predict(images[:3, :, :, None])

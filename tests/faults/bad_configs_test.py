@@ -11,7 +11,7 @@ from campaign import HELD
 from commands import Commands
 from helpers import FIVE_SMALL
 
-from kdjax import api
+from kdjax import api, checks, config
 from kdjax.training.stepper import Stepper
 from kdjax.types import ConfigError
 
@@ -131,15 +131,10 @@ REVIEW = [  # (base, changes, the key that is blamed)
   ("mhd_digits", {"source": "json:loads"}, "source"),
   ("mhd_digits", {"algorithm": "os.path"}, "algorithm"),
   ("mhd_digits", {"augment": {}}, "augment.kind"),
-  ("mhd_digits", {"overlay": {"share": 0.5}}, "overlay.clients"),
-  ("mhd_digits", {"input": {}}, "input.ahead"),
-  ("mhd_digits", {"mesh": {}}, "mesh.blocks"),
+  ("mhd_digits", {"overlay": {"share": 0.5}}, "overlay.share"),  # of nobody
   ("mhd_digits", {"compare": {"separate": {"steps": "a"}}}, "compare.separate.steps"),
-  ("mhd_digits", {"normalise": {"mean": (0.5,)}}, "normalise.std"),
-  ("mhd_digits", {"normalise": {}}, "normalise.mean"),
   ("mhd_digits", {"normalise.mean": ("a",)}, "normalise.mean"),
   ("mhd_digits", {"normalise.mean": (nan,)}, "normalise.mean"),
-  ("mhd_digits", {"start": {}}, "start.client"),
   ("mhd_digits", {"start.workdir": NOWHERE}, "start.workdir"),
   ("mhd_digits", {"start.workdir": NOWHERE, "start.client": -1}, "start.client"),
   ("mhd_digits", {"steps": 10**12}, "steps"),
@@ -179,6 +174,20 @@ def test_what_was_once_accepted_or_badly_refused_is_refused_by_its_key(base, cha
     api.experiments(api.get_config(base, **changes), devices=jax.devices()[:1])
   assert error.value.key == key and error.value.hint
   assert time.process_time() - begin < SECONDS
+
+
+@pytest.mark.parametrize(
+  "group, key",
+  [("input", "ahead"), ("mesh", "blocks"), ("normalise", "mean"), ("start", "client")],
+)
+def test_a_closed_group_that_lacks_keys_is_refused_and_a_part_goes_over_what_is_there(group, key):
+  whole = api.get_config("mhd_digits")
+  same = api.get_config(whole, **{group: {}})
+  assert same.to_dict() == whole.to_dict()
+  with whole.unlocked(), whole.ignore_type():
+    whole[group] = {}
+  with pytest.raises(ConfigError, match=f"{group}.{key} = None: missing"):
+    checks.validate(config.plain(whole))
 
 
 ACCEPTED = [  # what has a meaning: facts left out, two sources of one shape, phases left out
