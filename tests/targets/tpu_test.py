@@ -42,10 +42,14 @@ def test_methods_multiply_in_bfloat16_as_often_as_their_equations_say(method):
   compiling.check_convolutions(found, compiling.CONVOLUTIONS[method])
 
 
-def test_a_refresh_sends_each_snapshot_once_round_the_ring(mhd):
-  """Three turns of four devices, each with a client's snapshot and its number."""
-  ((number, sent),) = mhd["refresh"].cost.collectives.values()
-  assert number == 6 and sent == 3 * (mhd["refresh"].snapshot + 4)
+def test_a_refresh_sends_each_snapshot_as_far_as_edges_go(mhd):
+  """Four devices, a client each: on a complete graph past the three others, on a cycle to one."""
+  cycle = dict(ensembles.config("mhd pool").graph, kind="cycle")
+  clients = ((4, "mlp", dict(hidden=(8,), activation="tanh")),)
+  next_one = compiling.compiled("mhd pool", clients, TARGET, graph=cycle, algo_teachers=1)
+  for found, hops in ((mhd, 3), (next_one, 1)):
+    ((number, sent),) = found["refresh"].cost.collectives.values()
+    assert number == hops and sent == hops * found["refresh"].snapshot
 
 
 def test_numbers_are_no_wider_than_they_must_be(mhd):
