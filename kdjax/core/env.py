@@ -186,8 +186,8 @@ class Env:
     """Each client's copies of other clients' values, by rings over the `client` axis.
 
     Values go round in both directions, each as far as the longest of the edges asks: on a cycle to
-    the next device, on a complete graph past all of them. A device holds three devices' values at a
-    time, where gathering would hold all.
+    the next device, on a complete graph past all of them. A device holds its own values and
+    those that pass, where gathering would hold all.
 
     Args:
       xs: tuple over cohorts of arrays [K_g, ...], equal in shape beyond K_g.
@@ -205,10 +205,15 @@ class Env:
     for h, x in enumerate(xs):
       out, ids = _taken(out, wanted, x, self.ids(h)), self.placed(h)
       for hops, step in ((ahead, 1), (behind, -1)):
-        ring, passing = [(i, (i - step) % n) for i in range(n)], x
-        for hop in range(1, hops + 1):
+        ring = [(i, (i - step) % n) for i in range(n)]
+
+        def turn(hop, carried, ring=ring, step=step, ids=ids):
+          passing, out = carried
           passing = jax.lax.ppermute(passing, "client", ring)
-          out = _taken(out, wanted, passing, ids[(here + step * hop) % n])
+          return passing, _taken(out, wanted, passing, ids[(here + step * (hop + 1)) % n])
+
+        # A loop, for in a program without one all that passes is kept until the end.
+        _, out = jax.lax.fori_loop(0, hops, turn, (x, out))
     return out
 
   def reach(self, edges: Bool[np.ndarray, "K K"]) -> tuple[int, int]:
