@@ -10,7 +10,17 @@ from ml_collections import ConfigDict
 
 from kdjax import experiment, measure, needs
 from kdjax.checks import PARTIAL, validate
-from kdjax.config import OPEN, no_key, place, plain, read_config, replica_seeds, schema
+from kdjax.config import (
+  OPEN,
+  check_names,
+  copied,
+  no_key,
+  place,
+  plain,
+  read_config,
+  replica_seeds,
+  schema,
+)
 from kdjax.core import agreement, hosts
 from kdjax.data import dataset
 from kdjax.data.sources import Source
@@ -19,8 +29,8 @@ from kdjax.peers import Mail
 from kdjax.plugins import find_method
 from kdjax.run import Run
 from kdjax.training import run_folder
-from kdjax.types import ConfigError
-from kdjax.variants import blamed, variants
+from kdjax.types import ConfigError, blamed
+from kdjax.variants import variants
 
 Config: TypeAlias = str | Path | dict[str, Any] | ConfigDict
 
@@ -39,7 +49,7 @@ def get_config(config: Config, **changes: Any) -> ConfigDict:
   if isinstance(config, str | Path):
     found = read_config(str(config))
   elif isinstance(config, ConfigDict):
-    found = config.copy_and_resolve_references()
+    found = copied(config)
   else:
     found = _from_dict(config)
   with found.unlocked(), found.ignore_type():
@@ -62,6 +72,7 @@ def _from_dict(given):
 def _set(config, key, value):
   """Sets a dotted key; groups take what they are given, closed ones over what is there."""
   group, name = place(config, key, value)
+  check_names(key, value)
   closed = isinstance(schema().get(key), dict) and key not in (*OPEN, *PARTIAL)
   if closed and isinstance(value, dict | ConfigDict):
     value = {**group[name].to_dict(), **value}

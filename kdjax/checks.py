@@ -209,9 +209,9 @@ def check_clients(key: str, clients: list) -> None:
     n, name, arguments = entry if isinstance(entry, list) and len(entry) == 3 else (0, "", {})
     if not (type(n) is int and n > 0 and isinstance(name, str) and isinstance(arguments, dict)):
       raise ConfigError(key, entry, ENTRY)
-    for name in ("classes", "heads"):
-      if name in arguments:
-        hint = f"{name} is no model argument: the data and the method set it"
+    for own in ("classes", "heads"):
+      if own in arguments:
+        hint = f"{own} is no model argument: the data and the method set it"
         raise ConfigError(key, entry, hint)
 
 

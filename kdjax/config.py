@@ -75,7 +75,7 @@ def read_config(name: str) -> ConfigDict:
 
 def configs_cli(argv: list[str]) -> int:
   """`kdjax configs`: the names of the packaged experiments and what they are."""
-  if argv:
+  if argv and argv not in (["--help"], ["-h"]):
     raise ConfigError("arguments", argv, "kdjax configs takes none")
   for name, path in packaged().items():
     first = path.read_text().split('"""')[1].strip().splitlines()[0]
@@ -123,6 +123,31 @@ def place(config: ConfigDict, key: str, value: Any) -> tuple[ConfigDict, str]:
       raise ConfigError(key, value, f"there is no group {group!r}")
     config = config[group]
   return config, name
+
+
+def copied(config: ConfigDict) -> ConfigDict:
+  """A copy that may be changed.
+
+  Raises:
+    ConfigError: see `check_names`.
+  """
+  check_names("", config)
+  return config.copy_and_resolve_references()
+
+
+def check_names(key: str, group: Any) -> None:
+  """Raises ConfigError for a name with a dot in a group or those inside, which no config can have.
+
+  Args:
+    key: the group's dotted key; '': the whole config.
+    group: a dict or ConfigDict; what is none has no names.
+  """
+  if isinstance(group, dict | ConfigDict):
+    for name, value in group.items():
+      if "." in str(name):
+        hint = "names have no dots: groups are dicts in dicts, modules of yours lie at the top"
+        raise ConfigError(key or "config", name, hint)
+      check_names(f"{key}.{name}" if key else str(name), value)
 
 
 def check_flags(config: ConfigDict, words: Iterable[str]) -> None:

@@ -12,6 +12,7 @@ if __name__ == "__main__":
 import contextlib
 import shlex
 import sys
+import sysconfig
 import threading
 import traceback
 from pathlib import Path
@@ -250,7 +251,7 @@ def parse_flags(argv: list[str]) -> list[str]:
     raise ConfigError("--config", " ".join(argv[1:]), hint) from None
   except (flags.Error, *BAD_FLAGS) as error:
     words = argv[1:]
-    given = next((word for word in words if word in str(error)), " ".join(words))
+    given = max((w for w in words if w in str(error)), key=len, default=" ".join(words))
     raise ConfigError("--config", given, f"{error}{_tuple_hint(argv)}") from None
 
 
@@ -288,12 +289,13 @@ def _tuple_hint(argv):
 
 def _whose(error):
   """Where to look for the cause of what nobody expected: in the user's own file, if one ran."""
-  libraries = tuple(map(str, (Path(kdjax.__file__).parent, sys.prefix, sys.base_prefix)))
-  calls = traceback.extract_tb(error.__traceback__)
-  yours = [c for c in calls if Path(c.filename).is_file() and not c.filename.startswith(libraries)]
-  if not yours:
-    return "this is a fault of the program or of the machine"
-  return f"{yours[-1].filename}, line {yours[-1].lineno}: {type(error).__name__}: {error}"
+  python, own = Path(sysconfig.get_path("stdlib")), Path(kdjax.__file__).parent
+  for call in reversed(traceback.extract_tb(error.__traceback__)):
+    path = Path(call.filename)
+    library = any(part.endswith("-packages") for part in path.parts)
+    if path.is_file() and not library and not any(map(path.is_relative_to, (python, own))):
+      return f"{path}, line {call.lineno}: {type(error).__name__}: {error}"
+  return "this is a fault of the program or of the machine"
 
 
 def cli() -> None:

@@ -113,12 +113,13 @@ def accept(fn: Callable, *, key: str, arguments: dict[str, Any]) -> None:
     ConfigError: for an argument that is unknown, or not of its annotation's type; for all that are
       missing.
   """
-  known = {p.name: p for p in _parameters(fn) if p.kind is p.KEYWORD_ONLY}
+  signature = inspect.signature(fn).parameters
+  known = {p.name: p for p in signature.values() if p.kind is p.KEYWORD_ONLY}
   takes = "takes " + (", ".join(known) or "no arguments")
   for name, value in arguments.items():
     if name not in known:
       raise ConfigError(f"{key}.{name}", value, f"unknown: {fn.__module__} {takes}")
-    hint = wrong_type(value, known[name].annotation)
+    hint = wrong_type(value, _annotation(fn, known[name]))
     if hint:
       raise ConfigError(f"{key}.{name}", value, hint)
   needed = [name for name, p in known.items() if p.default is inspect.Parameter.empty]
@@ -127,12 +128,16 @@ def accept(fn: Callable, *, key: str, arguments: dict[str, Any]) -> None:
     raise ConfigError(key, arguments, f"missing: {', '.join(missing)}; {fn.__module__} {takes}")
 
 
-def _parameters(fn):
-  """Of a signature, with annotations that are text, as `from __future__` makes them, as types."""
+def _annotation(fn, parameter):
+  """A parameter's, as a type where it is text, as `from __future__ import annotations` makes it."""
+  text = parameter.annotation
+  if not isinstance(text, str):
+    return text
   try:
-    return inspect.signature(fn, eval_str=True).parameters.values()
-  except NameError:  # one that only a type checker imports
-    return inspect.signature(fn).parameters.values()
+    holder = types.SimpleNamespace(__annotations__={"": text})
+    return typing.get_type_hints(holder, vars(sys.modules[fn.__module__]))[""]
+  except Exception:  # it cannot be evaluated here: what only a type checker imports
+    return text
 
 
 def wrong_type(value: Any, kind: Any) -> str | None:

@@ -18,8 +18,9 @@ travel (`stack`, docs/architecture.md) has clients that work on one holder's dat
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -50,6 +51,15 @@ class ConfigError(ValueError):
 
   def __reduce__(self):  # worker processes raise it too
     return type(self), (self.key, self.value, self.hint)
+
+
+@contextlib.contextmanager
+def blamed(group: str) -> Iterator[None]:
+  """Puts the group in front of the key of a ConfigError that is raised inside."""
+  try:
+    yield
+  except ConfigError as error:
+    raise ConfigError(f"{group}.{error.key}", error.value, error.hint) from None
 
 
 def _short(text):

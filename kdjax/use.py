@@ -40,10 +40,12 @@ class Trained:
   def predict(self, images: np.ndarray) -> dict[str, jax.Array]:
     """Probabilities {head: f32[N, C]} of examples [N, ...] as they are in the source.
 
-    Real numbers become float32 where it was trained on features, as they do in `kdjax.arrays`.
+    As in `kdjax.arrays`, real numbers become float32 where it was trained on features, and grey
+    images may be [N, h, w].
 
     Raises:
-      ConfigError: for examples that it cannot have been trained on: another shape or dtype.
+      ConfigError: for examples that it cannot have been trained on, of another shape or dtype, or
+        none at all.
     """
     return {head: jax.nn.softmax(z) for head, z in self.logits(images).items()}
 

@@ -1,16 +1,13 @@
 """The variants of an experiment that a config compares: `config.compare`."""
 
-import contextlib
-import copy
 import re
-from collections.abc import Iterator
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from kdjax.checks import check_clients, check_type, validate
-from kdjax.config import OPEN, no_key, plain, schema
-from kdjax.types import ConfigError
+from kdjax.config import OPEN, copied, no_key, plain, schema
+from kdjax.types import ConfigError, blamed
 
 # What says who holds what: the same for all that are compared.
 SPLIT = (
@@ -19,11 +16,8 @@ SPLIT = (
   *("public_source", "public_source_info", "public_share", "public_reuse", "public_limit"),
   "public_labels",
 )
-# What a run's folder holds itself, beside the folders of its variants.
-OWN = (
-  *("config.json", "metrics.jsonl", "saved.json", "summary.json", "lock", "log.txt", "report.html"),
-  *("checkpoints", "plots", "pool", "profile", "tensorboard"),
-)
+# What a run's folder holds itself, beside the folders of its variants and files with an ending.
+OWN = ("checkpoints", "lock", "plots", "pool", "profile", "tensorboard")
 
 
 def variants(config: ConfigDict) -> dict[str, ConfigDict]:
@@ -54,10 +48,7 @@ def variant(config: ConfigDict, name: str, changes: dict[str, Any]) -> ConfigDic
   named = {"algorithm": name, **known[name]} if name in known else {}
   algorithm = changes.get("algorithm", named.get("algorithm", config.algorithm))
   base = named or (known.get(algorithm, {}) if algorithm != config.algorithm else {})
-  try:
-    other = copy.deepcopy(config)
-  except ValueError as error:  # a dot in a name, which ml_collections refuses
-    raise ConfigError(key, changes, f"{error} Write groups as dicts inside dicts") from None
+  other = copied(config)
   with other.unlocked(), other.ignore_type():
     if named or algorithm != config.algorithm:
       other.algo = {}  # another method's, or all of the baseline's own
@@ -69,15 +60,6 @@ def variant(config: ConfigDict, name: str, changes: dict[str, Any]) -> ConfigDic
   with blamed(key):
     validate(plain(other))
   return other
-
-
-@contextlib.contextmanager
-def blamed(group: str) -> Iterator[None]:
-  """Puts the group in front of the key of a ConfigError that is raised inside."""
-  try:
-    yield
-  except ConfigError as error:
-    raise ConfigError(f"{group}.{error.key}", error.value, error.hint) from None
 
 
 def _check_field(key, field, value):
@@ -102,9 +84,9 @@ def _check_name(key, name, config, changes):
   """Names become folders; one that is no baseline must say what differs."""
   if not isinstance(changes, dict):
     raise ConfigError(key, changes, "a dict of what differs")
-  if not isinstance(name, str) or not re.fullmatch(r"\w[\w ,=.+-]*", name):
-    raise ConfigError("compare", name, "names become folders: letters, digits, spaces, ,=.+-_")
-  if name in OWN:
+  if not isinstance(name, str) or not re.fullmatch(r"\w[\w ,=+-]*", name):
+    raise ConfigError("compare", name, "names become folders: letters, digits, spaces, ,=+-_")
+  if name.lower() in OWN:
     raise ConfigError("compare", name, "names become folders, and this one is the run's own")
   if not changes and name not in config.baselines:
     own = ", ".join(config.baselines)

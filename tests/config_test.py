@@ -117,6 +117,16 @@ def test_a_part_of_a_closed_group_goes_over_what_is_there():
   assert c.optim.to_dict() == dict(name="adam")
 
 
+def test_a_name_with_a_dot_is_refused_where_it_is_set_and_where_a_config_is_copied():
+  with pytest.raises(ConfigError, match="^evals = 'my.package:norms': names have no dots"):
+    api.get_config("mhd_digits", evals={"my.package:norms": dict(every=2)})
+  c = mhd_digits.get_config()
+  with c.unlocked(), c.ignore_type():
+    c.compare = {"x": {"algo.teachers": 2}}  # as a config's file may
+  with pytest.raises(ConfigError, match="^compare.x = 'algo.teachers': names have no dots"):
+    api.build(c)
+
+
 def test_a_change_goes_over_what_the_baseline_declares():
   """fedgkt_cifar10's FedAvg has an optimiser of its own; hostile_digits's `fresh` is MHD."""
   c = api.get_config("fedgkt_cifar10", compare={"fedavg": dict(optim=dict(lr=0.5))})
@@ -133,13 +143,14 @@ REFUSED = [
   ("separate,fedavg", "compare", re.escape("('separate', 'fedavg')")),
   (("rumour",), "compare", "no baseline: one of fedavg, gossip, kd, separate"),
   (3, "compare", "a tuple of names"),
-  ({"../up": dict(steps=1)}, "compare", "names become folders"),
+  ({"/up": dict(steps=1)}, "compare", "names become folders"),
   ({"other split": dict(skew=0.0)}, "compare.other split.skew", "one split"),
   ({"seed": dict(seed=1)}, "compare.seed.seed", "one split"),
   ({"supervised": dict(clients=((1, "mlp", {}),))}, "compare.supervised", "who holds what"),
   ({"x": dict(stepz=1)}, "compare.x.stepz", "did you mean steps"),
   ({"x": 3}, "compare.x", "a dict"),
-  ({"x": {"algo.teachers": 2}}, "compare.x", "Write groups as dicts"),
+  ({"good": dict(steps=3), "x": {"algo.teachers": 2}}, "compare.x", "no dots"),
+  ({"lr=0.5": dict(steps=3)}, "compare", "no dots"),
   ({"x": dict(algo=5)}, "compare.x.algo", "a group of keys"),
   ({"x": dict(optim=None)}, "compare.x.optim", "a group of keys"),
   ({"x": dict(steps=dict(a=1))}, "compare.x.steps", "a whole number"),
@@ -147,6 +158,7 @@ REFUSED = [
   ({"x": dict(clients=5)}, "compare.x.clients", "a tuple"),
   ({"x": dict(clients=(("a", "mlp", {}),))}, "compare.x.clients", "each entry is"),
   ({"pool": dict(steps=1)}, "compare", "the run's own"),
+  ({"Lock": dict(steps=1)}, "compare", "the run's own"),
 ]
 
 

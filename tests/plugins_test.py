@@ -78,7 +78,7 @@ def test_a_signature_is_a_schema():
       plugins.call(takes, key="k", arguments=arguments)
 
 
-def perhaps(*, a: "int | None", b: "bool" = True):
+def perhaps(*, a: "int | None", b: "bool" = True, c: "plugins.No" = 1, d: "5 | 6" = 1):
   return a, b
 
 
@@ -86,7 +86,7 @@ def test_annotations_that_are_text_are_types_and_none_is_one_of_them():
   assert plugins.call(perhaps, key="k", arguments=dict(a=None)) == (None, True)
   for arguments, match in (
     (dict(a="x"), "k.a = 'x': must be a whole number or None"),
-    (dict(a=1, b=1), "k.b = 1: must be True or False"),
+    (dict(a=1, b=1, c=2, d=3), "k.b = 1: must be True or False"),
   ):
     with pytest.raises(ConfigError, match=match):
       plugins.call(perhaps, key="k", arguments=arguments)

@@ -23,10 +23,10 @@ def arrays(
   Args:
     train: (examples, labels): images u8[N, h, w, c] or u8[N, h, w], or features [N, F], which
       become float32; labels [N], whole numbers from 0.
+    test: likewise; None: `holdout` in the config takes the test set from the training one.
     owner: whose each training example is, [N], whole numbers from 0: a writer, a hospital. With
       `partition='owner'` client i holds what is i's, with 'table' `counts` counts them; None:
       nobody's in particular.
-    test: likewise; None: `holdout` in the config takes the test set from the training one.
     name: what runs, tables and reports call it.
 
   Raises:
@@ -35,7 +35,7 @@ def arrays(
   """
   learned = _examples(name, train)
   if owner is not None:
-    learned = dataclasses.replace(learned, strata=_owners(owner, len(learned.labels)))
+    learned = dataclasses.replace(learned, strata=_owners(owner, learned.labels.size))
   tested = learned if test is None else _examples(name, test)
   labels = [s.labels for s in (learned, tested) if s.labels.size and s.labels.dtype.kind in "iu"]
   source = Source(name, learned, tested, max((int(x.max()) for x in labels), default=0) + 1)

@@ -30,7 +30,7 @@ class ExampleSet:
   """N labelled examples: images u8[N, h, w, c] or features f32[N, F]."""
 
   labels: np.ndarray  # i64[N]
-  strata: np.ndarray  # i64[N], the labels that partitions count by (CIFAR-100: the fine ones)
+  strata: np.ndarray  # i64[N], what partitions count: labels (CIFAR-100: the fine ones), or owners
   shape: tuple[int, ...]  # (h, w, c) or (F,)
   array: np.ndarray | None  # [N, *shape], where the set is in memory
   read: Callable[[np.ndarray], np.ndarray] | None  # indices i64[n] -> [n, *shape], where it is not

@@ -135,6 +135,9 @@ def _hand_out(labels, strata, places, primary, split, seed):
       raise ConfigError("counts", split.counts, f"one row of counts for each of {K} clients")
     return table(strata, places, counts=split.counts, seed=seed)
   if split.kind == "owner":
+    if np.array_equal(labels, strata):
+      hint = "the source does not say whose an example is: kdjax.arrays(owner=...) does"
+      raise ConfigError("partition", "owner", hint)
     return owned(strata, places, K=K)
   raise ConfigError("partition", split.kind, "'skew', 'dirichlet', 'equal', 'table' or 'owner'")
 
@@ -142,7 +145,8 @@ def _hand_out(labels, strata, places, primary, split, seed):
 def _check_sizes(parts, batch, kind, seed):
   for i, part in enumerate(parts):
     if len(part) == 0:
-      hint = f"client {i} gets no example with seed {seed}; ask for fewer clients or less skew"
+      hint = f"client {i} gets no example with seed {seed}; ask for fewer clients"
+      hint += {"owner": " or a smaller public_share", "skew": " or less skew"}.get(kind, "")
       raise ConfigError("partition", kind, hint)
     if len(part) < batch:
       hint = f"at most {len(part)}: that is all client {i} holds with seed {seed}"

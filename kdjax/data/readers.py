@@ -24,7 +24,7 @@ class Split(NamedTuple):
 
   examples: Any  # u8[N, h, w, c], f32[N, F], or indices i64[n] -> u8[n, h, w, c] with a `shape`
   labels: np.ndarray  # [N], integers
-  strata: np.ndarray  # [N], the labels that partitions count by
+  strata: np.ndarray  # [N], what partitions count by, see ExampleSet
   classes: int | None  # C; None where the format does not tell
 
 

@@ -72,12 +72,12 @@ def _read(path, places, dtype):
 
 
 def _where(columns, error):
-  """NumPy's words; of a cell that is no number the line of the file and the column's name."""
+  """NumPy's words; of a cell that is no number its row and the column's name."""
   found = re.search(r"string (.*) to float32 at row (\d+), column (\d+)", str(error))
   if not found:
     return error
-  line, place = int(found[2]) + 2, int(found[3]) - 1  # after the header; it counts columns from 1
-  return f"line {line}, column {columns[place]!r} is {found[1]}, no number"
+  place = int(found[3]) - 1  # NumPy counts rows from 0, columns from 1
+  return f"row {found[2]}, column {columns[place]!r} is {found[1]}, no number"
 
 
 def _splits(name, path, columns, n):

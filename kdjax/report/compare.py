@@ -16,6 +16,8 @@ from kdjax.report.entries import Entry
 from kdjax.report.table import RunRecord
 from kdjax.types import ConfigError
 
+# How the names of shares begin that do not end in _accuracy.
+SHARES = ("linear_probe", *(f"overlap_{where}" for where in ("test", "core", "edge")))
 METRICS = ("private_accuracy", "shared_accuracy", "ensemble_accuracy")
 
 
@@ -153,7 +155,7 @@ def cells(found: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
 
 def _is_share(metric: str) -> bool:
   """Whether a metric is a share, shown in percent; others are shown as they are."""
-  return "accuracy" in metric or metric.startswith("overlap")
+  return metric.endswith("_accuracy") or metric.startswith(SHARES)
 
 
 def _cell(row: dict[str, Any], key: str) -> str:

@@ -26,10 +26,11 @@ def _extended(run: "RunRecord") -> Iterator[str]:
   lengths = [*run.record.get("extended", []), run.record.get("config", {})]
   for one, after in itertools.pairwise(lengths):
     key = next(k for k in one if k != "from")
-    yield (
-      f"{run.name} was to end at {key} = {one[key]:,}, and from step {one['from']:,} on at "
-      f"{after.get(key, 0):,}: its learning rate followed one schedule before, another then."
-    )
+    if one["from"]:  # else nothing had been trained
+      yield (
+        f"From step {one['from']:,} on {run.name} had {key} = {after[key]:,} instead of "
+        f"{one[key]:,}, and its learning rate followed the new length."
+      )
 
 
 def _faults(run: "RunRecord", summary: dict[str, Any]) -> Iterator[str]:

@@ -124,8 +124,8 @@ def points(sweep: Sweep) -> list[Point]:
       settings = dict(zip(sweep.grid, values, strict=True)) | seeds
       config = read_config(sweep.config, [*sweep.flags, *as_flags(settings)])
       if sweep.seeds > 1 and not sweep.fold and config["replicas"] > 1:
-        hint = f"with replicas = {config['replicas']} the runs' seeds would overlap: --fold, or "
-        raise ConfigError("--seeds", sweep.seeds, f"{hint}--config.replicas=1")
+        why = f"with replicas = {config['replicas']} the runs' seeds would overlap"
+        raise ConfigError("--seeds", sweep.seeds, f"{why}: --fold, or --config.replicas=1")
       folder = sweep.workdir / run_name(settings)
       found.setdefault(json.dumps(config, sort_keys=True), Point(folder, settings, config))
   return list(found.values())

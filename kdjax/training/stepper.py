@@ -191,6 +191,6 @@ def _checked(name, found, R):
   """What an evaluator returned, as `Evaluator` asks for it."""
   dicts = isinstance(found, list) and len(found) == R and all(isinstance(x, dict) for x in found)
   if not dicts or not all(isinstance(value, dict) for x in found for value in x.values()):
-    hint = f"it must return a list of {R} dicts, one a replica: {{key: {{name: a number, or one a "
-    raise ConfigError(f"evals.{name}", found, f"{hint}client}}}}")
+    what = "{key: {name: a number, or one a client}}"
+    raise ConfigError(f"evals.{name}", found, f"must return a list of {R} dicts, {what}")
   return found

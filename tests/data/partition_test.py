@@ -12,7 +12,7 @@ from kdjax.types import ConfigError
 LABELS = host_rng(0, "test labels").permutation(np.repeat(np.arange(10), 100))
 
 
-def partition(seeds=(0,), **changes):
+def partition(seeds=(0,), strata=None, **changes):
   settings = dict(
     K=4,
     classes=10,
@@ -29,7 +29,8 @@ def partition(seeds=(0,), **changes):
     overlay=dict(share=0.0, clients=()),
     batch=8,
   )
-  strata = LABELS % 4 if changes.get("kind") == "owner" else LABELS
+  if strata is None:
+    strata = LABELS % 4 if changes.get("kind") == "owner" else LABELS
   return holders.hand_out(LABELS, strata, holders.Split(**(settings | changes)), seeds)
 
 
@@ -183,12 +184,17 @@ def test_owners_hold_what_is_theirs_as_far_as_it_is_private():
     p.owned(owner, np.arange(6), K=2)
 
 
+def test_a_source_without_owners_is_dealt_to_none():
+  with pytest.raises(ConfigError, match="partition = 'owner': the source does not say whose"):
+    partition(kind="owner", strata=LABELS)
+
+
 def test_arrays_have_owners():
   X, y, owner = np.arange(12.0).reshape(6, 2), np.array([0, 1] * 3), np.array([1, 1, 0, 0, 1, 0])
   source = kdjax.arrays(train=(X, y), owner=owner)
   np.testing.assert_array_equal(source.train.strata, owner)
   np.testing.assert_array_equal(source.train.labels, y)
-  for wrong in (owner[:5], owner - 1, owner / 1.0, "ann"):
+  for wrong in (owner[:5], owner - 1, 3, owner / 1.0, "ann"):
     with pytest.raises(ConfigError, match=r"owner = .*\[6\], a whole number from 0"):
       kdjax.arrays(train=(X, y), owner=wrong)
 
@@ -273,6 +279,8 @@ def test_a_separate_public_source_leaves_the_training_set_private():
     ({"kind": "table", "counts": None}, "counts = None"),
     ({"kind": "equal", "batch": 226}, "batch = 226: at most 225: .*client 0 .* seed 0"),
     ({"kind": "equal", "K": 901}, "partition = 'equal': client 900 gets no example with seed 0"),
+    ({"kind": "owner", "K": 5}, "partition = 'owner': client 4 gets no example .* public_share"),
+    ({"kind": "owner", "K": 3}, "clients = 3: examples have owners 0 to 3"),
   ],
 )
 def test_what_cannot_be_handed_out_is_refused(changes, message):

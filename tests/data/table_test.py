@@ -58,7 +58,7 @@ def test_quotes_and_a_byte_order_mark_are_read(tmp_path):
 @pytest.mark.parametrize(
   "text, match",
   [
-    (CSV, "is no table of numbers under a header: line 2, column 'name' is 'x', no"),
+    (CSV, "is no table of numbers under a header: row 0, column 'name' is 'x', no"),
     (PLAIN.replace("30", "").replace("3e1", ""), "is no table of numbers"),
     (PLAIN.replace("3e1", "nan"), "train row 1, feature 1 is nan"),
     (PLAIN.replace("3e1", "1e60"), "train row 1, feature 1 is inf"),

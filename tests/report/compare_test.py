@@ -79,6 +79,18 @@ def test_what_becomes_of_faulty_clients_makes_another_row_and_where_it_ran_does_
   assert found == {"mhd faults.client=freeze": 2, "mhd faults.client=reset": 1}
 
 
+def test_shares_are_in_percent_and_other_metrics_as_they_are(tmp_path):
+  row = dict(method="m", head="main", seeds=2, clients=2, pairs=None, private_examples=None)
+  shares = ("shared_accuracy", "linear_probe", "overlap_test_before")
+  for metric in (*shares, "norm", "inaccuracy", "overlap_pixels"):
+    header, (cells,) = compare.cells(
+      [{**row, metric: 0.5, f"{metric}_spread": 0.1, "bytes_sent": 1}]
+    )
+    percent = metric in shares
+    assert cells[3] == ("50.0 ± 10.0" if percent else "0.5 ± 0.1"), metric
+    assert header[3].endswith(" %") == percent
+
+
 def test_one_seed_has_no_spread(tmp_path):
   (main, _) = compare.rows(entries.read([folder(tmp_path / "one", "mhd", [[0.5, 0.7]])]))
   assert main["shared_accuracy_spread"] is None

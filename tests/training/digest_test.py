@@ -61,10 +61,6 @@ def test_a_table_is_the_same_on_every_mesh(shape):
 def test_what_every_process_holds_is_counted_once(monkeypatch):
   """Host arrays, as `start.workdir` reads them: of two processes the second adds nothing."""
   tree = {"clients": np.arange(6, dtype=np.float32).reshape(2, 3)}
-  expected = digest.table(tree)
-  first = dict.fromkeys((True, False))
-  for mine in first:
-    monkeypatch.setattr(digest.hosts, "first", lambda mine=mine: mine)
-    first[mine] = digest.table(tree)
-  assert first[True] == expected
-  assert first[False]["clients"][-1] == "0" * 2 * digest.DIGITS
+  assert digest.table(tree)["clients"][-1] != "0" * 2 * digest.DIGITS
+  monkeypatch.setattr(digest.hosts, "first", lambda: False)
+  assert digest.table(tree)["clients"][-1] == "0" * 2 * digest.DIGITS
