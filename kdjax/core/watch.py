@@ -8,6 +8,9 @@ system would look like a loss, and a death would be seen by its age alone.
 
 A false alarm is worse than a late one: the thread goes on while XLA compiles, and a minute's
 silence is more than a loaded machine keeps.
+
+JAX's coordination service lives in the first process, and whoever loses it is aborted. So the first
+one ends last.
 """
 
 import contextlib
@@ -23,6 +26,8 @@ from kdjax.types import ConfigError, TrainingError
 
 BEAT = 2.0  # seconds between two lines
 SILENCE = 60.0  # seconds after which a process is gone
+PATIENCE = 3.0  # seconds that the first one, about to end, gives the others to end before it
+POLL = 0.02  # seconds between two looks whether they have
 FIRST = 0
 
 
@@ -59,6 +64,8 @@ class Watch:
   def __init__(self, processes: int, server: socket.socket | None = None) -> None:
     """Nobody is connected; the first process has a `server` at which the others come."""
     self.missing = set(range(1, processes)) if server else set()
+    self.code: int | None = None  # with which this process is about to end,
+    self.until = 0.0  # and when, where the others have not ended
     self.began = self.judged = time.monotonic()
     self.links: list[Link] = []
     self.selector = selectors.DefaultSelector()
@@ -75,13 +82,17 @@ class Watch:
     """Speaks and listens until the process ends."""
     spoken = 0.0
     while True:
-      for key, _ in self.selector.select(BEAT / 2):
-        key.data()
+      self.listen(BEAT / 2)
       now = time.monotonic()
       if now - spoken >= BEAT:
         spoken = now
         self.tell("beat")
       self.judge(now)
+
+  def listen(self, seconds: float) -> None:
+    """Takes what comes, or has come within so long."""
+    for key, _ in self.selector.select(seconds):
+      key.data()
 
   def receive(self, link: Link) -> None:
     """Takes what has come on a connection, its end included."""
@@ -101,8 +112,12 @@ class Watch:
       if word == "hello" and len(rest) == 2 and rest[0] in map(str, self.missing):
         link.process, link.host = int(rest[0]), rest[1]
         self.missing.remove(link.process)
+        if self.code is not None:
+          link.send(f"ends {self.code}")
     elif word == "done":
       link.over = True
+    elif self.code is not None:
+      return
     elif word == "ends":
       code, who = rest[0], rest[1] if len(rest) > 1 else link.process
       self.tell(f"ends {code} {who}", but=link)
@@ -129,14 +144,29 @@ class Watch:
 
   def lost(self, what: str) -> None:
     """Tells the others, and ends."""
-    what = f"{what}; the same command resumes"
-    self.tell(f"gone {what}")
-    self.leave(ending.LOST, what)
+    if self.code is None:
+      what = f"{what}; the same command resumes"
+      self.tell(f"gone {what}")
+      self.leave(ending.LOST, what)
 
   def leave(self, code: int, what: str) -> None:
-    """Ends this process because of another one's end, of which the others know."""
-    ending.before_end.clear()
+    """Ends this process, in whose thread this runs, because of an end of which the others know."""
+    self.code, self.until = code, time.monotonic() + PATIENCE
+    while self.followed() and time.monotonic() < self.until:
+      self.listen(POLL)
     ending.end(code, what)
+
+  def announce(self, code: int) -> None:
+    """Tells the others, who do not know yet, that this process ends; the first then awaits them."""
+    if self.code is None:
+      self.code, self.until = code, time.monotonic() + PATIENCE
+      self.tell(f"ends {code}")
+    while self.followed() and time.monotonic() < self.until:
+      time.sleep(POLL)
+
+  def followed(self) -> bool:
+    """Whether this is the first process, and others are still there."""
+    return bool(self.missing) or any(link.process > FIRST for link in self.links)
 
   def tell(self, line: str, but: Link | None = None) -> None:
     """Sends a line to all who are connected."""
@@ -186,7 +216,7 @@ def start() -> Watch:
     link = Link(socket.create_connection((host, port), SILENCE), FIRST, host)
     link.send(f"hello {process} {socket.gethostname()}")
     watch.add(link)
-  ending.before_end.append(lambda code: watch.tell(f"ends {code}"))
+  ending.before_end.append(watch.announce)
   threading.Thread(target=watch.run, daemon=True).start()
   return watch
 

@@ -17,7 +17,10 @@ class EndedError(BaseException):
 
 @pytest.fixture
 def first(monkeypatch):
-  """The first of three processes: (its address, a function that waits for its end)."""
+  """The first of three processes: (its address, a function that waits for its end).
+
+  The function's `watch` is what it watches with.
+  """
   ends, server = [], watch.listening()
 
   def end(code, line):
@@ -31,6 +34,7 @@ def first(monkeypatch):
   monkeypatch.setattr(ending, "end", end)
   monkeypatch.setattr(watch, "BEAT", 0.05)
   monkeypatch.setattr(watch, "SILENCE", 1.0)
+  monkeypatch.setattr(watch, "PATIENCE", 0.1)
   one = watch.Watch(3, server)
   thread = threading.Thread(target=run, daemon=True)
   thread.start()
@@ -39,6 +43,7 @@ def first(monkeypatch):
     thread.join(seconds)
     return ends[0] if ends else None
 
+  wait.watch = one
   yield server.getsockname()[1], wait
   one.tell = lambda line: end(0, line)  # ends a thread that goes on
   thread.join(5)
@@ -128,6 +133,50 @@ def test_an_exit_code_spreads(first):
   assert two.hears("ends") == "ends 2 1"
   one.socket.close()
   two.socket.close()
+
+
+def test_the_first_ends_last(first, monkeypatch):
+  monkeypatch.setattr(watch, "PATIENCE", 60.0)
+  port, wait = first
+  one, two = Peer(port, 1), Peer(port, 2)
+  two.hears("beat")
+  one.say("ends 42")
+  assert two.hears("ends") == "ends 42 1"
+  one.socket.close()
+  signalled = threading.Thread(target=wait.watch.announce, args=(42,))
+  signalled.start()
+  assert wait(0.5) is None and signalled.is_alive()  # two is still there
+  two.socket.close()
+  signalled.join(10)
+  assert not signalled.is_alive()
+  assert wait() == (42, "process 1 ended with exit code 42")
+
+
+def test_a_signal_to_the_first_ends_it_last(first, monkeypatch):
+  monkeypatch.setattr(watch, "PATIENCE", 60.0)
+  port, wait = first
+  one = Peer(port, 1)
+  one.hears("beat")
+  told = threading.Thread(target=wait.watch.announce, args=(42,))
+  told.start()
+  assert one.hears("ends") == "ends 42"
+  two = Peer(port, 2)  # it had met JAX's service, but not the watch
+  assert two.hears("ends") == "ends 42"
+  one.say("ends 42")  # the same signal
+  one.socket.close()
+  told.join(0.5)
+  assert told.is_alive() and wait(0) is None
+  two.socket.close()
+  told.join(10)
+  assert not told.is_alive() and wait(0) is None  # its own end, with 42, comes next
+
+
+def test_an_end_does_not_wait_for_ever(first):
+  port, wait = first
+  one = Peer(port, 1)
+  one.hears("beat")
+  wait.watch.announce(42)  # process 2 never comes, nor does 1 go
+  one.socket.close()
 
 
 def test_a_stranger_has_no_say(first):

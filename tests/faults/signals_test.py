@@ -85,3 +85,35 @@ def test_a_signal_ends_a_command_that_has_nothing_to_save(words, tmp_path):
   running.send_signal(signal.SIGINT)
   _, err = running.communicate(timeout=SECONDS)
   assert running.returncode == 42 and "Traceback" not in err
+
+
+WAITS = """
+import sys, time
+from kdjax import ending
+ending.listen()
+import jax
+from kdjax.core import watch
+jax.config.update("jax_enable_preemption_service", False)  # as main.join does
+jax.distributed.initialize(sys.argv[1], 2, int(sys.argv[2]))
+with watch.together():
+  print("together", flush=True)
+  time.sleep(60)
+"""
+
+
+def test_a_slow_process_is_not_aborted_by_the_end_of_the_first():
+  address = f"localhost:{random.Random().randrange(20_000, 60_000)}"
+  line = [sys.executable, "-c", WAITS, address]
+  start = lambda i: subprocess.Popen([*line, str(i)], cwd=runs.ROOT, stdout=subprocess.PIPE)
+  with start(0) as first, start(1) as slow:
+    try:
+      assert [first.stdout.readline(), slow.stdout.readline()] == [b"together\n"] * 2
+      slow.send_signal(signal.SIGSTOP)
+      first.terminate()
+      time.sleep(1)
+      assert first.poll() is None
+      slow.send_signal(signal.SIGCONT)
+      assert [first.wait(SECONDS), slow.wait(SECONDS)] == [42, 42]
+    finally:
+      first.kill()
+      slow.kill()
