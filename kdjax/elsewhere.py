@@ -29,6 +29,9 @@ from kdjax.types import ConfigError
 if TYPE_CHECKING:
   from kdjax.experiment import Experiment
 
+EVALUATION = "evaluate"  # the name of the phase that measures accuracy
+HALVINGS = 4  # of a batch that does not fit, at most
+
 
 @dataclasses.dataclass(frozen=True)
 class PhasePlan:
@@ -81,7 +84,8 @@ def make(config: Any, name: str) -> TargetPlan:
 
   Where it does not fit: clients take turns, then activations are computed again, as far as the
   config leaves it open, which changes no result; then batches are halved, at most four times, which
-  does. The last attempt is returned, whether it fits or not.
+  does. The last attempt is returned, whether it fits or not. An evaluation's batch changes no
+  result, and is halved by itself.
 
   Args:
     config: as `experiment.build` takes it; its data are not read.
@@ -95,12 +99,13 @@ def make(config: Any, name: str) -> TargetPlan:
   target = targets.parse(name)
   config["mesh"] |= {"steps_per_dispatch": 1}  # a dispatch's length is a value: its body is priced
   with targets.compiling(target) as devices:
-    found = _compiled(config, target, devices, ())
+    chosen, found = config, _compiled(config, target, devices, ())
     for changes in _smaller(config, found):
       if found.fits:
         break
-      found = _compiled(_with(config, changes), target, devices, tuple(_words(changes)))
-  return found
+      chosen = _with(config, changes)
+      found = _compiled(chosen, target, devices, tuple(_words(changes)))
+    return _evaluated(found, chosen, devices)
 
 
 def _smaller(config, first):
@@ -111,7 +116,7 @@ def _smaller(config, first):
     yield base
   batch = {key: config[key] for key in ("batch", "public_batch") if config[key]}
   parts = first.layout["mesh"]["data"]
-  for _ in range(4):
+  for _ in range(HALVINGS):
     batch = {key: size // 2 for key, size in batch.items()}
     if any(size == 0 or size % parts for size in batch.values()):
       return
@@ -132,10 +137,33 @@ def _words(changes):
 
 def _compiled(config, target, devices, changed):
   planned = experiment.build(config, data=plan.described(config), devices=list(devices))
-  phases = [_priced(planned, visit, target) for visit in plan.first_visits(planned)]
+  phases = [_visited(planned, visit, target) for visit in plan.first_visits(planned)]
   thriftier = layout.thriftier(config["mesh"], planned.env)
   resident = plan.resident(planned)
   return TargetPlan(target, _layout(planned), tuple(phases), changed, resident, tuple(thriftier))
+
+
+def _evaluated(found, config, devices):
+  """The plan with the passes that measure accuracy as its last phase, in a batch that fits."""
+  if "accuracy" not in config["evals"]:
+    return found
+  planned = experiment.build(config, data=plan.described(config), devices=list(devices))
+  asked, parts = config["evals"]["accuracy"]["batch"], planned.env.mesh.shape["data"]
+  batch, phase = asked, _passes(planned, asked, found.target)
+  for _ in range(HALVINGS):
+    if found.resident + phase.memory.need <= found.target.memory or batch % (2 * parts):
+      break
+    batch //= 2
+    phase = _passes(planned, batch, found.target)
+  changed = () if batch == asked else (f"evals.accuracy.batch={batch}",)
+  return dataclasses.replace(
+    found, phases=(*found.phases, phase), changed=(*found.changed, *changed)
+  )
+
+
+def _passes(planned, batch, target):
+  calls, lowered = plan.evaluation(planned, batch)
+  return _priced(EVALUATION, calls, lowered, target)
 
 
 def price_forms(config: Any, name: str) -> list[tuple[Form, PhasePlan]]:
@@ -162,19 +190,23 @@ def price_forms(config: Any, name: str) -> list[tuple[Form, PhasePlan]]:
       changed = config | {"mesh": config["mesh"] | asked}
       planned = experiment.build(changed, data=data, devices=devices)
       visit = next(v for v in plan.first_visits(planned) if v.phase.feed)
-      phase = _priced(planned, visit, target)
+      phase = _visited(planned, visit, target)
       if plan.resident(planned) + phase.memory.need > target.memory:
         phase = dataclasses.replace(phase, cost=None)
       found.append((form, phase))
   return sorted(found, key=lambda one: one[1].cost.time if one[1].cost else math.inf)
 
 
-def _priced(planned, visit, target):
-  began = time.perf_counter()
-  compiled = memory.compile(plan.lower(planned, visit), targets.options(target))
-  seconds = time.perf_counter() - began
+def _visited(planned, visit, target):
   calls = schedule.totals(planned.visits)[visit.number]
-  return _phase(visit.phase.name, calls, seconds, compiled, target)
+  return _priced(visit.phase.name, calls, plan.lower(planned, visit), target)
+
+
+def _priced(name, calls, lowered, target):
+  began = time.perf_counter()
+  compiled = memory.compile(lowered, targets.options(target))
+  seconds = time.perf_counter() - began
+  return _phase(name, calls, seconds, compiled, target)
 
 
 def _phase(name, calls, seconds, compiled, target):

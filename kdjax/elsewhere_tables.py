@@ -99,7 +99,7 @@ def lines(found: "TargetPlan", price: float) -> list[str]:
       replayed = sum(p.calls * p.cost.replayed for p in found.phases if p.cost)
       least = f"never less than {duration(replayed)}, from command buffers"
     whole = f"Whole run: {duration(found.seconds)} by the roofline, {least}{paid}"
-    out.append(f"{whole}; evaluations are not counted.")
+    out.append(f"{whole}; evaluations but those of accuracy are not counted.")
   if target.size > target.host:
     rate = f"{target.network / 1e9:g} GB/s a device"
     out.append(f"Messages between hosts of {target.host:g} devices are priced at {rate}.")

@@ -5,6 +5,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 import jax
+import jax.numpy as jnp
 
 from kdjax import experiment
 from kdjax.checks import validate
@@ -13,6 +14,8 @@ from kdjax.core.costs import nbytes
 from kdjax.data import dataset, sources
 from kdjax.data.dataset import Data
 from kdjax.data.example_set import held_out
+from kdjax.evals import _counting as counting
+from kdjax.evals import accuracy
 from kdjax.experiment import Experiment
 from kdjax.training import inputs, program, schedule
 from kdjax.training.schedule import Visit
@@ -83,6 +86,22 @@ def lower(planned: Experiment, visit: Visit) -> jax.stages.Lowered:
   total = schedule.totals(planned.visits)[visit.number]
   arguments = jax.tree.map(_shape, abstract_inputs(planned, visit, total))
   return program.jitted(planned, visit.phase).lower(planned.template(), *arguments, {})
+
+
+def evaluation(planned: Experiment, batch: int) -> tuple[int, jax.stages.Lowered]:
+  """(calls in the whole run, the program lowered) of a pass that measures accuracy.
+
+  Args:
+    planned: Experiment with the evaluator `accuracy`.
+    batch: test images of a pass.
+  """
+  test = planned.data.source.test
+  every = planned.config["evals"]["accuracy"]["every"]
+  calls = schedule.evaluations(planned.visits, every) * math.ceil(len(test.labels) / batch)
+  shapes = (((batch, *test.shape), test.dtype), ((batch,), jnp.int32), ((batch,), jnp.float32))
+  arguments = (jax.ShapeDtypeStruct(*one) for one in shapes)
+  step = counting.program(planned, accuracy.counter(planned.env))
+  return calls, step.lower(planned.template(), *arguments)
 
 
 def abstract_inputs(planned: Experiment, visit: Visit, total: int) -> tuple:

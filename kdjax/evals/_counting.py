@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
@@ -38,24 +38,32 @@ def over(
   Raises:
     ConfigError: for an invalid batch size.
   """
-  env = experiment.env
   check_batch(experiment, name, batch)
-
-  def step(state, image, label, mask):
-    return jax.lax.psum(count(_predict(experiment, state, image), label, mask), "data")
-
-  program = jax.jit(sharded(env, step, (STATE, *SPECS), P()))
-  place = functools.partial(hosts.place, env.mesh, SPECS)
+  step = program(experiment, count)
+  place = functools.partial(hosts.place, experiment.env.mesh, SPECS)
 
   def run(state, images, places):
     sums = None
     for one in batches(experiment, images, places, batch):
-      part = jax.device_get(program(state, *place(one)))
+      part = jax.device_get(step(state, *place(one)))
       part = jax.tree.map(lambda x: np.rint(x).astype(np.int64), part)
       sums = part if sums is None else jax.tree.map(np.add, sums, part)
     return sums
 
   return run
+
+
+def program(experiment: "Experiment", count: Callable[..., PyTree]) -> Any:
+  """The jitted pass over a batch: (state, examples, label i32[batch], mask f32[batch]) -> counts.
+
+  Args:
+    experiment, count: as in `over`.
+  """
+
+  def step(state, image, label, mask):
+    return jax.lax.psum(count(_predict(experiment, state, image), label, mask), "data")
+
+  return jax.jit(sharded(experiment.env, step, (STATE, *SPECS), P()))
 
 
 def check_batch(experiment: "Experiment", name: str, batch: int) -> None:

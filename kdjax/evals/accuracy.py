@@ -5,6 +5,7 @@ by graph distance, the accuracy of the ensemble (the mean of all clients' probab
 often every class is said, by which training/collapse.py knows a head that says one for everything.
 """
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -17,6 +18,7 @@ from kdjax.evals import _counting as counting
 from kdjax.types import Evaluator
 
 if TYPE_CHECKING:
+  from kdjax.core.env import Env
   from kdjax.experiment import Experiment
 
 
@@ -37,8 +39,34 @@ def make(experiment: "Experiment", *, batch: int) -> Evaluator:
   test, label_counts = data.source.test, data.shards.label_counts[list(env.held)]
   total = np.bincount(test.labels, minlength=env.task.classes)
 
+  counts = counting.over(experiment, "accuracy", batch, counter(env))
+
+  def run(state):
+    counted = counts(state, test, np.arange(len(test.labels)))  # {entry: i64[R*K or R, 2, H, C]}
+    found = {e: c.reshape(env.R, -1, *c.shape[1:]) for e, c in counted.items()}
+    held = label_counts.reshape(env.R, -1, env.task.classes)
+    along = experiment.algorithm.uses_graph
+    distance = graph.distances(env.graph.union()) if along else None
+    if along and env.apart:
+      distance = distance[np.ix_(env.here, env.here)]
+    return [
+      summarise({e: c[r] for e, c in found.items()}, total, held[r], distance, env.heads)
+      for r in range(env.R)
+    ]
+
+  return run
+
+
+def counter(env: "Env") -> Callable[..., dict[str, jax.Array]]:
+  """What one device counts of its share of a batch.
+
+  Returns:
+    (what the method predicts, label i32[N], mask f32[N]) -> {entry: predictions by class, the
+    correct ones and all, f32[..., 2, H, C]}.
+  """
+
   def count(p, label, mask):
-    """Predictions by class, the correct ones and all, f32[..., 2, H, C]; p f32[..., N, H, C]."""
+    """f32[..., 2, H, C]; p f32[..., N, H, C]."""
     said = jax.nn.one_hot(p.argmax(-1), env.task.classes) * mask[:, None, None]  # [..., N, H, C]
     true = jax.nn.one_hot(label, env.task.classes)[:, None]
     return jnp.stack([(said * true).sum(-3), said.sum(-3)], axis=-3)
@@ -62,22 +90,7 @@ def make(experiment: "Experiment", *, batch: int) -> Evaluator:
       parts.append(jnp.tensordot(member.astype(x.dtype), jax.nn.softmax(x), 1))
     return jax.lax.psum(sum(parts), "client")
 
-  counts = counting.over(experiment, "accuracy", batch, count_all)
-
-  def run(state):
-    counted = counts(state, test, np.arange(len(test.labels)))  # {entry: i64[R*K or R, 2, H, C]}
-    found = {e: c.reshape(env.R, -1, *c.shape[1:]) for e, c in counted.items()}
-    held = label_counts.reshape(env.R, -1, env.task.classes)
-    along = experiment.algorithm.uses_graph
-    distance = graph.distances(env.graph.union()) if along else None
-    if along and env.apart:
-      distance = distance[np.ix_(env.here, env.here)]
-    return [
-      summarise({e: c[r] for e, c in found.items()}, total, held[r], distance, env.heads)
-      for r in range(env.R)
-    ]
-
-  return run
+  return count_all
 
 
 def summarise(

@@ -128,6 +128,14 @@ def totals(walk: Sequence[Visit]) -> dict[int, int]:
   return out
 
 
+def evaluations(walk: Sequence[Visit], every: int) -> int:
+  """How often a run is evaluated, where it is every so many batches; 0: after every round."""
+  if every == 0:
+    return sum(v.ends_round for v in walk)
+  end = walk[-1].after(walk[-1].n)
+  return end // every + (end % every > 0)
+
+
 def position(visit: Visit, i: int, total: int) -> Pos:
   """`Pos` of the i-th call of a visit; `total` is the phase's calls in the run."""
   return Pos(visit.start + i, visit.count + i, visit.round, i, visit.n, total)

@@ -18,15 +18,22 @@ from kdjax.types import ConfigError
 
 @pytest.fixture
 def compiler(monkeypatch):
-  """CPU devices that pass for H100s; a program needs so many bytes for each image of a step."""
-  made = types.SimpleNamespace(per_image=0.0, tried=[], maps=[], devices=4)
+  """CPU devices that pass for H100s; a program needs so many bytes for each image of a step.
+
+  An evaluation needs `tested` for each test image.
+  """
+  made = types.SimpleNamespace(per_image=0.0, tested=0.0, tried=[], maps=[], devices=4, passes=[])
   source, shards = ensembles.data(4)
   data = dataset.Data(source, source.train, shards)
-  build = experiment.build
+  build, lower = experiment.build, plan.evaluation
 
   def compiled(lowered, options):
-    done = memory.Compiled(lowered.compile(), 0.0, made.per_image * made.batch, 0.0)
-    return done
+    need = made.tested * made.passes[-1] if made.passes else made.per_image * made.batch
+    return memory.Compiled(lowered.compile(), 0.0, need, 0.0)
+
+  def evaluation(planned, batch):
+    made.passes.append(batch)
+    return lower(planned, batch)
 
   def built(config, **_):
     made.batch = config["batch"]
@@ -36,6 +43,7 @@ def compiler(monkeypatch):
 
   monkeypatch.setattr(target, "devices", lambda _: jax.devices()[: made.devices])
   monkeypatch.setattr(plan, "described", lambda config: data)
+  monkeypatch.setattr(plan, "evaluation", evaluation)
   monkeypatch.setattr(elsewhere.memory, "compile", compiled)
   monkeypatch.setattr(elsewhere.experiment, "build", built)
   return made
@@ -47,7 +55,7 @@ def config(model=ensembles.MLP):
 
 def test_what_fits_is_left_as_it_is(compiler):
   found = elsewhere.make(config(), "h100:4")
-  assert found.fits and found.changed == () and len(compiler.tried) == 1
+  assert found.fits and found.changed == () and set(compiler.tried) == {("auto", 8, 8)}
   assert found.layout["mesh"] == {"client": 4, "data": 1}
 
 
@@ -55,7 +63,7 @@ def test_batches_are_halved_until_it_fits(compiler):
   compiler.per_image = 25 * 2**30  # of 59.4 GiB: two images fit
   found = elsewhere.make(config(), "h100:4")
   assert found.fits and found.changed == ("batch=2", "public_batch=2")
-  assert [batch for _, batch, _ in compiler.tried] == [8, 4, 2]
+  assert [batch for _, batch, _ in compiler.tried] == [8, 4, 2, 2]  # and evaluates as the last
 
 
 def test_clients_take_turns_before_a_batch_is_halved(compiler):
@@ -65,7 +73,7 @@ def test_clients_take_turns_before_a_batch_is_halved(compiler):
   left_open["mesh"]["map"] = "auto"
   found = elsewhere.make(left_open, "h100:2")
   assert found.fits and found.changed == ("mesh.map='scan'", "batch=2", "public_batch=2")
-  assert compiler.maps == ["auto", "scan", "scan", "scan"]
+  assert compiler.maps == ["auto", "scan", "scan", "scan", "scan"]
   assert "another experiment" in tables.lines(found, 0.0)[0]
 
 
@@ -73,7 +81,24 @@ def test_networks_that_offer_it_compute_activations_again_first(compiler):
   compiler.per_image = 10 * 2**30
   found = elsewhere.make(config(("resnet", dict(depth=18, stem="small"))), "h100:4")
   assert found.changed == ("mesh.remat='on'", "batch=4", "public_batch=4")
-  assert compiler.tried == [("auto", 8, 8), ("on", 8, 8), ("on", 4, 4)]
+  assert compiler.tried == [("auto", 8, 8), ("on", 8, 8), ("on", 4, 4), ("on", 4, 4)]
+
+
+def test_an_evaluation_is_the_last_phase_in_a_batch_that_fits(compiler):
+  compiler.tested = 10 * 2**30  # of 59.4 GiB: five images fit
+  asked = config()
+  asked["evals"]["accuracy"] |= dict(every=3, batch=16)
+  found = elsewhere.make(asked, "h100:4")
+  assert compiler.passes == [16, 8, 4] and found.fits
+  assert found.changed == ("evals.accuracy.batch=4",)
+  assert "results being the same" in tables.lines(found, 0.0)[0]
+  train, measures = found.phases
+  assert (train.name, measures.name) == ("train", "evaluate")
+  assert measures.calls == 3 * 10  # after 3, 6 and 8 steps; 37 test images
+  assert found.seconds == pytest.approx(8 * train.cost.time + 30 * measures.cost.time)
+  alone = config()
+  alone["evals"] = {}
+  assert [phase.name for phase in elsewhere.make(alone, "h100:4").phases] == ["train"]
 
 
 def test_what_never_fits_says_by_how_much(compiler):
@@ -91,10 +116,10 @@ def test_the_table_and_the_json_say_the_same(compiler):
   record = elsewhere.record(found, 2.0)
   assert json.loads(json.dumps(record)) == record
   assert record["price"] == pytest.approx(record["hours"] * 4 * 2.0)
-  (train,) = record["phases"]
+  train, measures = record["phases"]
   assert train["calls"] == 8 and train["launches"] > 0 and train["collectives"] == {}
   text = tables.render(found, 2.0)
-  replayed = 8 * found.phases[0].cost.replayed
+  replayed = 8 * found.phases[0].cost.replayed + measures["calls"] * found.phases[1].cost.replayed
   assert f"never less than {tables.duration(replayed)}, from command buffers" in text
   assert 0 < replayed < found.seconds
   assert "4 x NVIDIA H100" in text and "Fits" in text and "no clock" in text
@@ -162,8 +187,8 @@ def test_a_compiler_that_is_missing_is_said_before_the_first_compiles(compiler, 
 
 def test_plans_come_one_by_one(compiler):
   plans = elsewhere.describe(config(), ["h100:4", "a100:4"], price=0.0, as_json=False, forms=False)
-  assert "H100" in next(plans) and len(compiler.tried) == 1
-  assert "A100" in next(plans) and len(compiler.tried) == 2
+  assert "H100" in next(plans) and len(compiler.passes) == 1
+  assert "A100" in next(plans) and len(compiler.passes) == 2
 
 
 @pytest.mark.parametrize(

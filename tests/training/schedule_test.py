@@ -118,6 +118,12 @@ def test_position_and_totals():
   assert schedule.position(visits[4], 0, 2) == Pos(step=12, count=1, round=1, i=0, n=1, total=2)
 
 
+def test_evaluations_are_counted():
+  visits = walk(MHD, steps=13)
+  every = {5: 3, 13: 1, 100: 1, 1: 13, 0: 3}  # 5: after 5, 10, 13; 0: after each round
+  assert {n: schedule.evaluations(visits, n) for n in every} == every
+
+
 def test_positions_number_the_calls_without_gaps():
   visits = walk(MHD, steps=13)
   at = [schedule.position(v, i, 0) for v in visits for i in range(v.n)]
