@@ -96,7 +96,8 @@ def unread(text: str = "") -> bool:
 
 
 def _watch(fd):
-  os.read(fd, 64)
+  while not _stops(os.read(fd, 64)):
+    pass
   _heard.set()
   first = time.monotonic()
   if not _asks.is_set():
@@ -105,11 +106,16 @@ def _watch(fd):
   while True:
     more = os.read(fd, 64) if select.select([fd], [], [], 0.2)[0] else b""
     late = time.monotonic() - first
-    if more and late > SAME:
+    if _stops(more) and late > SAME:
       end(STOPPED, "ended at once; the same command resumes from the last checkpoint")
     if late > GRACE and not _told.is_set():
       line = f"this step takes more than {GRACE:g} s, so it is not saved"
       end(STOPPED, f"stopped: {line}; the same command resumes from the last checkpoint")
+
+
+def _stops(signals):
+  """Whether what the interpreter wrote, a byte for each signal, asks for the end."""
+  return any(number in SIGNALS for number in signals)
 
 
 def _forget():

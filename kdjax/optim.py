@@ -148,6 +148,8 @@ def make(**arguments: Any) -> tuple[optax.GradientTransformation, Rate]:
       raise ConfigError(f"optim.{key}", value, wrong)
     if key in NOT_NEGATIVE and not value >= 0:
       raise ConfigError(f"optim.{key}", value, "must not be negative")
+    if key == "eps" and value == 0:
+      raise ConfigError("optim.eps", value, "must be above 0: a gradient may be exactly 0")
     if key in BELOW_1 and not 0 <= value < 1:
       raise ConfigError(f"optim.{key}", value, "must be at least 0 and below 1")
   if lr > MOST_LR:

@@ -28,6 +28,16 @@ time.sleep({saves})
 print("saved", flush=True)
 raise SystemExit(42)
 """
+HANDLES = """
+import signal, subprocess, time
+from kdjax import ending
+ending.listen()
+ending.asked()
+signal.signal(signal.SIGCHLD, lambda number, frame: None)
+subprocess.run(["true"])
+time.sleep(0.5)
+print("alive", ending.asked(), flush=True)
+"""
 FORKS = """
 import os, signal, time
 from kdjax import ending
@@ -109,3 +119,8 @@ def test_nothing_that_takes_time_is_imported_before_signals_are_heard():
   program = "import sys; import kdjax.ending; print(*sys.modules)"
   done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
   assert not {"absl", "numpy", "jax", "typing_extensions"} & set(done.stdout.split())
+
+
+def test_a_signal_that_others_handle_is_none():
+  done = subprocess.run([sys.executable, "-c", HANDLES], capture_output=True, text=True, timeout=60)
+  assert (done.returncode, done.stdout, done.stderr) == (0, "alive False\n", "")

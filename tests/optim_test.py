@@ -166,7 +166,9 @@ def test_errors(changes, key, value, word):
   assert (error.value.key, error.value.value) == (key, value)
 
 
-@pytest.mark.parametrize("key, value", [("b1", 1.0), ("b2", -0.1), ("b2", 1.0), ("eps", -1e-8)])
+@pytest.mark.parametrize(
+  "key, value", [("b1", 1.0), ("b2", -0.1), ("b2", 1.0), ("eps", 0.0), ("eps", -1e-8)]
+)
 def test_errors_of_adam(key, value):
   with pytest.raises(ConfigError, match=f"^optim.{key} = {value}: must"):
     optim.make(name="adam", **ADAM | SCHEDULE | {key: value})

@@ -179,7 +179,8 @@ def flops(env: Env, feed: Feed, steps: int | None, rounds: int) -> dict[str, flo
   sizes = env.task.private_sizes
   calls = steps or feed.epochs * -(-int(sizes.max()) // feed.private)
   last = (env.training.steps or rounds * calls) - (rounds - 1) * calls
-  seen = [(rounds - 1) * examples(feed, n, calls) + examples(feed, n, last) for n in sizes]
+  taken = lambda n, calls: examples(feed, feed.private, n, calls)
+  seen = [(rounds - 1) * taken(n, calls) + taken(n, last) for n in sizes]
   return client_flops(env, 3 * np.array(seen))
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Int
+from scipy.sparse import csgraph
 
 from kdjax.core.random import host_rng
 from kdjax.types import ConfigError
@@ -158,14 +159,8 @@ def make(
 
 def distances(adjacency: Bool[np.ndarray, "K K"]) -> Int[np.ndarray, "K K"]:
   """Hops from student to teacher along the edges; i64[K, K], 0 on the diagonal, -1 unreachable."""
-  K = len(adjacency)
-  distance = np.where(np.eye(K, dtype=bool), 0, -1)
-  reached = np.eye(K, dtype=bool)
-  for hop in range(1, K):
-    frontier = (reached @ adjacency) & ~reached
-    distance[frontier] = hop
-    reached |= frontier
-  return distance
+  hops = csgraph.shortest_path(adjacency, unweighted=True)
+  return np.where(np.isinf(hops), -1, hops).astype(np.int64)
 
 
 def choose(

@@ -83,17 +83,23 @@ def counted(health: Health, failed: Bool[Array, ""], refused: jax.Array | float 
   )
 
 
-def stamp(
-  before: tuple[ClientState, ...], after: tuple[ClientState, ...], step: Int[Array, ""]
-) -> tuple[ClientState, ...]:
-  """`after` a step, with that step noted for all whose first fault it was."""
+def servers(server: PyTree) -> list[Health]:
+  """The health of what a method's `server` trains, leaves [R]."""
+  found = jax.tree.leaves(server, is_leaf=lambda x: isinstance(x, Health))
+  return [x for x in found if isinstance(x, Health)]
+
+
+def stamp(before: PyTree, after: PyTree, step: Int[Array, ""]) -> PyTree:
+  """`after` a step, with that step noted for all clients and servers whose first fault it was."""
 
   def one(old, new):
+    if not isinstance(new, ClientState):
+      return new
     h = new.health
     first = (h.since < 0) & (h.faults > old.health.faults)
     return new._replace(health=h._replace(since=jnp.where(first, step, h.since)))
 
-  return tuple(map(one, before, after))
+  return jax.tree.map(one, before, after, is_leaf=lambda x: isinstance(x, ClientState))
 
 
 def heard_by_others(env: Env, clients: tuple[ClientState, ...]) -> Bool[Array, " clients"]:

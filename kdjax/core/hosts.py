@@ -65,16 +65,16 @@ class AnyProcess:
   nobody waits for it.
   """
 
-  def __init__(self):
-    """Nothing is asked yet."""
-    self._asked = None
+  def __init__(self, *, first: bool):
+    """Nothing is asked yet; `first` is the answer to the first question."""
+    self._asked, self._first = None, first
 
   def __call__(self, flag: bool) -> bool:
     """Asks, and returns the answer: bool."""
     if jax.process_count() == 1:
       return flag
     before, self._asked = self._asked, _any(flag)
-    return before is not None and bool(before.addressable_data(0))
+    return self._first if before is None else bool(before.addressable_data(0))
 
 
 def _any(flag):

@@ -4,6 +4,7 @@ Every client walks through its own index list, in a fresh permutation each epoch
 shuffle buffer and no state, so any step's batch can be made at any time.
 """
 
+import collections
 import dataclasses
 import functools
 import itertools
@@ -79,8 +80,22 @@ class Streams:
         continue
       for r, i in itertools.product(range(len(self.seeds)), self.takes_part(feed)):
         owner = r * per_replica + (feed.owner(v.round, i) if feed.owner else i)
-        total[owner] += examples(feed, len(self.shards.private[owner]), v.n)
+        total[owner] += examples(feed, feed.private, len(self.shards.private[owner]), v.n)
     return total
+
+  def images(self, feed: Feed, round: int, begin: int, end: int) -> int:
+    """Examples that go through models in calls begin .. end of a visit; padding does not count."""
+    clients = list(itertools.product(range(len(self.seeds)), self.takes_part(feed)))
+    halves = []
+    if feed.private:
+      halves.append((feed.private, [len(self._held(feed, round, r, i)) for r, i in clients]))
+    if feed.public:
+      halves.append((feed.public, [feed.sample or len(self.shards.public[r]) for r, _ in clients]))
+    return sum(
+      (examples(feed, size, n, end) - examples(feed, size, n, begin)) * among
+      for size, lengths in halves
+      for n, among in collections.Counter(lengths).items()
+    )
 
   def takes_part(self, feed: Feed) -> list[int]:
     """Client numbers in their replica."""
@@ -139,13 +154,13 @@ class Streams:
     return rng.choice(public, feed.sample, replace=False)
 
 
-def examples(feed: Feed, n: int, calls: int) -> int:
-  """Unmasked private examples of one client with n of them in the first `calls` of a visit."""
+def examples(feed: Feed, size: int, n: int, calls: int) -> int:
+  """Unmasked examples of one client in the first `calls` of a visit, `size` a call out of n."""
   if feed.kind == "stream":
-    return calls * feed.private
-  per_epoch = -(-n // feed.private)
+    return calls * size
+  per_epoch = -(-n // size)
   epochs, rest = divmod(min(calls, feed.epochs * per_epoch), per_epoch)
-  return epochs * n + rest * feed.private
+  return epochs * n + rest * size
 
 
 def _rows(feed, size, n, pos, words):

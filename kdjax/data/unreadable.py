@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from kdjax.core import agreement, hosts
 from kdjax.data.example_set import ExampleSet
 from kdjax.data.images import Damaged
 from kdjax.types import TrainingError
@@ -71,15 +72,33 @@ class Unreadable:
     name = next(other for other, one in self.sets.items() if one is examples)
     for place in sorted({int(p) for p in places} - self.places[name]):
       self.places[name].add(place)
-      count, most = len(self.places[name]), self.share * len(examples.labels)
-      if count <= most and count > NAMED:
-        continue
-      what = _why(examples, place)
-      if count > most:
-        total = f"{count:,} of {len(examples.labels):,} {name} images cannot be read"
-        hint = f"more than faults.images = {self.share:g} allows; the last checkpoint is whole"
-        raise TrainingError(f"{total}, {hint}: {what}")
-      print(f"kdjax: a black image takes the place of one: {what}", file=sys.stderr)
+      self._judge(name, place)
+      if len(self.places[name]) <= NAMED:
+        what = _why(examples, place)
+        print(f"kdjax: a black image takes the place of one: {what}", file=sys.stderr)
+
+  def _judge(self, name, last):
+    """Raises TrainingError where too many images of a set cannot be read; names the last."""
+    examples, count = self.sets[name], len(self.places[name])
+    if count > self.share * len(examples.labels):
+      total = f"{count:,} of {len(examples.labels):,} {name} images cannot be read"
+      hint = f"more than faults.images = {self.share:g} allows; the last checkpoint is whole"
+      raise TrainingError(f"{total}, {hint}: {_why(examples, last)}")
+
+  def unite(self) -> None:
+    """Counts what other processes found, too; all have to call it.
+
+    Raises:
+      TrainingError: for too many, in all of them.
+    """
+    if hosts.alone():
+      return
+    for name, examples in self.sets.items():
+      own = np.zeros(len(examples.labels), np.uint64)
+      own[list(self.places[name])] = 1
+      if agreement.anywhere(bool(own.any())):
+        self.places[name] = set(np.flatnonzero(agreement.added(own)).tolist())
+        self._judge(name, max(self.places[name]))
 
   def fetch_from(self, examples: ExampleSet, index: np.ndarray) -> np.ndarray:
     """The same for one of the sets."""

@@ -41,14 +41,14 @@ def make(experiment: "Experiment", *, batch: int) -> Evaluator:
 
   counts = counting.over(experiment, "accuracy", batch, counter(env))
 
+  distance = graph.distances(env.graph.union()) if experiment.algorithm.uses_graph else None
+  if distance is not None and env.apart:
+    distance = distance[np.ix_(env.here, env.here)]
+
   def run(state):
     counted = counts(state, test, np.arange(len(test.labels)))  # {entry: i64[R*K or R, 2, H, C]}
     found = {e: c.reshape(env.R, -1, *c.shape[1:]) for e, c in counted.items()}
     held = label_counts.reshape(env.R, -1, env.task.classes)
-    along = experiment.algorithm.uses_graph
-    distance = graph.distances(env.graph.union()) if along else None
-    if along and env.apart:
-      distance = distance[np.ix_(env.here, env.here)]
     return [
       summarise({e: c[r] for e, c in found.items()}, total, held[r], distance, env.heads)
       for r in range(env.R)

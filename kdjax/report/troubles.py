@@ -35,7 +35,7 @@ def _extended(run: "RunRecord") -> Iterator[str]:
 
 def _faults(run: "RunRecord", summary: dict[str, Any]) -> Iterator[str]:
   lines = [line for line in run.metrics if line["phase"] == "fault"]
-  known = [{"client": int(x["client"]), "step": int(x["since"])} for x in lines]
+  known = [{**x, "step": int(x["since"])} for x in lines]
   found = summary.get("faults", known)
   if not found:
     return
@@ -43,9 +43,10 @@ def _faults(run: "RunRecord", summary: dict[str, Any]) -> Iterator[str]:
   policy = run.record.get("config", {}).get("faults", {}).get("client", "")
   also = f", then {len(others)} more" if others else ""
   lost = f"; {sum(x['steps'] for x in found)} steps were not taken" if summary else ""
+  who = f"client {first['client']:.0f}" if "client" in first else "the server"
   yield (
-    f"In {run.name} client {first['client']} was not finite at step {first['step']}, the first "
-    f"one{also}{lost} (faults.client={policy})."
+    f"In {run.name} {who} was not finite at step {first['step']}, the first one{also}{lost} "
+    f"(faults.client={policy})."
   )
 
 

@@ -13,6 +13,7 @@ import json
 import math
 import os
 import shutil
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from kdjax.training import digest, quiet, run_folder, stored
 from kdjax.types import Cohort, TrainState
 
 VERSIONS = {"kdjax": kdjax.__version__, "jax": jax.__version__, "orbax": ocp.__version__}
-
+LINGER = 10.0  # seconds that a process with an error gives a save under way to be finished
 
 # What a disk says, in Orbax's long messages too.
 CODES: tuple[int, ...] = (
@@ -107,6 +108,20 @@ class Checkpoints:
       self._under_way, self.failures = None, 0
     return not self.failures
 
+  def __enter__(self) -> "Checkpoints":
+    """Itself."""
+    return self
+
+  def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+    """Closes; after an error that others may not share, without them."""
+    if error is None or hosts.alone():
+      self.close()
+    elif self._manager is not None:
+      waiting = threading.Thread(target=_quietly, args=(self._manager.wait_until_finished,))
+      waiting.daemon = True  # where the others are not there, it never ends
+      waiting.start()
+      waiting.join(LINGER)
+
   def close(self) -> None:
     """Waits for a save under way; of those that failed nothing is left."""
     self.settle()
@@ -156,8 +171,7 @@ class Checkpoints:
   def _drop(self):
     manager, self._manager = self._manager, None
     if manager is not None:
-      with contextlib.suppress(Exception):  # it repeats what is known already
-        manager.close()
+      _quietly(manager.close)
 
   def _record(self):
     """Called by Orbax when all is on disk: tells from now on that there were checkpoints."""
@@ -182,6 +196,11 @@ class Checkpoints:
     if not hosts.alone():
       return agreement.from_first(lambda: _no_room(self.workdir, size))
     return "" if self.workdir.is_dir() else "the folder is gone"
+
+
+def _quietly(act):
+  with contextlib.suppress(Exception):  # it repeats what is known already
+    act()
 
 
 def _no_room(workdir, size):
@@ -235,17 +254,26 @@ def publish(
 
 
 def _publish(workdir, state, cohorts, batches, keep):
+  ids = [k for cohort in cohorts for k in cohort.ids]
+  agreement.from_first(lambda: _make_room(workdir, ids, batches, keep))
   with ocp.StandardCheckpointer() as saver:
     for cohort, client in zip(cohorts, state.clients, strict=True):
       weights = hosts.fetch({"params": client.params, "model_state": client.model_state})
       if not jax.tree.leaves(weights["model_state"]):
         del weights["model_state"]
       for place, k in enumerate(cohort.ids):
-        folder = Path(workdir).resolve() / "pool" / str(k)
-        if hosts.first():
-          folder.mkdir(parents=True, exist_ok=True)
-          others = {int(p.name) for p in folder.iterdir() if p.name.isdigit()} - {batches}
-          for old in sorted(others)[: max(0, len(others) + 1 - keep)]:
-            shutil.rmtree(folder / str(old))
         one = jax.tree.map(lambda x, place=place: x[place], weights)
-        saver.save(folder / str(batches), one, force=True)
+        saver.save(_pool(workdir, k) / str(batches), one, force=True)
+
+
+def _make_room(workdir, ids, batches, keep):
+  """Clients' folders, each with one snapshot fewer than are kept."""
+  for folder in (_pool(workdir, k) for k in ids):
+    folder.mkdir(parents=True, exist_ok=True)
+    others = {int(p.name) for p in folder.iterdir() if p.name.isdigit()} - {batches}
+    for old in sorted(others)[: max(0, len(others) + 1 - keep)]:
+      shutil.rmtree(folder / str(old))
+
+
+def _pool(workdir, k):
+  return Path(workdir).resolve() / "pool" / str(k)

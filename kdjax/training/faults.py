@@ -1,4 +1,4 @@
-"""Clients whose numbers are not finite, as the host learns of them (core/health.py)."""
+"""Clients and servers whose numbers are not finite, as the host learns of them (core/health.py)."""
 
 import sys
 from collections.abc import Iterator
@@ -8,35 +8,44 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kdjax.core import health, hosts
+from kdjax.core import agreement, health, hosts
 from kdjax.core.env import Env
 from kdjax.training import schedule
 from kdjax.training.writer import Silent, Writer
-from kdjax.types import Cohort, PyTree, TrainingError, TrainState
+from kdjax.types import PyTree, TrainingError, TrainState
 
 
 class Fault(NamedTuple):
-  """A client whose numbers were not finite."""
+  """A client, or a replica's server, whose numbers were not finite."""
 
-  client: int  # its global number
+  kind: str  # 'client' or 'server'
+  number: int  # the client's global one, or the server's replica
   step: int  # training batches of the run, the first such one included
   steps: int  # how many it did not take since
-  refused: int  # its teachers' predictions for an example that it did not take in
+
+  def __str__(self) -> str:
+    """Whose it is."""
+    return f"client {self.number}" if self.kind == "client" else f"replica {self.number}'s server"
 
 
 def faults(
   env: Env, visits: tuple[schedule.Visit, ...], state: TrainState
 ) -> tuple[list[Fault], dict[int, int]]:
   """(the faults of a state, the first one first; {client: predictions refused, where any were})."""
+  clients, servers = hosts.fetch(
+    (tuple(c.health for c in state.clients), health.servers(state.server))
+  )
+  held = zip([c.ids for c in env.cohorts], clients, strict=True)
+  whose = [("client", ids, h) for ids, h in held]
+  whose += [("server", tuple(range(env.R)), h) for h in servers]
   found, refused = [], {}
-  whole = hosts.fetch(tuple(c.health for c in state.clients))
-  for cohort, h in zip(env.cohorts, whole, strict=True):
-    for k, since, steps, lost in zip(cohort.ids, *h, strict=True):
+  for kind, numbers, h in whose:
+    for k, since, steps, lost in zip(numbers, *h, strict=True):
       if since >= 0:
-        found.append(Fault(k, batches_at(visits, int(since)), int(steps), int(lost)))
+        found.append(Fault(kind, k, batches_at(visits, int(since)), int(steps)))
       if lost:
         refused[k] = int(lost)
-  return sorted(found, key=lambda one: (one.step, one.client)), refused
+  return sorted(found, key=lambda one: (one.step, one.kind, one.number)), refused
 
 
 def batches_at(visits: tuple[schedule.Visit, ...], call: int) -> int:
@@ -46,75 +55,86 @@ def batches_at(visits: tuple[schedule.Visit, ...], call: int) -> int:
 
 
 class Watch:
-  """Names every client once, as soon as the host can know; each process its own clients'."""
+  """Names everyone once, as soon as the host can know; each process its own clients."""
 
   def __init__(self, env: Env, visits: tuple[schedule.Visit, ...]) -> None:
     """Knows of none."""
     self.env, self.visits = env, visits
-    self._known: set[int] = set()
+    self._known: set[tuple[str, int]] = set()
+    self._own: set[tuple[str, int]] | None = None  # this process's clients, once a step has run
     self._waiting: PyTree = ()
 
   def knows(self, state: TrainState) -> None:
     """Takes the faults of a restored state for known."""
-    self._known = {one.client for one in faults(self.env, self.visits, state)[0]}
+    self._known = {(one.kind, one.number) for one in faults(self.env, self.visits, state)[0]}
 
   def note(self, aux: PyTree) -> list[Fault]:
     """Faults that are new in the dispatch before; takes `aux` of the newest for the next call."""
-    before, self._waiting = self._waiting, aux if isinstance(aux, tuple) else ()
-    for part in self._waiting:
+    before, self._waiting = self._waiting, aux
+    for part in (aux,) if isinstance(aux, dict) else aux:
       if "since" in part and part["since"].is_fully_addressable:
         part["since"].copy_to_host_async()
-    new = []
-    for cohort, part in zip(self.env.cohorts, before, strict=False):
-      for k, since in _own(cohort, part):
-        if since >= 0 and k not in self._known:
-          self._known.add(k)
-          new.append(Fault(k, batches_at(self.visits, since), 1, 0))
-    return new
+    said = dict(_said(self.env, before))
+    if not isinstance(before, dict) and any("since" in part for part in before):
+      self._own = set(said)
+    new = [who for who, since in said.items() if since >= 0 and who not in self._known]
+    self._known.update(new)
+    return [Fault(*who, batches_at(self.visits, said[who]), 1) for who in new]
 
   @property
-  def ends(self) -> bool:
-    """Whether the run must end for what is known."""
-    return _end(self.env, len(self._known))
+  def stops(self) -> bool:
+    """Whether the run must end for one that this process knows of."""
+    return self.env.training.fault == "stop" and bool(self._known)
 
-
-def _end(env, known):
-  """Whether so many clients that were not finite end a run: one, or all, by `faults.client`."""
-  least = {"reset": env.clients + 1, "freeze": len(env.here), "stop": 1}
-  return known >= least[env.training.fault]
+  @property
+  def rests(self) -> bool:
+    """Whether all clients of this process have fallen silent."""
+    return self._own is not None and self._own <= self._known
 
 
 def report(fault: Fault, policy: str, log: Writer | Silent, batches: int) -> None:
-  """Says of a client, once, that its numbers were not finite; `batches` of the run by now."""
+  """Says of a client or server, once, that it was not finite; `batches` of the run by now."""
   words = {"reset": "goes on from", "freeze": "is silent from now on, at", "stop": "is at"}
-  print(
-    f"kdjax: client {fault.client} was not finite at step {fault.step}: "
-    f"it did not take it and {words[policy]} its last good state (faults.client={policy})",
-    file=sys.stderr,
+  if fault.kind == "server" and policy == "freeze":
+    policy = "reset"  # without it nobody learns
+  line = (
+    f"{fault} was not finite at step {fault.step}: it did not take it and {words[policy]} its last "
+    f"good state (faults.client={policy})"
   )
-  log.write(batches, "fault", {"client": fault.client, "since": fault.step})
+  if fault.kind == "server":
+    agreement.say(line)  # all processes know
+  else:
+    print(f"kdjax: {line}", file=sys.stderr)
+  log.write(batches, "fault", {fault.kind: fault.number, "since": fault.step})
 
 
 def check(env: Env, visits: tuple[schedule.Visit, ...], state: TrainState) -> None:
-  """Raises TrainingError where clients whose numbers were not finite end the run."""
+  """Raises TrainingError where those whose numbers were not finite end the run."""
   found, _ = faults(env, visits, state)
-  if _end(env, len(found)):
+  silent = sum(one.kind == "client" for one in found)
+  ends = {"stop": bool(found), "freeze": silent == len(env.here), "reset": False}
+  if ends[env.training.fault]:
     first = found[0]
     raise TrainingError(
-      f"client {first.client} was not finite at step {first.step}, the first of {len(found)}; "
+      f"{first} was not finite at step {first.step}, the first of {len(found)}; "
       "all are saved as they were before: the same command goes on with "
       "--config.faults.client=reset, or start again with a lower optim.lr, or optim.clip=1.0"
     )
 
 
-def _own(cohort: Cohort, part: dict) -> Iterator[tuple[int, int]]:
-  """(client, since) of the clients that this process holds, each by one process."""
-  if "since" not in part:
+def _said(env: Env, aux: PyTree) -> Iterator[tuple[tuple[str, int], int]]:
+  """((kind, number), since) of servers, or of the clients that this process holds."""
+  if isinstance(aux, dict):
+    if "since" in aux:
+      since = np.asarray(aux["since"].addressable_data(0))
+      yield from ((("server", r), int(since[r])) for r in range(env.R))
     return
-  for shard in part["since"].addressable_shards:
-    if shard.replica_id == 0:
-      ids = np.asarray(cohort.ids)[shard.index[0]]
-      yield from zip(ids.tolist(), np.asarray(shard.data).tolist(), strict=True)
+  for cohort, part in zip(env.cohorts, aux, strict=False):
+    for shard in part["since"].addressable_shards if "since" in part else ():
+      if shard.replica_id == 0:
+        ids = np.asarray(cohort.ids)[shard.index[0]].tolist()
+        since = np.asarray(shard.data).tolist()
+        yield from ((("client", k), x) for k, x in zip(ids, since, strict=True))
 
 
 @jax.jit

@@ -16,7 +16,6 @@ from kdjax.training import (
   faults,
   lock,
   loss_log,
-  program,
   resume,
   run_folder,
   scores,
@@ -75,7 +74,7 @@ def run(
       with _own_files(workdir):
         agreement.from_first(lambda: run_folder.extend(workdir, experiment.config, batches or 0))
         log = stack.enter_context(_log(workdir, batches, meta))
-      checkpoints = stack.enter_context(contextlib.closing(checkpoint.Checkpoints(workdir)))
+      checkpoints = stack.enter_context(checkpoint.Checkpoints(workdir))
       run = TrainingRun(experiment, workdir, checkpoints, log, meta, held, profile)
       return run.train(state, stop)
   except _UnwrittenError as error:
@@ -144,7 +143,7 @@ class TrainingRun:
   def train(self, state: TrainState, stop: Callable[[], bool]) -> int:
     """Dispatches, and between them whatever is due: losses, evaluations, checkpoints, a stop."""
     config, end = self.experiment.config, self.experiment.batches
-    stopped = hosts.AnyProcess()
+    stopped, trains = hosts.AnyProcess(first=False), hosts.AnyProcess(first=True)
     self.watch.knows(state)
     bar = Progress if hosts.first() else writer.Silent
     plan = self.stepper.dispatches(int(state.step), self.periods())
@@ -166,7 +165,9 @@ class TrainingRun:
         if names := self.evaluations_due(dispatch):
           shown.update(dispatch.batches, **self.losses.write())
           shown.update(dispatch.batches, **self.evaluate(state, dispatch.batches, names))
-        stopping = dispatch.batches < end and stopped(stop() or self.watch.ends)
+        stopping = dispatch.batches < end and stopped(stop() or self.watch.stops)
+        if config["faults"]["client"] == "freeze" and dispatch.batches < end:
+          stopping |= not trains(not self.watch.rests)
         if stopping or due(dispatch.batches, config["save_every"], end):
           shown.update(dispatch.batches, **self.losses.write())
           self.save(state, dispatch.batches)
@@ -199,9 +200,10 @@ class TrainingRun:
     """Runs one dispatch: (state, aux of the last call)."""
     compiling = self.clock.compiling()
     state, aux = self.stepper.run(state, dispatch, arguments, compiling)
-    feed = dispatch.visit.phase.feed
-    if feed:
-      self.images += dispatch.count * program.examples(self.experiment.env, feed)
+    visit, i = dispatch.visit, dispatch.i
+    if visit.phase.feed:
+      streams, end = self.experiment.streams, i + dispatch.count
+      self.images += streams.images(visit.phase.feed, visit.round, i, end)
     return state, aux
 
   def record(self, dispatch: Dispatch, aux: PyTree, arguments: tuple, shown: Shown) -> None:
@@ -252,6 +254,7 @@ class TrainingRun:
     faults.check_whole(self.experiment.env, state, batches)
     agreement.from_first(lambda: self.held.check() if self.held else None)
     unreadable = self.experiment.unreadable
+    unreadable.unite()
     if unreadable.count > self.unreadable:
       self.unreadable = unreadable.count
       self.log.write(batches, "images", {"unreadable": unreadable.count})

@@ -15,7 +15,7 @@ from kdjax.types import PyTree, TrainingError
 
 AGAIN = "start again in another --workdir with a lower optim.lr, or with optim.clip=1.0"
 UNTAKEN = 10  # logged steps in a row that nobody could take: the run is going nowhere
-NO_LOSS = {"live", "failed", "refused", "since", "faults"}  # what else a step says of its clients
+NO_LOSS = {"live", "failed", "refused", "since"}  # what else a step says of who takes it
 
 
 class _Losses(NamedTuple):

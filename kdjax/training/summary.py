@@ -38,7 +38,7 @@ def summary(
     "unreadable_images": experiment.unreadable.count,
     "compile_seconds": spent["compiled"],
     "wall_seconds": spent["wall"],
-    "faults": [{"client": f.client, "step": f.step, "steps": f.steps} for f in hurt],
+    "faults": [{f.kind: f.number, "step": f.step, "steps": f.steps} for f in hurt],
     "refused": refused,
     **experiment.algorithm.facts(experiment.visits[-1].round + 1),
   }

@@ -277,3 +277,14 @@ def test_examples_processed_are_counted_by_whose_they_are():
   visits = [visit(core._replace(cohorts=(0,)), 3, 0), visit(edge, 2, 0), visit(edge, 5, 1)]
   assert streams.processed(visits).tolist() == [3 * 2, 2 * 7, 2 * 20]
   assert streams.processed([visit(edge, 1, 0)]).tolist() == [0, 2 * 4, 0]  # cut short
+
+
+def test_images_are_counted_without_padding():
+  """Of 5, 7 and 20 in batches of 4: an epoch's last call has 1, 3 and 4."""
+  streams, epochs = make(), Feed(private=4, kind="epoch", epochs=2)
+  by_call = [streams.images(epochs, 0, i, i + 1) for i in range(11)]
+  assert by_call == [12, 1 + 3 + 4, 12, 1 + 3 + 4, 4, 4, 4, 4, 4, 4, 0]
+  assert streams.images(epochs, 0, 1, 4) == sum(by_call[1:4])
+  assert sum(by_call) == 2 * sum(SIZES)
+  assert streams.images(Feed(private=4, public=2), 0, 5, 8) == 3 * 3 * (4 + 2)
+  assert streams.images(Feed(server=lambda pos: None), 0, 0, 5) == 0

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from kdjax import api
-from kdjax.data import sources
+from kdjax.data import example_set, sources, unreadable
 from kdjax.types import ConfigError, TrainingError
 
 SHAPE = (24, 20, 3)
@@ -237,3 +237,22 @@ def test_a_share_that_is_too_large_ends_the_run_by_name_and_keeps_its_checkpoint
     train(c, tmp_path / "run", begun=True)
   for a, b in zip(before, weights(tmp_path / "run"), strict=True):
     np.testing.assert_array_equal(a, b)
+
+
+def test_what_other_processes_found_counts_everywhere(monkeypatch):
+  """Two processes, of which the other has met images 3 and 7 of ten."""
+  sets = {
+    "private": example_set.ExampleSet(np.zeros(10, int), np.zeros(10, int), (8, 8, 1), None, None)
+  }
+  theirs = np.isin(np.arange(10), (3, 7)).astype(np.uint64)
+  monkeypatch.setattr(unreadable.hosts, "alone", lambda: False)
+  monkeypatch.setattr(unreadable.agreement, "anywhere", lambda flag: True)
+  monkeypatch.setattr(unreadable.agreement, "added", lambda own: own + theirs)
+  monkeypatch.setattr(unreadable, "_why", lambda examples, place: f"image {place}")
+  found = unreadable.Unreadable(sets, share=0.3)
+  found.places["private"] = {1, 3}
+  found.unite()
+  assert found.record() == {"private": [1, 3, 7]}
+  few = unreadable.Unreadable(sets, share=0.1)
+  with pytest.raises(TrainingError, match="2 of 10 private images .* image 7"):
+    few.unite()

@@ -1,4 +1,4 @@
-"""One of four processes is killed, or stopped but alive: all end soon, the launcher with 44."""
+"""One of several processes is killed, stopped but alive, or fails by itself: all end soon."""
 
 import os
 import random
@@ -81,3 +81,56 @@ def test_a_pause_of_one_of_four_is_no_loss(campaign, tmp_path):
   if not campaign.thorough:
     pytest.skip("half a minute a trial: with --thorough")
   campaign.run("lost_paused", 4, lambda number: paused(number, tmp_path))
+
+
+ALONE = """
+from kdjax.configs import mhd_digits_cycle
+
+def get_config(words=""):
+  c = mhd_digits_cycle.get_config(words)
+  with c.unlocked():
+    c.evals = {"failing:make": dict(every=6)}
+  return c
+"""
+FAILING = """
+import jax
+
+def make(experiment):
+  asked = []
+
+  def run(state):
+    asked.append(1)
+    if jax.process_index() == 1 and len(asked) == 2:
+      raise MemoryError("not everywhere")
+    return [{"found": {"main": 1.0}}]
+
+  return run
+"""
+
+
+def test_an_error_of_one_process_alone_ends_all(tmp_path):
+  """After a save: what was written is still there, and nobody waits for who has failed."""
+  (tmp_path / "alone.py").write_text(ALONE)
+  (tmp_path / "failing.py").write_text(FAILING)
+  mine = (f"--config={tmp_path}/alone.py", "--config.steps=100000")
+  without = [x for x in runs.COMMON if "evals" not in x]
+  running = runs.start_line(2, [*mine, *runs.FOUR, *without], tmp_path / "run")
+  try:
+    code = running.wait(timeout=120)
+  finally:
+    runs.kill(running)
+  log = (tmp_path / "run.log").read_text()
+  assert code == 1, log
+  assert "failing.py, line" in log and "process 1 ended with exit code 1" in log
+  assert runs.saved(tmp_path / "run") == runs.SAVE_EVERY
+
+
+def test_all_processes_end_where_all_clients_are_silent(tmp_path):
+  more = ("--config.steps=1000000", "--config.normalise.std=(1e-39,)", "--config.log_every=5")
+  running = runs.start(2, "mhd", tmp_path / "run", "--config.faults.client=freeze", *more)
+  try:
+    code = running.wait(timeout=120)
+  finally:
+    runs.kill(running)
+  log = (tmp_path / "run.log").read_text()
+  assert code == 1 and "client 0 was not finite at step 1, the first of 4" in log, log

@@ -15,6 +15,7 @@ from kdjax.data import dataset
 from kdjax.report import table
 from kdjax.testing import faults, small
 from kdjax.training import checkpoint, loop, loss_log, run_folder, writer
+from kdjax.training import faults as not_finite
 from kdjax.training.stepper import Stepper
 from kdjax.types import TrainingError
 
@@ -187,6 +188,62 @@ def test_a_run_can_end_for_it_and_go_on_with_another_policy(tmp_path):
   with pytest.raises(TrainingError, match="client 2 was not finite at step 1, the first of 1"):
     loop.run(poisoned(tmp_path, "stop"), tmp_path, command="again")
   assert loop.run(poisoned(tmp_path, "reset"), tmp_path, command="again") == loop.DONE
+
+
+def test_a_run_ends_where_all_have_fallen_silent(tmp_path):
+  c = api.get_config(ensembles.config("separate", dtype="float32", steps=100_000))
+  with c.unlocked():
+    c.normalise = dict(mean=(0.5,), std=(1e-39,))  # 0 in float32
+    c.faults.client, c.log_every = "freeze", 5
+  with pytest.raises(TrainingError, match="client 0 was not finite at step 1, the first of 4"):
+    loop.run(small.build(c), tmp_path, command="again")
+
+
+def test_a_process_rests_when_its_own_clients_are_silent():
+  """Each knows of those on its devices; one without any has nothing to wait for."""
+  env = types.SimpleNamespace(
+    cohorts=(types.SimpleNamespace(ids=(0, 1)), types.SimpleNamespace(ids=(2,)))
+  )
+  visits = small.build(ensembles.config("separate", dtype="float32", steps=12)).visits
+  own = lambda *since: tuple({"since": jax.numpy.array(x)} for x in since)
+  watch = not_finite.Watch(env, visits)
+  assert not watch.rests  # no step has run
+  for aux, rests in ((own([-1, 0], [2]), False), (own([3, 0], [2]), True)):
+    watch.note(aux)
+    watch.note(())  # what was waited for is looked at now
+    assert watch.rests is rests
+  elsewhere = types.SimpleNamespace(addressable_shards=[], is_fully_addressable=False)
+  watch = not_finite.Watch(env, visits)
+  watch.note(({"since": elsewhere}, {"since": elsewhere}))
+  watch.note(())
+  assert watch.rests
+
+
+@pytest.mark.parametrize("answers", ["before", "apart"])
+def test_a_server_that_cannot_take_a_step_is_named(tmp_path, capsys, answers):
+  """Its weights are finite and its losses are not."""
+  e = build("fedgkt", "stop", algo_answers=answers)
+  state = e.initialiser()()
+  network = state.server.network
+  network = network._replace(params=jax.tree.map(lambda x: x * 0 + 3e38, network.params))
+  state = state._replace(server=state.server._replace(network=network))
+  watch, stepper = not_finite.Watch(e.env, e.visits), Stepper(e)
+  named = []
+  for dispatch in stepper.dispatches(0):
+    state, aux = stepper.run(state, dispatch)
+    named += watch.note(aux)
+  found, _ = not_finite.faults(e.env, e.visits, state)
+  (fault,) = (one for one in found if one.kind == "server")  # clients cannot learn from it either
+  assert fault.number == 0 and fault.steps > 1 and watch.stops
+  assert [one.step for one in named if one.kind == "server"] == [fault.step]
+  log = writer.Writer(tmp_path, resume_step=None)
+  with log:
+    not_finite.report(fault, "stop", log, 3)
+  assert "replica 0's server was not finite at step" in capsys.readouterr().err
+  (line,) = writer.read_metrics(tmp_path)
+  assert line == {"step": 3, "phase": "fault", "server": 0, "since": fault.step}
+  with pytest.raises(TrainingError, match="was not finite at step"):
+    not_finite.check(e.env, e.visits, state)
 
 
 def test_a_state_that_is_not_finite_is_not_saved(tmp_path):

@@ -51,7 +51,12 @@ TIMES = ("images_per_second", "input_bound")
 
 def start(processes: int, method: str, workdir: Path, *more: str) -> subprocess.Popen:
   """Begins or resumes a run, as the leader of a process group."""
-  line = [*METHODS[method], *COMMON, *more, f"--workdir={workdir}"]
+  return start_line(processes, [*METHODS[method], *COMMON, *more], workdir)
+
+
+def start_line(processes: int, words: list[str], workdir: Path) -> subprocess.Popen:
+  """The same with other words."""
+  line = [*words, f"--workdir={workdir}"]
   first = ["-m", "kdjax.main"] if processes == 1 else local(processes)
   log = workdir.with_suffix(".log")
   with log.open("ab") as out:

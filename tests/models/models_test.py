@@ -258,6 +258,18 @@ def test_blocks_that_are_alike_can_be_a_loop(name, arguments, image, convolution
     assert flops(model) == flops(model.clone(scan=False))
 
 
+def test_a_cnns_first_layer_may_look_at_every_second_pixel():
+  plain, images = small("cnn")
+  out = lambda model: jax.eval_shape(
+    lambda v: model.apply(v, images, train=False), abstract(model, images)
+  )
+  shapes = {name: x.shape[1:] for name, x in out(plain.clone(stride=2)).features.items()}
+  assert shapes == dict(layer1=(4, 4, 8), layer2=(2, 2, 16))
+  assert jax.tree.map(jnp.shape, abstract(plain.clone(stride=2), images)) == jax.tree.map(
+    jnp.shape, abstract(plain, images)
+  )
+
+
 @pytest.mark.parametrize("name", ["cnn", "fedmd"])
 def test_masked_examples_change_nothing(name):
   model, images = small(name)

@@ -135,12 +135,14 @@ def cycle(env: Env, hyper: Hyper, visits: tuple[tuple[int, int], ...]) -> tuple[
   lag, edge = lambda pos: np.int32(at(pos.round)[1]), lambda pos: np.int32(at(pos.round)[0])
   host = lambda round, client: at(round)[0]
 
-  def ends_pass(epochs):
-    return lambda pos: np.bool_((pos.i + 1) % max(pos.n // max(epochs, 1), 1) == 0)
+  longest = env.task.private_sizes.reshape(env.R, -1).max(0)  # of all replicas
+
+  def ends_pass(pos, owner=0):
+    return np.bool_((pos.i + 1) % max(-(-int(longest[owner]) // env.training.batch), 1) == 0)
 
   def told(pos):
     noise = np.float32(hyper.noise if at(pos.round)[0] in hyper.noisy else 0)
-    return Visit(ends_pass(hyper.edge_epochs)(pos), edge(pos), noise)
+    return Visit(ends_pass(pos, at(pos.round)[0]), edge(pos), noise)
 
   dispatch, collect = dispatch_step(env, hyper.init), collect_step(env, hyper)
   cloned = sent(hyper.init != "scratch")
@@ -148,13 +150,6 @@ def cycle(env: Env, hyper: Hyper, visits: tuple[tuple[int, int], ...]) -> tuple[
     Phase("dispatch", dispatch, None, 1, args=lag, sent=cloned),
     passes(env, "edge", edge_step(env, hyper), hyper.edge_epochs, last, host, told),
     Phase("collect", collect, None, 1, args=edge, sent=sent(hyper.ensemble)),
-    passes(
-      env,
-      "distil",
-      distil_step(env, hyper),
-      hyper.distil_epochs,
-      0,
-      args=ends_pass(hyper.distil_epochs),
-    ),
+    passes(env, "distil", distil_step(env, hyper), hyper.distil_epochs, 0, args=ends_pass),
     Phase("watch", watch_step(hyper.flag_above), None, 1, log=True),
   )

@@ -178,7 +178,7 @@ def server_step(
     means = sums[:, :3] / jnp.maximum(sums[:, 3:], 1)
     plateau = watch(old.plateau, means[:, 1], turn.last & (sums[:, 3] > 0))
     aux = jnp.where(turn.answers, means, learnt)
-    aux = dict(zip(METRICS, aux.T, strict=True)) | {"lr": lr, "faults": network.health.faults}
+    aux = dict(zip(METRICS, aux.T, strict=True)) | {"lr": lr}
     return state._replace(local=local, server=Server(network, plateau, sums)), aux
 
   return step

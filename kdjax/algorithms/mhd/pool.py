@@ -137,7 +137,12 @@ def teacher_predictions(
   def predict(model, teacher, half):
     return predict_fn(in_mode(speak_in, model, teacher, half))
 
-  each = [snapshots.apply(env, predict, j, x, half) for j, x in zip(peer, flat, strict=True)]
+  each = []
+  for d, (j, x) in enumerate(zip(peer, flat, strict=True)):
+    own = half._replace(
+      key=jax.random.fold_in(half.key, d)
+    )  # each drops other units than the student
+    each.append(snapshots.apply(env, predict, j, x, own))
   p, xi = jax.tree.map(lambda *xs: jnp.stack(xs), *each)
   return p, xi, valid
 

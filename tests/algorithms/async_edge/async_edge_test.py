@@ -487,6 +487,19 @@ def test_edges_are_visited_in_turn_and_late_comers_as_listed():
   assert late.streams.processed(late.visits).tolist() == [10 + 4 * 10, 2 * 2 * 8, 2 * 2 * 6]
 
 
+def test_a_pass_ends_where_it_does_in_a_visit_that_is_cut_short():
+  """Two passes over the core's 10 examples and over the first edge's 8, in batches of 4."""
+  e = build(1)
+  for name, size in (("edge", SIZES[1]), ("distil", SIZES[0])):
+    visit = next(v for v in e.visits if v.phase.name == name)
+    for n in (visit.n, visit.n - 1):
+      told = [visit.phase.args(schedule.position(visit, i, n)._replace(n=n)) for i in range(n)]
+      ends = [bool(x if name == "distil" else x.ends_pass) for x in told]
+      assert [i + 1 for i, end in enumerate(ends) if end] == [
+        i for i in range(1, n + 1) if i % -(-size // BATCH) == 0
+      ]
+
+
 def test_ten_even_random_subsets():
   """U9: 5,000 images each of CIFAR-100's 50,000, 50 +- 6.7 a class: not stratified."""
   labels = np.repeat(np.arange(100), 500)
