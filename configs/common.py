@@ -167,7 +167,7 @@ def crossed(c, words, networks=None):
   Args:
     c: the config.
     words: a baseline's name, then `name=value`, separated by commas: `network`, an entry of
-      `networks`; `graph`, a kind. `probe` adds a linear probe at the end of the run.
+      `networks`; `graph`, a kind; `teachers`, MHD's. `probe` adds a linear probe at the end.
     networks: {name: (model, arguments)}.
 
   Raises:
@@ -185,10 +185,14 @@ def crossed(c, words, networks=None):
       c.clients = network(c, networks[value])
     elif name == "graph":
       c.graph.kind = value
+    elif name == "teachers" and value.isdecimal():
+      c.algo.teachers = int(value)
     else:
       known = "".join(f", network={n}" for n in networks or {})
       methods = ", ".join((*c.baselines, "supervised"))
-      raise ValueError(f"{word!r} in {words!r}: one of {methods}; then probe, graph=KIND{known}")
+      raise ValueError(
+        f"{word!r} in {words!r}: one of {methods}; then probe, graph=KIND, teachers=N{known}"
+      )
   return c
 
 

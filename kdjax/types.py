@@ -180,6 +180,7 @@ class Pos(NamedTuple):
   i: int
   n: int  # steps of this visit
   total: int  # batches that this phase takes in the whole run
+  batches: int  # training batches of the run before this call, which `env.graph.at` counts in
 
 
 class Feed(NamedTuple):

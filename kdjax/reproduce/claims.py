@@ -20,7 +20,7 @@ class Task(NamedTuple):
 
   name: str  # a folder's name
   config: str  # an experiment's name, with its words: 'mhd_digits'
-  minutes: float  # of an arm with five seeds, on two CPU cores, or on a GPU at size gpu or paper
+  minutes: float  # of an arm with six seeds, on two CPU cores, or on a GPU at size gpu or paper
   settings: dict[str, Any] = {}  # dotted config key: value, over the config's
   data: str = ""  # the set that must lie in --data, a key of `data_sets.FORMS`; '': none
 

@@ -94,7 +94,7 @@ def _parser() -> argparse.ArgumentParser:
   parser.add_argument("--size", choices=SIZES, default="tiny")
   parser.add_argument("--workdir", help="a folder for the runs, the page and results.json")
   parser.add_argument("--data", help="a folder with data sets, such as fashion_mnist.npz")
-  parser.add_argument("--seeds", type=int, default=BLOCK, help="from 0 on; a multiple of 5")
+  parser.add_argument("--seeds", type=int, default=BLOCK, help=f"from 0 on; a multiple of {BLOCK}")
   parser.add_argument("--minutes", type=float, default=0.0, help="stop after so many; 0: never")
   parser.add_argument(
     "--documents", metavar="DIR", help="a checkout: its docs/results.md and README's table too"

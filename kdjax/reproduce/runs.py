@@ -1,6 +1,6 @@
 """The runs that claims and figures need: which, where, and trained one after another.
 
-An arm of a task trains in blocks of five seeds, folded into one run: WORKDIR/PAPER/TASK/ARM/SEEDS.
+An arm of a task trains in blocks of six seeds, folded into one run: WORKDIR/PAPER/TASK/ARM/SEEDS.
 Claims share arms, so each is trained once. What stands in a folder already is checked, not redone.
 """
 
@@ -18,7 +18,7 @@ from kdjax.sweep.grid import Point, Sweep
 from kdjax.training import run_folder
 from kdjax.types import DONE, STOPPED, ConfigError
 
-BLOCK = 5  # seeds side by side in one run
+BLOCK = 6  # seeds side by side in one run: an even number, so that two devices share any ensemble
 
 
 class Asked(NamedTuple):

@@ -139,18 +139,26 @@ def _said(env: Env, aux: PyTree) -> Iterator[tuple[tuple[str, int], int]]:
 
 @jax.jit
 def _whole(state):
-  parts = zip(state.clients, state.local, strict=True)
+  clients = tuple(health.finite_clients(c) for c in state.clients)
+  held = zip(state.clients, state.local, strict=True)
+  local = tuple(health.finite_clients((c.health, own)) for c, own in held)  # `own` may be empty
   # A server's plateau may begin at infinity.
   server = jnp.stack([~jnp.isnan(x).any() for x in jax.tree.leaves(state.server)] or [True])
-  return tuple(health.finite_clients((client, own)) for client, own in parts), server.all()
+  return clients, local, server.all()
 
 
 def check_whole(env: Env, state: TrainState, batches: int) -> None:
   """Raises TrainingError where a state that is to be saved holds a number that is not finite."""
-  clients, server = hosts.fetch(_whole(state))
-  bad = [k for c, fine in zip(env.cohorts, clients, strict=True) for k in np.asarray(c.ids)[~fine]]
-  if bad or not server:
-    who = f"client {min(bad)}" if bad else "the server"
-    raise TrainingError(
-      f"a number in the state of {who} is not finite at step {batches}: nothing was saved of it"
-    )
+  clients, local, server = hosts.fetch(_whole(state))
+  first = lambda fine: min(np.concatenate([np.asarray(c.ids) for c in env.cohorts])[~fine])
+  weights, own = np.concatenate(clients), np.concatenate(local)
+  if not weights.all():
+    who = f"the state of client {first(weights)}"
+  elif not own.all():
+    hint = "a method adds to it only where aux['live'] says that the step was taken"
+    who = f"what is kept for client {first(own)} in `TrainState.local` ({hint})"
+  elif not server:
+    who = "the state of the server"
+  else:
+    return
+  raise TrainingError(f"a number in {who} is not finite at step {batches}: nothing was saved of it")

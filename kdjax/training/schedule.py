@@ -138,7 +138,8 @@ def evaluations(walk: Sequence[Visit], every: int) -> int:
 
 def position(visit: Visit, i: int, total: int) -> Pos:
   """`Pos` of the i-th call of a visit; `total` is the phase's calls in the run."""
-  return Pos(visit.start + i, visit.count + i, visit.round, i, visit.n, total)
+  at = (visit.start + i, visit.count + i, visit.round, i, visit.n, total)
+  return Pos(*at, visit.after(i))
 
 
 def bytes_sent(algorithm: Algorithm, walk: Sequence[Visit], step: int) -> dict[str, int]:

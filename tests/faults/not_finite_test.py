@@ -255,6 +255,9 @@ def test_a_state_that_is_not_finite_is_not_saved(tmp_path):
   broken = state.clients[0]._replace(params=infinite)
   with pytest.raises(TrainingError, match="client 0 is not finite at step 2"):
     run.save(state._replace(clients=(broken,)), 2)
+  counted = {"seen": jax.numpy.array([1.0, 2.0, np.inf, 4.0])}
+  with pytest.raises(TrainingError, match="kept for client 2 in `TrainState.local`"):
+    run.save(state._replace(local=(counted,)), 2)
   run.checkpoints.close()
   assert run_folder.steps(tmp_path) == [1]
 

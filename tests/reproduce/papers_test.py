@@ -57,7 +57,7 @@ def point(name, task, arm, folder):
 @pytest.mark.parametrize("name, task, arm", list(pairs()))
 def test_an_arm_s_settings_are_a_config_s(name, task, arm, everywhere):
   made = point(name, task, arm, everywhere)
-  assert made.config["replicas"] == 5 and made.config["compare"] == []
+  assert made.config["replicas"] == runs.BLOCK and made.config["compare"] == []
   assert made.folder.parts[1:3] == (name, task)
 
 

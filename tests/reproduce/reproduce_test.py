@@ -93,9 +93,9 @@ def test_what_stands_in_a_folder_must_be_the_experiment_that_is_declared(asked):
 
 
 def test_more_seeds_are_further_runs(asked):
-  found = runs.runs(asked._replace(seeds=10), PAPER, PAPER.task("t"), "a")
-  assert [run.point.folder.name for run in found] == ["seeds_0-4", "seeds_5-9"]
-  assert [run.point.config["seed"] for run in found] == [0, 5]
+  found = runs.runs(asked._replace(seeds=12), PAPER, PAPER.task("t"), "a")
+  assert [run.point.folder.name for run in found] == ["seeds_0-5", "seeds_6-11"]
+  assert [run.point.config["seed"] for run in found] == [0, 6]
 
 
 def test_what_has_not_run_here_takes_nothing_s_place(tmp_path):

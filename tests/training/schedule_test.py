@@ -113,9 +113,9 @@ def test_position_and_totals():
   visits = walk(MHD, steps=13)
   totals = schedule.totals(visits)
   assert totals == {0: 3, 1: 10, 2: 2}
-  expected = Pos(step=10, count=6, round=1, i=2, n=4, total=10)
+  expected = Pos(step=10, count=6, round=1, i=2, n=4, total=10, batches=9)
   assert schedule.position(visits[3], 2, totals[1]) == expected
-  assert schedule.position(visits[4], 0, 2) == Pos(step=12, count=1, round=1, i=0, n=1, total=2)
+  assert schedule.position(visits[4], 0, 2) == Pos(12, 1, 1, i=0, n=1, total=2, batches=11)
 
 
 def test_evaluations_are_counted():

@@ -91,7 +91,7 @@ def published(env: Env, predict_fn: PredictFn, hyper: Hyper, mail: Mail) -> Exch
     functools.partial(broadcast.teacher_predictions, env),
     common=True,
     steps=hyper.refresh_every,
-    args=lambda pos: env.graph.at(pos.count),
+    args=lambda pos: env.graph.at(pos.batches),
     refresh=broadcast.keep_phase(env, hyper.pool_size),
     receive=Phase("hear", receive, None, 1, outside=outside),
     server=nothing,

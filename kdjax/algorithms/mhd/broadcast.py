@@ -86,7 +86,7 @@ def fresh(env: Env, predict_fn: PredictFn, hyper: Hyper, *, one_pass: bool) -> E
     student_pass=student,
     common=True,
     steps=env.training.steps,
-    args=lambda pos: env.graph.at(pos.count),
+    args=lambda pos: env.graph.at(pos.batches),
     sent=_bytes(env, predict_fn, hyper),
   )
 
@@ -107,7 +107,7 @@ def published(env: Env, predict_fn: PredictFn, hyper: Hyper) -> Exchange:
     functools.partial(teacher_predictions, env),
     common=True,
     steps=hyper.refresh_every,
-    args=lambda pos: env.graph.at(pos.count),
+    args=lambda pos: env.graph.at(pos.batches),
     sent=_bytes(env, predict_fn, hyper),
     refresh=keep_phase(env, hyper.pool_size),
   )
@@ -248,7 +248,7 @@ def _bytes(env, predict_fn, hyper):
     return {"predictions": costs.nbytes(p), "embeddings": costs.nbytes(xi)}
 
   def sent(pos):
-    listening = int(np.minimum(env.graph.at(pos.count).sum(1), hyper.teachers).sum()) * env.R
+    listening = int(np.minimum(env.graph.at(pos.batches).sum(1), hyper.teachers).sum()) * env.R
     if hyper.exchange == "published" and not has_past(hyper, pos.count):
       return {}
     return {kind: listening * size for kind, size in message_bytes().items() if size}

@@ -116,7 +116,7 @@ def test_pool_in_the_long_run():
   replace = jax.jit(pools.replace)
   pool, ages, held = pools.Pool(flat, first, np.zeros_like(first)), [], []
   for round in range(turns):
-    peer, slot, born = ex.refresh.args(Pos(round, round, round, 0, 1, turns))
+    peer, slot, born = ex.refresh.args(Pos(round, round, round, 0, 1, turns, round))
     assert born == (round + 1) * every  # training batches that the peers have taken
     snapshot = np.stack([peer, np.full(K, born)], axis=-1).astype(np.float32)  # who and when
     pool = replace(pool, slot, snapshot, peer, born)

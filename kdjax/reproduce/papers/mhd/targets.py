@@ -13,14 +13,14 @@ from kdjax.reproduce.papers.mhd.arms import (
   last,
   own,
 )
-from kdjax.reproduce.papers.mhd.tasks import EVERYWHERE, MAIN, ONE_TEACHER
+from kdjax.reproduce.papers.mhd.tasks import EVERYWHERE, LONG_RUNS, MAIN, ONE_TEACHER
 
 HEADS = (
   Claim(
     "heads",
     "Table 1",
     "The last auxiliary head knows more of what others hold than a client that learns alone.",
-    MAIN,
+    MAIN | LONG_RUNS,
     (Difference(LAST, SEPARATE, above=10.0),),
     (NEEDS,),
   ),
@@ -28,7 +28,7 @@ HEADS = (
     "heads_grow",
     "Section 4.2.2, Fig. 4",
     "Where data are skewed, shared accuracy grows from head to head.",
-    MAIN,
+    MAIN | LONG_RUNS,
     tuple(
       Difference(Quantity("mhd", after), Quantity("mhd", before), above=0.5)
       for before, after in (("main", "aux1"), ("aux1", "aux2"), ("aux2", "aux3"))
@@ -39,7 +39,7 @@ HEADS = (
     "main_is_private",
     "Section 4.2.2, Fig. 4",
     "The main head is the best one on a client's own labels; later heads lose private accuracy.",
-    MAIN,
+    MAIN | LONG_RUNS,
     tuple(
       Difference(own("mhd", before), own("mhd", after), above=0.5)
       for before, after in (("main", "aux1"), ("aux1", "aux2"), ("aux2", "aux3"))
@@ -50,7 +50,7 @@ HEADS = (
     "main_keeps",
     "Section 4.2.1",
     "Distillation does not harm what the main head knows of its own labels.",
-    EVERYWHERE,
+    EVERYWHERE | LONG_RUNS,
     (Difference(own("mhd"), own("separate"), above=-1.5),),
     (TEACHES,),
   ),
@@ -58,7 +58,7 @@ HEADS = (
     "main_gains",
     "Section 4.2.1, Fig. 3",
     "Auxiliary heads improve the main head on the client's own labels, through the embedding.",
-    EVERYWHERE,
+    EVERYWHERE | LONG_RUNS,
     (Difference(own("mhd"), own("separate"), above=0.5),),
     (TEACHES,),
   ),
