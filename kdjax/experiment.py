@@ -26,7 +26,7 @@ from kdjax.data.views import views
 from kdjax.models.build import build_model, check_reads, check_returns, check_takes
 from kdjax.peers import Mail, part
 from kdjax.plugins import call, find, find_method
-from kdjax.training import schedule, start
+from kdjax.training import contract, schedule, start
 from kdjax.types import Algorithm, Cohort, ConfigError, Evaluator, Method, Phase, TrainState
 
 
@@ -108,7 +108,8 @@ class Experiment:
 
   @functools.cached_property
   def _fresh(self):  # traced once for all that ask for shapes, and for the state
-    return start.initialiser(self.env, self.algorithm, common=self.config["start"]["common"])
+    method, common = self.config["algorithm"], self.config["start"]["common"]
+    return start.initialiser(self.env, self.algorithm, method=method, common=common)
 
   def template(self) -> TrainState:
     """Shapes, dtypes and shardings of the TrainState."""
@@ -154,6 +155,7 @@ def build(
     algorithm = method.make(env, hyper)
   else:
     algorithm = part.algorithm(config["algorithm"], method, env, hyper, mail)
+  contract.check(config["algorithm"], algorithm)
   streams = _streams(env, data)
   lengths = dict(steps=config["steps"], rounds=config["rounds"])
   experiment = Experiment(
@@ -172,6 +174,7 @@ def build(
       config["faults"]["images"],
     ),
   )
+  contract.check_plan(config["algorithm"], experiment.visits)
   list(experiment.evaluators)  # made now, so that what is wrong with them is said before any work
   return experiment
 

@@ -83,9 +83,14 @@ def first_visits(planned: Experiment) -> tuple[Visit, ...]:
 
 def lower(planned: Experiment, visit: Visit) -> jax.stages.Lowered:
   """A phase's program, lowered for abstract arguments."""
+  return trace(planned, visit).lower()
+
+
+def trace(planned: Experiment, visit: Visit) -> jax.stages.Traced:
+  """A phase's program, traced for abstract arguments."""
   total = schedule.totals(planned.visits)[visit.number]
   arguments = jax.tree.map(_shape, abstract_inputs(planned, visit, total))
-  return program.jitted(planned, visit.phase).lower(planned.template(), *arguments, {})
+  return program.jitted(planned, visit.phase).trace(planned.template(), *arguments, {})
 
 
 def evaluation(planned: Experiment, batch: int) -> tuple[int, jax.stages.Lowered]:

@@ -10,6 +10,7 @@ from jax.sharding import PartitionSpec as P
 from kdjax.core import health, machine
 from kdjax.core.env import DRAWN, STATE, Env, sharded
 from kdjax.data import feed
+from kdjax.training import contract
 from kdjax.types import Batch, Feed, Phase
 
 if TYPE_CHECKING:
@@ -99,12 +100,15 @@ def reading(experiment: "Experiment", phase: Phase) -> Any:
 
 def _call(experiment, phase):
   """One call of a phase on a drawn batch: (state, batch, now, tables) -> (state, aux)."""
-  made = experiment.augment, experiment.preprocess
+  env, made = experiment.env, (experiment.augment, experiment.preprocess)
 
   def call(state, batch, now, tables):
     if phase.feed is not None:
-      batch = feed.materialise(experiment.env, phase, tables, batch, now, *made)
-    return phase.step(state, batch, now)
+      batch = feed.materialise(env, phase, tables, batch, now, *made)
+    found = phase.step(state, batch, now)
+    sizes = [len(env.ids(g)) for g in range(len(env.cohorts))]
+    contract.check_step(experiment.config["algorithm"], phase, state, found, sizes)
+    return found
 
   return call
 

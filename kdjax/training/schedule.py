@@ -52,11 +52,17 @@ def visits(
   def length(phase, round):
     if phase.steps is None:
       return epoch_steps(phase.feed, round)
-    return phase.steps(round) if callable(phase.steps) else phase.steps
+    calls = phase.steps(round) if callable(phase.steps) else phase.steps
+    if calls < 0:
+      raise ConfigError("algo", calls, f"phase {phase.name!r} cannot run so often a round")
+    return calls
 
   if not any(p.feed and length(p, 0) for p in algorithm.cycle):
-    hint = "with rounds, no phase of this method's cycle takes a batch: count in steps"
-    raise ConfigError("steps", steps, hint)
+    hint = "no phase of this method's cycle takes a batch"
+    if rounds:
+      raise ConfigError("rounds", rounds, f"{hint} where rounds are counted: set steps instead")
+    feeds = ", ".join(repr(p.name) for p in algorithm.cycle if p.feed) or "none"
+    raise ConfigError("steps", steps, f"{hint}, those that could ({feeds}) run 0 times a round")
 
   def walk():
     yield from ((number, 0) for number in range(first))

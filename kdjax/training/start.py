@@ -9,16 +9,20 @@ import numpy as np
 
 from kdjax.core.clients import client
 from kdjax.core.env import STATE, Env, sharded
+from kdjax.training import contract
 from kdjax.types import Algorithm, ConfigError, PyTree, TrainState
 
 COMPILED = {"xla_backend_optimization_level": 1}  # step 0 runs once: compiling is what costs
 
 
-def initialiser(env: Env, algorithm: Algorithm, *, common: bool) -> Callable[[PyTree], TrainState]:
+def initialiser(
+  env: Env, algorithm: Algorithm, *, method: str, common: bool
+) -> Callable[[PyTree], TrainState]:
   """A jitted function that makes the TrainState of step 0.
 
   Args:
     env: Env.
+    method: the algorithm's name.
     algorithm: Algorithm; in a peer, `init` is handed the fresh clients of the whole ensemble.
     common: whether all clients of a replica that are built alike start from the same weights.
 
@@ -36,7 +40,9 @@ def initialiser(env: Env, algorithm: Algorithm, *, common: bool) -> Callable[[Py
     if not env.apart:
       ids = [env.ids(g) for g in range(len(env.cohorts))]
     cohorts = tuple(clients(c, k, given) for c, k in zip(env.ensemble, ids, strict=True))
-    return TrainState(jnp.zeros((), jnp.int32), *algorithm.init(cohorts))
+    begun = algorithm.init(cohorts)
+    contract.check_start(method, begun, len(env.cohorts))
+    return TrainState(jnp.zeros((), jnp.int32), *begun)
 
   replicated = jax.sharding.PartitionSpec()
   return jax.jit(sharded(env, start, (replicated,), STATE), compiler_options=COMPILED)
