@@ -15,7 +15,7 @@ class Hyper:
   """None."""
 
 
-def supervised(env, objective, *, step=None, sent=lambda pos: {}, place=None):
+def supervised(env, objective, *, step=None, sent=lambda pos: {}, **phase):
   """Separate training with another objective, or something after each step."""
 
   def train(state, batch, now):
@@ -24,8 +24,9 @@ def supervised(env, objective, *, step=None, sent=lambda pos: {}, place=None):
     return (step(state, now) if step else state), aux
 
   feed = Feed(private=env.training.batch)
-  phase = Phase("train", train, feed, env.training.steps, lr=env.rate, sent=sent)
-  return Algorithm(lambda c: (c, ((),) * len(c), ()), (phase,), env.predict)
+  phase = {"lr": env.rate} | phase
+  one = Phase("train", train, feed, env.training.steps, sent=sent, **phase)
+  return Algorithm(lambda c: (c, ((),) * len(c), ()), (one,), env.predict)
 
 
 def mean_of_shares(apply, params, half):
@@ -96,3 +97,4 @@ BY_PLACE = Method(
   Hyper, lambda env, hyper: supervised(env, good, step=lambda s, now: noisy(env, s, now))
 )
 COUNTS = Method(Hyper, lambda env, hyper: supervised(env, good, sent=lambda pos: {"weights": 8}))
+NO_RATE = Method(Hyper, lambda env, hyper: supervised(env, good, lr=lambda pos: 0.0))

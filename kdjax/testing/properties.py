@@ -40,7 +40,7 @@ def check(name: str, case: Case) -> None:
 
 
 def structure_is_kept(case: Case) -> None:
-  """A step keeps shapes and dtypes, all stays finite, a state that was saved goes on."""
+  """A step keeps shapes and dtypes, all stays finite, everyone learns, a saved state goes on."""
   with jax.enable_x64(True):
     c = small.config(case, small.mixed(case))
     if c.graph.kind != "none":
@@ -48,13 +48,18 @@ def structure_is_kept(case: Case) -> None:
     e = small.build(c)
     shape = lambda tree: jax.tree.map(lambda x: (x.shape, x.dtype), tree)
     first = e.initialiser()()
-    shapes = shape(first)
+    shapes, begun = shape(first), jax.device_get(first.clients)
     calls = e.visits[-1].start + e.visits[-1].n
     half, stepper = small.train(e, first, calls=calls // 2)
     restored = jax.device_put(jax.device_get(half), e.state_sharding(half))
     state, _ = small.train(e, restored, stepper=stepper)
     assert shape(state) == shapes, "a phase changes the structure, a shape or a dtype of the state"
     chex.assert_tree_all_finite((state.clients, state.local, state.server))
+    for cohort, old, new in zip(e.env.cohorts, begun, jax.device_get(state.clients), strict=True):
+      pairs = zip(jax.tree.leaves(old.params), jax.tree.leaves(new.params), strict=True)
+      moved = np.any([(x != y).any(tuple(range(1, x.ndim))) for x, y in pairs], axis=0)
+      still = np.array(cohort.ids)[~moved].tolist()
+      assert not still, f"clients {still} end as they began: has their phase its lr (env.rate)?"
 
 
 def meshes_agree(case: Case) -> None:
