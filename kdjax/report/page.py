@@ -14,6 +14,7 @@ from kdjax.core import files
 from kdjax.report import captions, table, troubles
 from kdjax.report.stylesheet import STYLE
 from kdjax.report.table import RunRecord
+from kdjax.training import run_folder
 from kdjax.types import ConfigError
 
 Group = Sequence[RunRecord]
@@ -31,13 +32,15 @@ def write_report(workdir: str | Path, *, pdf: bool = True) -> Path:
     The path of report.html.
 
   Raises:
-    ConfigError: there is no such folder.
+    ConfigError: where the folder holds no run.
   """
   from kdjax.report import figures
 
   folder = Path(workdir)
-  if not folder.is_dir():
-    raise ConfigError("RUN", str(folder), "must be a run's folder")
+  if not run_folder.is_begun(folder):
+    several = any(folder.glob(f"*/{run_folder.CONFIG}"))
+    what = "it holds runs: name one, or see `kdjax compare`" if several else "no config.json"
+    raise ConfigError("RUN", str(folder), f"must be a run's folder: {what}")
   group = table.read_runs(folder)
   title = " on ".join(filter(None, [group[0].name, _dataset(group[0])]))
   parts = [

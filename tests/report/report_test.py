@@ -228,14 +228,25 @@ def test_report_of_an_unfinished_run(tmp_path):
   assert "<h2>Results</h2>" not in page
 
 
-def test_report_of_an_empty_folder_and_of_none(tmp_path):
+def test_report_of_a_run_that_has_just_begun(tmp_path):
+  write_run(tmp_path, curves=False)
   page = write_report(tmp_path, pdf=False).read_text()
-  assert "<svg" not in page and "it stands at step 0." in page
-  with pytest.raises(ConfigError, match="RUN = .*missing.*must be a run's folder"):
-    write_report(tmp_path / "missing")
+  assert "<svg" not in page and "it stands at step 0 of 2,000." in page
+
+
+@pytest.mark.parametrize("name", ["missing", "empty", "runs"])
+def test_a_folder_without_a_run_is_refused_and_left_alone(name, tmp_path):
+  write_run(tmp_path / "runs" / "a")
+  (tmp_path / "empty").mkdir()
+  before = sorted(tmp_path.rglob("*"))
+  what = "name one, or see `kdjax compare`" if name == "runs" else "no config.json"
+  with pytest.raises(ConfigError, match=f"RUN = .*{name}.*must be a run's folder: .*{what}"):
+    write_report(tmp_path / name)
+  assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_report_after_divergence(tmp_path):
+  write_run(tmp_path, curves=False)
   with writer.Writer(tmp_path, resume_step=None) as out:
     out.write(1, "train", {"loss": float("nan")})
     out.write(1, "eval", {"shared_accuracy/main": float("nan"), "shared_accuracy/main/std": 0.0})
