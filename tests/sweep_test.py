@@ -89,6 +89,14 @@ def test_what_cannot_work_is_refused_before_any_run(tmp_path, words, said):
   assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.parametrize("more", [[], ["--dry-run"]])
+def test_the_folder_of_a_run_is_refused_and_left_alone(tmp_path, more):
+  (tmp_path / "config.json").write_text("{}")
+  with pytest.raises(ConfigError, match="^--workdir = .*: holds a run: a sweep needs a"):
+    cli.sweep_cli(["--config=mhd_digits", f"--workdir={tmp_path}", "--seeds=1", "--fold", *more])
+  assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
+
+
 def test_a_name_that_no_file_system_takes_is_shortened_by_a_hash():
   odd, other = grid.run_name({"x": "a/b"}), grid.run_name({"x": "a-b"})
   assert odd.startswith("x=a-b-") and other == "x=a-b" and "/" not in odd

@@ -201,6 +201,12 @@ def sweep_cli(argv: Sequence[str]) -> int:
 
 def _asked(options: argparse.Namespace, rest: Sequence[str]) -> Sweep:
   """The sweep that the command line describes."""
+  from kdjax.training import run_folder
+
+  workdir = Path(options.workdir)
+  if run_folder.is_begun(workdir):  # the sweep's runs would pass for its baselines
+    hint = "holds a run: a sweep needs a folder of its own"
+    raise ConfigError("--workdir", str(workdir), hint)
   for word in rest:
     if not PASSED.fullmatch(word):
       raise ConfigError("arguments", word, "runs take --config.KEY=VALUE and --devices=N")
@@ -211,7 +217,6 @@ def _asked(options: argparse.Namespace, rest: Sequence[str]) -> Sweep:
   values: dict[str, list[Any]] = {}
   for key, more in map(grid.parse_grid, options.grid):
     values[key] = values.get(key, []) + more
-  workdir = Path(options.workdir)
   return Sweep(options.config, workdir, values, options.seeds, options.fold, tuple(rest))
 
 
