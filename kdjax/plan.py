@@ -146,7 +146,8 @@ def render(planned: Experiment, costs: dict[str, tuple[int, int]], flops: dict[s
   add("mesh", f"client {mesh['client']} x data {mesh['data']} ({kind}), map {env.local_map}")
   add("training batches", f"{planned.batches:,}")
   spread = env.task.private_sizes
-  add("private examples", f"{spread.min():,} to {spread.max():,} a client")
+  guess = "" if _is_there(planned.sets["private"]) else "about "  # its labels stand in
+  add("private examples", f"{guess}{spread.min():,} to {spread.max():,} a client")
   add("public examples", f"{env.task.public_sizes[0]:,}")
   parts = {
     "parameters and statistics": [(c.params, c.model_state) for c in template.clients],
@@ -179,10 +180,15 @@ def sets(planned: Experiment) -> dict[str, tuple[int, bool]]:
     size = math.prod(examples.shape) * examples.dtype.itemsize
     whole = size * (info["train"] - sum(held_out(config[holdout] if holdout else 0)))
     fits = sources.is_resident(config[key], whole, config["source_resident_bytes"])
-    if examples.read is not None or examples.array is not None:  # `source_info` left it open
+    if _is_there(examples):  # `source_info` left it open
       fits = examples.array is not None
     found[half] = size * len(examples.labels), fits
   return found
+
+
+def _is_there(examples):
+  """Whether a set is the data itself, not a stand-in of `source_info`'s."""
+  return examples.read is not None or examples.array is not None
 
 
 def resident(planned: Experiment) -> int:

@@ -140,9 +140,12 @@ def test_rows_that_are_read_as_needed_train_like_those_in_memory():
 def test_a_table_is_planned_with_and_without_its_data(csv):
   text = plan.describe(config("separate", csv), devices=jax.devices()[:1])
   assert "data as float32" in text and "1.9 KiB, resident" in text  # 160 rows of 3 float32
+  private = lambda text: text.split("private examples")[1].split("a client")[0]
+  assert "about" not in private(text)
   facts = dict(train=160, test=40, image=(3,), classes=3)
   gone = config("separate", "csv:gone.csv", source_info=facts)
-  assert "1.9 KiB, resident" in plan.describe(gone, devices=jax.devices()[:1])
+  text = plan.describe(gone, devices=jax.devices()[:1])
+  assert "1.9 KiB, resident" in text and "about" in private(text)
   gone.source_info.train = 0
   with pytest.raises(ConfigError, match=r"gone.csv'.*(?s:.*)source_info must say \['train'\] too"):
     plan.describe(gone, devices=jax.devices()[:1])
