@@ -48,6 +48,9 @@ def find_config(name: str) -> tuple[Path, str]:
   known = packaged()
   if place in known:
     return known[place], words
+  if Path(f"{place}.py").is_file():  # not taken: a name alone means the same in every folder
+    hint = f"write {str(name).replace(place, f'{place}.py', 1)}, the file that is there"
+    raise ConfigError("--config", name, hint)
   near = difflib.get_close_matches(Path(place).stem, known, n=1)
   said = f"did you mean {near[0]}? " if near else ""
   hint = f"{said}a file that is there, or one of kdjax's own: {', '.join(known)}"

@@ -42,6 +42,14 @@ def test_a_name_that_means_nothing_is_refused_with_what_there_is(name, hint):
     config.read_config(name)
 
 
+def test_a_file_without_its_ending_is_named_with_it(tmp_path):
+  (tmp_path / "proto_digits.py").touch()
+  name = str(tmp_path / "proto_digits")
+  for words in ("", ":fedavg"):
+    with pytest.raises(ConfigError, match=re.escape(f": write {name}.py{words}, the file")):
+      config.read_config(name + words)
+
+
 def test_a_baseline_in_place_of_the_method():
   c = config.read_config("mhd_digits:supervised")
   assert (c.algorithm, c.partition, c.compare) == ("separate", "equal", ())
