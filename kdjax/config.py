@@ -157,7 +157,7 @@ def check_flags(config: ConfigDict, words: Iterable[str]) -> None:
   """Refuses the first `--config.KEY=VALUE` of a command line whose key the config does not have.
 
   Raises:
-    ConfigError: names the key alone, and the one that is nearly it.
+    ConfigError: names the key alone, and the one that is nearly it, or that it is the end of.
   """
   for word in words:
     flag, _, value = word.partition("=")
@@ -165,7 +165,15 @@ def check_flags(config: ConfigDict, words: Iterable[str]) -> None:
     if dashes in ("-", "--") and "[" not in key:  # such as clients[0], a place in a tuple
       group, name = place(config, key, value)
       if name not in group:
-        raise ConfigError(key, value, no_key(name, group))
+        whole = " or ".join(ending_in(config, key))
+        hint = f"no such key; did you mean {whole}?" if whole else no_key(name, group)
+        raise ConfigError(key, value, hint)
+
+
+def ending_in(config: ConfigDict, key: str) -> list[str]:
+  """The keys of a config's own experiment that end in another: 'algo.teachers' in 'teachers'."""
+  own = {name: v for name, v in plain(config).items() if name not in ("baselines", "compare")}
+  return [whole for whole in flat(own) if whole.endswith(f".{key}")]
 
 
 def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -22,7 +22,7 @@ from absl import app, flags
 from ml_collections import config_flags
 
 import kdjax
-from kdjax.config import check_flags, find_config, read_config
+from kdjax.config import check_flags, find_config, read_config, schema
 from kdjax.core import watch
 from kdjax.core.machine import configure_jax, cores
 from kdjax.plugins import find_yours, look_in
@@ -249,6 +249,11 @@ def parse_flags(argv: list[str]) -> list[str]:
         check_flags(read_config(name), argv)
     hint = f"no such key: {error.args[0]}"  # a KeyError's own text would be quoted once more
     raise ConfigError("--config", " ".join(argv[1:]), hint) from None
+  except flags.UnrecognizedFlagError as error:
+    name, (_, equals, value) = error.flagname, error.flagvalue.partition("=")
+    key = name.split(".")[0] in schema()
+    hint = f"no such flag; write --config.{name}{equals}{value}" if key else str(error)
+    raise ConfigError(f"--{name}", value, hint) from None
   except (flags.Error, *BAD_FLAGS) as error:
     words = argv[1:]
     given = max((w for w in words if w in str(error)), key=len, default=" ".join(words))

@@ -151,6 +151,11 @@ BAD_FLAGS = [
   (["--config", "mhd_digits", "--config.steps=many"], ["--config = '--config.steps=many'"]),
   (["--config=configs/no_such.py"], ["configs/no_such.py"]),
   ([], ["--config", "mhd_digits"]),
+  (
+    [DIGITS, "--algo.teachers=3"],
+    ["kdjax: --algo.teachers = '3': no such flag; write --config.algo.teachers=3\n"],
+  ),
+  ([DIGITS, "--devicse=3"], ["kdjax: --devicse = '3': Unknown", "Did you mean: devices"]),
   ([DIGITS, "--target=v5e:2x4"], ["--target", "v5e:2x4", "needs --plan"]),
   ([DIGITS, "--plan", "--json"], ["--json", "True", "without --target"]),
   ([DIGITS, "--process=0"], ["--process", "0", "without --coordinator or --distributed"]),

@@ -76,6 +76,8 @@ def test_points_of_one_config_are_one_run(tmp_path):
   "words, said",
   [
     (["--grid=algo.teecher=1"], "^algo.teecher = '1': no such key; did you mean teachers.$"),
+    (["--grid=teachers=1,2"], "^teachers = '1': no such key; did you mean algo.teachers.$"),
+    (["--grid=every=1"], "did you mean evals.accuracy.every or graph.every.$"),
     (["--grid=batch=0"], "batch = 0: must be at least 1"),
     (["--grid=seed=1,2", "--seeds=2"], "--seeds sets it"),
     (["--steps=3"], "runs take --config.KEY=VALUE"),
