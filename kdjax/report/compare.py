@@ -7,6 +7,7 @@ that differ in nothing but their seeds are one row.
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,7 +33,8 @@ def rows(
     runs: as `entries.read` gives them; those that have not finished are left out.
     metrics: keys of summary.json, {head: a number, or one per client}; None: those of `METRICS`
       that were measured.
-    baseline: the name of a row; the dicts then hold the differences to it too.
+    baseline: the name of a row, or the folder of one of its runs; the dicts then hold the
+      differences to it too.
 
   Returns:
     dicts of the same keys: method, head, seeds (how many), clients; METRIC and METRIC_spread
@@ -88,10 +90,11 @@ def _metrics(found: Sequence[Entry], asked: Sequence[str] | None) -> list[str]:
 
 
 def _named(found: Sequence[Entry], name: str) -> Entry:
+  names = [entry.name for entry in found]
   for entry in found:
-    if entry.name == name:
+    if entry.name == name or (name not in names and Path(name).resolve() in entry.folders):
       return entry
-  hint = "must be one of " + ", ".join(repr(entry.name) for entry in found)
+  hint = "must be the folder of a run that is compared, or one of " + ", ".join(map(repr, names))
   raise ConfigError("--baseline", name, hint)
 
 
@@ -232,5 +235,7 @@ def _parser() -> argparse.ArgumentParser:
   parser.add_argument(
     "--metric", action="append", help="a key of summary.json, such as shared_accuracy; repeatable"
   )
-  parser.add_argument("--baseline", help="a row's name: differences to it, paired by seed")
+  parser.add_argument(
+    "--baseline", help="a row's name, or a run's folder: differences to it, paired by seed"
+  )
   return parser

@@ -1,6 +1,7 @@
 """Runs as a comparison takes them: those that differ in their seeds alone are one entry."""
 
 from collections.abc import Iterable, Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ class Entry(NamedTuple):
 
   name: str
   results: tuple[dict[str, Any], ...]  # one a seed, ascending; `bytes` with them
+  folders: tuple[Path, ...]  # of its runs
 
   @property
   def seeds(self) -> list[int]:
@@ -29,7 +31,7 @@ class _Group(NamedTuple):
 
   name: str
   config: dict[str, Any]  # flat, without what does not make another experiment
-  folder: Path  # of the first run
+  folders: list[Path]
   results: list[dict[str, Any]]
 
 
@@ -72,14 +74,15 @@ def entries(runs: Sequence[RunRecord]) -> list[Entry]:
     found = _results(run)
     if not found:
       continue
-    fresh = _Group(run.name, _config(run), run.folder, found)
+    fresh = _Group(run.name, _config(run), [run.folder], found)
     home = next((group for group in groups if _belongs(fresh, group)), None)
     if home:
       home.results.extend(found)
+      home.folders.append(run.folder)
     else:
       groups.append(fresh)
   return [
-    Entry(name, tuple(sorted(group.results, key=lambda result: result["seed"])))
+    Entry(name, tuple(sorted(group.results, key=itemgetter("seed"))), tuple(group.folders))
     for name, group in zip(_names(groups), groups, strict=True)
   ]
 
@@ -113,9 +116,13 @@ def _names(groups: Sequence[_Group]) -> list[str]:
     same = [other.config for other in groups if other.name == group.name]
     keys = sorted({key for config in same for key in config})
     differ = [key for key in keys if any(c.get(key) != same[0].get(key) for c in same)]
-    words = [f"{key}={str(group.config.get(key))[:WORDS]}" for key in differ]
+    words = [f"{key}={_short(str(group.config.get(key)))}" for key in differ]
     names.append(" ".join([group.name, *words]))
   return [
-    f"{name} ({group.folder})" if names.count(name) > 1 else name
+    f"{name} ({group.folders[0]})" if names.count(name) > 1 else name
     for name, group in zip(names, groups, strict=True)
   ]
+
+
+def _short(text):
+  return text if len(text) <= WORDS else f"{text[: WORDS - 3]}..."

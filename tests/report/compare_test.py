@@ -66,6 +66,21 @@ def test_other_hyper_parameters_are_another_row(places, tmp_path):
   assert names == {"mhd algo.teachers=1", "mhd algo.teachers=2", "separate"}
 
 
+def test_a_long_value_in_a_name_ends_in_dots_and_a_folder_names_its_row(tmp_path):
+  wide = lambda n: [[n, "mlp", {"hidden": [64, 64, 64], "activation": "tanh"}]]  # 61 characters
+  for n in (2, 3):
+    folder(tmp_path / f"{n}", "mhd", [[0.25 * n] * n], clients=wide(n))
+  places = [tmp_path / "2", tmp_path / "3"]
+  names = [f"mhd clients=[[{n}, 'mlp', {{'hidden': [64, 64, 64], ..." for n in (2, 3)]
+  for base in (names[0], str(tmp_path / "more" / ".." / "2")):
+    two, _, three, _ = compare.rows(entries.read(places), baseline=base)
+    assert [two["method"], three["method"]] == names
+    assert two["pairs"] is None and three["shared_accuracy_difference"] == pytest.approx(0.25)
+  more = folder(tmp_path / "more", "mhd", [[1.0, 1.0]], first_seed=1, clients=wide(2))
+  two, _, three, _ = compare.rows(entries.read([*places, more]), baseline=str(more))
+  assert two["seeds"] == 2 and three["pairs"] == 1  # the folder of any of a row's runs
+
+
 def test_what_becomes_of_faulty_clients_makes_another_row_and_where_it_ran_does_not(tmp_path):
   for name, first, client, conv in (
     ("a", 0, "freeze", "x"),
