@@ -17,7 +17,8 @@ from kdjax.core.passes import eval_mode
 from kdjax.data import dataset
 from kdjax.data.arrays import as_examples
 from kdjax.peers import Mail
-from kdjax.training import run_folder
+from kdjax.plugins import look_in
+from kdjax.training import fingerprint, run_folder
 from kdjax.types import ClientState, ConfigError, ModelOut, PyTree
 
 FAR = 4.0  # a batch whose mean or spread is off by so many times the training data's is warned of
@@ -181,6 +182,8 @@ def _record(workdir, step) -> dict[str, Any]:
 
 def _planned(record):
   """The run's experiment on one device, its data by shape alone."""
+  for folder in fingerprint.folders(record):  # the caller may be anywhere
+    look_in(folder)
   config, here = record["config"], record.get("here", [])
   data = dataset.stand_in(config, record["examples"])
   whole = experiment.build(config, data=data, devices=jax.devices()[:1])

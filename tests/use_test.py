@@ -1,5 +1,8 @@
 """Using a trained client needs nothing of the run's data, not even how much there was."""
 
+import shutil
+import sys
+
 import ensembles
 import jax
 import numpy as np
@@ -35,6 +38,46 @@ def test_a_run_is_loaded_whatever_source_info_counts(method, changes, tmp_path):
   assert client.heads == e.env.heads and set(said) == set(client.heads)
   for h, head in enumerate(client.heads):
     np.testing.assert_allclose(said[head], expected[:, h], rtol=1e-5)
+
+
+OWN = """
+import dataclasses
+from kdjax.algorithms import separate
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Hyper:
+  lam: float
+
+METHOD = separate.METHOD._replace(hyper=Hyper)
+"""
+
+
+@pytest.mark.parametrize(
+  "name, file",
+  [("loose", "loose.py"), ("folder.own", "folder/own.py"), ("whole", "whole/__init__.py")],
+)
+def test_a_module_of_ones_own_is_found_from_another_folder(name, file, tmp_path, monkeypatch):
+  code, run = tmp_path / "code", tmp_path / "run"
+  (code / file).parent.mkdir(parents=True)
+  (code / file).write_text(OWN)
+
+  def forget():
+    sys.path.remove(str(code))
+    for known in {name, name.split(".")[0]}:
+      del sys.modules[known]
+
+  monkeypatch.chdir(code)
+  monkeypatch.setattr(sys, "path", [*sys.path])
+  c = ensembles.config("separate", dtype="float32")
+  c.algorithm, c.algo, c.mesh.steps_per_dispatch = f"{name}:METHOD", dict(lam=1.0), 1
+  assert loop.run(ensembles.build(c), run, command="", stop=lambda: True) == loop.STOPPED
+  monkeypatch.chdir(tmp_path)
+  forget()
+  assert kdjax.load(run, client=3).heads == ("main",)
+  forget()
+  shutil.rmtree(code)
+  with pytest.raises(ConfigError, match=f"no module '{name}' among the installed .*{code}"):
+    kdjax.load(run, client=3)
 
 
 def test_grey_images_need_no_channel_and_none_at_all_are_refused(tmp_path):

@@ -45,6 +45,17 @@ def code(config: dict[str, Any]) -> dict[str, str]:
   return found
 
 
+def folders(record: dict[str, Any]) -> Iterator[Path]:
+  """The folders in which the modules that a run names were found, by its `config.json`."""
+  for text in _texts(record["config"]):
+    named = YOURS.fullmatch(text)
+    parts = tuple(named.group(1).split(".")) if named else ()
+    for file in map(Path, record.get("code", {}) if parts else ()):
+      path = file.parent if file.stem == "__init__" else file.with_suffix("")
+      if path.parts[-len(parts) :] == parts:
+        yield path.parents[len(parts) - 1]
+
+
 def _texts(value: Any) -> Iterator[str]:
   """Every text in a nested config."""
   if isinstance(value, str):
