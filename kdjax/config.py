@@ -4,6 +4,7 @@
 is refused, wherever it was set.
 """
 
+import dataclasses
 import difflib
 import functools
 import importlib.resources
@@ -15,6 +16,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from kdjax.plugins import find_method, look_in
 from kdjax.types import ConfigError
 
 # What changes no number of a run.
@@ -63,8 +65,6 @@ def read_config(name: str) -> ConfigDict:
   Raises:
     ConfigError: for a name or words that mean nothing.
   """
-  from kdjax.plugins import look_in
-
   path, words = find_config(name)
   look_in(path.resolve().parent)
   get_config = runpy.run_path(str(path)).get("get_config")
@@ -186,7 +186,13 @@ def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[tuple[str, Any, Any]]:
-  """(dotted key, old value, new value) of what differs and may not, between a run's configs."""
+  """(dotted key, old value, new value) of what differs and may not, between a run's configs.
+
+  Raises:
+    ConfigError: see `completed`.
+  """
+  if old.get("algorithm") == new["algorithm"] and old["algo"].keys() != new["algo"].keys():
+    old, new = completed(old), completed(new)
   before, after = flat(old), flat(new)
   longer = {key for key in LENGTH if before.get(key) and after.get(key)}
   return [
@@ -194,6 +200,28 @@ def differences(old: dict[str, Any], new: dict[str, Any]) -> list[tuple[str, Any
     for key in sorted((set(before) | set(after)) - longer)
     if key.split(".")[0] not in FREE_ON_RESUME and before.get(key) != after.get(key)
   ]
+
+
+def completed(config: dict[str, Any]) -> dict[str, Any]:
+  """A config with the defaults of the hyper-parameters that it says nothing of.
+
+  Such as a run's, whose method has got another since.
+
+  Raises:
+    ConfigError: for one that has no default.
+  """
+  found = {}
+  for field in dataclasses.fields(find_method(config["algorithm"]).hyper):
+    if field.name in config["algo"]:
+      continue
+    if field.default is not dataclasses.MISSING:
+      found[field.name] = plain(field.default)
+    elif field.default_factory is not dataclasses.MISSING:
+      found[field.name] = plain(field.default_factory())
+    else:
+      hint = "missing; a hyper-parameter that a method gets later needs a default, for older runs"
+      raise ConfigError(f"algo.{field.name}", None, hint)
+  return {**config, "algo": {**config["algo"], **found}}
 
 
 def replica_seeds(config: dict[str, Any]) -> tuple[int, ...]:

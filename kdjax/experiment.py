@@ -72,7 +72,11 @@ class Experiment:
   @property
   def hash(self) -> str:
     """What a checkpoint belongs to: the config, less what may change, and who holds what."""
-    kept = {k: v for k, v in self.config.items() if k not in (*FREE_ON_RESUME, *LENGTH)}
+    return self.hash_of(self.config)
+
+  def hash_of(self, config: dict[str, Any]) -> str:
+    """The same for the config that a run was begun with, which lacks what came since."""
+    kept = {k: v for k, v in config.items() if k not in (*FREE_ON_RESUME, *LENGTH)}
     digest = hashlib.sha256(json.dumps(kept, sort_keys=True).encode())
     for index in (*self.data.shards.private, *self.data.shards.public):
       digest.update(np.asarray(index, np.int64).tobytes())

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from kdjax import experiment
+from kdjax.config import completed
 from kdjax.core import files
 from kdjax.core.passes import eval_mode
 from kdjax.data import dataset
@@ -184,7 +185,7 @@ def _planned(record):
   """The run's experiment on one device, its data by shape alone."""
   for folder in fingerprint.folders(record):  # the caller may be anywhere
     look_in(folder)
-  config, here = record["config"], record.get("here", [])
+  config, here = completed(record["config"]), record.get("here", [])
   data = dataset.stand_in(config, record["examples"])
   whole = experiment.build(config, data=data, devices=jax.devices()[:1])
   if not 0 < len(here) < whole.env.clients:

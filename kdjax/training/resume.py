@@ -40,11 +40,13 @@ def restore(
 
 def _check_belongs(experiment, workdir, step, meta):
   """Raises ConfigError for another run's checkpoint, or one beyond the run's end."""
+  record = run_folder.read(workdir)
+  known = [experiment.hash, experiment.hash_of(record["config"])]
   if "arrays" not in meta:
     who = stored.written_by(meta)
     agreement.say(f"checkpoint {step} was saved by {who}: its arrays cannot be verified")
-  known = experiment.hash if "arrays" in meta else run_folder.read(workdir).get("hash")
-  if meta["hash"] != known:
+    known = [record.get("hash")]
+  if meta["hash"] not in known:
     hint = "the data behind the source changed: who holds which example is not what it was"
     raise ConfigError("workdir", str(workdir), hint)
   if step > experiment.batches:

@@ -1,5 +1,6 @@
 """A folder is one run's: other examples are refused, other code is said."""
 
+import importlib
 import json
 import sys
 
@@ -83,3 +84,52 @@ def test_code_that_has_changed_is_said(tmp_path, monkeypatch, capsys):
   train()
   assert f"{path} has changed since" in capsys.readouterr().err
   sys.modules.pop("some_network")
+
+
+METHOD = """
+import dataclasses
+from kdjax.algorithms import separate
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Hyper:
+  lam: float
+  {}
+
+
+METHOD = separate.METHOD._replace(hyper=Hyper)
+"""
+
+
+def test_a_hyper_parameter_that_came_since_has_its_default(tmp_path, monkeypatch):
+  """A run goes on and is loaded; without a default, or with another value, it is refused."""
+  monkeypatch.syspath_prepend(tmp_path)
+  run = tmp_path / "run"
+
+  def method(more=""):
+    (tmp_path / "grows.py").write_text(METHOD.format(more))
+    importlib.invalidate_caches()
+    sys.modules.pop("grows", None)
+
+  def train(steps, **algo):
+    c = config(steps=steps)
+    with c.unlocked(), c.ignore_type():
+      c.algorithm, c.algo = "grows:METHOD", dict(lam=0.5, **algo)
+    return kdjax.train(c, run, data=examples(), devices=jax.devices()[:1])
+
+  method()
+  train(4)
+  method("temp: float")
+  hint = "algo.temp = None: missing; .* a method gets later needs a default, for older runs"
+  for asked in (lambda: train(8, temp=1.0), lambda: kdjax.Run(run).client(0)):
+    with pytest.raises(ConfigError, match=hint):
+      asked()
+  method("temp: tuple = (1.0, 2.0); more: dict = dataclasses.field(default_factory=dict)")
+  with pytest.raises(
+    ConfigError, match="^algo.temp = .3.0, 4.0.: .* begun with algo.temp = .1.0, 2"
+  ):
+    train(8, temp=(3.0, 4.0))
+  assert train(8).summary["steps"] == 8
+  assert train(12, temp=(1.0, 2.0)).summary["steps"] == 12
+  assert kdjax.Run(run).client(0).heads == ("main",)
+  sys.modules.pop("grows")
