@@ -72,8 +72,8 @@ def base():
   c.optim = sgd(lr=0.1, clip=0.0)
 
   # Records
-  c.log_every = 100
-  c.save_every = 500
+  c.log_every = 100  # batches between two lines of losses; 0: one at the end
+  c.save_every = 500  # batches between two checkpoints; 0: one at the end, or at a stop
   c.evals = dict(accuracy=dict(every=500, batch=256))  # every=0: after every round
 
   # Faults: what a run does about them
