@@ -71,6 +71,8 @@ def stand_in(config: dict[str, Any], examples: dict[str, list[int]]) -> Data:
 
 def _data(config, read, seeds, given=None):
   source, public, first, facts = _sources(config, read, given)
+  if first + source.classes < 2:
+    raise ConfigError("source", source.name, "all labels are 0: there must be two classes at least")
   shards = _partition(config, source, public, seeds)
   return _after(first, Data(source, public, shards, facts))
 

@@ -1,5 +1,7 @@
 """Tables of float features: csv and npz files and arrays in memory, and what is refused."""
 
+import warnings
+
 import numpy as np
 import pytest
 from small_data import load, refused
@@ -58,23 +60,65 @@ def test_quotes_and_a_byte_order_mark_are_read(tmp_path):
 @pytest.mark.parametrize(
   "text, match",
   [
-    (CSV, "is no table of numbers under a header: row 0, column 'name' is 'x', no"),
+    (CSV, "t.csv is no table of numbers under a header: line 2, column 'name' is 'x', no"),
     (PLAIN.replace("30", "").replace("3e1", ""), "is no table of numbers"),
-    (PLAIN.replace("3e1", "nan"), "train row 1, feature 1 is nan"),
-    (PLAIN.replace("3e1", "1e60"), "train row 1, feature 1 is inf"),
-    (PLAIN.replace("dog", ""), "row 1 has no 'label'"),
-    (PLAIN + "1,cat\n", "is no table of numbers"),
-    ("1,2\n3,4\n", "the first line must name the columns"),
+    (PLAIN.replace("3e1", "3_1"), "line 3, column 'height' is '3_1', no number"),
+    (PLAIN.replace("3e1", "nan"), "line 3, column 'height' is 'nan', no finite number"),
+    (PLAIN.replace("3e1", "1e60"), "line 3, column 'height' is '1e60', no finite number"),
+    (PLAIN.replace("dog", ""), "line 3, column 'label' is '': every row needs its label"),
+    (PLAIN + "1,cat\n", "is no table of numbers under a header: line 6 has 2 cells, .* line 3"),
+    ("1,2\n3,4\n", r"t.csv seems to lack a header, .* \['1', '2'\]: add a line above it that"),
+    ("5.1,3,cat\n4,3,ant\n4,4,ant\n", r"lack a header, .* \['5.1', '3', 'cat'\]: add a line"),
+    ("1,1,cat\n4,3,ant\n4,4,ant\n", "lack a header"),
     ("a,a,label\n1,2,0\n", "each once"),
     ("label\n1\n", "features and a label"),
-    ("", "the first line must name the columns"),
+    ("", "t.csv must name the columns, each once: features and a label, not be empty"),
     ("a,label\n", "holds no train row"),
-    ("a,label,split\n1,0,valid\n", "must say train or test, not 'valid'"),
+    ("a,label\n\n\n", "holds no train row"),
+    ("a,label,split\n1,0,test\n1,0,valid\n", "line 3, column 'split' is 'valid': must say train"),
+    ("a,y\n1,2\n2,0.37\n3,1\n", "line 3, column 'y' is '0.37': labels are whole numbers, or nam"),
+    ("a,y\n1,nan\n2,0\n3,1\n", "line 2, column 'y' is 'nan': labels are whole numbers"),
+    ("a,y\n1,7\n2,7\n", "all labels are '7': there must be two classes .*another column than 'y'"),
   ],
 )
 def test_broken_tables_are_refused(write, text, match):
-  with refused(match):
+  with warnings.catch_warnings(), refused(match):
+    warnings.simplefilter("error")  # NumPy's own would say less
     load(write(text), (0, 0, 0), 0, holdout=1)
+
+
+@pytest.mark.parametrize(
+  "text, said",
+  [
+    ('"a",label\n1,"x\ny"\n\n2,y\n?,y\n', r"line 6, column 'a' is '\?', no number"),
+    ('"a",label\n\n1,"x\n\ny"\ninf,y\n', "line 6, column 'a' is 'inf', no finite number"),
+    ("a,label\r\n\r\n1,x\r\n2,\r\n", "line 4, column 'label' is ''"),
+    ("a,split,label\n\n1,train,x\n2,tset,y\n", "line 4, column 'split' is 'tset'"),
+  ],
+)
+def test_a_row_is_named_by_its_line_as_an_editor_counts_them(write, text, said):
+  """Empty lines are no rows, and a quoted cell may go over several."""
+  with refused(said):
+    load(write(text), (0, 0, 0), 0, holdout=1)
+
+
+def test_a_file_in_another_encoding_is_named(tmp_path):
+  (tmp_path / "t.csv").write_bytes("a,label\n1,caf\u00e9\n".encode("latin-1"))
+  with refused("t.csv is no table in UTF-8: 'utf-8' codec can't decode byte 0xe9"):
+    load(f"csv:{tmp_path}/t.csv", (0, 0, 0), 0, holdout=1)
+
+
+@pytest.mark.parametrize(
+  "text, option", [("0,1,label\n1,2,b\n3,4,a\n", ""), ("0,1,kind\n1,2,b\n3,4,a\n", "?label=kind")]
+)
+def test_numbers_are_names_where_the_label_has_one(write, text, option):
+  source = load(write(text) + option, (2,), 2, holdout=1)
+  assert sorted([*source.train.array[0], *source.test.array[0]]) == [1, 2, 3, 4]
+
+
+def test_whole_numbers_may_be_written_with_a_point(write):
+  source = load(write("a,y,split\n1,2.0,train\n2,10.0,train\n3,2,test\n"), (1,), 2)
+  assert source.train.labels.tolist() == [0, 1] and source.test.labels.tolist() == [0]
 
 
 def test_a_table_is_what_the_config_expects(write):

@@ -88,6 +88,13 @@ def test_arrays_in_memory_take_the_place_of_the_configs_source():
   assert len(kdjax.build(c, data=data).data.source.test.labels) == 30
 
 
+def test_a_source_of_one_class_is_refused_by_name(tmp_path):
+  x, y = np.zeros((9, 2)), np.zeros(9, int)
+  np.savez(tmp_path / "t.npz", train_features=x, train_labels=y, test_features=x, test_labels=y)
+  with pytest.raises(ConfigError, match=r"source = 'npz:.*t.npz': all labels are 0: .*two classes"):
+    kdjax.build(config("separate", f"npz:{tmp_path}/t.npz"))
+
+
 # The first is always 999, the second alternates between 980 and 1020: mean 1000, spread 20.
 FAR = np.stack([np.full(160, 999.0), 1000 + 20 * (-1.0) ** np.arange(160)], 1)
 
