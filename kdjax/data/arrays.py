@@ -35,7 +35,8 @@ def arrays(
   """
   learned = _examples(name, train)
   if owner is not None:
-    learned = dataclasses.replace(learned, strata=_owners(owner, learned.labels.size))
+    owners = _owners(owner, learned.labels.size)
+    learned = dataclasses.replace(learned, strata=owners, owned=True)
   tested = learned if test is None else _examples(name, test)
   labels = [s.labels for s in (learned, tested) if s.labels.size and s.labels.dtype.kind in "iu"]
   source = Source(name, learned, tested, max((int(x.max()) for x in labels), default=0) + 1)

@@ -201,6 +201,7 @@ def _partition(config, source, public, seeds):
     labels_per_client=config["labels"],
     alpha=config["alpha"],
     counts=config["counts"],
+    owned=source.train.owned,
     overlay=config["overlay"],
     batch=config["batch"],
   )

@@ -34,6 +34,7 @@ class ExampleSet:
   shape: tuple[int, ...]  # (h, w, c) or (F,)
   array: np.ndarray | None  # [N, *shape], where the set is in memory
   read: Callable[[np.ndarray], np.ndarray] | None  # indices i64[n] -> [n, *shape], where it is not
+  owned: bool = False  # whether the strata are owners for sure, the labels' equals or not
 
   @property
   def dtype(self) -> np.dtype:
@@ -62,7 +63,8 @@ def subset(examples: ExampleSet, index: np.ndarray) -> ExampleSet:
   """The ExampleSet of the examples `index` i64[n] of another."""
   array = None if examples.array is None else examples.array[index]
   read = None if examples.read is None else _Subset(examples.read, index)
-  return ExampleSet(examples.labels[index], examples.strata[index], examples.shape, array, read)
+  labels, strata = examples.labels[index], examples.strata[index]
+  return dataclasses.replace(examples, labels=labels, strata=strata, array=array, read=read)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -30,6 +30,8 @@ class Split:
   labels_per_client: int  # for 'skew', |l_i|
   alpha: float  # for 'dirichlet'
   counts: Sequence[Sequence[int]]  # for 'table'
+  # For 'owner', see ExampleSet; where it does not say, strata other than the labels are owners.
+  owned: bool
   # {'share', 'clients'}: each of these clients also holds the same random share (0..1) of all
   # private examples, in addition to its own; the original owners keep theirs.
   overlay: dict[str, Any]
@@ -135,7 +137,7 @@ def _hand_out(labels, strata, places, primary, split, seed):
       raise ConfigError("counts", split.counts, f"one row of counts for each of {K} clients")
     return table(strata, places, counts=split.counts, seed=seed)
   if split.kind == "owner":
-    if np.array_equal(labels, strata):
+    if not split.owned and np.array_equal(labels, strata):
       hint = "the source does not say whose an example is: kdjax.arrays(owner=...) does"
       raise ConfigError("partition", "owner", hint)
     return owned(strata, places, K=K)

@@ -26,6 +26,7 @@ def partition(seeds=(0,), strata=None, **changes):
     labels_per_client=3,
     alpha=None,
     counts=None,
+    owned=False,
     overlay=dict(share=0.0, clients=()),
     batch=8,
   )
@@ -187,6 +188,20 @@ def test_owners_hold_what_is_theirs_as_far_as_it_is_private():
 def test_a_source_without_owners_is_dealt_to_none():
   with pytest.raises(ConfigError, match="partition = 'owner': the source does not say whose"):
     partition(kind="owner", strata=LABELS)
+
+
+def test_owners_may_hold_a_class_each():
+  """Owners that equal the labels are owners all the same, after a holdout and a limit too."""
+  x, y = np.ones((12, 2)), np.arange(12) % 2
+  changes = dict(partition="owner", replicas=1, batch=1, public_batch=1, labels=2, compare=())
+  clients = ((2, "mlp", {"hidden": (4,), "activation": "tanh"}),)
+  algo = {"algo.teachers": 1, "model.norm": "none"}
+  config = kdjax.get_config("mhd_digits", clients=clients, holdout=2, limit=9, **changes, **algo)
+  with pytest.raises(ConfigError, match="partition = 'owner': the source does not say whose"):
+    kdjax.build(config, data=kdjax.arrays(train=(x, y)))
+  data = kdjax.build(config, data=kdjax.arrays(train=(x, y), owner=y)).data
+  counts = data.shards.label_counts
+  assert counts[0, 1] == counts[1, 0] == 0 and counts.sum() + len(data.shards.public[0]) == 9
 
 
 def test_arrays_have_owners():
