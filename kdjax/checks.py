@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from kdjax.config import INFINITE, OPEN, no_key, schema
+from kdjax.config import INFINITE, OPEN, no_key, schema, tuples
 from kdjax.types import ConfigError
 
 LONGEST = 4096  # characters of a text: no path is longer
@@ -118,7 +118,7 @@ def _group(key, group, usual):
     check_type(f"{key}.{name}", value, usual[name])
   for name, value in usual.items():
     if name not in group and key not in PARTIAL:
-      raise ConfigError(f"{key}.{name}", None, f"missing: such as {value!r}")
+      raise ConfigError(f"{key}.{name}", None, f"missing: such as {tuples(value)!r}")
 
 
 def check_type(key: str, value: Any, usual: Any) -> None:
@@ -135,7 +135,9 @@ def check_type(key: str, value: Any, usual: Any) -> None:
   }
   fits, words = right[type(usual)]
   if not fits and key not in ("compare", "holdout"):
-    raise ConfigError(key, value, f"must be {words}, such as {usual!r}")
+    measured = key.startswith("normalise.") and isinstance(value, str)
+    example = ("data",) if measured else tuples(usual)
+    raise ConfigError(key, value, f"must be {words}, such as {example!r}")
 
 
 def _values(config):

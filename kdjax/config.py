@@ -103,6 +103,13 @@ def plain(config: Any) -> Any:
   return [plain(value) for value in config] if isinstance(config, list | tuple) else config
 
 
+def tuples(value: Any) -> Any:
+  """The same with tuples for lists: what `plain` wrote, as one writes it in a config."""
+  if isinstance(value, dict):
+    return {key: tuples(item) for key, item in value.items()}
+  return tuple(map(tuples, value)) if isinstance(value, list) else value
+
+
 def no_key(key: str, known: Iterable[str]) -> str:
   """What to say of a key that is not among those known."""
   near = difflib.get_close_matches(str(key), known, n=1)

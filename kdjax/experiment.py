@@ -14,7 +14,7 @@ from jax.sharding import NamedSharding
 
 from kdjax import layout, optim
 from kdjax.checks import validate
-from kdjax.config import FREE_ON_RESUME, LENGTH, plain, replica_seeds
+from kdjax.config import FREE_ON_RESUME, LENGTH, plain, replica_seeds, tuples
 from kdjax.core import clients, graph, hostile
 from kdjax.core.env import STATE, Env, Hostile, Population, Task, Training
 from kdjax.core.passes import eval_mode
@@ -190,14 +190,7 @@ def chosen_method(config: dict[str, Any]) -> tuple[Method, Any]:
     ConfigError: for a method that is not there, or hyper-parameters that are not its own.
   """
   method = find_method(config["algorithm"])
-  return method, call(method.hyper, key="algo", arguments=_tuples(config["algo"]))
-
-
-def _tuples(value):
-  """The same with tuples for lists: a config in JSON has no others."""
-  if isinstance(value, dict):
-    return {key: _tuples(item) for key, item in value.items()}
-  return tuple(map(_tuples, value)) if isinstance(value, list) else value
+  return method, call(method.hyper, key="algo", arguments=tuples(config["algo"]))
 
 
 def _ensemble(config, method, hyper, data, image, *, devices, identity, mail):

@@ -177,6 +177,28 @@ def test_what_was_once_accepted_or_badly_refused_is_refused_by_its_key(base, cha
 
 
 @pytest.mark.parametrize(
+  "key, value, hint",
+  [
+    ("normalise.mean", "data", "must be a tuple, such as ('data',)"),
+    ("normalise.std", 0.25, "must be a tuple, such as (0.5,)"),
+    ("start.part", "extractor", "must be a tuple, such as ()"),
+    ("source_info.image", 8, "must be a tuple, such as (0, 0, 0)"),
+  ],
+)
+def test_a_tuple_is_asked_for_by_a_tuple(key, value, hint):
+  with pytest.raises(ConfigError) as error:
+    checks.validate(config.plain(api.get_config("mhd_digits", **{key: value})))
+  assert (error.value.key, error.value.hint) == (key, hint)
+
+
+def test_a_tuple_that_is_missing_is_shown_as_one():
+  whole = config.plain(api.get_config("mhd_digits"))
+  del whole["normalise"]["mean"]
+  with pytest.raises(ConfigError, match=r"normalise.mean = None: missing: such as \(0.5,\)$"):
+    checks.validate(whole)
+
+
+@pytest.mark.parametrize(
   "group, key",
   [("input", "ahead"), ("mesh", "blocks"), ("normalise", "mean"), ("start", "client")],
 )
