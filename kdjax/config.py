@@ -24,6 +24,8 @@ SAME_NUMBERS = ("mesh", "input", "log_every", "save_every", "evals", "compare", 
 # What may differ between a run and its resumption: what becomes of a client that is not finite can
 # be decided anew, and what `peers` hear is a matter of chance, each with a patience of its own.
 FREE_ON_RESUME = (*SAME_NUMBERS, "faults", "peers")
+# Groups with counts that are for plans: the data themselves are compared.
+INFO, COUNTS = ("source_info", "public_source_info"), ("train", "test")
 # How long a run is: may change between the two, from one number above 0 to another.
 LENGTH = ("steps", "rounds")
 # Groups whose keys are not the schema's, but those of what they are handed to.
@@ -202,9 +204,10 @@ def differences(old: dict[str, Any], new: dict[str, Any]) -> list[tuple[str, Any
     old, new = completed(old), completed(new)
   before, after = flat(old), flat(new)
   longer = {key for key in LENGTH if before.get(key) and after.get(key)}
+  counts = {f"{group}.{name}" for group in INFO for name in COUNTS}
   return [
     (key, before.get(key), after.get(key))
-    for key in sorted((set(before) | set(after)) - longer)
+    for key in sorted((set(before) | set(after)) - longer - counts)
     if key.split(".")[0] not in FREE_ON_RESUME and before.get(key) != after.get(key)
   ]
 

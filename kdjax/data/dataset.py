@@ -157,7 +157,9 @@ def _facts(source):
 
 
 def _counts(source):
-  return {"train": len(source.train.labels), "test": len(source.test.labels)}
+  """What a source holds itself, as `source_info` says it: `holdout` is taken of that."""
+  tested = 0 if source.test is source.train else len(source.test.labels)
+  return {"train": len(source.train.labels), "test": tested}
 
 
 def _after(n, data):

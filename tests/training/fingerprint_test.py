@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 
 import kdjax
+from kdjax.config import plain
+from kdjax.data import dataset
 from kdjax.training import fingerprint
 from kdjax.types import ConfigError
 
+ONE = jax.devices()[:1]
 MODULE = """
 from flax import linen as nn
 from kdjax.models.mlp import Model as MLP
@@ -46,6 +49,37 @@ def config(**changes):
     "partition": "equal",
   }
   return kdjax.get_config("mhd_digits", **(settings | changes))
+
+
+def without_a_test_set():
+  x, y = np.random.default_rng(0).normal(size=(120, 5)), np.arange(120) % 3
+  return kdjax.arrays(train=(x, y))
+
+
+def test_the_record_counts_what_the_source_holds_and_what_is_tested(tmp_path):
+  """A plan of the resolved config then holds out of as many as the run did."""
+  run = kdjax.train(config(holdout=30), tmp_path, data=without_a_test_set(), devices=ONE)
+  info, examples = run.config["source_info"], run.record["examples"]
+  assert (info["train"], info["test"], examples["test"]) == (120, 0, 30)
+  assert sum(examples["private"]) + sum(examples["public"]) == 120 - 30
+  planned = dataset.describe(plain(run.config), (0,)).source
+  assert (len(planned.train.labels), len(planned.test.labels)) == (90, 30)
+
+
+def test_a_run_that_counted_training_examples_as_test_examples_goes_on(tmp_path):
+  """As kdjax 0.3 did of arrays without a test set; twice, since the first time saves too."""
+  train = lambda **how: kdjax.train(
+    config(holdout=30, **how.pop("changes", {})), tmp_path, data=without_a_test_set(), **how
+  )
+  asked = []
+  stop = lambda: asked.append(1) or True
+  earlier = dataset._counts
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(dataset, "_counts", lambda source: earlier(source) | {"test": 120})
+    assert train(devices=ONE, stop=stop).summary is None
+  assert json.loads((tmp_path / "config.json").read_text())["config"]["source_info"]["test"] == 120
+  assert train(devices=ONE).summary["steps"] == 4
+  assert train(devices=ONE, changes={"steps": 6}).summary["steps"] == 6
 
 
 @pytest.mark.parametrize("done", [True, False])
