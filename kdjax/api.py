@@ -149,6 +149,7 @@ def train(
   """
   config = get_config(config)
   given = dict(data=_handed_out(config, data), devices=devices)
+  run_folder.check_data(workdir, plain(config), given["data"])
   everything = experiments(config, begun=run_folder.is_begun(workdir), **given)
   run(everything, Path(workdir), command=f"kdjax.train(..., {str(workdir)!r})", stop=stop)
   return Run(workdir)

@@ -22,7 +22,7 @@ from absl import app, flags
 from ml_collections import config_flags
 
 import kdjax
-from kdjax.config import check_flags, find_config, read_config, schema
+from kdjax.config import check_flags, find_config, plain, read_config, schema
 from kdjax.core import watch
 from kdjax.core.machine import configure_jax, cores
 from kdjax.plugins import find_yours, look_in
@@ -197,6 +197,7 @@ def train(config: Any, workdir: Path, *, devices: list | None, own: tuple[int, .
   from kdjax.training import run_folder
 
   begun = run_folder.is_begun(workdir)
+  run_folder.check_data(workdir, plain(config), None)
   if own:
     mail = Mail(FLAGS.peers, own, **config.peers, stop=ending.asked)
     experiments = {"": api.peer(config, mail, devices=devices)}

@@ -79,6 +79,12 @@ def finished(source: Source, *, holdout: Holdout, resident_bytes: float) -> Sour
   return source._replace(train=train, test=test)
 
 
+def is_name(name: str) -> bool:
+  """Whether it names a source, there or not; what `kdjax.arrays` is called need not."""
+  yours = all(part.isidentifier() for part in name.replace(":", ".").split(".")) and ":" in name
+  return name.partition(":")[0] in READERS or yours
+
+
 def is_encoded(name: str) -> bool:
   """Whether a source's images may have to be decoded."""
   return name.partition(":")[0] in ENCODED
@@ -104,7 +110,7 @@ def opened(name: str, *, info: dict[str, Any], test: bool) -> Source:
   kind = name.partition(":")[0]
   if kind in READERS:
     return _read(name, READERS[kind], check_info(info), test)
-  if all(part.isidentifier() for part in name.replace(":", ".").split(".")) and ":" in name:
+  if is_name(name):
     return _users(name)
   raise ConfigError("source", name, f"write {KINDS}")
 

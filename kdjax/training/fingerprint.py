@@ -17,16 +17,17 @@ from kdjax.core import agreement
 from kdjax.types import ConfigError
 
 if TYPE_CHECKING:
+  from kdjax.data.dataset import Data
   from kdjax.experiment import Experiment
 
 YOURS = re.compile(r"([A-Za-z_][\w.]*):\w+")  # 'package.module:name'
 PACKAGE = Path(__file__).parent.parent
 
 
-def examples(experiment: "Experiment") -> str:
+def examples(data: "Data") -> str:
   """A digest of all labels, and of the examples themselves where they are in memory."""
   digest = hashlib.sha256()
-  for half in (*experiment.sets.values(), experiment.data.source.test):
+  for half in (data.source.train, data.public, data.source.test):
     for x in (half.labels, half.array):
       if x is not None:
         digest.update(np.ascontiguousarray(x).reshape(-1).view(np.uint8).data)
@@ -76,7 +77,7 @@ def check(workdir: str | Path, record: dict[str, Any], experiment: "Experiment")
   Raises:
     ConfigError: for other examples.
   """
-  if record.get("data", "") and record["data"] != examples(experiment):
+  if record.get("data", "") and record["data"] != examples(experiment.data):
     hint = "was begun with other examples, under the same config: use another workdir"
     raise ConfigError("workdir", str(workdir), hint)
   now = code(experiment.config)

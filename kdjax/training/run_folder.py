@@ -11,13 +11,16 @@ import numpy as np
 from kdjax.config import COUNTS, INFO, LENGTH, differences
 from kdjax.core import agreement, files
 from kdjax.core.machine import cores
+from kdjax.data import sources
 from kdjax.training import fingerprint
 from kdjax.types import ConfigError
 
 if TYPE_CHECKING:
+  from kdjax.data.dataset import Data
   from kdjax.experiment import Experiment
 
 
+HELD_BY = ("holdout", "limit", "public_source")  # what decides, besides the data, what is in a set
 SAMPLED = 2048  # resident training examples whose values are looked at
 CONFIG, SUMMARY = "config.json", "summary.json"
 CHECKPOINTS, SAVED = "checkpoints", "saved.json"
@@ -42,6 +45,36 @@ def check_config(workdir: str | Path, config: dict[str, Any]) -> None:
   for key, old, new in differences(record["config"], config) if record else ():
     hint = f"{workdir} was begun with {key} = {old!r}; use another --workdir or that value"
     raise ConfigError(key, new, hint)
+
+
+def check_data(workdir: str | Path, config: dict[str, Any], data: "Data | None") -> None:
+  """Refuses arrays in memory that are not those of a folder's run, and their lack.
+
+  This is asked before an experiment is built of the data, or what they do not fit would be blamed.
+
+  Args:
+    workdir: the folder.
+    config: nested dict.
+    data: what `kdjax.arrays` was handed out to; None: the config names its source.
+
+  Raises:
+    ConfigError: says with which data the run was begun.
+  """
+  record = _record(workdir)
+  if record is None:
+    return
+  begun = record["config"]
+  name = begun.get("source", "digits")
+  if data is None and not sources.is_name(name):
+    hint = (
+      f"was begun with arrays in memory, {name!r}: kdjax.train(..., data=...) goes on with them"
+    )
+    raise ConfigError("workdir", str(workdir), hint)
+  if data is None or "data" not in record or any(begun.get(k) != config[k] for k in HELD_BY):
+    return
+  if record["data"] != fingerprint.examples(data):
+    hint = f"was begun with other examples, of {name!r}: give the same data=, or another workdir"
+    raise ConfigError("workdir", str(workdir), hint)
 
 
 def check(workdir: str | Path, experiment: "Experiment") -> None:
@@ -177,7 +210,7 @@ def provenance(experiment: "Experiment") -> dict[str, Any]:
     },
     "git": _commit(),
     "hash": experiment.hash,
-    "data": fingerprint.examples(experiment),
+    "data": fingerprint.examples(experiment.data),
     "code": fingerprint.code(experiment.config),
     "here": list(env.here),  # the clients that train in this folder
     "examples": {

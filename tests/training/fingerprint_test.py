@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import kdjax
+from kdjax import main
 from kdjax.config import plain
 from kdjax.data import dataset
 from kdjax.training import fingerprint
@@ -90,6 +91,35 @@ def test_other_examples_are_refused_finished_or_not(tmp_path, done):
     kdjax.train(config(), tmp_path, data=examples(1.0), devices=jax.devices()[:1])
   run = kdjax.train(config(), tmp_path, data=examples(), devices=jax.devices()[:1])
   assert run.summary is not None
+
+
+MEASURED = {"normalise.mean": ("data",), "normalise.std": ("data",), "holdout": 30}
+
+
+def test_arrays_that_lack_or_are_others_are_blamed_before_what_they_do_not_fit(tmp_path):
+  """`normalise` is measured on the data, and the config's own are digits."""
+  x, y = np.random.default_rng(0).normal(size=(120, 5)), np.arange(120) % 3
+  train = lambda data, **changes: kdjax.train(
+    config(**(MEASURED | changes)), tmp_path, data=data, devices=ONE
+  )
+  mine = lambda x: kdjax.arrays(train=(x, y), name="mine")
+  train(mine(x))
+  with pytest.raises(ConfigError, match=r"workdir = .*arrays in memory, 'mine': .*data=\.\.\.\)"):
+    train(None)
+  for other in (x + 1, x[:, :4]):
+    with pytest.raises(ConfigError, match="workdir.*begun with other examples, of 'mine': give th"):
+      train(mine(other))
+  with pytest.raises(ConfigError, match="holdout = 20: .* was begun with holdout = 30"):
+    train(mine(x), **{"holdout": 20, "normalise.mean": (0.5,), "normalise.std": (0.5,)})
+  with pytest.raises(ConfigError, match="seed = 7: .* was begun with seed = 0"):
+    train(mine(x), seed=7)
+  assert train(mine(x)).summary is not None
+
+
+def test_the_command_line_says_that_a_run_was_begun_with_arrays(tmp_path):
+  kdjax.train(config(), tmp_path, data=examples(), devices=ONE)
+  with pytest.raises(ConfigError, match=r"was begun with arrays in memory, 'arrays': kdjax.train"):
+    main.train(config(), tmp_path, devices=ONE, own=())
 
 
 def test_a_folder_of_an_older_kdjax_goes_on(tmp_path):
