@@ -62,7 +62,6 @@ def run(
   """
   workdir = Path(workdir)
   run_folder.check(workdir, experiment)
-  experiment = run_folder.counted(workdir, experiment)
   if agreement.from_first(lambda: run_folder.finished(workdir, experiment.batches)):
     return DONE
   try:

@@ -1,6 +1,5 @@
 """Whose a run folder is: `config.json`, written once and compared ever after."""
 
-import dataclasses
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
-from kdjax.config import COUNTS, INFO, LENGTH, differences
+from kdjax.config import LENGTH, differences
 from kdjax.core import agreement, files
 from kdjax.core.machine import cores
 from kdjax.data import sources
@@ -81,23 +80,6 @@ def check(workdir: str | Path, experiment: "Experiment") -> None:
   """Raises ConfigError where a folder belongs to another config, or to other examples."""
   check_config(workdir, experiment.config)
   fingerprint.check(workdir, _record(workdir) or {}, experiment)
-
-
-def counted(workdir: str | Path, experiment: "Experiment") -> "Experiment":
-  """The experiment with the counts of `source_info` that its run was begun with.
-
-  They are for plans, and earlier versions of kdjax wrote others of arrays in memory; but they are
-  in the hash that checkpoints belong to.
-  """
-  record, config = _record(workdir), experiment.config
-  if record is None:
-    return experiment
-  for group in INFO:
-    known = {k: v for k, v in record["config"].get(group, {}).items() if k in COUNTS}
-    own = {k: v for k, v in config[group].items() if k not in COUNTS}
-    config = config | {group: own | known}
-  same = config == experiment.config  # then its programs are kept
-  return experiment if same else dataclasses.replace(experiment, config=config)
 
 
 def is_begun(workdir: str | Path) -> bool:
