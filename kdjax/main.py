@@ -296,11 +296,14 @@ def _tuple_hint(argv):
 def _whose(error):
   """Where to look for the cause of what nobody expected: in the user's own file, if one ran."""
   python, own = Path(sysconfig.get_path("stdlib")), Path(kdjax.__file__).parent
-  for call in reversed(traceback.extract_tb(error.__traceback__)):
-    path = Path(call.filename)
+  places = [(x.filename, x.lineno) for x in reversed(traceback.extract_tb(error.__traceback__))]
+  if isinstance(error, SyntaxError):  # the file was read, and did not run
+    places.insert(0, (error.filename or "", error.lineno))
+  for name, line in places:
+    path = Path(name)
     library = any(part.endswith("-packages") for part in path.parts)
     if path.is_file() and not library and not any(map(path.is_relative_to, (python, own))):
-      return f"{path}, line {call.lineno}: {type(error).__name__}: {error}"
+      return f"{path}, line {line}: {type(error).__name__}: {error}"
   return "this is a fault of the program or of the machine"
 
 

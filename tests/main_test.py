@@ -131,6 +131,16 @@ def test_a_fault_in_a_file_of_ones_own_is_named(commands, tmp_path):
   assert code == 1 and f"{tmp_path / 'my_source.py'}, line 2: IndexError: list index" in err
 
 
+def test_a_file_of_ones_own_that_is_no_python_is_named(commands, tmp_path):
+  (tmp_path / "my_typo.py").write_text("x = 1\ndef broken(:\n")
+  (tmp_path / "mine.py").write_text(
+    "from kdjax import api\n"
+    "def get_config():\n  return api.get_config('mhd_digits', source='my_typo:broken')\n"
+  )
+  code, _, err = commands.run(f"--config={tmp_path / 'mine.py'}", f"--workdir={tmp_path / 'run'}")
+  assert code == 1 and f"{tmp_path / 'my_typo.py'}, line 2: SyntaxError: " in err
+
+
 def test_version():
   assert run("--version")[:2] == (0, f"kdjax {kdjax.__version__}\n")
 

@@ -42,7 +42,7 @@ def build_model(name: str, *, classes: int, heads: int, **arguments: Any) -> nn.
     if key not in fields:
       hint = f"no argument of {name}, in its entry or in `model`; {accepted}"
       if key in COMMON:
-        hint += "; where no model takes it, set model = {}"
+        hint += "; set model = {}, and in the entries of other models what they need of it"
       raise ConfigError("clients", {key: value}, hint)
   for key, field in fields.items():
     if key not in arguments and field.default is field.empty:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from kdjax.training import schedule
 from kdjax.types import Algorithm, ConfigError, Phase, PyTree, TrainState
@@ -50,33 +51,41 @@ def check_step(
     made: what it returned.
     sizes: clients of every cohort on this device.
   """
-  blame = lambda hint: ConfigError(KEY, name, f"phase {phase.name!r}: its step must return {hint}")
   if not isinstance(made, tuple) or len(made) != 2 or not isinstance(made[0], TrainState):
-    raise blame(f"(TrainState, aux), not {_kind(made)}")
-  new, aux = made
-  for field in ("clients", "local", "server"):
-    old, now = getattr(before, field), getattr(new, field)
-    if _built(old) != _built(now):
-      raise blame(f"a state whose {field} is built as that which it was given")
-    pairs = zip(jax.tree.leaves_with_path(old), jax.tree.leaves(now), strict=True)
-    for (path, was), x in pairs:
-      if (was.shape, was.dtype) != (jax.numpy.shape(x), jax.numpy.result_type(x)):
-        found = f"{jax.numpy.result_type(x)}{list(jax.numpy.shape(x))}"
-        where = f"{field}{jax.tree_util.keystr(path)}"
-        raise blame(f"{where} as {was.dtype}{list(was.shape)}, not as {found}")
-  if phase.feed is None:
-    return
-  if phase.feed.server:
-    if not isinstance(aux, dict):
-      raise blame(f"a dict of losses [R] as aux, not {_kind(aux)}")
-  elif not isinstance(aux, tuple) or len(aux) != len(sizes):
-    raise blame(f"a dict of losses for every cohort, {len(sizes)} in a tuple, not {_kind(aux)}")
+    hint = f"(TrainState, aux), not {_kind(made)}"
   else:
-    for size, losses in zip(sizes, aux, strict=True):
-      wrong = [k for k, x in losses.items() if jax.numpy.shape(x) != (size,)]
-      if wrong:
-        shape = list(jax.numpy.shape(losses[wrong[0]]))
-        raise blame(f"one number a client, [{size}], as aux {wrong[0]!r}, not {shape}")
+    hint = _other_state(before, made[0]) or (
+      _other_aux(phase, made[1], sizes) if phase.feed else ""
+    )
+  if hint:
+    raise ConfigError(KEY, name, f"phase {phase.name!r}: its step must return {hint}")
+
+
+def _other_state(before, after):
+  """What is wrong with the state that a step returned, or ''."""
+  for field in ("clients", "local", "server"):
+    old, new = getattr(before, field), getattr(after, field)
+    if jax.tree.structure(old) != jax.tree.structure(new):
+      return f"a state whose {field} is built as that which it was given"
+    for (path, was), x in zip(jax.tree.leaves_with_path(old), jax.tree.leaves(new), strict=True):
+      shape, dtype = jnp.shape(x), jnp.result_type(x)
+      if (was.shape, was.dtype) != (shape, dtype):
+        where = f"{field}{jax.tree_util.keystr(path)}"
+        return f"{where} as {was.dtype}{list(was.shape)}, not as {dtype}{list(shape)}"
+  return ""
+
+
+def _other_aux(phase, aux, sizes):
+  """What is wrong with the aux that a step returned which takes a batch, or ''."""
+  if phase.feed.server:
+    return "" if isinstance(aux, dict) else f"a dict of losses [R] as aux, not {_kind(aux)}"
+  if not isinstance(aux, tuple) or len(aux) != len(sizes):
+    return f"a dict of losses for every cohort, {len(sizes)} in a tuple, not {_kind(aux)}"
+  for size, losses in zip(sizes, aux, strict=True):
+    for key, x in losses.items():
+      if jnp.shape(x) != (size,):
+        return f"one number a client, [{size}], as aux {key!r}, not {list(jnp.shape(x))}"
+  return ""
 
 
 def check_plan(name: str, visits: Sequence[schedule.Visit]) -> None:
@@ -91,10 +100,6 @@ def check_plan(name: str, visits: Sequence[schedule.Visit]) -> None:
     ):
       hint = f"its sent returns {sent!r}, not bytes by kind, such as {{'weights': 1024}}"
       raise ConfigError(KEY, name, f"phase {phase.name!r}: {hint}")
-
-
-def _built(tree: PyTree) -> Any:
-  return jax.tree.structure(tree)
 
 
 def _kind(value: PyTree) -> str:
