@@ -161,13 +161,16 @@ def pooled(c, chosen=None):
   return changes | dict(clients=((1, *(chosen or first)),))
 
 
+MHD_WORDS = {"teachers": "teachers", "heads": "aux_heads"}
+
+
 def crossed(c, words, networks=None):
   """A config with what follows its file's name, FILE.py:WORDS, put into it.
 
   Args:
     c: the config.
     words: a baseline's name, then `name=value`, separated by commas: `network`, an entry of
-      `networks`; `graph`, a kind; `teachers`, MHD's. `probe` adds a linear probe at the end.
+      `networks`; `graph`, a kind; `teachers` and `heads`, MHD's. `probe` adds a linear probe.
     networks: {name: (model, arguments)}.
 
   Raises:
@@ -185,14 +188,13 @@ def crossed(c, words, networks=None):
       c.clients = network(c, networks[value])
     elif name == "graph":
       c.graph.kind = value
-    elif name == "teachers" and value.isdecimal():
-      c.algo.teachers = int(value)
+    elif name in MHD_WORDS and value.isdecimal():
+      c.algo[MHD_WORDS[name]] = int(value)
     else:
       known = "".join(f", network={n}" for n in networks or {})
       methods = ", ".join((*c.baselines, "supervised"))
-      raise ValueError(
-        f"{word!r} in {words!r}: one of {methods}; then probe, graph=KIND, teachers=N{known}"
-      )
+      more = f"probe, graph=KIND, teachers=N, heads=N{known}"
+      raise ValueError(f"{word!r} in {words!r}: one of {methods}; then {more}")
   return c
 
 

@@ -2,7 +2,8 @@
 
 Two primary labels each, as in Zhmoginov et al., CVPR 2023, Table 1 and Fig. 4, at a size that two
 cores train in seven minutes, baselines apart; the paper has no number for it. The quickstart's
-recipe with a convolutional network and two teachers a step (docs/methods/mhd.md). Needs the data:
+recipe with a convolutional network, two teachers a step and two auxiliary heads: a third adds
+nothing (docs/methods/mhd.md). Needs the data:
 --config.source=cifar:DIR with the official binary version, or --config.source=npz:FILE.
 
   python -m kdjax.main --config=configs/mhd_cifar10_small.py --workdir=runs/cifar10_small
@@ -17,6 +18,7 @@ def get_config(words=""):
   c.replicas = 1
   c.clients = ((5, "cnn", dict(widths=(16, 32, 64), stride=2)),)
   c.steps = 8_000
+  c.algo.aux_heads = 2
   c.algo.teachers = 2  # a single one of four often knows nothing, and says so as surely as another
   data.cifar10(c)
   c.limit = 10_000

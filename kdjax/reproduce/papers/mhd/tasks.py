@@ -26,7 +26,7 @@ EACH_ITS_OWN = {"clients": tuple((1, "mlp", dict(hidden=w, activation="relu")) f
 WHOLE = {"clients": ((5, *RESNET_20),), "limit": 0, "holdout": 5_000, "steps": 20_000}
 WHOLE |= {"batch": 64, "public_batch": 64, "optim.lr": 0.04}
 # A quarter of the config's steps, with one teacher, for claims that compare many ways of training.
-ONE = "mhd_cifar10_small:teachers=1"
+ONE = "mhd_cifar10_small:teachers=1,heads=3"
 SHORT = {"clients": ((5, *CNN),), "holdout": 5_000, "steps": 2_000}
 
 TASKS = (
@@ -34,7 +34,7 @@ TASKS = (
   Task("letter", "mhd_letter", 4.0, data="letter"),
   Task("fashion_mnist", "mhd_fashion_mnist", 5.0, data="fashion_mnist"),
   Task("cifar10", ONE, 12.0, SHORT, data="cifar10"),
-  Task("cifar10_long", "mhd_cifar10_small", 40.0, {"holdout": 5_000}, data="cifar10"),
+  Task("cifar10_long", "mhd_cifar10_small:heads=3", 40.0, {"holdout": 5_000}, data="cifar10"),
   Task("cifar10_whole", ONE, 60.0, WHOLE, data="cifar10"),
   Task("tiny_imagenet", "mhd_tiny_imagenet", 240.0, resnets_18("small"), data="tiny_imagenet"),
   Task("digits_cycle", "mhd_digits_cycle:probe", 0.4),
