@@ -190,14 +190,15 @@ class Env:
     those that pass, where gathering would hold all.
 
     Args:
-      xs: tuple over cohorts of arrays [K_g, ...], equal in shape beyond K_g.
-      wanted: tuple over cohorts of i32[K_g] or i32[K_g, S], global client numbers; -1 fetches
-        zeros.
+      xs: tuple over the first cohorts, those that are asked, of arrays [K_g, ...], equal in shape
+        beyond K_g.
+      wanted: a tuple of requests, one a cohort or several of one, i32[K_g] or i32[K_g, S]: global
+        client numbers; -1 fetches zeros.
       edges: bool[K, K], whom a client of a replica may want anything of, beside itself; a value
         decides whom it does.
 
     Returns:
-      A tuple over cohorts of arrays [K_g, ...] or [K_g, S, ...].
+      A tuple over the requests of arrays [K_g, ...] or [K_g, S, ...].
     """
     n, here = self.mesh.shape["client"], jax.lax.axis_index("client")
     ahead, behind = self.reach(edges)

@@ -161,10 +161,15 @@ def distil_step(env: Env, hyper: Hyper) -> Step:
   student_t = 1.0 if hyper.literal else t
 
   def teach(memory, heard, half):
-    """(f32[M, B, C], bool[M, B], i32[B]): what each slot of one core's memory says of a batch,
-    where it says anything, and how many predictions of an example were refused.
+    """What each slot of one core's memory says of a batch.
 
-    memory f32[M, n, L], heard bool[M, n].
+    Args:
+      memory: f32[M, n, L], snapshots.
+      heard: bool[M, n], those that are there.
+      half: the batch, B examples.
+
+    Returns:
+      (their mean f32[M, B, C], whether there is one bool[M, B], refused predictions i32[B]).
     """
 
     def tell(flat):

@@ -36,7 +36,8 @@ def heard_logits(env: Env, hyper: Hyper, mail: Mail) -> Outside:
     tables = np.zeros((env.K, *shape), env.dtype)
     for cohort, said in zip(env.cohorts, hosts.fetch(state.local), strict=True):
       tables[list(cohort.ids)] = said
-    own = [k for k in env.here if k not in health.silent(env, state.clients)]
+    silent = health.silent(env, state.clients)
+    own = [k for k in env.here if k not in silent]
     mail.leave(kind, visit.round, {k: {"logits": tables[k]} for k in own})
     found = mail.of_round(kind, others, visit.round)
     for k, message in found.items():
