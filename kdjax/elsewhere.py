@@ -99,13 +99,13 @@ def make(config: Any, name: str) -> TargetPlan:
   target = targets.parse(name)
   config["mesh"] |= {"steps_per_dispatch": 1}  # a dispatch's length is a value: its body is priced
   with targets.compiling(target) as devices:
-    chosen, found = config, _compiled(config, target, devices, ())
+    planned, found = _compiled(config, target, devices, ())
     for changes in _smaller(config, found):
       if found.fits:
         break
-      chosen = _with(config, changes)
-      found = _compiled(chosen, target, devices, tuple(_words(changes)))
-    return _evaluated(found, chosen, devices)
+      words = tuple(_words(changes))
+      planned, found = _compiled(_with(config, changes), target, devices, words)
+    return _evaluated(planned, found)
 
 
 def _smaller(config, first):
@@ -136,19 +136,21 @@ def _words(changes):
 
 
 def _compiled(config, target, devices, changed):
+  """(the experiment, what its phases need on a target)."""
   planned = experiment.build(config, data=plan.described(config), devices=list(devices))
   phases = [_visited(planned, visit, target) for visit in plan.first_visits(planned)]
   thriftier = layout.thriftier(config["mesh"], planned.env)
   resident = plan.resident(planned)
-  return TargetPlan(target, _layout(planned), tuple(phases), changed, resident, tuple(thriftier))
+  thrift = tuple(thriftier)
+  return planned, TargetPlan(target, _layout(planned), tuple(phases), changed, resident, thrift)
 
 
-def _evaluated(found, config, devices):
+def _evaluated(planned, found):
   """The plan with the passes that measure accuracy as its last phase, in a batch that fits."""
-  if "accuracy" not in config["evals"]:
+  evals, parts = planned.config["evals"], planned.env.mesh.shape["data"]
+  if "accuracy" not in evals:
     return found
-  planned = experiment.build(config, data=plan.described(config), devices=list(devices))
-  asked, parts = config["evals"]["accuracy"]["batch"], planned.env.mesh.shape["data"]
+  asked = evals["accuracy"]["batch"]
   batch, phase = asked, _passes(planned, asked, found.target)
   for _ in range(HALVINGS):
     if found.resident + phase.memory.need <= found.target.memory or batch % (2 * parts):

@@ -78,7 +78,7 @@ def costs(planned: Experiment) -> dict[str, tuple[int, int]]:
 
 def first_visits(planned: Experiment) -> tuple[Visit, ...]:
   """The first visit of every phase."""
-  return tuple({v.number: v for v in reversed(planned.visits)}.values())[::-1]
+  return schedule.first_visits(planned.visits)
 
 
 def lower(planned: Experiment, visit: Visit) -> jax.stages.Lowered:

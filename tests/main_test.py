@@ -121,24 +121,21 @@ def test_a_file_that_asks_for_what_is_not_there_is_named(commands, tmp_path):
   assert code == 2 and "no key of mine" in err and "Traceback" not in err
 
 
-def test_a_fault_in_a_file_of_ones_own_is_named(commands, tmp_path):
-  (tmp_path / "my_source.py").write_text("def broken():\n  return [][1]\n")
+@pytest.mark.parametrize(
+  "text, said",
+  [
+    ("def broken():\n  return [][1]\n", "line 2: IndexError: list index"),
+    ("x = 1\ndef broken(:\n", "line 2: SyntaxError: "),
+  ],
+)
+def test_a_fault_in_a_file_of_ones_own_is_named(commands, tmp_path, text, said):
+  (tmp_path / "my_source.py").write_text(text)
   (tmp_path / "mine.py").write_text(
     "from kdjax import api\n"
     "def get_config():\n  return api.get_config('mhd_digits', source='my_source:broken')\n"
   )
   code, _, err = commands.run(f"--config={tmp_path / 'mine.py'}", f"--workdir={tmp_path / 'run'}")
-  assert code == 1 and f"{tmp_path / 'my_source.py'}, line 2: IndexError: list index" in err
-
-
-def test_a_file_of_ones_own_that_is_no_python_is_named(commands, tmp_path):
-  (tmp_path / "my_typo.py").write_text("x = 1\ndef broken(:\n")
-  (tmp_path / "mine.py").write_text(
-    "from kdjax import api\n"
-    "def get_config():\n  return api.get_config('mhd_digits', source='my_typo:broken')\n"
-  )
-  code, _, err = commands.run(f"--config={tmp_path / 'mine.py'}", f"--workdir={tmp_path / 'run'}")
-  assert code == 1 and f"{tmp_path / 'my_typo.py'}, line 2: SyntaxError: " in err
+  assert code == 1 and f"{tmp_path / 'my_source.py'}, {said}" in err
 
 
 def test_version():

@@ -90,8 +90,9 @@ def _other_aux(phase, aux, sizes):
 
 def check_plan(name: str, visits: Sequence[schedule.Visit]) -> None:
   """Refuses phases whose `lr` or `sent` returns something else than a number, or bytes by kind."""
-  for visit in {v.number: v for v in reversed(visits)}.values():
-    phase, pos = visit.phase, schedule.position(visit, 0, schedule.totals(visits)[visit.number])
+  total = schedule.totals(visits)
+  for visit in schedule.first_visits(visits):
+    phase, pos = visit.phase, schedule.position(visit, 0, total[visit.number])
     rate, sent = phase.lr(pos), phase.sent(pos)
     if not isinstance(rate, numbers.Real):
       raise ConfigError(KEY, name, f"phase {phase.name!r}: its lr returns {_kind(rate)}, no float")

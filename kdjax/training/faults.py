@@ -70,6 +70,7 @@ class Watch:
 
   def note(self, aux: PyTree) -> list[Fault]:
     """Faults that are new in the dispatch before; takes `aux` of the newest for the next call."""
+    aux = aux if isinstance(aux, dict | tuple) else ()  # a phase without a batch may have none
     before, self._waiting = self._waiting, aux
     for part in (aux,) if isinstance(aux, dict) else aux:
       if "since" in part and part["since"].is_fully_addressable:

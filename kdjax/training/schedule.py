@@ -126,6 +126,11 @@ def calls(walk: Sequence[Visit], step: int, batches: int) -> int:
   return within.start + batches - within.batches
 
 
+def first_visits(walk: Sequence[Visit]) -> tuple[Visit, ...]:
+  """The first visit of every phase."""
+  return tuple({v.number: v for v in reversed(walk)}.values())[::-1]
+
+
 def totals(walk: Sequence[Visit]) -> dict[int, int]:
   """Calls of each phase, by its place in prologue + cycle, over the whole run: {number: calls}."""
   out: dict[int, int] = {}

@@ -210,7 +210,7 @@ def test_a_process_rests_when_its_own_clients_are_silent():
   assert not watch.rests  # no step has run
   for aux, rests in ((own([-1, 0], [2]), False), (own([3, 0], [2]), True)):
     watch.note(aux)
-    watch.note(())  # what was waited for is looked at now
+    watch.note(None)  # a phase without a batch, and without aux: what was waited for is looked at
     assert watch.rests is rests
   elsewhere = types.SimpleNamespace(addressable_shards=[], is_fully_addressable=False)
   watch = not_finite.Watch(env, visits)

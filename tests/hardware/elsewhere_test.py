@@ -55,7 +55,7 @@ def config(model=ensembles.MLP):
 
 def test_what_fits_is_left_as_it_is(compiler):
   found = elsewhere.make(config(), "h100:4")
-  assert found.fits and found.changed == () and set(compiler.tried) == {("auto", 8, 8)}
+  assert found.fits and found.changed == () and len(compiler.tried) == 1
   assert found.layout["mesh"] == {"client": 4, "data": 1}
 
 
@@ -63,7 +63,7 @@ def test_batches_are_halved_until_it_fits(compiler):
   compiler.per_image = 25 * 2**30  # of 59.4 GiB: two images fit
   found = elsewhere.make(config(), "h100:4")
   assert found.fits and found.changed == ("batch=2", "public_batch=2")
-  assert [batch for _, batch, _ in compiler.tried] == [8, 4, 2, 2]  # and evaluates as the last
+  assert [batch for _, batch, _ in compiler.tried] == [8, 4, 2]
 
 
 def test_clients_take_turns_before_a_batch_is_halved(compiler):
@@ -73,7 +73,7 @@ def test_clients_take_turns_before_a_batch_is_halved(compiler):
   left_open["mesh"]["map"] = "auto"
   found = elsewhere.make(left_open, "h100:2")
   assert found.fits and found.changed == ("mesh.map='scan'", "batch=2", "public_batch=2")
-  assert compiler.maps == ["auto", "scan", "scan", "scan", "scan"]
+  assert compiler.maps == ["auto", "scan", "scan", "scan"]
   assert "another experiment" in tables.lines(found, 0.0)[0]
 
 
@@ -81,7 +81,7 @@ def test_networks_that_offer_it_compute_activations_again_first(compiler):
   compiler.per_image = 10 * 2**30
   found = elsewhere.make(config(("resnet", dict(depth=18, stem="small"))), "h100:4")
   assert found.changed == ("mesh.remat='on'", "batch=4", "public_batch=4")
-  assert compiler.tried == [("auto", 8, 8), ("on", 8, 8), ("on", 4, 4), ("on", 4, 4)]
+  assert compiler.tried == [("auto", 8, 8), ("on", 8, 8), ("on", 4, 4)]
 
 
 def test_an_evaluation_is_the_last_phase_in_a_batch_that_fits(compiler):

@@ -139,10 +139,8 @@ def teacher_predictions(
 
   each = []
   for d, (j, x) in enumerate(zip(peer, flat, strict=True)):
-    own = half._replace(
-      key=jax.random.fold_in(half.key, d)
-    )  # each drops other units than the student
-    each.append(snapshots.apply(env, predict, j, x, own))
+    key = jax.random.fold_in(half.key, d)  # in training mode each drops units of its own
+    each.append(snapshots.apply(env, predict, j, x, half._replace(key=key)))
   p, xi = jax.tree.map(lambda *xs: jnp.stack(xs), *each)
   return p, xi, valid
 
