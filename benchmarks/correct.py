@@ -85,7 +85,7 @@ def build(name: str, dtype: str):
 
 def length(visits) -> int:
   """Calls of an experiment that are compared: of whole turns of the cycle, and enough of them."""
-  turns = max(v.start + v.n for v in visits if v.round < TURNS)
+  turns = max(v.start + v.calls for v in visits if v.round < TURNS)
   return max(CALLS, turns)
 
 

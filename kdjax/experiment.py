@@ -85,7 +85,7 @@ class Experiment:
   @property
   def batches(self) -> int:
     """Training batches of the whole run."""
-    return self.visits[-1].after(self.visits[-1].n)
+    return self.visits[-1].after(self.visits[-1].calls)
 
   def state_sharding(self, state: TrainState) -> TrainState:
     """A NamedSharding for every leaf of a TrainState."""
@@ -249,7 +249,7 @@ def _cohorts(config, method, hyper, classes, tx, image):
 
 def _shapes(model, tx, image, dtype):
   """(the shapes of one client, those that it returns for two examples)."""
-  one = lambda: clients.client(model, tx, jax.random.key(0), image, dtype, {})
+  one = lambda: clients.init_client(model, tx, jax.random.key(0), image, dtype)
   template = jax.eval_shape(one)
   examples = jax.ShapeDtypeStruct((2, *image), dtype)
   return template, jax.eval_shape(functools.partial(eval_mode, model), template, examples)

@@ -159,7 +159,7 @@ def render(planned: Experiment, costs: dict[str, tuple[int, int]], flops: dict[s
   add("server, per device", human(nbytes(template.server)))
   for name, size in stored(planned).items():
     add(name, size)
-  end = planned.visits[-1].start + planned.visits[-1].n
+  end = planned.visits[-1].start + planned.visits[-1].calls
   sent = schedule.bytes_sent(planned.algorithm, planned.visits, end)
   for kind, total in sent.items():
     add(

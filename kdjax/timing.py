@@ -197,7 +197,7 @@ def _block(one, shared):
   began = time.perf_counter()
   state = shared.state(one.stepper)
   if not one.repeats:  # a step to warm up, then a dispatch that says how many make a block
-    state, _ = one.stepper.run(state, one.dispatch._replace(count=1))
+    state, _ = one.stepper.run(state, one.dispatch._replace(calls=1))
     jax.block_until_ready(state)
     began = time.perf_counter()
     state, _ = one.stepper.run(state, one.dispatch, one.arguments)
@@ -208,9 +208,9 @@ def _block(one, shared):
     for _ in range(one.repeats):  # two dispatches at most are under way, as in a run
       before = state
       state, _ = one.stepper.run(before, one.dispatch, one.arguments)
-      jax.block_until_ready(state.step)
+      jax.block_until_ready(state.calls)
     jax.block_until_ready(state)
-  seconds = (time.perf_counter() - began) / (one.repeats * one.dispatch.count)
+  seconds = (time.perf_counter() - began) / (one.repeats * one.dispatch.calls)
   shared.put(one.stepper, state)
   return seconds
 

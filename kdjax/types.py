@@ -112,7 +112,7 @@ class Cohort:
 class TrainState(NamedTuple):
   """Everything that training changes; its four fields are the sharding specification."""
 
-  step: jax.Array  # i32[], calls of phases so far: the position in the run
+  calls: jax.Array  # i32[], calls of phases so far: the position in the run
   clients: tuple[ClientState, ...]  # over cohorts; sharded over the mesh's `client` axis
   local: tuple[PyTree, ...]  # over cohorts, the method's own state; leaves [K_g, ...]
   server: PyTree  # the method's global state, replicated
@@ -161,25 +161,25 @@ class Batch(NamedTuple):
 
 
 class Now(NamedTuple):
-  """Where a step stands; traced, filled by the loop."""
+  """Where in the run a call of a phase stands; traced, filled by the loop."""
 
-  step: Any  # i32[], calls of all phases before this one
-  count: Any  # i32[], batches that this phase has taken before
+  call: Any  # i32[], calls of all phases before this one
+  phase_call: Any  # i32[], calls of this phase before this one
+  visit_call: Any  # i32[], those of them in this visit of the phase
   round: Any  # i32[], turns of the cycle completed
-  i: Any  # i32[], place within this visit of the phase
   lr: Any  # f32[]
   args: PyTree  # what `Phase.args` returned
 
 
 class Pos(NamedTuple):
-  """`Now` on the host: plain integers, a function of step, config and shard sizes."""
+  """`Now` on the host: plain integers, a function of `TrainState.calls`, config and shard sizes."""
 
-  step: int
-  count: int  # type: ignore[assignment]
+  call: int
+  phase_call: int
+  visit_call: int
   round: int
-  i: int
-  n: int  # steps of this visit
-  total: int  # batches that this phase takes in the whole run
+  visit_calls: int  # calls of this visit
+  phase_calls: int  # calls of this phase in the whole run
   batches: int  # training batches of the run before this call, which `env.graph.at` counts in
 
 
@@ -200,12 +200,24 @@ class Feed(NamedTuple):
   server: Callable[[Pos], Rows] | None = None  # what the servers work on
 
 
+STATUS = (  # entries of a step's aux that are no losses
+  "live",  # whether the client took the step
+  "failed",  # whether it could not, for a number that was not finite
+  "refused",  # how many of its teachers' predictions were not taken in, not being finite
+  "since",  # the first call in which a number of its own was not finite; -1
+)
+
+
 @runtime_checkable
 class Step(Protocol):
-  """One call of a phase, a pure function; `aux` holds the clients' losses, to be logged."""
+  """One call of a phase, a pure function."""
 
   def __call__(self, state: TrainState, batch: Batch, now: Now) -> tuple[TrainState, PyTree]:
-    """Aux is a dict of f32[K_g] for every cohort; one dict of f32[R] where a server trains."""
+    """Returns (state, aux): losses by name, f32[K_g] in a dict a cohort, to be logged.
+
+    One dict of f32[R] where a server trains. The entries of `STATUS` are no losses;
+    `core.clients.update` adds them.
+    """
 
 
 @runtime_checkable
@@ -270,7 +282,8 @@ class Phase(NamedTuple):
   steps: int | Callable[[int], int] | None  # calls per visit, or round -> calls; None: epochs
   lr: Callable[[Pos], float] = lambda pos: 0.0
   args: Callable[[Pos], PyTree] = lambda pos: ()  # traced values: graph, draws, drop-outs
-  sent: Callable[[Pos], dict[str, int]] = lambda pos: {}  # bytes received by kind, all replicas
+  # Bytes by kind that a call sends, every receiver counted, all replicas together.
+  bytes_sent: Callable[[Pos], dict[str, int]] = lambda pos: {}
   publish: int = 0  # > 0: write every client's weights under pool/ after it; keep so many a client
   log: bool = False  # write the aux of every visit's last call, whatever `log_every` says
   closes: bool = False  # without a feed: it also ends the round that `config.steps` cuts short
@@ -294,10 +307,10 @@ class Algorithm(NamedTuple):
   cycle: tuple[Phase, ...]
   predict: Predict
   prologue: tuple[Phase, ...] = ()
-  start: Callable[[], dict[str, int]] = lambda: {}  # bytes received by kind before the first step
+  bytes_at_start: Callable[[], dict[str, int]] = lambda: {}  # as `Phase.bytes_sent`, before step 0
   facts: Callable[[int], dict] = lambda rounds: {}  # the method's own keys of `summary.json`
-  # (g, client, server, images) -> logits of ''; None: the client's own model.
-  alone: Callable[[int, ClientState, PyTree, jax.Array], jax.Array] | None = None
+  # (g, client, server, images) -> the client's logits, as in `predict`; None: its own model's.
+  client_logits: Callable[[int, ClientState, PyTree, jax.Array], jax.Array] | None = None
   uses_graph: bool = False  # whether clients learn from each other along `env.graph`
 
 
@@ -309,9 +322,9 @@ class Method(NamedTuple):
   heads: Callable[[Any], tuple[str, ...]] = lambda hyper: ("main",)  # that its models need
   # (config.clients, hyper) -> the entries that train, where these are not one a holder of data.
   stack: Callable[[Any, Any], Any] = lambda clients, hyper: clients
-  # (env, hyper, peers.Mail) -> the method for clients that train apart, `env.here` of them in this
+  # (env, hyper, peers.Mail) -> the method for clients that train apart, `env.local_ids` in this
   # process; its `init` takes the fresh clients of all of `env.ensemble`. None: it cannot.
-  apart: Callable[[Env, Any, Any], Algorithm] | None = None
+  make_peer: Callable[[Env, Any, Any], Algorithm] | None = None
   one_architecture: bool = False  # averages or copies weights, so all clients must be alike
   travels: bool = False  # models work on one holder's data after another's: `stack` is their list
 

@@ -149,8 +149,8 @@ def load(workdir: str | Path, *, client: int, step: int | None = None) -> Traine
   env = planned.env
   if not 0 <= client < env.clients:
     raise ConfigError("client", client, f"must lie in 0..{env.clients - 1}")
-  if client not in env.here:
-    here = ", ".join(map(str, env.here))
+  if client not in env.local_ids:
+    here = ", ".join(map(str, env.local_ids))
     raise ConfigError("client", client, f"trained elsewhere: here are {here}")
   read = lambda step: _weights(workdir, planned, step, client)
   g, weights, server = stored.newest(workdir, read, aside=False, only=step)
@@ -202,7 +202,7 @@ def _weights(workdir, planned, step, client):
   g, cohort = next((g, c) for g, c in enumerate(env.cohorts) if client in c.ids)
   one = lambda tree, place: jax.tree.map(lambda x: np.asarray(x[place]), tree)
   server = None
-  if planned.algorithm.alone is None:
+  if planned.algorithm.client_logits is None:
     shapes = tuple({"params": c.params, "model_state": c.model_state} for c in template.clients)
     saved = stored.read(workdir, step, "model", shapes)[g]
   else:
@@ -214,12 +214,14 @@ def _weights(workdir, planned, step, client):
 
 def _forward(planned, g, weights, server):
   """The client's jitted pass; where the method tests it behind a server, the logits are those."""
-  env, alone = planned.env, planned.algorithm.alone
+  env, client_logits = planned.env, planned.algorithm.client_logits
 
   @jax.jit
   def forward(images):
     seen = jax.vmap(planned.view)(jnp.asarray(images)).astype(env.dtype)
     out = eval_mode(env.cohorts[g].model, weights, seen)
-    return out if alone is None else out._replace(logits=alone(g, weights, server, seen))
+    if client_logits is None:
+      return out
+    return out._replace(logits=client_logits(g, weights, server, seen))
 
   return forward

@@ -97,7 +97,7 @@ def test_ones_own_loop_takes_the_steps_of_a_run(tmp_path):
   while not stepper.done(state):
     state, found = stepper.step(state)
     losses.append(found)
-  assert len(losses) == 6 and int(state.step) == 6 + 3  # three refreshes
+  assert len(losses) == 6 and int(state.calls) == 6 + 3  # three refreshes
   assert set(losses[0]) == {"loss", "cross_entropy", "aux1", "aux2", "aux3"}
   whole, _ = ensembles.train(experiment, stepper=stepper)
   run = kdjax.train(config, tmp_path, devices=jax.devices()[:1])

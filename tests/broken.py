@@ -15,7 +15,7 @@ class Hyper:
   """None."""
 
 
-def supervised(env, objective, *, step=None, sent=lambda pos: {}, **phase):
+def supervised(env, objective, *, step=None, bytes_sent=lambda pos: {}, **phase):
   """Separate training with another objective, or something after each step."""
 
   def train(state, batch, now):
@@ -25,7 +25,7 @@ def supervised(env, objective, *, step=None, sent=lambda pos: {}, **phase):
 
   feed = Feed(private=env.training.batch)
   phase = {"lr": env.rate} | phase
-  one = Phase("train", train, feed, env.training.steps, sent=sent, **phase)
+  one = Phase("train", train, feed, env.training.steps, bytes_sent=bytes_sent, **phase)
   return Algorithm(lambda c: (c, ((),) * len(c), ()), (one,), env.predict)
 
 
@@ -96,5 +96,7 @@ ACROSS = Method(
 BY_PLACE = Method(
   Hyper, lambda env, hyper: supervised(env, good, step=lambda s, now: noisy(env, s, now))
 )
-COUNTS = Method(Hyper, lambda env, hyper: supervised(env, good, sent=lambda pos: {"weights": 8}))
+COUNTS = Method(
+  Hyper, lambda env, hyper: supervised(env, good, bytes_sent=lambda pos: {"weights": 8})
+)
 NO_RATE = Method(Hyper, lambda env, hyper: supervised(env, good, lr=lambda pos: 0.0))

@@ -83,7 +83,7 @@ def test_the_imagenet_experiment_is_the_papers():
   assert [len(p) for p in e.data.shards.primary] == [250] * 8
   assert e.env.heads == ("main", "aux1", "aux2", "aux3", "aux4")
   assert e.template().local[0].peer.shape == (8, 8)  # N_P = 8
-  assert {v.n for v in e.visits if v.phase.name == "train"} == {200}  # S_P
+  assert {v.calls for v in e.visits if v.phase.name == "train"} == {200}  # S_P
   assert e.env.task.image == (224, 224, 3)
   parameters = sum(x.size for x in jax.tree.leaves(e.env.cohorts[0].template.params))
   assert parameters == 21_797_672 + 4 * (512 + 1) * 1_000  # a ResNet-34 and four more heads

@@ -163,7 +163,7 @@ def test_every_phase_of_every_method_is_compared_twice_and_mhd_has_a_teacher(nam
   visits = correct.build(name, "float32").visits
   calls, compared = {}, correct.length(visits)
   for visit in visits:
-    of_it = max(0, min(visit.n, compared - visit.start))
+    of_it = max(0, min(visit.calls, compared - visit.start))
     calls[visit.phase.name] = calls.get(visit.phase.name, 0) + of_it
   assert compared <= 60 and min(calls.values()) >= 2
   if name.startswith("mhd"):

@@ -18,7 +18,7 @@ FOUND = [
   ("NO_GRAPH_DECLARED", {}, "graph is kept", r"declare Case\(along_graph=True\)"),
   ("GATHERS", {}, "work is shared", r"phase 'train' hands over .*all_gather.*declare messages="),
   ("GATHERS", dict(along_graph=True), "graph is kept", "flows against the graph"),
-  ("GATHERS", {}, "bytes are counted", "not counted: give their phases a Phase.sent"),
+  ("GATHERS", {}, "bytes are counted", "not counted: give their phases a Phase.bytes_sent"),
   ("ACROSS", {}, "replicas fold", "replicas meet"),
   ("BY_PLACE", {}, "names are kept", "results depend on a client's place"),
   ("COUNTS", {}, "bytes are counted", "bytes are counted, but Case.messages says that nothing"),

@@ -71,7 +71,7 @@ def rounds(spec):
     nonlocal state
     for _, visits in itertools.islice(turns, spec["steps"]):
       for visit in visits:
-        state = trainer.calls(state, visit, 0, visit.n)
+        state = trainer.calls(state, visit, 0, visit.calls)
     jax.block_until_ready(state)
 
   block()

@@ -53,10 +53,10 @@ def make(env, hyper):
     return jax.nn.softmax(env.map_clients(logits, client, half))
 
   def train(state, batch, now):
-    told = hostile.sent(env, state.clients)  # the clients themselves, unless some lie
+    told = hostile.as_sent(env, state.clients)  # the clients themselves, unless some lie
     said = env.gather(tuple(map(say, env.cohorts, told, batch.public)))  # [R*K, U, C]
     said = said.reshape(env.R, env.K, *said.shape[1:])  # a replica's mean is over its own clients
-    heard = health.heard_by_others(env, state.clients).reshape(env.R, env.K, 1)
+    heard = health.active_clients(env, state.clients).reshape(env.R, env.K, 1)
     heard &= health.distributions(said)
     mean = agree(said, heard)
     gate = heard.any(1) & (-losses.negative_entropy(mean) < hyper.most_entropy)  # [R, U]
@@ -72,9 +72,11 @@ def make(env, hyper):
     return state._replace(clients=clients), aux
 
   size = env.training.public_batch * env.task.classes * jnp.dtype(env.dtype).itemsize
-  sent = lambda pos: {"predictions": env.clients * (env.K - 1) * size}  # everyone hears the others
+  bytes_sent = lambda pos: {
+    "predictions": env.clients * (env.K - 1) * size
+  }  # everyone hears the others
   feed = Feed(private=env.training.batch, public=env.training.public_batch, common=True)
-  phase = Phase("train", train, feed, env.training.steps, lr=env.rate, sent=sent)
+  phase = Phase("train", train, feed, env.training.steps, lr=env.rate, bytes_sent=bytes_sent)
   return Algorithm(stateless(env), (phase,), env.predict)
 
 

@@ -47,11 +47,11 @@ def make(env, hyper):
     return state._replace(clients=(c,), local=(c.params,)), ({},)
 
   model = costs.nbytes(env.snapshots()[0])
-  sent = lambda pos: {"weights": 2 * env.clients * model}
+  bytes_sent = lambda pos: {"weights": 2 * env.clients * model}
   feed = Feed(private=env.training.batch)
   cycle = (
     Phase("train", train, feed, hyper.local_steps, lr=env.rate),
-    Phase("average", meet, None, 1, sent=sent, closes=True),
+    Phase("average", meet, None, 1, bytes_sent=bytes_sent, closes=True),
   )
   init = lambda clients: (clients, (clients[0].params,), ())
   return Algorithm(init, cycle, fedavg.predict(env, weight))

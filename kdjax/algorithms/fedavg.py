@@ -24,7 +24,7 @@ from jaxtyping import Bool, Float
 from kdjax.algorithms.separate import train_phase
 from kdjax.core import health, hostile
 from kdjax.core.arrays import Array
-from kdjax.core.clients import where
+from kdjax.core.clients import select
 from kdjax.core.costs import client_flops, nbytes
 from kdjax.core.env import Env
 from kdjax.core.ranges import at_least, one_of
@@ -88,15 +88,15 @@ def meet(
     clients: of that cohort.
     weight: f64[R*K], adding up to 1 in each replica.
   """
-  (c,), (told,) = clients, hostile.sent(env, clients)
+  (c,), (told,) = clients, hostile.as_sent(env, clients)
   return _averaged(env, c, told, weight)
 
 
 def _averaged(env, c, told, weight):
   """The clients c, those who are active with the average of what all of them told."""
-  active, models = health.active(env, c.health), (told.params, told.model_state)
+  active, models = health.is_active(env, c.health), (told.params, told.model_state)
   params, statistics = average(env, models, weight, active & health.finite_clients(models))
-  return jax.vmap(where)(active, c._replace(params=params, model_state=statistics), c)
+  return jax.vmap(select)(active, c._replace(params=params, model_state=statistics), c)
 
 
 def predict(env: Env, weight: Float[np.ndarray, " clients"]) -> Predict:
@@ -146,23 +146,23 @@ def make(env: Env, hyper: Hyper) -> Algorithm:
     c = meet(env, state.clients, weight)
     if hyper.momentum == "reset":
       anew = jax.vmap(env.cohorts[0].tx.init)(c.params)
-      opt_state = jax.vmap(where)(health.active(env, c.health), anew, c.opt_state)
+      opt_state = jax.vmap(select)(health.is_active(env, c.health), anew, c.opt_state)
       c = c._replace(opt_state=opt_state)
     return state._replace(clients=(c,)), ({},)
 
   # Each round the server receives every model and every client receives the average.
   model = nbytes(env.snapshots()[0])
-  sent = lambda pos: {"weights": 2 * env.clients * model}
+  bytes_sent = lambda pos: {"weights": 2 * env.clients * model}
   epochs, steps = hyper.local_epochs, hyper.local_steps or None
   feed = Feed(private=env.training.batch, kind="epoch" if epochs else "stream", epochs=epochs or 1)
   return Algorithm(
     init,
     (
       train_phase(env, name="train", feed=feed, steps=steps),
-      Phase("average", step, None, 1, sent=sent, closes=True),
+      Phase("average", step, None, 1, bytes_sent=bytes_sent, closes=True),
     ),
     predict(env, weight),
-    start=lambda: {"weights": env.clients * model},
+    bytes_at_start=lambda: {"weights": env.clients * model},
     facts=lambda rounds: {"flops": flops(env, feed, steps, rounds)},
   )
 

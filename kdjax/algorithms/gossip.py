@@ -48,7 +48,7 @@ from jaxtyping import Bool, Float, Int
 
 from kdjax.core import health, hostile, losses, snapshots
 from kdjax.core.arrays import Array
-from kdjax.core.clients import has_data, share, update
+from kdjax.core.clients import has_data, local_mean, update
 from kdjax.core.costs import nbytes
 from kdjax.core.env import Env
 from kdjax.core.graph import Schedule
@@ -58,6 +58,7 @@ from kdjax.types import (
   Algorithm,
   Apply,
   ConfigError,
+  Examples,
   Feed,
   Method,
   Phase,
@@ -72,7 +73,7 @@ class Variant(NamedTuple):
   meet: Callable  # (ClientState, local state, partner i32[K_g], -1: asleep) -> both
   weight: Any  # f64[R*K], of the loss
   strength: Any  # f64[R*K], of the pull towards the anchor
-  sent: int  # bytes received on a woken edge
+  meeting_bytes: int  # that a woken edge sends, both ways
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -109,15 +110,15 @@ def make(env: Env, hyper: Hyper) -> Algorithm:
     v = admm(env, graph, rho=hyper.rho, mu=hyper.mu)
 
   def local(state, batch, now):
-    (half,), (own,) = batch.private, state.local
-    weights = {"weight": v.weight, "strength": v.strength}
-    weights = {k: env.local_rows(0, x).astype(own["anchor"].dtype) for k, x in weights.items()}
-    data = ({"half": half, "anchor": own["anchor"], **weights},)
+    (half,) = batch.private
+    anchor = state.local[0]["anchor"]
+    rows = lambda x: env.local_rows(0, x).astype(anchor.dtype)
+    data = (LocalData(half, anchor, rows(v.weight), rows(v.strength)),)
     clients, aux = update(env, state.clients, objective, data, now.lr, (has_data(half),))
     return state._replace(clients=clients), aux
 
   def meet(state, batch, now):
-    speaks, partner = health.heard_by_others(env, state.clients), now.args
+    speaks, partner = health.active_clients(env, state.clients), now.args
     partner = jnp.where(speaks & speaks[partner], partner, -1)
     client, own = v.meet(state.clients[0], state.local[0], env.local_rows(0, partner))
     return state._replace(clients=(client,), local=(own,)), ({},)
@@ -131,7 +132,7 @@ def make(env: Env, hyper: Hyper) -> Algorithm:
       None,
       1,
       args=lambda pos: partners(env, graph, pos.round),
-      sent=lambda pos: {"weights": env.R * v.sent},
+      bytes_sent=lambda pos: {"weights": env.R * v.meeting_bytes},
     ),
   )
   init = lambda clients: (clients, (v.init(clients[0]),), ())
@@ -141,16 +142,23 @@ def make(env: Env, hyper: Hyper) -> Algorithm:
 METHOD = Method(Hyper, make, one_architecture=True)
 
 
-def objective(
-  apply: Apply, params: PyTree, d: dict[str, Any]
-) -> tuple[jax.Array, tuple[dict, PyTree]]:
-  """Local steps' objective for `core.clients.update`; d: half, anchor f32[L], weight, strength."""
-  out, model_state = apply(params, d["half"])
-  loss = losses.cross_entropy(out.logits[:, 0], d["half"].label)
-  mean = functools.partial(share, mask=d["half"].mask, total=d["half"].total)
-  away = snapshots.flatten(params, d["anchor"].size) - d["anchor"]
-  pull = d["strength"] / 2 * jnp.sum(away * away)
-  total, own = mean(d["weight"] * loss + pull), mean(loss)
+class LocalData(NamedTuple):
+  """What one client learns from in a local step."""
+
+  half: Examples
+  anchor: jax.Array  # f32[L], the weights that it is pulled towards
+  weight: jax.Array  # f32[], of the loss
+  strength: jax.Array  # f32[], of the pull
+
+
+def objective(apply: Apply, params: PyTree, d: LocalData) -> tuple[jax.Array, tuple[dict, PyTree]]:
+  """Local steps' objective for `core.clients.update`."""
+  out, model_state = apply(params, d.half)
+  loss = losses.cross_entropy(out.logits[:, 0], d.half.label)
+  away = snapshots.flatten(params, d.anchor.size) - d.anchor
+  pull = d.strength / 2 * jnp.sum(away * away)
+  total = local_mean(d.weight * loss + pull, d.half)
+  own = local_mean(loss, d.half)
   return total, ({"loss": total, "cross_entropy": own}, model_state)
 
 
@@ -197,7 +205,7 @@ def average(env: Env, graph: Bool[np.ndarray, "K K"], *, rho: float) -> Variant:
 
   def meet(client, kept, partner):
     own = flat((client.params, client.model_state))
-    (told,) = hostile.sent(env, (client,))
+    (told,) = hostile.as_sent(env, (client,))
     (other,) = env.fetch((flat((told.params, told.model_state)),), (partner,), graph)
     met = (partner >= 0) & health.finite_rows(other)  # a partner that is not finite changes nothing
     mean = jnp.where(met[:, None], (own + other) / 2, own)
@@ -232,7 +240,7 @@ def admm(env: Env, graph: Bool[np.ndarray, "K K"], *, rho: float, mu: float) -> 
     edge = here.argmax(1)[:, None, None, None]
     z, dual = (jnp.take_along_axis(kept[k], edge, axis=1)[:, 0] for k in ("z", "dual"))
     say = jax.vmap(functools.partial(tell, rho=rho))
-    said, (told,) = say(flat(client.params), z, dual), hostile.sent(env, (client,))
+    said, (told,) = say(flat(client.params), z, dual), hostile.as_sent(env, (client,))
     (heard,) = env.fetch((say(flat(told.params), z, dual),), (partner,), graph)
     here &= jnp.isfinite(heard).all((1, 2))[:, None]  # what is not finite changes nothing
     z, dual = agree(said, heard, rho=rho)
@@ -240,8 +248,8 @@ def admm(env: Env, graph: Bool[np.ndarray, "K K"], *, rho: float, mu: float) -> 
     z, dual = keep(z, kept["z"]), keep(dual, kept["dual"])
     return client, {"anchor": around(z, dual), "z": z, "dual": dual}
 
-  sent = 4 * nbytes(env.cohorts[0].template.params)  # each end tells of both models
-  return Variant(init, meet, mu * degree * confidence, strength, sent)
+  meeting_bytes = 4 * nbytes(env.cohorts[0].template.params)  # each end tells of both models
+  return Variant(init, meet, mu * degree * confidence, strength, meeting_bytes)
 
 
 def anchor(

@@ -15,13 +15,12 @@ Algorithm 1 does. Departure: a source's snapshot stays the same within an epoch 
 """
 
 import dataclasses
-import functools
 
 import jax.numpy as jnp
 
 from kdjax.algorithms.separate import train_phase
 from kdjax.core import copies, losses
-from kdjax.core.clients import has_data, share, update
+from kdjax.core.clients import has_data, local_mean, update
 from kdjax.core.env import Env
 from kdjax.core.ranges import MOST_EPOCHS, at_least, between
 from kdjax.types import Algorithm, Feed, Method, Phase
@@ -49,9 +48,8 @@ def make(env: Env, hyper: Hyper) -> Algorithm:
     half, found = d
     out, model_state = apply(params, half)
     said = copies.logits(env, found.flat, found.peer, half.image)
-    mean = functools.partial(share, mask=half.mask, total=half.total)
-    own = mean(losses.cross_entropy(out.logits[:, 0], half.label))
-    other = mean(copies.divergence(said, found.peer, out.logits[:, 0]))
+    own = local_mean(losses.cross_entropy(out.logits[:, 0], half.label), half)
+    other = local_mean(copies.divergence(said, found.peer, out.logits[:, 0]), half)
     loss = jnp.where((found.peer >= 0).any(), (hyper.alpha * own + hyper.beta * other) / 2, own)
     aux = {"loss": loss, "cross_entropy": own, "divergence": other}
     return loss, (aux | {"refused": copies.refused(said, half.mask)}, model_state)
@@ -65,7 +63,7 @@ def make(env: Env, hyper: Hyper) -> Algorithm:
   local = Feed(private=env.training.batch, kind="epoch", epochs=hyper.local_epochs)
   cycle = (
     train_phase(env, name="local", feed=local, steps=None),
-    copies.fetch_phase(env, batches=lambda pos: pos.step - pos.round),  # a fetch takes no batch
+    copies.fetch_phase(env),
     Phase(
       "distil",
       distil,

@@ -4,7 +4,7 @@ Losses are shares that add up over the mesh's `data` axis (core/env.py); gradien
 clients first and summed over `data` once for all of them.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -29,6 +29,11 @@ def share(
   the local map: inside it every client would wait for a sum of its own.
   """
   return jnp.sum(value * mask) / jnp.maximum(total, 1.0)
+
+
+def local_mean(values: Float[Array, " B"], half: Examples) -> Float[Array, ""]:
+  """This device's share of the mean of values f32[B] over one client's half of a batch; f32[]."""
+  return share(values, half.mask, half.total)
 
 
 def has_data(half: Examples) -> Bool[Array, "..."]:
@@ -60,91 +65,97 @@ def update(
       statistics and its optimiser state. None: all are.
 
   Returns:
-    (clients, aux): the new states, and a tuple over cohorts of dicts of f32[K_g], in which 'live'
-    says who took the step: who rests, or may not take it (core/health.py), has no losses.
+    (clients, aux): the new states, and a tuple over cohorts of dicts of f32[K_g]. 'live' in them
+    is true of clients that took the step; the losses of all others, which rested or had numbers
+    that were not finite (core/health.py), mean nothing. 'failed' is true of the latter.
   """
-  new: list[ClientState] = []
-  auxes: list[dict[str, jax.Array]] = []
-  for g, (cohort, client, d) in enumerate(zip(env.cohorts, clients, data, strict=True)):
-    if d is None:
-      new.append(client)
-      auxes.append({})
-      continue
-
-    def differentiate(c, d, cohort=cohort):
-      def apply(params, half, statistics=c.model_state):
-        return train_mode(cohort.model, statistics, params, half)
-
-      grads, (aux, statistics) = gradients.of(lambda params: objective(apply, params, d), c.params)
-      return grads, aux, statistics
-
-    def step(c, grads, aux, statistics, alive, cohort=cohort):
-      return take(env, cohort.tx, lr, c, grads, aux, statistics, alive)
-
-    def both(c, d, alive, differentiate=differentiate, step=step):
-      return step(c, *differentiate(c, d), alive)
-
-    alive = None if active is None else active[g]
-    if env.mesh.shape["data"] == 1:  # no client's gradients outlive its turn
-      stepped, aux = mapping.evolve(env.local_map, both, client, d, alive)
-    else:
-      grads, aux, statistics = env.map_clients(differentiate, client, d)
-      grads, aux = jax.lax.psum((grads, aux), "data")
-      stepped, aux = env.map_clients(step, client, grads, aux, statistics, alive)
-    new.append(stepped)
-    auxes.append(aux)
-  return tuple(new), tuple(auxes)
+  active = active or (None,) * len(clients)
+  pairs = [
+    (client, {}) if d is None else _update_cohort(env, cohort, client, objective, d, lr, takes_part)
+    for cohort, client, d, takes_part in zip(env.cohorts, clients, data, active, strict=True)
+  ]
+  return tuple(client for client, _ in pairs), tuple(aux for _, aux in pairs)
 
 
-def take(
+class Gradients(NamedTuple):
+  """What one client learns from its batch; gradients and aux are shares until they are summed."""
+
+  params: PyTree
+  aux: dict[str, jax.Array]
+  statistics: PyTree  # its model_state after the pass
+
+
+def _update_cohort(env, cohort, clients, objective, data, lr, active):
+  """`update` of one cohort; `active` bool[K_g] or None."""
+
+  def differentiate(client, d):
+    def apply(params, half, statistics=client.model_state):
+      return train_mode(cohort.model, statistics, params, half)
+
+    loss = lambda params: objective(apply, params, d)
+    grads, (aux, statistics) = gradients.of(loss, client.params)
+    return Gradients(grads, aux, statistics)
+
+  def step(client, grads, active):
+    return apply_step(env, cohort.tx, lr, client, grads, active)
+
+  if env.mesh.shape["data"] == 1:  # one after the other: no client's gradients outlive its turn
+    both = lambda client, d, active: step(client, differentiate(client, d), active)
+    return mapping.evolve(env.local_map, both, clients, data, active)
+  grads = env.map_clients(differentiate, clients, data)
+  params, aux = jax.lax.psum((grads.params, grads.aux), "data")
+  return env.map_clients(step, clients, Gradients(params, aux, grads.statistics), active)
+
+
+def apply_step(
   env: Env,
   tx: optax.GradientTransformation,
   lr: Float[Array, ""] | float,
   old: ClientState,
-  grads: PyTree,
-  aux: dict[str, jax.Array],
-  statistics: PyTree,
-  alive: Bool[Array, ""] | None,
+  grads: Gradients,
+  active: Bool[Array, ""] | None,
 ) -> tuple[ClientState, dict[str, jax.Array]]:
-  """One client's step; one that is not sound (core/health.py) moves neither weights nor statistics.
+  """One client's step; one whose numbers are not finite (core/health.py) moves nothing.
 
   Args:
     env: Env.
     tx: its optimiser.
     lr: f32[].
     old: its state.
-    grads: of its parameters.
-    aux: what its objective says.
-    statistics: its model_state after the pass.
-    alive: bool[], whether it takes part in this step; None: it does.
+    grads: Gradients, summed over the `data` axis.
+    active: bool[], whether it takes part in this step; None: it does.
 
   Returns:
     (ClientState, aux with whether it took the step as 'live', or could not as 'failed').
   """
-  fine, active = health.may_step(aux, grads, statistics), health.active(env, old.health)
-  taken, failed = fine & active, ~fine & active
-  params, opt_state = gradients.apply_update(tx, lr, grads, old.params, old.opt_state, taken)
-  after = health.counted(old.health, failed, aux.get("refused", 0))
-  new = ClientState(params, where(taken, statistics, old.model_state), opt_state, after)
-  if alive is None:
-    return new, aux | {"live": taken, "failed": failed}
-  return where(alive, new, old), aux | {"live": taken & alive, "failed": failed & alive}
+  finite = health.may_step(grads.aux, grads.params, grads.statistics)
+  going = health.is_active(env, old.health)
+  taken = finite & going
+  failed = ~finite & going
+  params, opt_state = gradients.apply_update(tx, lr, grads.params, old.params, old.opt_state, taken)
+  counted = health.counted(old.health, failed, grads.aux.get("refused", 0))
+  new = ClientState(params, select(taken, grads.statistics, old.model_state), opt_state, counted)
+  if active is None:
+    return new, grads.aux | {"live": taken, "failed": failed}
+  status = {"live": taken & active, "failed": failed & active}
+  return select(active, new, old), grads.aux | status
 
 
-def where(chosen: Bool[Array, ""], new: PyTree, old: PyTree) -> PyTree:
+def select(chosen: Bool[Array, ""], new: PyTree, old: PyTree) -> PyTree:
   """The new tree of one client if it is chosen, else the old one."""
   return jax.tree.map(lambda n, o: jnp.where(chosen, n, o), new, old)
 
 
-def client(
+def init_client(
   model: nn.Module,
   tx: optax.GradientTransformation,
   key: jax.Array,
   image: tuple[int, ...],
   dtype: str,
-  given: dict[str, Any],
+  given: dict[str, Any] | None = None,
 ) -> ClientState:
   """One client's ClientState: fresh, but for the weights that are given."""
+  given = given or {}
   variables = dict(model.init(key, jnp.zeros((1, *image), dtype), train=False))
   params = _with(variables.pop("params"), given.get("params", {}))
   model_state = _with(variables, given.get("model_state", {}))

@@ -5,21 +5,20 @@ statistics, each as one flat vector; until the next fetch the client runs the co
 examples, so that nothing else is communicated and no source sees them.
 """
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from kdjax.core import losses, snapshots
 from kdjax.core.arrays import Array
 from kdjax.core.env import Env
-from kdjax.core.health import finite_rows, only_speaking
-from kdjax.core.hostile import sent
+from kdjax.core.health import finite_rows, only_active
+from kdjax.core.hostile import as_sent
 from kdjax.core.passes import eval_mode
-from kdjax.types import ClientState, Phase, Pos
+from kdjax.types import ClientState, Phase
 
 
 class Sources(NamedTuple):
@@ -66,8 +65,8 @@ def fetch(
   Returns:
     Tuple over cohorts of Sources; one that is not finite is nobody's.
   """
-  flat = tuple(snapshots.pack(env, c) for c in sent(env, clients))
-  peer = only_speaking(env, clients, peer)
+  flat = tuple(snapshots.pack(env, c) for c in as_sent(env, clients))
+  peer = only_active(env, clients, peer)
   own = tuple(env.local_rows(g, peer) for g in range(len(clients)))
   found = env.fetch(flat, own, env.graph.union())
   return tuple(
@@ -80,20 +79,15 @@ def received(env: Env, peer: Int[np.ndarray, "clients S"]) -> dict[str, int]:
   return {"checkpoints": int(snapshots.nbytes(env)[peer[peer >= 0]].sum())}
 
 
-def fetch_phase(env: Env, *, batches: Callable[[Pos], int]) -> Phase:
-  """The phase, without a batch, that fills `state.local` with everyone's sources.
-
-  Args:
-    env: Env.
-    batches: Pos -> training batches of the run before this fetch, for graphs that change.
-  """
+def fetch_phase(env: Env) -> Phase:
+  """The phase, without a batch, that fills `state.local` with everyone's sources."""
 
   def step(state, batch, now):
     local = fetch(env, state.clients, now.args)
     return state._replace(local=local), ({},) * len(local)
 
-  peer = lambda pos: listed(env, batches(pos))
-  return Phase("fetch", step, None, 1, args=peer, sent=lambda pos: received(env, peer(pos)))
+  peer = lambda pos: listed(env, pos.batches)
+  return Phase("fetch", step, None, 1, args=peer, bytes_sent=lambda pos: received(env, peer(pos)))
 
 
 def logits(
@@ -138,7 +132,12 @@ def divergence(
   """
   valid = (peer >= 0)[:, None] & finite_rows(said)
   kl = losses.tempered_kl(jnp.where(valid[..., None], said, 0), logits, 1.0)
-  return jnp.sum(kl * valid, axis=0) / jnp.maximum(jnp.sum(valid, axis=0), 1)
+  return mean_over_sources(kl, valid)
+
+
+def mean_over_sources(values: Float[Array, "S N"], valid: Bool[Array, "S N"]) -> Float[Array, " N"]:
+  """The mean f32[N] of values f32[S, N] over one client's sources where valid; 0 without any."""
+  return jnp.sum(values * valid, axis=0) / jnp.maximum(jnp.sum(valid, axis=0), 1)
 
 
 def refused(said: Float[Array, "S N C"], mask: Float[Array, " N"]) -> Float[Array, ""]:

@@ -99,22 +99,22 @@ class Env:
 
   def rate(self, pos: Pos) -> float:
     """The learning rate of a phase whose batches the schedule counts over the whole run."""
-    return self.training.lr(pos.count, pos.total)
+    return self.training.lr(pos.phase_call, pos.phase_calls)
 
   @property
-  def here(self) -> tuple[int, ...]:
+  def local_ids(self) -> tuple[int, ...]:
     """Global numbers of the clients that train here, ascending: all, but in a peer."""
     return tuple(sorted(k for c in self.cohorts for k in c.ids))
 
   @property
-  def held(self) -> tuple[int, ...]:
-    """The holders of private data whose part is looked at here: all, but in a peer."""
-    return self.here if self.apart else tuple(range(self.R * self.population.holders))
+  def local_holders(self) -> tuple[int, ...]:
+    """The holders of private data of whom this process knows: all, but in a peer."""
+    return self.local_ids if self.is_peer else tuple(range(self.R * self.population.holders))
 
   @property
-  def apart(self) -> bool:
+  def is_peer(self) -> bool:
     """Whether others of the ensemble train elsewhere."""
-    return len(self.here) < self.clients
+    return len(self.local_ids) < self.clients
 
   def snapshots(self) -> tuple[tuple[PyTree, PyTree], ...]:
     """Over the ensemble's cohorts: what one client is to others, shapes (params, model_state)."""
@@ -161,7 +161,7 @@ class Env:
     return mapping.map_clients(self.local_map, fn, *args)
 
   def gather(self, xs: tuple[PyTree, ...] | list[PyTree]) -> PyTree:
-    """All clients' values in client order, on every device; in a peer, those of `here`.
+    """All clients' values in client order, on every device; in a peer, those of `local_ids`.
 
     Args:
       xs: tuple over cohorts of pytrees with leaves [K_g, ...], equal in shape beyond K_g.
@@ -220,7 +220,7 @@ class Env:
   def reach(self, edges: Bool[np.ndarray, "K K"]) -> tuple[int, int]:
     """(ahead, behind): over how many devices of the ring, each the shorter way, edges go."""
     n, device = self.mesh.shape["client"], np.zeros(self.clients, int)
-    for cohort in self.ensemble if self.apart else self.cohorts:
+    for cohort in self.ensemble if self.is_peer else self.cohorts:
       device[list(cohort.ids)] = np.repeat(np.arange(n), len(cohort.ids) // n)
     student, teacher = np.nonzero(edges)
     replica = self.K * np.arange(self.R)[:, None]
@@ -269,7 +269,7 @@ def _taken(out, wanted, x, ids):
   )
 
 
-STATE = TrainState(step=P(), clients=P("client"), local=P("client"), server=P())  # type: ignore[arg-type]
+STATE = TrainState(calls=P(), clients=P("client"), local=P("client"), server=P())  # type: ignore[arg-type]
 
 
 DRAWN = P("client", "data")  # every leaf of a Drawn is [K_g, B, ...]

@@ -3,8 +3,8 @@
 A step whose losses, gradients or statistics are not finite is not taken: weights and statistics
 stay as they were, and the optimiser sees gradients of zero. So no number of any state is ever
 anything but finite, and nothing else can reach another client. What happens next
-`config.faults.client` says: the client goes on with its next batch ('reset'), it falls silent for
-good ('freeze'), or the run ends ('stop').
+`config.faults.client` says: the client goes on with its next batch ('reset'), it is frozen for
+good and nobody hears it any more ('freeze'), or the run ends ('stop').
 
 None of it is a pass over the weights. `may_step` looks at the smallest array of every module: a
 gradient that is not finite reaches its module's bias as it does the kernel. `safe_gradients` looks
@@ -62,8 +62,8 @@ def safe_gradients(taken: Bool[Array, ""], grads: PyTree) -> PyTree:
   return jax.tree.map(one, grads)
 
 
-def active(env: Env, health: Health) -> Bool[Array, "..."]:
-  """bool, of the shape of `health`'s leaves: who has not fallen silent."""
+def is_active(env: Env, health: Health) -> Bool[Array, "..."]:
+  """bool, of the shape of `health`'s leaves: who is not frozen."""
   if env.training.fault != "freeze":
     return jnp.ones_like(health.since, bool)
   return health.since < 0
@@ -102,30 +102,30 @@ def stamp(before: PyTree, after: PyTree, step: Int[Array, ""]) -> PyTree:
   return jax.tree.map(one, before, after, is_leaf=lambda x: isinstance(x, ClientState))
 
 
-def heard_by_others(env: Env, clients: tuple[ClientState, ...]) -> Bool[Array, " clients"]:
-  """bool[R*K], on every device: who is heard by others.
+def active_clients(env: Env, clients: tuple[ClientState, ...]) -> Bool[Array, " clients"]:
+  """bool[R*K], on every device: which clients are not frozen.
 
-  A method leaves those out who are not, wherever a client's values reach another. Nobody is asked
-  where nobody can fall silent.
+  A method masks out all others wherever a client's values reach another one. Where no client can
+  freeze all are active, and nothing is communicated.
   """
   if env.training.fault != "freeze":
     return jnp.ones(env.clients, bool)
-  return env.gather(tuple(active(env, c.health) for c in clients))
+  return env.gather(tuple(is_active(env, c.health) for c in clients))
 
 
-def silent(env: Env, clients: tuple[ClientState, ...]) -> set[int]:
-  """The clients that train here and have fallen silent, on the host."""
+def frozen(env: Env, clients: tuple[ClientState, ...]) -> set[int]:
+  """Global numbers of the frozen clients among those that train here, on the host."""
   if env.training.fault != "freeze":
     return set()
   since = [np.asarray(hosts.fetch(c.health.since)) for c in clients]
   return {k for c, s in zip(env.cohorts, since, strict=True) for k in np.asarray(c.ids)[s >= 0]}
 
 
-def only_speaking(
+def only_active(
   env: Env, clients: tuple[ClientState, ...], peer: Int[Array, " *n"]
 ) -> Int[Array, " *n"]:
-  """Global client numbers, with -1, nobody, for those who do not speak; peer i32[...]."""
-  return jnp.where(heard_by_others(env, clients)[peer], peer, -1)
+  """Global client numbers i32[...], with -1, nobody, in place of frozen ones."""
+  return jnp.where(active_clients(env, clients)[peer], peer, -1)
 
 
 def finite_clients(tree: PyTree) -> Bool[Array, " K_g"]:

@@ -48,7 +48,7 @@ def lie(
   return params | {"heads": params["heads"] | lies}
 
 
-def sent(env: Env, clients: tuple[ClientState, ...]) -> tuple[ClientState, ...]:
+def as_sent(env: Env, clients: tuple[ClientState, ...]) -> tuple[ClientState, ...]:
   """The clients as others get to see them: whatever leaves one is made of this.
 
   Args:

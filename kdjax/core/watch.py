@@ -58,7 +58,7 @@ class Link:
     return [line.decode(errors="replace") for line in whole]
 
 
-class Watch:
+class ProcessWatch:
   """What one process knows of the others: the first one of all, the others of the first."""
 
   def __init__(self, processes: int, server: socket.socket | None = None) -> None:
@@ -199,7 +199,7 @@ def together() -> Iterator[None]:
   watch.tell("done")
 
 
-def start() -> Watch:
+def start() -> ProcessWatch:
   """Connects this process, and has a thread watch."""
   from jax._src import distributed  # JAX has no public way to tell the others a port
 
@@ -208,11 +208,11 @@ def start() -> Watch:
   host = str(distributed.global_state.coordinator_address).rpartition(":")[0].strip("[]")
   if process == FIRST:
     server = listening()
-    watch = Watch(processes, server)
+    watch = ProcessWatch(processes, server)
     client.key_value_set("kdjax/watch", str(server.getsockname()[1]))
   else:
     port = int(client.blocking_key_value_get("kdjax/watch", int(SILENCE * 1000)))
-    watch = Watch(processes)
+    watch = ProcessWatch(processes)
     link = Link(socket.create_connection((host, port), SILENCE), FIRST, host)
     link.send(f"hello {process} {socket.gethostname()}")
     watch.add(link)

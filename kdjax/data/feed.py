@@ -109,9 +109,9 @@ def materialise(
     if half.crop is not None:
       keys = _view_keys(env.keys(g, f"{name} crop", 0), half.crop, half.row)
     elif name == "public" and phase.feed.common:
-      keys = jax.vmap(lambda key: example_keys(key, n))(env.common_keys(g, words, now.count))
+      keys = jax.vmap(lambda key: example_keys(key, n))(env.common_keys(g, words, now.phase_call))
     else:
-      keys = jax.vmap(lambda key: example_keys(key, n))(env.keys(g, words, now.count))
+      keys = jax.vmap(lambda key: example_keys(key, n))(env.keys(g, words, now.phase_call))
 
     def one(keys, images):
       images = jax.vmap(augment)(keys, images)
@@ -123,7 +123,7 @@ def materialise(
       index=half.index,
       row=half.row,
       mask=half.mask,
-      key=env.keys(g, f"{phase.name} {name} model", now.count),
+      key=env.keys(g, f"{phase.name} {name} model", now.phase_call),
       total=jax.lax.psum(half.mask.sum(1), "data"),
     )
 

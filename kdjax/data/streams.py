@@ -80,7 +80,7 @@ class Streams:
         continue
       for r, i in itertools.product(range(len(self.seeds)), self.takes_part(feed)):
         owner = r * per_replica + (feed.owner(v.round, i) if feed.owner else i)
-        total[owner] += examples(feed, feed.private, len(self.shards.private[owner]), v.n)
+        total[owner] += examples(feed, feed.private, len(self.shards.private[owner]), v.calls)
     return total
 
   def images(self, feed: Feed, round: int, begin: int, end: int) -> int:
@@ -166,9 +166,9 @@ def examples(feed: Feed, size: int, n: int, calls: int) -> int:
 def _rows(feed, size, n, pos, words):
   """(row i64[size], mask f32[size]) of one client's list of n examples."""
   if feed.kind == "stream":
-    return _walk(n, pos.count * size, size, words), np.ones(size, np.float32)
+    return _walk(n, pos.phase_call * size, size, words), np.ones(size, np.float32)
   per_epoch = -(-n // size)
-  epoch, step = divmod(pos.i, per_epoch)
+  epoch, step = divmod(pos.visit_call, per_epoch)
   if epoch >= feed.epochs:  # this client is done and rests
     return np.zeros(size, np.int64), np.zeros(size, np.float32)
   place = step * size + np.arange(size)

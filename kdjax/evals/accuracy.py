@@ -36,14 +36,14 @@ def make(experiment: "Experiment", *, batch: int) -> Evaluator:
     state -> a list over replicas of dicts, the accuracy keys of `summary.json`.
   """
   env, data = experiment.env, experiment.data
-  test, label_counts = data.source.test, data.shards.label_counts[list(env.held)]
+  test, label_counts = data.source.test, data.shards.label_counts[list(env.local_holders)]
   total = np.bincount(test.labels, minlength=env.task.classes)
 
   counts = counting.over(experiment, "accuracy", batch, counter(env))
 
   distance = graph.distances(env.graph.union()) if experiment.algorithm.uses_graph else None
-  if distance is not None and env.apart:
-    distance = distance[np.ix_(env.here, env.here)]
+  if distance is not None and env.is_peer:
+    distance = distance[np.ix_(env.local_ids, env.local_ids)]
 
   def run(state):
     counted = counts(state, test, np.arange(len(test.labels)))  # {entry: i64[R*K or R, 2, H, C]}

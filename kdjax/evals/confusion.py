@@ -43,7 +43,7 @@ def make(experiment: "Experiment", *, batch: int) -> Evaluator:
     hint = f"{env.K} models work on {holders}: no class is a model's own"
     raise ConfigError("evals", "confusion", hint)
   everyones = own_classes(data.shards)
-  local = everyones[list(env.held)].reshape(env.R, -1, env.task.classes)
+  local = everyones[list(env.local_holders)].reshape(env.R, -1, env.task.classes)
 
   def count(logits, label, mask):
     """Test examples by true and said class, f32[K_g, H, C, C]; logits f32[K_g, N, H, C]."""

@@ -69,7 +69,7 @@ def make(
 
 
 def _check(experiment, **numbers):
-  if experiment.env.apart:
+  if experiment.env.is_peer:
     hint = "needs the private data of all clients, and these train apart: leave it out"
     raise ConfigError("evals", "linear_probe", hint)
   for key, value in numbers.items():

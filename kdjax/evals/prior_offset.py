@@ -62,7 +62,7 @@ def make(experiment: "Experiment", *, batch: int) -> Evaluator:
   counts = counting.over(experiment, "prior_offset", batch, count)
   if "" not in counting.entries(experiment):
     raise ConfigError("evals", "prior_offset", "this method tests no clients: leave it out")
-  own = own_classes(data.shards)[list(env.held)].reshape(env.R, -1, env.task.classes)
+  own = own_classes(data.shards)[list(env.local_holders)].reshape(env.R, -1, env.task.classes)
 
   def by_replica(counted):
     return counted.reshape(env.R, -1, *counted.shape[1:])

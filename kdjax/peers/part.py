@@ -37,11 +37,11 @@ def algorithm(name: str, method: Method, env: Env, hyper: Any, mail: Mail) -> Al
     mail: how they meet the others.
 
   Raises:
-    ConfigError: for a method without `Method.apart`.
+    ConfigError: for a method without `Method.make_peer`.
   """
-  if method.apart is None:
+  if method.make_peer is None:
     hint = "its clients cannot train apart; those of mhd (pool, published) and fedmd can"
     raise ConfigError("algorithm", name, hint)
   if env.hostile.kind != "none":
     raise ConfigError("hostile.kind", env.hostile.kind, "must be none for clients that train apart")
-  return method.apart(env, hyper, mail)
+  return method.make_peer(env, hyper, mail)

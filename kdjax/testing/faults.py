@@ -36,7 +36,7 @@ def stay(case: Case) -> None:
     assert kept, "add to `local` and `server` only where aux['live'] says that a step was taken"
     others = [rows(s, tuple(~m for m in who)) for s in ends]
     message = f"a client that is not finite reaches others (faults.client={fault!r}): "
-    hint = "leave out those who do not speak (core.health.heard_by_others), and what is not finite"
+    hint = "leave out those who do not speak (core.health.active_clients), and what is not finite"
     chex.assert_trees_all_equal(*others, custom_message=message + hint)
 
 
@@ -70,7 +70,7 @@ def first_fault(clean: Experiment, dirty: Experiment) -> int:
   Raises:
     AssertionError: where no client ever notices.
   """
-  end = clean.visits[-1].start + clean.visits[-1].n
+  end = clean.visits[-1].start + clean.visits[-1].calls
   for begin in (end // 2, 0):
     stepper = Stepper(dirty)
     foul, stepper.tables = stepper.tables, Stepper(clean).tables

@@ -49,7 +49,7 @@ def structure_is_kept(case: Case) -> None:
     shape = lambda tree: jax.tree.map(lambda x: (x.shape, x.dtype), tree)
     first = e.initialiser()()
     shapes, begun = shape(first), jax.device_get(first.clients)
-    calls = e.visits[-1].start + e.visits[-1].n
+    calls = e.visits[-1].start + e.visits[-1].calls
     half, stepper = small.train(e, first, calls=calls // 2)
     restored = jax.device_put(jax.device_get(half), e.state_sharding(half))
     state, _ = small.train(e, restored, stepper=stepper)
@@ -216,12 +216,12 @@ def sums_are_few(case: Case) -> None:
 def bytes_are_counted(case: Case) -> None:
   """A method whose programs send something says how much; one that sends nothing says nothing."""
   e = small.build(small.config(case, small.mixed(case), dtype="float32"))
-  end = e.visits[-1].start + e.visits[-1].n
+  end = e.visits[-1].start + e.visits[-1].calls
   sent = sum(schedule.bytes_sent(e.algorithm, e.visits, end).values())
   messages = programs.declared(case, e.env)
   averages = find_method(case.method).one_architecture
   if messages or averages:
-    assert sent > 0, "messages are sent but not counted: give their phases a Phase.sent"
+    assert sent > 0, "messages are sent but not counted: give their phases a Phase.bytes_sent"
   else:
     assert sent == 0, (
       f"{sent} bytes are counted, but Case.messages says that nothing is sent: declare the phase, "

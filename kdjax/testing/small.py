@@ -130,12 +130,12 @@ def train(
   """
   stepper = stepper or Stepper(e)
   state = stepper.init() if state is None else state
-  end = e.visits[-1].start + e.visits[-1].n if calls is None else calls
-  for one in stepper.dispatches(int(state.step)):
-    left = end - one.visit.start - one.i
+  end = e.visits[-1].start + e.visits[-1].calls if calls is None else calls
+  for one in stepper.dispatches(int(state.calls)):
+    left = end - one.visit.start - one.first
     if left <= 0:
       break
-    state, _ = stepper.run(state, one._replace(count=min(one.count, left)))
+    state, _ = stepper.run(state, one._replace(calls=min(one.calls, left)))
   return state, stepper
 
 

@@ -24,13 +24,13 @@ class Collapse(NamedTuple):
   until: int  # at the last one
 
 
-class Watch:
+class CollapseMonitor:
   """Follows the heads over a run's evaluations, of which `evals.accuracy` counts what they say."""
 
   def __init__(self, experiment: "Experiment") -> None:
     """Knows of none."""
     self.env = experiment.env
-    self.counts = experiment.data.shards.label_counts[list(self.env.held)]
+    self.counts = experiment.data.shards.label_counts[list(self.env.local_holders)]
     self.test = experiment.data.source.test.labels
     self.untaught = () if _learns(experiment) else self.env.heads[1:]
     self.found: dict[tuple, Collapse] = {}  # the newest of each head, once or oftener
@@ -94,7 +94,7 @@ def _learns(experiment):
 
 def _number(env: Env, r: int, i: int) -> int:
   """The global number of a replica's i-th client; in a peer, of the i-th that trains here."""
-  return env.here[i] if env.apart else r * env.K + i
+  return env.local_ids[i] if env.is_peer else r * env.K + i
 
 
 def report(found: list[Collapse], log: Writer | Silent, batches: int) -> None:

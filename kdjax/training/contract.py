@@ -89,17 +89,17 @@ def _other_aux(phase, aux, sizes):
 
 
 def check_plan(name: str, visits: Sequence[schedule.Visit]) -> None:
-  """Refuses phases whose `lr` or `sent` returns something else than a number, or bytes by kind."""
+  """Refuses phases whose `lr` returns no number, or whose `bytes_sent` no bytes by kind."""
   total = schedule.totals(visits)
   for visit in schedule.first_visits(visits):
     phase, pos = visit.phase, schedule.position(visit, 0, total[visit.number])
-    rate, sent = phase.lr(pos), phase.sent(pos)
+    rate, sent = phase.lr(pos), phase.bytes_sent(pos)
     if not isinstance(rate, numbers.Real):
       raise ConfigError(KEY, name, f"phase {phase.name!r}: its lr returns {_kind(rate)}, no float")
     if not isinstance(sent, dict) or not all(
       isinstance(n, numbers.Integral) for n in sent.values()
     ):
-      hint = f"its sent returns {sent!r}, not bytes by kind, such as {{'weights': 1024}}"
+      hint = f"its bytes_sent returns {sent!r}, not bytes by kind, such as {{'weights': 1024}}"
       raise ConfigError(KEY, name, f"phase {phase.name!r}: {hint}")
 
 

@@ -50,11 +50,11 @@ def faults(
 
 def batches_at(visits: tuple[schedule.Visit, ...], call: int) -> int:
   """Training batches of the run after a call of a phase, counted from 0."""
-  visit = next(v for v in visits if call < v.start + v.n)
+  visit = next(v for v in visits if call < v.start + v.calls)
   return visit.after(call - visit.start + 1)
 
 
-class Watch:
+class FaultMonitor:
   """Names everyone once, as soon as the host can know; each process its own clients."""
 
   def __init__(self, env: Env, visits: tuple[schedule.Visit, ...]) -> None:
@@ -113,7 +113,7 @@ def check(env: Env, visits: tuple[schedule.Visit, ...], state: TrainState) -> No
   """Raises TrainingError where those whose numbers were not finite end the run."""
   found, _ = faults(env, visits, state)
   silent = sum(one.kind == "client" for one in found)
-  ends = {"stop": bool(found), "freeze": silent == len(env.here), "reset": False}
+  ends = {"stop": bool(found), "freeze": silent == len(env.local_ids), "reset": False}
   if ends[env.training.fault]:
     first = found[0]
     raise TrainingError(

@@ -103,8 +103,8 @@ def _stack(*leaves, size):
 
 
 def _now(phase, pos):
-  numbers = [np.int32(n) for n in (pos.step, pos.count, pos.round, pos.i)]
-  return Now(*numbers, np.float32(phase.lr(pos)), jax.tree.map(np.asarray, phase.args(pos)))
+  counts = [np.int32(n) for n in (pos.call, pos.phase_call, pos.visit_call, pos.round)]
+  return Now(*counts, np.float32(phase.lr(pos)), jax.tree.map(np.asarray, phase.args(pos)))
 
 
 def _batch(experiment, phase, pos, images):

@@ -133,8 +133,8 @@ class TrainingRun:
     self.earlier = (meta or {}).get("spent", {})
     self.profile = Profile(workdir, profile, self.stepper)
     self.losses = loss_log.LossLog(experiment.env, log, self.clock)
-    self.watch = faults.Watch(experiment.env, experiment.visits)
-    self.heads = collapse.Watch(experiment)
+    self.watch = faults.FaultMonitor(experiment.env, experiment.visits)
+    self.heads = collapse.CollapseMonitor(experiment)
     self.heads.restore((meta or {}).get("collapse", {}))
     self.unreadable = 0  # images that the log knows of
     self.evaluated = -1  # training batches at the last evaluation
@@ -146,7 +146,7 @@ class TrainingRun:
     stopped, trains = hosts.AnyProcess(first=False), hosts.AnyProcess(first=True)
     self.watch.knows(state)
     bar = Progress if hosts.first() else writer.Silent
-    plan = self.stepper.dispatches(int(state.step), self.periods())
+    plan = self.stepper.dispatches(int(state.calls), self.periods())
     with (
       bar(f"{config['algorithm']} on {config['source']}", end) as shown,
       contextlib.closing(self.stepper.feeds(plan)) as feeds,
@@ -200,9 +200,9 @@ class TrainingRun:
     """Runs one dispatch: (state, aux of the last call)."""
     compiling = self.clock.compiling()
     state, aux = self.stepper.run(state, dispatch, arguments, compiling)
-    visit, i = dispatch.visit, dispatch.i
+    visit, i = dispatch.visit, dispatch.first
     if visit.phase.feed:
-      streams, end = self.experiment.streams, i + dispatch.count
+      streams, end = self.experiment.streams, i + dispatch.calls
       self.images += streams.images(visit.phase.feed, visit.round, i, end)
     return state, aux
 
@@ -216,7 +216,7 @@ class TrainingRun:
     logs = visit.phase.log and dispatch.ends_visit
     every, end = self.experiment.config["log_every"], self.experiment.batches
     if logs or (visit.phase.feed and due(batches, every, end)):
-      lr = arguments[1].lr[dispatch.count - 1]
+      lr = arguments[1].lr[dispatch.calls - 1]
       self.losses.send_for(visit, aux, lr, batches, done, self.images)
     if visit.phase.outside:
       self.log.write(batches, visit.phase.name, self.stepper.counts)

@@ -11,11 +11,10 @@ from kdjax.core.env import Env
 from kdjax.training.clock import LEAST, Clock
 from kdjax.training.schedule import Visit
 from kdjax.training.writer import Silent, Writer
-from kdjax.types import PyTree, TrainingError
+from kdjax.types import STATUS, PyTree, TrainingError
 
 AGAIN = "start again in another --workdir with a lower optim.lr, or with optim.clip=1.0"
 UNTAKEN = 10  # logged steps in a row that nobody could take: the run is going nowhere
-NO_LOSS = {"live", "failed", "refused", "since"}  # what else a step says of who takes it
 
 
 class _Losses(NamedTuple):
@@ -141,5 +140,5 @@ def _parts(losses):
 def _by_name(losses):
   """{name: the dicts that have it}, in alphabetical order."""
   parts = _parts(losses)
-  names = sorted({name for part in parts for name in part} - NO_LOSS)
+  names = sorted({name for part in parts for name in part} - set(STATUS))
   return {name: [part for part in parts if name in part] for name in names}

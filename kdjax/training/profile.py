@@ -49,7 +49,7 @@ class Profile:
     jax.block_until_ready(state)
     steps, seconds = self.spent.get(dispatch.visit.number, (0, 0.0))
     seconds += time.perf_counter() - self.since
-    self.spent[dispatch.visit.number] = steps + dispatch.count, seconds
+    self.spent[dispatch.visit.number] = steps + dispatch.calls, seconds
     if sum(steps for steps, _ in self.spent.values()) >= self.steps:
       self.close()
       if hosts.first():

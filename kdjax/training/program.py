@@ -50,13 +50,13 @@ def _jitted(experiment, phase):
   def step(state, batch, now, tables):
     new, aux = called(state, batch, now, tables)
     before, after = (state.clients, state.server), (new.clients, new.server)
-    clients, server = health.stamp(before, after, state.step)
+    clients, server = health.stamp(before, after, state.calls)
     if phase.feed is not None and phase.feed.server:
       whose = health.servers(server)
       aux = aux | ({"since": whose[0].since} if whose else {})
     elif phase.feed is not None:
       aux = tuple(a | {"since": c.health.since} for a, c in zip(aux, clients, strict=True))
-    return new._replace(step=state.step + 1, clients=clients, server=server), aux
+    return new._replace(calls=state.calls + 1, clients=clients, server=server), aux
 
   def at(tree, i):
     return jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, i, keepdims=False), tree)

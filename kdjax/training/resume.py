@@ -32,9 +32,9 @@ def restore(
   state, step, meta = (experiment.initialiser()(), None, {}) if found is None else found
   experiment.unreadable.restore(meta.get("unreadable", {}))
   if step is not None:
-    call = schedule.calls(experiment.visits, int(state.step), step)
-    if call != int(state.step):  # what closed a shorter run
-      state = state._replace(step=state.step + (call - int(state.step)))
+    call = schedule.call_at(experiment.visits, int(state.calls), step)
+    if call != int(state.calls):  # what closed a shorter run
+      state = state._replace(calls=state.calls + (call - int(state.calls)))
   return state, step, meta
 
 

@@ -194,7 +194,7 @@ def provenance(experiment: "Experiment") -> dict[str, Any]:
     "hash": experiment.hash,
     "data": fingerprint.examples(experiment.data),
     "code": fingerprint.code(experiment.config),
-    "here": list(env.here),  # the clients that train in this folder
+    "here": list(env.local_ids),  # the clients that train in this folder
     "examples": {
       half: [len(x) for x in getattr(experiment.data.shards, half)]
       for half in ("private", "public")
@@ -206,9 +206,10 @@ def provenance(experiment: "Experiment") -> dict[str, Any]:
 
 def _held(experiment):
   """Places of the training examples that are there: all; in a peer, its own clients'."""
-  if not experiment.env.apart:
+  if not experiment.env.is_peer:
     return np.arange(len(experiment.data.source.train.labels))
-  return np.sort(np.concatenate([experiment.data.shards.private[k] for k in experiment.env.here]))
+  private = experiment.data.shards.private
+  return np.sort(np.concatenate([private[k] for k in experiment.env.local_ids]))
 
 
 def _values(experiment, places):

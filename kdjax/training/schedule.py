@@ -1,4 +1,4 @@
-"""Where a run stands: the walk of prologue and cycle, a pure function of the step."""
+"""Where a run stands: the walk of prologue and cycle, a pure function of the calls made so far."""
 
 import itertools
 from collections.abc import Callable, Sequence
@@ -17,9 +17,9 @@ class Visit(NamedTuple):
   number: int  # of the phase: its place in prologue + cycle
   round: int  # turns of the cycle completed before
   start: int  # calls of all phases before
-  count: int  # type: ignore[assignment]  # batches that this phase took before; for a phase without feed, its calls
+  phase_start: int  # calls of this phase before
   batches: int  # training batches of all phases before
-  n: int  # calls of this visit
+  calls: int  # of this visit
   settled: bool  # whether evaluation and saving may follow it
   ends_round: bool  # whether it is the last of its turn of the cycle
 
@@ -108,21 +108,21 @@ def _closed(visit, after):
   return visit._replace(ends_round=ends_round, settled=ends_round or bool(after.phase.feed))
 
 
-def calls(walk: Sequence[Visit], step: int, batches: int) -> int:
+def call_at(walk: Sequence[Visit], calls: int, batches: int) -> int:
   """The position of a run that has taken so many batches, in this walk.
 
-  It is `step` itself, unless the run was planned shorter and its last round cut short: what closed
+  It is `calls` itself, unless the run was planned shorter and its last round cut short: what closed
   that round is no part of a longer run, which stands within it.
 
   Args:
     walk: of the run as it is planned now.
-    step: calls of phases, by the plan under which they were made.
+    calls: of phases so far, by the plan under which they were made.
     batches: training batches in them.
   """
-  at = [v for v in walk if v.start <= step <= v.start + v.n]
-  if any(v.after(step - v.start) == batches for v in at):
-    return step
-  within = next(v for v in walk if v.batches <= batches <= v.after(v.n) and v.phase.feed)
+  at = [v for v in walk if v.start <= calls <= v.start + v.calls]
+  if any(v.after(calls - v.start) == batches for v in at):
+    return calls
+  within = next(v for v in walk if v.batches <= batches <= v.after(v.calls) and v.phase.feed)
   return within.start + batches - within.batches
 
 
@@ -135,7 +135,7 @@ def totals(walk: Sequence[Visit]) -> dict[int, int]:
   """Calls of each phase, by its place in prologue + cycle, over the whole run: {number: calls}."""
   out: dict[int, int] = {}
   for v in walk:
-    out[v.number] = out.get(v.number, 0) + v.n
+    out[v.number] = out.get(v.number, 0) + v.calls
   return out
 
 
@@ -143,22 +143,29 @@ def evaluations(walk: Sequence[Visit], every: int) -> int:
   """How often a run is evaluated, where it is every so many batches; 0: after every round."""
   if every == 0:
     return sum(v.ends_round for v in walk)
-  end = walk[-1].after(walk[-1].n)
+  end = walk[-1].after(walk[-1].calls)
   return end // every + (end % every > 0)
 
 
 def position(visit: Visit, i: int, total: int) -> Pos:
   """`Pos` of the i-th call of a visit; `total` is the phase's calls in the run."""
-  at = (visit.start + i, visit.count + i, visit.round, i, visit.n, total)
-  return Pos(*at, visit.after(i))
+  return Pos(
+    call=visit.start + i,
+    phase_call=visit.phase_start + i,
+    visit_call=i,
+    round=visit.round,
+    visit_calls=visit.calls,
+    phase_calls=total,
+    batches=visit.after(i),
+  )
 
 
-def bytes_sent(algorithm: Algorithm, walk: Sequence[Visit], step: int) -> dict[str, int]:
-  """Bytes received by kind in the first `step` calls of a run, all replicas together."""
-  sent = dict(algorithm.start())
+def bytes_sent(algorithm: Algorithm, walk: Sequence[Visit], calls: int) -> dict[str, int]:
+  """Bytes received by kind in the first `calls` calls of a run, all replicas together."""
+  sent = dict(algorithm.bytes_at_start())
   total = totals(walk)
   for visit in walk:
-    for i in range(min(visit.n, step - visit.start)):
-      for kind, n in visit.phase.sent(position(visit, i, total[visit.number])).items():
+    for i in range(min(visit.calls, calls - visit.start)):
+      for kind, n in visit.phase.bytes_sent(position(visit, i, total[visit.number])).items():
         sent[kind] = sent.get(kind, 0) + n
   return sent

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kdjax.core.clients import client
+from kdjax.core.clients import init_client
 from kdjax.core.env import STATE, Env, sharded
 from kdjax.training import contract
 from kdjax.types import Algorithm, ConfigError, PyTree, TrainState
@@ -33,11 +33,11 @@ def initialiser(
   def clients(cohort, ids, given):
     model, tx = cohort.model, cohort.tx
     keys = env.common_keys_of(ids, "init", 0) if common else env.keys_of(ids, "init", 0)
-    return jax.vmap(lambda key: client(model, tx, key, env.task.image, env.dtype, given))(keys)
+    return jax.vmap(lambda key: init_client(model, tx, key, env.task.image, env.dtype, given))(keys)
 
   def start(given):
     ids = [jnp.asarray(c.ids) for c in env.ensemble]
-    if not env.apart:
+    if not env.is_peer:
       ids = [env.ids(g) for g in range(len(env.cohorts))]
     cohorts = tuple(clients(c, k, given) for c, k in zip(env.ensemble, ids, strict=True))
     begun = algorithm.init(cohorts)

@@ -21,21 +21,21 @@ if TYPE_CHECKING:
 
 
 class Dispatch(NamedTuple):
-  """Calls i .. i + count of a visit, run as one program."""
+  """Calls first .. first + calls of a visit, run as one program."""
 
   visit: schedule.Visit
-  i: int
-  count: int  # type: ignore[assignment]
+  first: int
+  calls: int
 
   @property
   def batches(self) -> int:
     """Training batches of the run after it."""
-    return self.visit.after(self.i + self.count)
+    return self.visit.after(self.first + self.calls)
 
   @property
   def ends_visit(self) -> bool:
     """Whether it is the last of its visit."""
-    return self.i + self.count == self.visit.n
+    return self.first + self.calls == self.visit.calls
 
   @property
   def settled(self) -> bool:
@@ -70,22 +70,22 @@ class Stepper:
   def done(self, state: TrainState) -> bool:
     """Whether the run's last call has been made."""
     last = self.experiment.visits[-1]
-    return int(state.step) >= last.start + last.n
+    return int(state.calls) >= last.start + last.calls
 
-  def dispatches(self, step: int, periods: tuple[int, ...] = ()) -> Iterator[Dispatch]:
+  def dispatches(self, calls: int, periods: tuple[int, ...] = ()) -> Iterator[Dispatch]:
     """What there is to run from a position on; none reaches across anything that is due.
 
     Args:
-      step: calls of phases so far.
+      calls: of phases so far, `TrainState.calls`.
       periods: training batches between two things that are due; 0: never.
     """
     periods = (*periods, self.experiment.batches)
     for visit in self.experiment.visits:
-      i = max(0, step - visit.start)
+      i = max(0, calls - visit.start)
       size = program.dispatch_size(self.experiment, visit.phase)
-      while i < visit.n:
+      while i < visit.calls:
         batches = visit.after(i)
-        count = min([size, visit.n - i, *(p - batches % p for p in periods if p)])
+        count = min([size, visit.calls - i, *(p - batches % p for p in periods if p)])
         yield Dispatch(visit, i, count)
         i += count
 
@@ -150,8 +150,8 @@ class Stepper:
       name: what its program is kept under.
     """
     out, programs = [], self.experiment.programs
-    for i in range(visit.n):
-      arguments = host.inputs(self.experiment, visit, i, 1, visit.n)
+    for i in range(visit.calls):
+      arguments = host.inputs(self.experiment, visit, i, 1, visit.calls)
       arguments = hosts.place(self.experiment.env.mesh, program.INPUTS, arguments)
       if name not in programs:
         jitted = program.reading(self.experiment, visit.phase)
@@ -166,13 +166,13 @@ class Stepper:
       (state, the batch's losses by name: means over the clients that took part).
     """
     losses, taken = {}, False
-    for one in self.dispatches(int(state.step)):
+    for one in self.dispatches(int(state.calls)):
       if taken and one.visit.phase.feed:
         break
-      state, aux = self.run(state, one._replace(count=1))
+      state, aux = self.run(state, one._replace(calls=1))
       if one.visit.phase.feed:
         losses, taken = loss_log.means(hosts.fetch(aux)), True
-        if one.i + 1 < one.visit.n:
+        if one.first + 1 < one.visit.calls:
           break
     return state, losses
 

@@ -175,7 +175,7 @@ def split(state: TrainState) -> tuple[PyTree, dict[str, Any]]:
   """A state as the items `model` (all that evaluation needs) and `rest`."""
   model = tuple({"params": c.params, "model_state": c.model_state} for c in state.clients)
   rest = {
-    "step": state.step,
+    "step": state.calls,
     "opt_state": tuple(c.opt_state for c in state.clients),
     "health": tuple(c.health for c in state.clients),
     "local": state.local,
@@ -189,7 +189,7 @@ def join(template: TrainState, model: PyTree, rest: dict[str, Any]) -> TrainStat
   """What `split` took apart."""
   opt_states = rest.get("opt_state", tuple(c.opt_state for c in template.clients))
   return TrainState(
-    step=rest["step"],
+    calls=rest["step"],
     clients=tuple(
       ClientState(m["params"], m["model_state"], o, h)
       for m, o, h in zip(model, opt_states, rest["health"], strict=True)

@@ -32,7 +32,7 @@ def summary(
     "seed": experiment.config["seed"],
     "steps": experiment.batches,
     "heads": list(experiment.env.heads),
-    "bytes_sent": schedule.bytes_sent(experiment.algorithm, experiment.visits, int(state.step)),
+    "bytes_sent": schedule.bytes_sent(experiment.algorithm, experiment.visits, int(state.calls)),
     "images_per_second": spent["images"] / spent["working"],
     "input_bound": spent["waited"] / spent["working"],
     "unreadable_images": experiment.unreadable.count,
@@ -42,7 +42,7 @@ def summary(
     "refused": refused,
     **experiment.algorithm.facts(experiment.visits[-1].round + 1),
   }
-  if experiment.env.apart:
+  if experiment.env.is_peer:
     common |= messages(spent)
   runs = [facts | found for facts, found in zip(_facts(experiment), results, strict=True)]
   return common | ({"replicas": len(runs), "runs": runs} if len(runs) > 1 else runs[0])
@@ -64,15 +64,15 @@ def _facts(experiment):
   processed = experiment.streams.processed(experiment.visits)
   for r, seed in enumerate(env.population.seeds):
     first = r * env.population.holders
-    own = env.here if env.apart else range(first, first + env.population.holders)
+    own = env.local_ids if env.is_peer else range(first, first + env.population.holders)
     facts = {
       "seed": seed,
       "label_counts": [shards.label_counts[k].tolist() for k in own],
       "primary_labels": [list(shards.primary[k]) for k in own],
       "private_examples": [int(processed[k]) for k in own],
     }
-    if env.apart:
-      facts["here"] = list(env.here)
+    if env.is_peer:
+      facts["here"] = list(env.local_ids)
     if experiment.algorithm.uses_graph:
       facts["edges"] = np.argwhere(env.graph.union()).tolist()
     yield facts

@@ -27,7 +27,7 @@ def test_a_round_cut_short_ends_with_an_average_too():
   """Five batches with u = 3: the last two are followed by an average."""
   with jax.enable_x64(True):
     e = build(steps=5)
-    assert [(v.phase.name, v.n) for v in e.visits] == [
+    assert [(v.phase.name, v.calls) for v in e.visits] == [
       ("train", 3),
       ("average", 1),
       ("train", 2),
@@ -62,7 +62,7 @@ def test_rounds_by_epochs_are_passes_of_everyone_over_its_own_data():
   """E = 2 in batches of 8: 6, 6, 8 and 8 batches; who is done rests, its optimiser too."""
   epochs = dict(algo_local_steps=0, algo_local_epochs=2, dtype="float32")
   e = build(steps=16 + 3, **epochs)
-  assert [(v.phase.name, v.n) for v in e.visits] == [("train", 8), ("average", 1)] * 2 + [
+  assert [(v.phase.name, v.calls) for v in e.visits] == [("train", 8), ("average", 1)] * 2 + [
     ("train", 3),
     ("average", 1),
   ]
@@ -121,9 +121,9 @@ def test_a_finished_run_goes_on_within_the_round_that_it_cut_short(tmp_path):
   state, stepper = ensembles.train(long, calls=9)  # 3, average, 3, average, 1
   average = next(d for d in stepper.dispatches(0) if d.visit.phase.name == "average")
   state, _ = stepper.run(state, average)
-  state = state._replace(step=state.step - 1)
+  state = state._replace(calls=state.calls - 1)
   state, _ = ensembles.train(long, state, stepper=stepper)
   found = stored.state(tmp_path, run_folder.steps(tmp_path)[-1], long.template())
   for x, y in zip(jax.tree.leaves(found), jax.tree.leaves(state), strict=True):
     np.testing.assert_array_equal(x, y)
-  assert schedule.calls(long.visits, 10, 7) == 9 and schedule.calls(long.visits, 9, 7) == 9
+  assert schedule.call_at(long.visits, 10, 7) == 9 and schedule.call_at(long.visits, 9, 7) == 9

@@ -79,12 +79,12 @@ def test_pre_training_learns_the_public_set_and_only_tested_classes_are_counted(
   e = build(files, public_labels=True, public_epochs=1)
   public, private = e.visits[:2]
   assert [v.phase.name for v in (public, private)] == ["public training", "private training"]
-  assert public.n == 6  # 48 / 8
+  assert public.calls == 6  # 48 / 8
   before = cross_entropy(e, e.initialiser()())
-  state, _ = ensembles.train(e, calls=public.n)
+  state, _ = ensembles.train(e, calls=public.calls)
   assert (cross_entropy(e, state) < 0.8 * before).all()
 
-  state, _ = ensembles.train(e, state, calls=private.start + private.n)
+  state, _ = ensembles.train(e, state, calls=private.start + private.calls)
   label = e.data.source.test.labels
   hit = logits(e, state, e.data.source.test.array).argmax(-1) == label
   tested = range(PUBLIC, PUBLIC + PRIVATE)

@@ -35,7 +35,7 @@ def first(monkeypatch):
   monkeypatch.setattr(watch, "BEAT", 0.05)
   monkeypatch.setattr(watch, "SILENCE", 1.0)
   monkeypatch.setattr(watch, "PATIENCE", 0.1)
-  one = watch.Watch(3, server)
+  one = watch.ProcessWatch(3, server)
   thread = threading.Thread(target=run, daemon=True)
   thread.start()
 
@@ -196,7 +196,7 @@ def test_who_was_stopped_itself_accuses_nobody(monkeypatch):
   monkeypatch.setattr(ending, "end", lambda code, line: ends.append(line))
   ours, theirs = socket.socketpair()
   with ours, theirs:
-    one = watch.Watch(2)
+    one = watch.ProcessWatch(2)
     one.add(watch.Link(ours, 0, "host0"))
     start = one.judged
     for now in (1, 500, 520, 540, 559):  # stopped between the first two

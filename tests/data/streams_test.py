@@ -32,7 +32,7 @@ def make(private=None, *, seeds=(0,), identity=None, public=(150, 170), members=
 
 
 def at(count=0, *, round=0, i=0, step=0):
-  return Pos(step, count, round, i, 0, 0, 0)
+  return Pos(step, count, i, round, 0, 0, 0)
 
 
 def rows(streams, feed, positions, half="private", phase="train"):

@@ -206,14 +206,14 @@ def test_a_process_rests_when_its_own_clients_are_silent():
   )
   visits = small.build(ensembles.config("separate", dtype="float32", steps=12)).visits
   own = lambda *since: tuple({"since": jax.numpy.array(x)} for x in since)
-  watch = not_finite.Watch(env, visits)
+  watch = not_finite.FaultMonitor(env, visits)
   assert not watch.rests  # no step has run
   for aux, rests in ((own([-1, 0], [2]), False), (own([3, 0], [2]), True)):
     watch.note(aux)
     watch.note(None)  # a phase without a batch, and without aux: what was waited for is looked at
     assert watch.rests is rests
   elsewhere = types.SimpleNamespace(addressable_shards=[], is_fully_addressable=False)
-  watch = not_finite.Watch(env, visits)
+  watch = not_finite.FaultMonitor(env, visits)
   watch.note(({"since": elsewhere}, {"since": elsewhere}))
   watch.note(())
   assert watch.rests
@@ -227,7 +227,7 @@ def test_a_server_that_cannot_take_a_step_is_named(tmp_path, capsys, answers):
   network = state.server.network
   network = network._replace(params=jax.tree.map(lambda x: x * 0 + 3e38, network.params))
   state = state._replace(server=state.server._replace(network=network))
-  watch, stepper = not_finite.Watch(e.env, e.visits), Stepper(e)
+  watch, stepper = not_finite.FaultMonitor(e.env, e.visits), Stepper(e)
   named = []
   for dispatch in stepper.dispatches(0):
     state, aux = stepper.run(state, dispatch)

@@ -202,17 +202,17 @@ def test_the_consensus_is_the_mean_of_those_who_are_there(tmp_path):
 
 def calls_to(e, name):
   """Calls of a run up to the first of a phase, that one included."""
-  return next(v.start + v.n for v in e.visits if v.phase.name == name)
+  return next(v.start + v.calls for v in e.visits if v.phase.name == name)
 
 
 def test_predictions_that_do_not_sum_to_one_are_no_predictions(tmp_path):
   """The kinds that a method makes are those that tests/faults/messages_test.py tries."""
-  from kdjax.algorithms.mhd import apart, method
+  from kdjax.algorithms.mhd import method, peer
 
   for k, wrong in ((0, "sum"), (2, "index")):
     e = ensembles.build(ensembles.config("mhd published", algo_top_k=k, dtype="float32"))
     _, hyper = experiment.chosen_method(e.config)
-    kind = apart.predictions(e.env, method.predictor(hyper), hyper)
+    kind = peer.predictions(e.env, method.predictor(hyper), hyper)
     arrays = {name: np.zeros(shape, dtype) for name, (shape, dtype) in kind.shapes(0).items()}
     assert arrays["p"].shape == (2, 8, 2, k or ensembles.CLASSES)
     assert arrays["xi"].shape == (2, 8, 8)

@@ -53,7 +53,7 @@ def walk(e, *, prepare=lambda state: state, phases=lambda phase: phase):
   yield None, state
   for visit in e.visits:
     visit = visit._replace(phase=phases(visit.phase))
-    for i in range(visit.n):
+    for i in range(visit.calls):
       state, _ = stepper.run(prepare(state), Dispatch(visit, i, 1))
       yield visit.phase, state
 
@@ -143,7 +143,7 @@ def fresh_pools(e):
     said = np.stack([np.concatenate([x.ravel() for x in jax.tree.leaves(c)]) for c in clients])
     K = len(clients)
     peer = np.array([[j for j in range(K) if j != i] for i in range(K)], np.int32)
-    pools = Pool(said[peer], peer, np.full_like(peer, int(state.step)))
+    pools = Pool(said[peer], peer, np.full_like(peer, int(state.calls)))
     place = jax.tree.map(lambda x: x.sharding, state.local[0])
     return state._replace(local=(jax.device_put(pools, place),))
 
@@ -164,7 +164,7 @@ def test_pools_of_everyones_current_weights_are_the_fresh_exchange(norm):
     return phase._replace(feed=phase.feed and phase.feed._replace(common=True))
 
   *_, (phase, state) = walk(pool, prepare=fresh_pools(pool), phases=common_batch)
-  assert phase.name == "refresh" and int(state.step) == 5 + 1
+  assert phase.name == "refresh" and int(state.calls) == 5 + 1
   chex.assert_trees_all_close(ensembles.by_client(pool, state), expected, rtol=1e-10, atol=1e-13)
 
 

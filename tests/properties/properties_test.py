@@ -122,7 +122,7 @@ def test_clients_without_data_in_a_step_rest_entirely():
   """Unequal epochs: the shortest client's last steps change neither weights nor momentum."""
   e = ensembles.build(ensembles.config("fedmd", norm="batch"), data_=ensembles.data(sizes=(9, 40)))
   first = e.visits[0]
-  assert first.phase.name == "private training" and first.n == 5  # ceil(40 / 8)
+  assert first.phase.name == "private training" and first.calls == 5  # ceil(40 / 8)
   early, _ = ensembles.train(e, calls=2)  # 9 examples are 2 batches
   late, _ = ensembles.train(e, calls=5)
   rests = lambda s, k: jax.tree.map(lambda x: np.asarray(x[k]), s.clients[0])
@@ -166,5 +166,5 @@ def test_pool_counts_snapshots_and_fedavg_weights():
 def test_fedmd_counts_logits_to_and_from_the_server():
   e = ensembles.build(ensembles.config("fedmd", dtype="float32"))
   last = e.visits[-1]
-  sent = schedule.bytes_sent(e.algorithm, e.visits, last.start + last.n)
+  sent = schedule.bytes_sent(e.algorithm, e.visits, last.start + last.calls)
   assert sent == {"logits": 2 * 2 * 4 * 12 * ensembles.CLASSES * 4}  # 2 rounds, up and down

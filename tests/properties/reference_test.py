@@ -57,7 +57,7 @@ class Run:
     """(phase, position, {half: [places of this batch's examples] over clients}) of every call."""
     totals = schedule.totals(self.e.visits)
     for visit in self.e.visits:
-      for i in range(visit.n):
+      for i in range(visit.calls):
         pos = schedule.position(visit, i, totals[visit.number])
         yield visit.phase, pos, self.examples(visit.phase, pos) if visit.phase.feed else {}
 
@@ -73,7 +73,7 @@ class Run:
 
   def step(self, i, loss, pos):
     """One step of client i down its own loss; the cosine's rate is handed over in float32."""
-    lr = float(np.float32(LR * 0.5 * (1 + np.cos(np.pi * pos.count / pos.total))))
+    lr = float(np.float32(LR * 0.5 * (1 + np.cos(np.pi * pos.phase_call / pos.phase_calls))))
     grads = reference.gradient(loss, self.params[i])
     self.norms.append(reference.norm(grads))
     self.params[i], self.momentum[i] = reference.sgd(
@@ -109,7 +109,7 @@ def mhd(e, heard):
     told = []  # everyone's teachers speak before anyone takes a step
     for i in range(4):
       public = run.images[batch["public"][i]]
-      told.append([reference.forward(params, public) for params in heard(run, i, pos.count)])
+      told.append([reference.forward(params, public) for params in heard(run, i, pos.phase_call)])
     for i in range(4):
       run.step(i, mhd_loss(run, told[i], batch["private"][i], batch["public"][i]), pos)
   return run

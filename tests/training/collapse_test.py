@@ -44,7 +44,7 @@ SPREAD, ALL_2, ALL_1 = [10, 9, 9, 9], [0, 0, 37, 0], [0, 37, 0, 0]
 
 
 def test_twice_in_a_row_is_named_once():
-  watch = collapse.Watch(build())
+  watch = collapse.CollapseMonitor(build())
   fine = found({"main": [SPREAD] * K})
   bad = found({"main": [SPREAD, SPREAD, SPREAD, ALL_2]})
   other = found({"main": [SPREAD, SPREAD, SPREAD, ALL_1]})
@@ -59,7 +59,7 @@ def test_twice_in_a_row_is_named_once():
 
 
 def test_clients_have_global_numbers_and_servers_none():
-  watch = collapse.Watch(build(replicas=2, data=(blank()[0], ensembles.data(R=2)[1])))
+  watch = collapse.CollapseMonitor(build(replicas=2, data=(blank()[0], ensembles.data(R=2)[1])))
   bad = found({"aux1": [SPREAD, ALL_2, SPREAD, SPREAD], "server/main": [ALL_1]}, replicas=2)
   watch.note(1, bad)
   named = [(x.replica, x.client, x.head, x.label) for x in watch.note(2, bad)]
@@ -73,7 +73,7 @@ def test_clients_have_global_numbers_and_servers_none():
 
 def test_who_holds_one_class_may_say_it_but_no_other():
   source, shards = blank()
-  watch = collapse.Watch(build(data=(source, only(shards, 1, label=2))))
+  watch = collapse.CollapseMonitor(build(data=(source, only(shards, 1, label=2))))
   for label, named in ((2, []), (1, [1])):
     row = [37 * (c == label) for c in range(C)]
     bad = found({"main": [SPREAD, row, SPREAD, SPREAD]})
@@ -84,14 +84,14 @@ def test_who_holds_one_class_may_say_it_but_no_other():
 def test_nobody_is_named_where_one_class_is_tested():
   source, shards = blank()
   same = dataclasses.replace(source.test, labels=np.full_like(source.test.labels, 2))
-  watch = collapse.Watch(build(data=(source._replace(test=same), shards)))
+  watch = collapse.CollapseMonitor(build(data=(source._replace(test=same), shards)))
   bad = found({"main": [ALL_2] * K})
   assert watch.note(10, bad) == watch.note(20, bad) == []
 
 
 def test_heads_that_nobody_teaches_are_not_named():
   e = build(graph=dict(kind="none", every=0, island=2, degree=2, edges=(), seed=0))
-  watch = collapse.Watch(e)
+  watch = collapse.CollapseMonitor(e)
   bad = found({"main": [ALL_2] * K, "aux1": [ALL_2] * K})
   watch.note(10, bad)
   assert {x.head for x in watch.note(20, bad)} == {"main"}

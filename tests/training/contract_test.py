@@ -54,7 +54,7 @@ WRONG = {
   ),
   r"clients.0..params.*'bias'. as float32.4, 8., not as bfloat16.4, 8.": step(halved),
   "local is built as that": step(lambda state, aux: (state._replace(local=((1.0,),)), aux)),
-  "sent returns 7, not bytes by kind": phase(sent=lambda pos: 7),
+  "bytes_sent returns 7, not bytes by kind": phase(bytes_sent=lambda pos: 7),
   "lr returns None, no float": phase(lr=lambda pos: None),
   "phase 'train' cannot run so often": phase(steps=-3),
   r"those that could \('train'\) run 0 times a round": phase(steps=0),

@@ -14,7 +14,7 @@ from kdjax import config, experiment
 from kdjax.core import files
 from kdjax.training import checkpoint, loss_log, resume, run_folder, stored, writer
 from kdjax.training import loop as loops
-from kdjax.types import ConfigError, TrainingError
+from kdjax.types import STATUS, ConfigError, TrainingError
 
 TIMES = ("images_per_second", "input_bound")
 
@@ -231,7 +231,7 @@ def test_a_client_that_rests_does_not_count_in_the_logged_losses(method, tmp_pat
   assert len(lines) == 6
   for n, (line, aux) in enumerate(zip(lines, found, strict=True)):
     assert [part["loss"][0] > 0 for part in aux] == [n % 3 == 0, True]
-    for name in aux[0].keys() - loss_log.NO_LOSS:
+    for name in aux[0].keys() - set(STATUS):
       expected = np.mean([part[name][0] for part in (aux[1:] if n % 3 else aux)])
       assert line[name] == pytest.approx(expected, rel=1e-6)
     assert "live" not in line

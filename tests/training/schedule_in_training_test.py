@@ -33,7 +33,7 @@ def trained(e):
 
 def bytes_sent(e):
   last = e.visits[-1]
-  return schedule.bytes_sent(e.algorithm, e.visits, last.start + last.n)
+  return schedule.bytes_sent(e.algorithm, e.visits, last.start + last.calls)
 
 
 def learns(losses, name):

@@ -6,18 +6,20 @@ from kdjax.training import schedule
 from kdjax.types import Algorithm, ConfigError, Feed, Phase, Pos
 
 
-def phase(name, steps, feed=None, sent=lambda pos: {}):
-  return Phase(name, step=None, feed=feed, steps=steps, sent=sent)
+def phase(name, steps, feed=None, bytes_sent=lambda pos: {}):
+  return Phase(name, step=None, feed=feed, steps=steps, bytes_sent=bytes_sent)
 
 
-def algorithm(*cycle, prologue=(), start=lambda: {}):
-  return Algorithm(init=None, cycle=cycle, predict=None, prologue=prologue, start=start)
+def algorithm(*cycle, prologue=(), bytes_at_start=lambda: {}):
+  return Algorithm(
+    init=None, cycle=cycle, predict=None, prologue=prologue, bytes_at_start=bytes_at_start
+  )
 
 
 PRE = phase("pre", 3, Feed(public=2))
-TRAIN = phase("train", 4, Feed(private=2), sent=lambda pos: {"predictions": 1})
-REFRESH = phase("refresh", 1, sent=lambda pos: {"checkpoints": 10 * (pos.count + 1)})
-MHD = algorithm(TRAIN, REFRESH, prologue=(PRE,), start=lambda: {"checkpoints": 1000})
+TRAIN = phase("train", 4, Feed(private=2), bytes_sent=lambda pos: {"predictions": 1})
+REFRESH = phase("refresh", 1, bytes_sent=lambda pos: {"checkpoints": 10 * (pos.phase_call + 1)})
+MHD = algorithm(TRAIN, REFRESH, prologue=(PRE,), bytes_at_start=lambda: {"checkpoints": 1000})
 
 # (phase, number, round, start, count, batches, n, settled, ends_round).
 TWO_ROUNDS = [
@@ -48,11 +50,11 @@ def test_what_closes_a_round_follows_one_that_is_cut_short():
   visits = walk(algorithm(TRAIN, REFRESH, average), steps=6)
   names = ["train", "refresh", "average", "train", "average"]
   assert [v.phase.name for v in visits] == names
-  assert [(v.n, v.settled, v.ends_round) for v in visits[-2:]] == [
+  assert [(v.calls, v.settled, v.ends_round) for v in visits[-2:]] == [
     (2, False, False),
     (1, True, True),
   ]
-  assert (visits[-1].start, visits[-1].count, visits[-1].round) == (8, 1, 1)
+  assert (visits[-1].start, visits[-1].phase_start, visits[-1].round) == (8, 1, 1)
   server = phase("server", 2, Feed(private=2))
   visits = walk(algorithm(TRAIN, server, average), steps=3)
   assert [v.phase.name for v in visits] == ["train"]
@@ -89,7 +91,7 @@ def test_epoch_phases_ask_for_their_length():
   visits = walk(
     algorithm(phase("edge", None, feed), REFRESH), rounds=2, epoch_steps=lambda f, round: lengths[f]
   )
-  assert [(v.phase.name, v.start, v.count, v.n) for v in visits] == [
+  assert [(v.phase.name, v.start, v.phase_start, v.calls) for v in visits] == [
     ("edge", 0, 0, 6),
     ("refresh", 6, 0, 1),
     ("edge", 7, 6, 6),
@@ -99,13 +101,16 @@ def test_epoch_phases_ask_for_their_length():
 
 def test_a_phase_in_prologue_and_cycle_counts_apart():
   visits = walk(algorithm(TRAIN, prologue=(TRAIN,)), rounds=1)
-  assert [(v.number, v.count, v.start, v.batches) for v in visits] == [(0, 0, 0, 0), (1, 0, 4, 4)]
+  assert [(v.number, v.phase_start, v.start, v.batches) for v in visits] == [
+    (0, 0, 0, 0),
+    (1, 0, 4, 4),
+  ]
 
 
 def test_after_counts_training_batches_only():
   visits = walk(MHD, rounds=2)
   assert [v.after(0) for v in visits] == [0, 3, 7, 7, 11]
-  assert [v.after(v.n) for v in visits] == [3, 7, 7, 11, 11]
+  assert [v.after(v.calls) for v in visits] == [3, 7, 7, 11, 11]
   assert visits[3].after(2) == 9
 
 
@@ -113,9 +118,13 @@ def test_position_and_totals():
   visits = walk(MHD, steps=13)
   totals = schedule.totals(visits)
   assert totals == {0: 3, 1: 10, 2: 2}
-  expected = Pos(step=10, count=6, round=1, i=2, n=4, total=10, batches=9)
+  expected = Pos(
+    call=10, phase_call=6, visit_call=2, round=1, visit_calls=4, phase_calls=10, batches=9
+  )
   assert schedule.position(visits[3], 2, totals[1]) == expected
-  assert schedule.position(visits[4], 0, 2) == Pos(12, 1, 1, i=0, n=1, total=2, batches=11)
+  assert schedule.position(visits[4], 0, 2) == Pos(
+    12, 1, 0, 1, visit_calls=1, phase_calls=2, batches=11
+  )
 
 
 def test_evaluations_are_counted():
@@ -126,9 +135,14 @@ def test_evaluations_are_counted():
 
 def test_positions_number_the_calls_without_gaps():
   visits = walk(MHD, steps=13)
-  at = [schedule.position(v, i, 0) for v in visits for i in range(v.n)]
-  assert [pos.step for pos in at] == list(range(15))
-  train = [schedule.position(v, i, 0).count for v in visits if v.phase is TRAIN for i in range(v.n)]
+  at = [schedule.position(v, i, 0) for v in visits for i in range(v.calls)]
+  assert [pos.call for pos in at] == list(range(15))
+  train = [
+    schedule.position(v, i, 0).phase_call
+    for v in visits
+    if v.phase is TRAIN
+    for i in range(v.calls)
+  ]
   assert train == list(range(10))
 
 
@@ -169,5 +183,5 @@ def test_a_cycle_of_empty_visits_is_refused():
 def test_steps_may_depend_on_the_round():
   shrinking = phase("server", lambda round: (3, 1)[round], TRAIN.feed)
   visits = walk(algorithm(TRAIN._replace(steps=1), shrinking, REFRESH), rounds=2)
-  assert [v.n for v in visits] == [1, 3, 1, 1, 1, 1]
+  assert [v.calls for v in visits] == [1, 3, 1, 1, 1, 1]
   assert [v.ends_round for v in visits] == [False, False, True] * 2

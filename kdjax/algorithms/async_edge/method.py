@@ -31,7 +31,7 @@ import numpy as np
 from kdjax.algorithms.async_edge import travel
 from kdjax.algorithms.async_edge.hyper import Hyper
 from kdjax.algorithms.async_edge.steps import (
-  Visit,
+  EdgeArgs,
   collect_step,
   dispatch_step,
   distil_step,
@@ -108,7 +108,7 @@ def passes(
 ) -> Phase:
   """A phase of whole epochs of cohort g, which begins a learning-rate schedule at every visit."""
   feed = Feed(private=env.training.batch, kind="epoch", epochs=epochs, cohorts=(g,), owner=owner)
-  rate = lambda pos: env.training.lr(pos.i, pos.n)
+  rate = lambda pos: env.training.lr(pos.visit_call, pos.visit_calls)
   return Phase(name, step, feed, None, lr=rate, args=args)
 
 
@@ -129,7 +129,7 @@ def cycle(env: Env, hyper: Hyper, visits: tuple[tuple[int, int], ...]) -> tuple[
   at = lambda round: visits[round % len(visits)]
   last, model = len(env.cohorts) - 1, nbytes(env.snapshots()[-1])
 
-  def sent(models):
+  def bytes_sent(models):
     return lambda pos: {"weights": env.R * model * models} if models else {}
 
   lag, edge = lambda pos: np.int32(at(pos.round)[1]), lambda pos: np.int32(at(pos.round)[0])
@@ -138,18 +138,20 @@ def cycle(env: Env, hyper: Hyper, visits: tuple[tuple[int, int], ...]) -> tuple[
   longest = env.task.private_sizes.reshape(env.R, -1).max(0)  # of all replicas
 
   def ends_pass(pos, owner=0):
-    return np.bool_((pos.i + 1) % max(-(-int(longest[owner]) // env.training.batch), 1) == 0)
+    return np.bool_(
+      (pos.visit_call + 1) % max(-(-int(longest[owner]) // env.training.batch), 1) == 0
+    )
 
   def told(pos):
     noise = np.float32(hyper.noise if at(pos.round)[0] in hyper.noisy else 0)
-    return Visit(ends_pass(pos, at(pos.round)[0]), edge(pos), noise)
+    return EdgeArgs(ends_pass(pos, at(pos.round)[0]), edge(pos), noise)
 
   dispatch, collect = dispatch_step(env, hyper.init), collect_step(env, hyper)
-  cloned = sent(hyper.init != "scratch")
+  cloned = bytes_sent(hyper.init != "scratch")
   return (
-    Phase("dispatch", dispatch, None, 1, args=lag, sent=cloned),
+    Phase("dispatch", dispatch, None, 1, args=lag, bytes_sent=cloned),
     passes(env, "edge", edge_step(env, hyper), hyper.edge_epochs, last, host, told),
-    Phase("collect", collect, None, 1, args=edge, sent=sent(hyper.ensemble)),
+    Phase("collect", collect, None, 1, args=edge, bytes_sent=bytes_sent(hyper.ensemble)),
     passes(env, "distil", distil_step(env, hyper), hyper.distil_epochs, 0, args=ends_pass),
     Phase("watch", watch_step(hyper.flag_above), None, 1, log=True),
   )

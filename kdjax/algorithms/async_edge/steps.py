@@ -5,22 +5,24 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Bool, Float, Int
 
 from kdjax.algorithms.async_edge import corruption, stopping, travel
 from kdjax.algorithms.async_edge.hyper import Hyper
 from kdjax.algorithms.separate import objective
 from kdjax.core import clients, graph, health, losses, snapshots
-from kdjax.core.clients import has_data, share, update
+from kdjax.core.arrays import Array
+from kdjax.core.clients import has_data, local_mean, update
 from kdjax.core.env import Env
 from kdjax.core.passes import eval_mode
-from kdjax.types import ClientState, Examples, Now, Step
+from kdjax.types import ClientState, Examples, Now, Objective, Step
 
 
 class Core(NamedTuple):
   """What the core of every replica keeps beside its model; leaves [K_0, ...]."""
 
   memory: jax.Array  # f32[K_0, M, n, L], the models that came back in round i in slot i % M
-  heard: jax.Array  # bool[K_0, M, n], which of them are there: whose client speaks
+  present: jax.Array  # bool[K_0, M, n], which of them are there: whose client is not frozen
   # f32[K_0, P, L], its weights before round i in slot i % P; (), where none are cloned.
   past: jax.Array | tuple[()]
   correct: jax.Array  # f32[K_0], training examples that it got right in this visit of `distil`
@@ -33,8 +35,8 @@ class Core(NamedTuple):
   first: jax.Array | tuple[()]
 
 
-class Visit(NamedTuple):
-  """What a training step is told, `now.args`."""
+class EdgeArgs(NamedTuple):
+  """`now.args` of a training step at an edge."""
 
   ends_pass: jax.Array  # bool[], whether it is the last of a pass over the data
   holder: jax.Array  # i32[], whose data it is
@@ -44,7 +46,7 @@ class Visit(NamedTuple):
 def fresh(env: Env, g: int, keys: jax.Array) -> ClientState:
   """New models of cohort g; keys [K_g]."""
   cohort = env.cohorts[g]
-  one = lambda key: clients.client(cohort.model, cohort.tx, key, env.task.image, env.dtype, {})
+  one = lambda key: clients.init_client(cohort.model, cohort.tx, key, env.task.image, env.dtype)
   return jax.vmap(one)(keys)
 
 
@@ -63,15 +65,20 @@ def first_state(env: Env, hyper: Hyper, P: int) -> tuple[tuple, dict]:
 
 
 def edge_step(env: Env, hyper: Hyper) -> Step:
-  """`Phase.step` of supervised epochs at an edge, whose labels may be wrong; `now.args`: Visit."""
+  """`Phase.step` of supervised epochs at an edge, whose labels may be wrong.
+
+  `now.args` are EdgeArgs.
+  """
   last = len(env.cohorts) - 1
 
   def step(state, batch, now):
-    half, pace, rest = batch.private[last], state.local[last], (None,) * last
+    half = batch.private[last]
+    pace = state.local[last]
     if hyper.noisy:
       half = half._replace(label=wrong_labels(env, hyper, half, now))
-    active, data = has_data(half) & ~pace.rests, (*rest, half)
-    clients, aux = update(env, state.clients, objective, data, now.lr, (*rest, active))
+    active = has_data(half) & ~pace.rests
+    rest = (None,) * last
+    clients, aux = update(env, state.clients, objective, (*rest, half), now.lr, (*rest, active))
     n = jnp.where(active, half.total, 0).astype(env.dtype)
     pace = stopping.after(
       pace, aux[last]["loss"], n, now.args.ends_pass, threshold=hyper.edge_threshold, tolerance=0
@@ -83,12 +90,11 @@ def edge_step(env: Env, hyper: Hyper) -> Step:
 
 def wrong_labels(env: Env, hyper: Hyper, half: Examples, now: Now) -> jax.Array:
   """The labels i32[K_g, B] of the models at an edge, with chance `now.args.noise` not its own."""
-  last, (_, holder, p) = len(env.cohorts) - 1, now.args
+  last = len(env.cohorts) - 1
+  _, holder, p = now.args
   if hyper.corruption == "batch":
-    keys, permuted = (
-      env.keys(last, "noise", now.count),
-      jax.vmap(corruption.permuted, (0, None, 0, 0)),
-    )
+    keys = env.keys(last, "noise", now.phase_call)
+    permuted = jax.vmap(corruption.permuted, (0, None, 0, 0))
     return permuted(keys, p, half.label, half.mask)
   keys = env.common_keys(last, "noise", holder)  # the same for all models there
   place = env.ids(last) // env.K * env.population.holders + holder
@@ -99,10 +105,12 @@ def wrong_labels(env: Env, hyper: Hyper, half: Examples, now: Now) -> jax.Array:
 
 def dispatch_step(env: Env, init: str) -> Step:
   """`Phase.step` that starts all models at the edge alike; `now.args` is the lag of a clone."""
-  last, anyone = len(env.cohorts) - 1, graph.complete(env.K)
+  last = len(env.cohorts) - 1
+  anyone = graph.complete(env.K)
 
   def step(state, batch, now):
-    (core, *others), core_id = state.local, env.ids(last) // env.K * env.K
+    core, *others = state.local
+    core_id = env.ids(last) // env.K * env.K
     if init == "scratch":
       models = fresh(env, last, env.common_keys(last, "scratch", now.round))
     elif init == "independent":
@@ -114,7 +122,8 @@ def dispatch_step(env: Env, init: str) -> Step:
       past = core.past.at[:, now.round % P].set(snapshots.pack(env, state.clients[0]))
       cloned = past[:, jnp.maximum(now.round - now.args, 0) % P]
       (source,) = env.fetch((cloned,), (core_id,), anyone)
-      models, core = travel.unpack(env, last, source), core._replace(past=past)
+      models = travel.unpack(env, last, source)
+      core = core._replace(past=past)
     models = models._replace(health=state.clients[last].health)
     clients = (*state.clients[:last], models)
     local = (core, *others[:-1], stopping.start(others[-1].total))
@@ -125,86 +134,118 @@ def dispatch_step(env: Env, init: str) -> Step:
 
 def collect_step(env: Env, hyper: Hyper) -> Step:
   """`Phase.step` that brings the models back to the core; `now.args` is the edge."""
-  ensemble, memory = hyper.ensemble, hyper.memory
+  n = hyper.ensemble
 
   def step(state, batch, now):
-    core, first = state.local[0], env.ids(0) + env.K - ensemble
-    trained = tuple(snapshots.pack(env, client) for client in state.clients)
-    who = jnp.stack([first + i for i in range(ensemble)], 1)  # [K_0, n]
-    back = env.fetch(trained, tuple(who.T), graph.complete(env.K))
-    slot = now.round % memory
-    models = jnp.stack(back, 1)  # [K_0, n, L]
-    full = core.memory.at[:, slot].set(models)
-    heard = core.heard.at[:, slot].set(health.heard_by_others(env, state.clients)[who])
+    core = state.local[0]
+    first_id = env.ids(0) + env.K - n
+    edge_ids = jnp.stack([first_id + i for i in range(n)], 1)  # [K_0, n]
+    packed = tuple(snapshots.pack(env, client) for client in state.clients)
+    returned = env.fetch(packed, tuple(edge_ids.T), graph.complete(env.K))
+    models = jnp.stack(returned, 1)  # [K_0, n, L]
+    present = health.active_clients(env, state.clients)[edge_ids]
+    slot = now.round % hyper.memory
     zero = jnp.zeros_like(core.seen)
-    core = core._replace(memory=full, heard=heard, correct=zero, seen=zero)
-    core = core._replace(pace=stopping.start(zero))
+    core = core._replace(
+      memory=core.memory.at[:, slot].set(models),
+      present=core.present.at[:, slot].set(present),
+      correct=zero,
+      seen=zero,
+      pace=stopping.start(zero),
+    )
     if hyper.track:
       first = jnp.where(now.round == 0, models, core.first)
-      core = core._replace(begun=trained[0], first=first)
+      core = core._replace(begun=packed[0], first=first)
+    opt_state = jax.vmap(env.cohorts[0].tx.init)(state.clients[0].params)
+    clients = (state.clients[0]._replace(opt_state=opt_state), *state.clients[1:])
     local = (core, *state.local[1:])
-    fresh = jax.vmap(env.cohorts[0].tx.init)(state.clients[0].params)
-    clients = (state.clients[0]._replace(opt_state=fresh), *state.clients[1:])
     server = {"holder": now.args}
     return state._replace(clients=clients, local=local, server=server), ({},) * len(clients)
 
   return step
 
 
-def distil_step(env: Env, hyper: Hyper) -> Step:
-  """`Phase.step` in which the core learns from its memory and its own data (Eq. 2).
+class DistilData(NamedTuple):
+  """What one core learns from in a step."""
 
-  `now.args` is whether the step is the last of a pass over the data.
+  half: Examples
+  teacher: jax.Array  # f32[M, B, C], see `memory_predictions`
+  weight: jax.Array  # f32[M, B], of each teacher's term
+  refused: jax.Array  # i32[B]
+
+
+def memory_predictions(
+  env: Env,
+  hyper: Hyper,
+  memory: Float[Array, "M n L"],
+  present: Bool[Array, "M n"],
+  half: Examples,
+) -> tuple[Float[Array, "M B C"], Bool[Array, "M B"], Int[Array, " B"]]:
+  """What the slots of one core's memory say of a batch at the temperature, behind a stop-gradient.
+
+  Args:
+    env: Env; the models are of its last cohort.
+    hyper: Hyper.
+    memory: f32[M, n, L], snapshots.
+    present: bool[M, n], which of them are there.
+    half: B examples.
+
+  Returns:
+    (mean probabilities of a slot's models f32[M, B, C], whether it has any bool[M, B], predictions
+    that were not finite i32[B]).
   """
   model = env.cohorts[-1].model
+
+  def predict(flat):
+    client = snapshots.client(env, -1, flat)
+    return jax.nn.softmax(eval_mode(model, client, half.image).logits[:, 0] / hyper.temperature)
+
+  p = env.map_clients(predict, memory.reshape(-1, memory.shape[-1]))
+  p = p.reshape(*memory.shape[:2], *p.shape[1:])  # [M, n, B, C]
+  finite = health.finite_rows(p)
+  valid = present[..., None] & finite
+  count = jnp.maximum(valid.sum(1), 1).astype(p.dtype)
+  mean = jnp.where(valid[..., None], p, 0).sum(1) / count[..., None]
+  refused = jnp.sum(present[..., None] & ~finite, axis=(0, 1))
+  return jax.lax.stop_gradient(mean), valid.any(1), refused
+
+
+def distil_objective(hyper: Hyper) -> Objective:
+  """Cross entropy, and T^2 times the divergence from every slot of the memory (Eq. 2)."""
   t = hyper.temperature
   student_t = 1.0 if hyper.literal else t
 
-  def teach(memory, heard, half):
-    """What each slot of one core's memory says of a batch.
-
-    Args:
-      memory: f32[M, n, L], snapshots.
-      heard: bool[M, n], those that are there.
-      half: the batch, B examples.
-
-    Returns:
-      (their mean f32[M, B, C], whether there is one bool[M, B], refused predictions i32[B]).
-    """
-
-    def tell(flat):
-      client = snapshots.client(env, -1, flat)
-      return jax.nn.softmax(eval_mode(model, client, half.image).logits[:, 0] / t)
-
-    said = env.map_clients(tell, memory.reshape(-1, memory.shape[-1]))
-    said = said.reshape(*memory.shape[:2], *said.shape[1:])  # [M, n, B, C]
-    fine = health.finite_rows(said)
-    taken = heard[..., None] & fine
-    count = jnp.maximum(taken.sum(1), 1).astype(said.dtype)
-    mean = jnp.where(taken[..., None], said, 0).sum(1) / count[..., None]
-    return mean, taken.any(1), jnp.sum(heard[..., None] & ~fine, axis=(0, 1))
-
-  def distillation(apply, params, d):
-    out, model_state = apply(params, d["half"])
-    z, label = out.logits[:, 0], d["half"].label
-    mean = functools.partial(share, mask=d["half"].mask, total=d["half"].total)
-    ce = mean(losses.cross_entropy(z, label))
-    kd = t**2 * mean((d["weight"] * losses.kl(d["teacher"], z / student_t)).sum(0))
-    correct = mean((z.argmax(-1) == label).astype(z.dtype))
+  def objective(apply, params, d):
+    out, model_state = apply(params, d.half)
+    z, label = out.logits[:, 0], d.half.label
+    ce = local_mean(losses.cross_entropy(z, label), d.half)
+    kd = t**2 * local_mean((d.weight * losses.kl(d.teacher, z / student_t)).sum(0), d.half)
+    correct = local_mean((z.argmax(-1) == label).astype(z.dtype), d.half)
     aux = {"loss": ce + kd, "cross_entropy": ce, "distillation": kd, "train_accuracy": correct}
-    aux["refused"] = jnp.sum(d["refused"] * d["half"].mask)
+    aux["refused"] = jnp.sum(d.refused * d.half.mask)
     return ce + kd, (aux, model_state)
+
+  return objective
+
+
+def distil_step(env: Env, hyper: Hyper) -> Step:
+  """`Phase.step` in which the core learns from its memory and its own data.
+
+  `now.args` is whether the step is the last of a pass over the data.
+  """
+  predictions = functools.partial(memory_predictions, env, hyper)
+  objective = distil_objective(hyper)
 
   def step(state, batch, now):
     core, half = state.local[0], batch.private[0]
-    teacher, there, refused = env.map_clients(teach, core.memory, core.heard, half)
+    teacher, there, refused = env.map_clients(predictions, core.memory, core.present, half)
     weight = there.astype(env.dtype)  # [K_0, M, B]
     if hyper.memory_reduce == "mean":
       weight /= jnp.maximum(weight.sum(1, keepdims=True), 1)
-    data = {"half": half, "teacher": teacher, "weight": weight, "refused": refused}
+    data = DistilData(half, teacher, weight, refused)
     rest = (None,) * (len(env.cohorts) - 1)
     active = has_data(half) & ~core.pace.rests
-    clients, aux = update(env, state.clients, distillation, (data, *rest), now.lr, (active, *rest))
+    clients, aux = update(env, state.clients, objective, (data, *rest), now.lr, (active, *rest))
     n = jnp.where(active, half.total, 0).astype(env.dtype)
     core = core._replace(correct=core.correct + n * aux[0]["train_accuracy"], seen=core.seen + n)
     pace = stopping.after(

@@ -84,14 +84,14 @@ class Plan:
 
   def turn(self, pos: Pos) -> Turn:
     """What a call's step is told of it."""
-    call = self.calls(pos.round)[pos.i]
+    call = self.calls(pos.round)[pos.visit_call]
     owner, _, mask = self.rows(pos.round, call)
     group = [self.who.members(r, pos.round, call.group) for r in range(self.env.R)]
     told = np.stack([np.isin(x, own) for x, own in zip(owner, group, strict=True)])
     first = call.train and call.epoch == call.batch == 0
     arrived = np.isin(np.arange(self.env.clients), sum(group, [])) & first
     told = (mask * told * call.answers).astype(np.float32)
-    return Turn(call.train, call.answers, pos.i == pos.n - 1, told, arrived)
+    return Turn(call.train, call.answers, pos.visit_call == pos.visit_calls - 1, told, arrived)
 
   def examples(self, round: int) -> int:
     """Forward passes of a round, as `costs.client_flops` counts them.

@@ -54,7 +54,7 @@ def make(env: Env, hyper: Hyper) -> Algorithm:
   model, feature = network(env, hyper.server), uploads.feature_at(env, hyper.cut)
   plan = plan_rounds(env, hyper)
   tx, rate = optim.make_under("algo.server_optim", hyper.server_optim)
-  predict, alone = stitched(env, model, hyper.cut)
+  predict, client_logits = stitched(env, model, hyper.cut)
 
   def begin(clients):
     memories = uploads.empty(env, feature, holds=hyper.trains_on == "all")
@@ -65,7 +65,7 @@ def make(env: Env, hyper: Hyper) -> Algorithm:
     cycle(env, hyper, model, feature, plan, tx, rate),
     predict,
     facts=functools.partial(facts, env, hyper, model, feature, plan),
-    alone=alone,
+    client_logits=client_logits,
   )
 
 
@@ -102,16 +102,20 @@ def cycle(
     Phase("edge", edge_step(env, hyper), passes(hyper.edge_epochs, answered), None, lr=env.rate),
     Phase("drift", drift.step(env, hyper.cut), None, 1, log=True),
     Phase(
-      "upload", uploads.step(env, hyper.cut, hyper.keyed), passes(1, uploaded), None, sent=sent
+      "upload",
+      uploads.step(env, hyper.cut, hyper.keyed),
+      passes(1, uploaded),
+      None,
+      bytes_sent=sent,
     ),
     Phase(
       "server",
       server_step(env, hyper, model, tx, feature.shape),
-      Feed(server=lambda pos: plan.rows(pos.round, plan.calls(pos.round)[pos.i])),
+      Feed(server=lambda pos: plan.rows(pos.round, plan.calls(pos.round)[pos.visit_call])),
       lambda round: len(plan.calls(round)),
-      lr=lambda pos: rate(pos.count, pos.total),
+      lr=lambda pos: rate(pos.phase_call, pos.phase_calls),
       args=plan.turn,
-      sent=answers,
+      bytes_sent=answers,
       log=True,
     ),
   )
@@ -134,13 +138,13 @@ def facts(
 
 
 def stitched(env: Env, model: nn.Module, cut: str) -> tuple[Predict, Callable]:
-  """`Algorithm.predict` and `.alone`: the server's network behind each client's extractor."""
+  """(`Algorithm.predict`, `.client_logits`): the server's network behind a client's extractor."""
 
   def both(cohort, network, client, images):
     h, z = uploads.tell(cohort.model, cut, client, images)
     return eval_mode(model, network, h).logits, z
 
-  def alone(g, client, server, images):
+  def client_logits(g, client, server, images):
     return both(env.cohorts[g], server.network, client, images)[0]
 
   def predict(state, images):
@@ -154,7 +158,7 @@ def stitched(env: Env, model: nn.Module, cut: str) -> tuple[Predict, Callable]:
     ]
     return dict(zip(("", "edge"), zip(*said, strict=True), strict=True))
 
-  return predict, alone
+  return predict, client_logits
 
 
 def flops(

@@ -14,9 +14,9 @@ import optax
 from flax import linen as nn
 from jaxtyping import Bool, Float, Shaped
 
-from kdjax.core import gradients, health
+from kdjax.core import gradients
 from kdjax.core.arrays import Array
-from kdjax.core.clients import take
+from kdjax.core.clients import Gradients, apply_step, init_client
 from kdjax.core.env import Env
 from kdjax.core.noinline import noinline
 from kdjax.core.passes import eval_mode
@@ -37,9 +37,7 @@ def init(
 
   def one(seed):
     key = client_key(seed, "server", 0, EVERYONE)
-    variables = dict(model.init(key, jnp.zeros((1, *shape), env.dtype), train=False))
-    params = variables.pop("params")
-    return ClientState(params, variables, tx.init(params), health.fresh())
+    return init_client(model, tx, key, shape, env.dtype)
 
   return jax.vmap(one)(jnp.asarray(env.population.seeds))
 
@@ -176,12 +174,13 @@ def update(
     apply = functools.partial(train_mode, model, server.model_state)
     loss = lambda params: objective(apply, params, d)
     grads, (aux, statistics, said) = gradients.of(loss, server.params)
-    return grads, aux, statistics, said
+    return Gradients(grads, aux, statistics), said
 
-  def step(server, grads, aux, statistics, lr, active):
-    return take(env, tx, lr, server, grads, aux, statistics, active)
+  def step(server, grads, lr, active):
+    return apply_step(env, tx, lr, server, grads, active)
 
-  grads, aux, statistics, said = env.map_clients(differentiate, servers, data)
-  grads, aux = jax.lax.psum((grads, aux), AXES)
+  grads, said = env.map_clients(differentiate, servers, data)
+  params, aux = jax.lax.psum((grads.params, grads.aux), AXES)
+  grads = Gradients(params, aux, grads.statistics)
   # A loop over a single replica would be fused with what precedes it, and round differently.
-  return *noinline(jax.vmap(step))(servers, grads, aux, statistics, lr, active), said
+  return *noinline(jax.vmap(step))(servers, grads, lr, active), said

@@ -14,9 +14,9 @@ from kdjax.algorithms.fedgkt import uploads
 from kdjax.algorithms.fedgkt.arrivals import Turn
 from kdjax.algorithms.fedgkt.hyper import Hyper
 from kdjax.core import health, losses
-from kdjax.core.clients import has_data, share, update
+from kdjax.core.clients import has_data, local_mean, share, update
 from kdjax.core.env import Env
-from kdjax.types import ClientState, Rows, Step, TrainState
+from kdjax.types import ClientState, Examples, Rows, Step, TrainState
 
 
 class Server(NamedTuple):
@@ -40,23 +40,31 @@ def fresh_servers(
   return Server(network, plateau, jnp.zeros((env.R, 4), env.dtype))
 
 
+class EdgeData(NamedTuple):
+  """What one client's edge learns from in a step."""
+
+  half: Examples
+  answer: jax.Array  # f32[B, C], the server's logits for these examples
+  weight: jax.Array  # f32[], alpha once it has answered, 0 before
+
+
 def edge_step(env: Env, hyper: Hyper) -> Step:
   """`Phase.step` of the edge: CE, and alpha KL(server || edge) once it has answered (Eq. 7)."""
   weight = hyper.alpha if hyper.edge_distils else 0.0
 
   def objective(apply, params, d):
-    out, model_state = apply(params, d["half"])
-    z, mean = out.logits[:, 0], functools.partial(share, mask=d["half"].mask, total=d["half"].total)
-    ce = mean(losses.cross_entropy(z, d["half"].label))
-    kd = mean(losses.tempered_kl(d["answer"], z, hyper.temperature))
-    loss = ce + d["weight"] * kd
+    out, model_state = apply(params, d.half)
+    z = out.logits[:, 0]
+    ce = local_mean(losses.cross_entropy(z, d.half.label), d.half)
+    kd = local_mean(losses.tempered_kl(d.answer, z, hyper.temperature), d.half)
+    loss = ce + d.weight * kd
     return loss, (dict(zip(METRICS, (loss, ce, kd), strict=True)), model_state)
 
   def step(state, batch, now):
     data = []
     for g, (half, memory) in enumerate(zip(batch.private, state.local, strict=True)):
       answer = uploads.answers(memory, uploads.slots(env, hyper.keyed, g, half, now))
-      data.append({"half": half, "answer": answer, "weight": weight * memory.answered})
+      data.append(EdgeData(half, answer, weight * memory.answered))
     active = tuple(map(has_data, batch.private))
     clients, aux = update(env, state.clients, objective, tuple(data), now.lr, active)
     return state._replace(clients=clients), aux
@@ -98,8 +106,8 @@ def collect(
     rows: Rows.
     turn: what is done with them.
   """
-  tables = tuple(m.held if hyper.trains_on == "all" else m.sent for m in state.local)
-  rows = rows._replace(mask=rows.mask * health.heard_by_others(env, state.clients)[rows.owner])
+  tables = tuple(m.held if hyper.trains_on == "all" else m.upload for m in state.local)
+  rows = rows._replace(mask=rows.mask * health.active_clients(env, state.clients)[rows.owner])
   rows_told = rows._replace(mask=rows.mask * turn.told)
   sent = servers.collect(env, tables, rows)
   has_come = sent["label"] >= 0
@@ -174,7 +182,7 @@ def server_step(
       turn.train, lambda: learn(*given), lambda: answer(*given)
     )
     local = uploads.answer(env, state.local, found.rows_told, servers.whole(z))
-    sums = summed(old.sums, said, found.told["total"], now.i)
+    sums = summed(old.sums, said, found.told["total"], now.visit_call)
     means = sums[:, :3] / jnp.maximum(sums[:, 3:], 1)
     plateau = watch(old.plateau, means[:, 1], turn.last & (sums[:, 3] > 0))
     aux = jnp.where(turn.answers, means, learnt)

@@ -32,10 +32,10 @@ class Memory(NamedTuple):
   label: Any  # i32[K_g, N]; -1 where nothing has come that could be taken in
   answer: Any  # f32[K_g, N, C], the server's logits
   answered: Any  # bool[K_g], whether there has been any
-  held: Any  # `sent` as it last arrived, where the server learns from all it holds; else ()
+  held: Any  # `upload` as it last arrived, where the server learns from all it holds; else ()
 
   @property
-  def sent(self) -> dict[str, jax.Array]:
+  def upload(self) -> dict[str, jax.Array]:
     """The upload: {'feature', 'logits', 'label'}."""
     return {"feature": self.feature, "logits": self.logits, "label": self.label}
 
@@ -77,7 +77,7 @@ def nbytes(env: Env, feature: jax.ShapeDtypeStruct) -> dict[str, int]:
 def bytes_sent(
   env: Env, plan: Plan, feature: jax.ShapeDtypeStruct
 ) -> tuple[Callable[[Pos], dict[str, int]], Callable[[Pos], dict[str, int]]]:
-  """`Phase.sent` of the upload and of the server: bytes for those who arrive.
+  """`Phase.bytes_sent` of the upload and of the server: bytes for those who arrive.
 
   Args:
     env: Env.
@@ -91,10 +91,10 @@ def bytes_sent(
 
   def uploaded(pos):
     n = examples(group for own in plan.who.groups(pos.round) for group in own)
-    return {kind: n * one for kind, one in size.items()} if pos.i == 0 else {}
+    return {kind: n * one for kind, one in size.items()} if pos.visit_call == 0 else {}
 
   def answered(pos):
-    call = plan.calls(pos.round)[pos.i]
+    call = plan.calls(pos.round)[pos.visit_call]
     if not call.answers or call.batch:
       return {}
     groups = (own[call.group] for own in plan.who.groups(pos.round) if call.group < len(own))
@@ -138,7 +138,7 @@ def empty(env: Env, feature: jax.ShapeDtypeStruct, *, holds: bool) -> tuple[Memo
       answered=table(dtype=bool),
       held=(),
     )
-    return memory._replace(held=memory.sent) if holds else memory
+    return memory._replace(held=memory.upload) if holds else memory
 
   return tuple(one(len(env.ids(g))) for g in range(len(env.cohorts)))
 
@@ -157,7 +157,7 @@ def slots(env: Env, keyed: bool, g: int, half: Examples, now: Now) -> Int[Array,
   if not keyed:
     n = half.row.shape[1]
     within = jax.lax.axis_index("data") * n + jnp.arange(n)
-    step = now.i % env.local_rows(g, -(-env.task.private_sizes // env.training.batch))
+    step = now.visit_call % env.local_rows(g, -(-env.task.private_sizes // env.training.batch))
     place = (step[:, None] * env.training.batch + within).astype(jnp.int32)
   return jnp.where(half.mask > 0, place, _longest(env))
 
@@ -172,7 +172,7 @@ def step(env: Env, cut: str, keyed: bool) -> Step:
   write = jax.vmap(lambda table, slot, x: table.at[slot].set(x.astype(table.dtype), mode="drop"))
 
   def step(state, batch, now):
-    local, told = [], hostile.sent(env, state.clients)
+    local, told = [], hostile.as_sent(env, state.clients)
     for g, (half, memory) in enumerate(zip(batch.private, state.local, strict=True)):
       speak = functools.partial(tell, env.cohorts[g].model, cut)
       h, z = env.map_clients(speak, told[g], half.image)
@@ -196,7 +196,7 @@ def take_in(
   def one(g, memory):
     here = env.local_rows(g, arrived)
     newer = lambda new, old: jnp.where(jnp.expand_dims(here, range(1, new.ndim)), new, old)
-    return memory._replace(held=jax.tree.map(newer, memory.sent, memory.held))
+    return memory._replace(held=jax.tree.map(newer, memory.upload, memory.held))
 
   return tuple(one(g, memory) for g, memory in enumerate(memories))
 

@@ -18,8 +18,8 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from kdjax.algorithms.fedmd.apart import agree_step, heard_logits, say_step
 from kdjax.algorithms.fedmd.hyper import Hyper, check
+from kdjax.algorithms.fedmd.peer import agree_step, heard_logits, say_step
 from kdjax.algorithms.fedmd.steps import consensus_step, digest_step
 from kdjax.algorithms.separate import supervised_step, train_phase
 from kdjax.core.env import Env
@@ -42,7 +42,7 @@ def make(env: Env, hyper: Hyper) -> Algorithm:
   return Algorithm(init, cycle(env, hyper), env.predict, prologue=prologue(env, hyper))
 
 
-def apart(env: Env, hyper: Hyper, mail: Mail) -> Algorithm:
+def make_peer(env: Env, hyper: Hyper, mail: Mail) -> Algorithm:
   """FedMD for clients that train apart: the consensus is the mean of those whose logits came.
 
   Raises:
@@ -50,7 +50,7 @@ def apart(env: Env, hyper: Hyper, mail: Mail) -> Algorithm:
   """
   check(env, hyper)
   consensus, digest, revisit = cycle(env, hyper)
-  say = consensus._replace(step=say_step(env, hyper), sent=lambda pos: {})
+  say = consensus._replace(step=say_step(env, hyper), bytes_sent=lambda pos: {})
   agree = Phase("agree", agree_step(env), None, 1, outside=heard_logits(env, hyper, mail))
 
   def init(clients):
@@ -63,7 +63,7 @@ def apart(env: Env, hyper: Hyper, mail: Mail) -> Algorithm:
   return Algorithm(init, whole, env.predict, prologue=prologue(env, hyper))
 
 
-METHOD = Method(Hyper, make, apart=apart)
+METHOD = Method(Hyper, make, make_peer=make_peer)
 
 
 def prologue(env: Env, hyper: Hyper) -> tuple[Phase, ...]:
@@ -87,7 +87,7 @@ def cycle(env: Env, hyper: Hyper) -> tuple[Phase, ...]:
   revisit = Feed(private=env.training.batch, kind="epoch", epochs=hyper.revisit_epochs)
   return (
     passes(env, "consensus", consensus_step(env, hyper), common=True, **aligned)._replace(
-      sent=lambda pos: logits if pos.i == 0 else {}
+      bytes_sent=lambda pos: logits if pos.visit_call == 0 else {}
     ),
     passes(env, "digest", digest_step(env), epochs=hyper.digest_epochs, **aligned),
     train_phase(env, name="revisit", feed=revisit, steps=None),

@@ -1,6 +1,7 @@
 """The steps of FedMD's phases, jitted: consensus, digest."""
 
 import functools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,9 +10,9 @@ from jaxtyping import Bool, Float
 from kdjax.algorithms.fedmd.hyper import Hyper
 from kdjax.core import health, losses
 from kdjax.core.arrays import Array
-from kdjax.core.clients import has_data, share, update
+from kdjax.core.clients import has_data, local_mean, update
 from kdjax.core.env import Env
-from kdjax.core.hostile import sent
+from kdjax.core.hostile import as_sent
 from kdjax.core.passes import eval_mode
 from kdjax.types import ClientState, Examples, Step
 
@@ -21,10 +22,10 @@ def consensus_step(env: Env, hyper: Hyper) -> Step:
   digest_share = hyper.digest_batch // env.mesh.shape["data"]
 
   def step(state, batch, now):
-    said = logits_of(env, sent(env, state.clients), batch.public)
+    said = logits_of(env, as_sent(env, state.clients), batch.public)
     by_replica = (env.R, env.K)
     logits = env.gather(said).reshape(*by_replica, digest_share, env.task.classes)
-    heard = health.heard_by_others(env, state.clients).reshape(*by_replica, 1)
+    heard = health.active_clients(env, state.clients).reshape(*by_replica, 1)
     heard &= health.finite_rows(logits)
     mean = agreement(logits, heard)
     row = env.gather(tuple(h.row for h in batch.public)).reshape(*by_replica, -1)[:, 0]
@@ -75,22 +76,29 @@ def fill(
   return jax.vmap(lambda t, r, s: t.at[r].set(s, mode="drop"))(tables, row, said)
 
 
+class DigestData(NamedTuple):
+  """What one client learns from in a step of the digest."""
+
+  public: Examples
+  target: jax.Array  # f32[B, C], the consensus for these examples
+
+
 def digest_step(env: Env) -> Step:
   """`Phase.step` in which everyone fits its logits to the consensus."""
 
-  def agree(apply, params, d):
-    out, model_state = apply(params, d["public"])
-    error = losses.absolute_error(d["target"], out.logits[:, 0])
-    loss = share(error, d["public"].mask, d["public"].total)
+  def objective(apply, params, d):
+    out, model_state = apply(params, d.public)
+    error = losses.absolute_error(d.target, out.logits[:, 0])
+    loss = local_mean(error, d.public)
     return loss, ({"loss": loss, "digest": loss}, model_state)
 
   def step(state, batch, now):
     data = tuple(
-      {"public": half, "target": state.server[env.ids(g)[:, None] // env.K, half.row]}
+      DigestData(half, state.server[env.ids(g)[:, None] // env.K, half.row])
       for g, half in enumerate(batch.public)
     )
     active = tuple(map(has_data, batch.public))
-    clients, aux = update(env, state.clients, agree, data, now.lr, active)
+    clients, aux = update(env, state.clients, objective, data, now.lr, active)
     return state._replace(clients=clients), aux
 
   return step

@@ -66,7 +66,7 @@ def fresh(env: Env, predict_fn: PredictFn, hyper: Hyper, *, one_pass: bool) -> E
 
   def prepare(state, batch, now):
     if not one_pass:
-      speaking = hostile.sent(env, state.clients)
+      speaking = hostile.as_sent(env, state.clients)
       sent = _each(env, _message_fn(predict_fn, hyper), speaking, batch.public)
       return _draw(env, state.clients, sent, now, hyper.teachers)
     passes = _each(env, both, state.clients, batch.public)
@@ -87,7 +87,7 @@ def fresh(env: Env, predict_fn: PredictFn, hyper: Hyper, *, one_pass: bool) -> E
     common=True,
     steps=env.training.steps,
     args=lambda pos: env.graph.at(pos.batches),
-    sent=_bytes(env, predict_fn, hyper),
+    bytes_sent=_bytes(env, predict_fn, hyper),
   )
 
 
@@ -99,7 +99,7 @@ def published(env: Env, predict_fn: PredictFn, hyper: Hyper) -> Exchange:
 
   def prepare(state, batch, now):
     sent = past_messages(env, predict_fn, hyper, state, batch, now)
-    return _draw(env, state.clients, sent, now, hyper.teachers, has_past(hyper, now.count))
+    return _draw(env, state.clients, sent, now, hyper.teachers, has_past(hyper, now.phase_call))
 
   return Exchange(
     functools.partial(first_past, hyper),
@@ -108,7 +108,7 @@ def published(env: Env, predict_fn: PredictFn, hyper: Hyper) -> Exchange:
     common=True,
     steps=hyper.refresh_every,
     args=lambda pos: env.graph.at(pos.batches),
-    sent=_bytes(env, predict_fn, hyper),
+    bytes_sent=_bytes(env, predict_fn, hyper),
     refresh=keep_phase(env, hyper.pool_size),
   )
 
@@ -140,8 +140,8 @@ def past_messages(
     params, model_state = jax.tree.map(lambda x: x[slot], own.snapshots)
     return client._replace(params=params, model_state=model_state)
 
-  keys = tuple(env.keys(g, "snapshot", now.count) for g in range(len(env.cohorts)))
-  then = hostile.sent(env, _each(env, past, state.clients, keys, state.local))
+  keys = tuple(env.keys(g, "snapshot", now.phase_call) for g in range(len(env.cohorts)))
+  then = hostile.as_sent(env, _each(env, past, state.clients, keys, state.local))
   return _each(env, _message_fn(predict_fn, hyper), then, batch.public)
 
 
@@ -192,7 +192,7 @@ def _each(env, fn, *args):
 
 def _draw(env, clients, sent, now, teachers, there=True):
   """`draw_teachers` among those who are heard, of messages over cohorts."""
-  there = health.heard_by_others(env, clients).reshape(env.R, env.K) & there
+  there = health.active_clients(env, clients).reshape(env.R, env.K) & there
   return draw_teachers(env, env.gather(sent), there, now, teachers)
 
 
@@ -221,7 +221,7 @@ def draw_teachers(
     drawn = jax.tree.map(lambda x: x[teacher + i // env.K * env.K], sent)
     return TeacherMessages(*drawn, value > -jnp.inf)
 
-  keys = [env.keys(g, "teachers", now.count) for g in range(len(env.cohorts))]
+  keys = [env.keys(g, "teachers", now.phase_call) for g in range(len(env.cohorts))]
   return tuple(jax.vmap(one)(k, env.ids(g)) for g, k in enumerate(keys))
 
 
@@ -247,10 +247,10 @@ def _bytes(env, predict_fn, hyper):
     p, xi = message_shapes(env, predict_fn, hyper.top_k)
     return {"predictions": costs.nbytes(p), "embeddings": costs.nbytes(xi)}
 
-  def sent(pos):
+  def bytes_sent(pos):
     listening = int(np.minimum(env.graph.at(pos.batches).sum(1), hyper.teachers).sum()) * env.R
-    if hyper.exchange == "published" and not has_past(hyper, pos.count):
+    if hyper.exchange == "published" and not has_past(hyper, pos.phase_call):
       return {}
     return {kind: listening * size for kind, size in message_bytes().items() if size}
 
-  return sent
+  return bytes_sent

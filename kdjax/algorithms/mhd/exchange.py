@@ -45,8 +45,8 @@ class Exchange(NamedTuple):
   # (apply, params, statistics, one client's teachers, its public half).
   student_pass: Callable[..., tuple[ModelOut, PyTree]] = student_pass
   args: Callable[[Pos], Any] = lambda pos: ()  # of the training phase
-  sent: Callable[[Pos], dict[str, int]] = lambda pos: {}
-  start: Callable[[], dict[str, int]] = lambda: {}
+  bytes_sent: Callable[[Pos], dict[str, int]] = lambda pos: {}
+  bytes_at_start: Callable[[], dict[str, int]] = lambda: {}
   steps: int = 0  # training steps between two refreshes
   refresh: Phase | None = None
   # Of clients that train apart: the phase before a round's training steps, which fills `server`.

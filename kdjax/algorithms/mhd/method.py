@@ -25,7 +25,7 @@ the candidates of Eq. 4 speak (`speak_in`).
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import NamedTuple
 
 import flax
 import jax
@@ -33,8 +33,7 @@ import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Bool, Float, Int
 
-from kdjax.algorithms.mhd import apart as apart_
-from kdjax.algorithms.mhd import broadcast, losses, pool
+from kdjax.algorithms.mhd import broadcast, losses, peer, pool
 from kdjax.algorithms.mhd.exchange import Exchange, PredictFn, in_mode
 from kdjax.algorithms.mhd.hyper import Hyper, check
 from kdjax.algorithms.separate import cross_entropy
@@ -50,6 +49,7 @@ from kdjax.types import (
   Apply,
   Batch,
   ConfigError,
+  Examples,
   Feed,
   Method,
   Objective,
@@ -75,18 +75,22 @@ def make(env: Env, hyper: Hyper) -> Algorithm:
   exchange = make_exchange(env, hyper)
   init = lambda clients: (clients, exchange.init(clients), ())
   return Algorithm(
-    init, cycle(env, hyper, exchange), env.predict, start=exchange.start, uses_graph=True
+    init,
+    cycle(env, hyper, exchange),
+    env.predict,
+    bytes_at_start=exchange.bytes_at_start,
+    uses_graph=True,
   )
 
 
-def apart(env: Env, hyper: Hyper, mail: Mail) -> Algorithm:
-  """MHD for clients that train apart; see apart.py.
+def make_peer(env: Env, hyper: Hyper, mail: Mail) -> Algorithm:
+  """MHD for clients that train apart; see peer.py.
 
   Raises:
     ConfigError: see `make`; also for the fresh exchange.
   """
   check(env, hyper)
-  forms = {"pool": apart_.pools, "published": apart_.published}
+  forms = {"pool": peer.pools, "published": peer.published}
   if hyper.exchange not in forms:
     hint = "clients that train apart have no teachers' present predictions: use pool or published"
     raise ConfigError("algo.exchange", hyper.exchange, hint)
@@ -105,12 +109,12 @@ def cycle(env: Env, hyper: Hyper, exchange: Exchange) -> tuple[Phase, ...]:
     exchange.steps,
     lr=env.rate,
     args=exchange.args,
-    sent=exchange.sent,
+    bytes_sent=exchange.bytes_sent,
   )
   return tuple(p for p in (exchange.receive, train, exchange.refresh) if p)
 
 
-METHOD = Method(Hyper, make, heads, apart=apart)
+METHOD = Method(Hyper, make, heads, make_peer=make_peer)
 
 
 def predictor(hyper: Hyper) -> PredictFn:
@@ -155,15 +159,21 @@ def speaks_as_it_learns(env: Env) -> bool:
   return not any(map(differs, env.cohorts))
 
 
-def objective(hyper: Hyper, exchange: Exchange) -> Objective:
-  """L_i of Eq. 1, for `core.clients.update`.
+class StepData(NamedTuple):
+  """What one client learns from in a step."""
 
-  One client's data is a dict: `private` and `public`, Examples; `teachers`, its part of
-  what `exchange.prepare` returned; `own`, see `own_logits`; `noise`, a key.
-  """
+  private: Examples
+  public: Examples
+  teachers: PyTree  # its part of what `exchange.prepare` returned
+  own: jax.Array | None  # f32[U, H, C], see `own_logits`
+  noise: jax.Array  # a key
+
+
+def objective(hyper: Hyper, exchange: Exchange) -> Objective:
+  """L_i of Eq. 1, for `core.clients.update`, whose data are StepData."""
 
   def loss(apply, params, d):
-    ce, model_state = cross_entropy(apply, params, d["private"])
+    ce, model_state = cross_entropy(apply, params, d.private)
     total, aux = ce, {"cross_entropy": ce}
     if hyper.predicts or hyper.embeds:
       distilled, more, mixed = distil(hyper, exchange, apply, params, d, model_state)
@@ -180,18 +190,18 @@ def distil(
   exchange: Exchange,
   apply: Apply,
   params: PyTree,
-  d: dict[str, Any],
+  d: StepData,
   statistics: PyTree,
 ) -> tuple[jax.Array | float, dict[str, jax.Array], PyTree]:
   """The distillation terms of Eq. 1 on the public half: (share of the loss, aux, model_state)."""
-  half = d["public"]
-  out, model_state = exchange.student_pass(apply, params, statistics, d["teachers"], half)
-  p, xi, valid, refused = checked(*exchange.teacher_predictions(d["teachers"], half))
+  half = d.public
+  out, model_state = exchange.student_pass(apply, params, statistics, d.teachers, half)
+  p, xi, valid, refused = checked(*exchange.teacher_predictions(d.teachers, half))
   taught = half.mask * valid.any(0)  # a client without teachers takes no distillation loss
   loss: jax.Array | float = 0.0
   aux = {"refused": jnp.sum(refused * half.mask)}
   if hyper.predicts:
-    each = _aux_losses(hyper, out.logits, p, valid, d["noise"], d["own"])
+    each = _aux_losses(hyper, out.logits, p, valid, d.noise, d.own)
     for k in range(hyper.aux_heads):
       aux[f"aux{k + 1}"] = share(each[:, k], taught, half.total)
       loss += hyper.nu_aux * aux[f"aux{k + 1}"]
@@ -221,12 +231,14 @@ def checked(
 
 def _aux_losses(hyper, logits, p, valid, key, own):
   """`losses.aux_losses` by these hyper-parameters; its noise is keyed by example."""
-  keys, shape = example_keys(key, len(logits)), (hyper.teachers + 1, hyper.aux_heads)
+  keys = example_keys(key, len(logits))
+  shape = (hyper.teachers + 1, hyper.aux_heads)
+  noise = jax.vmap(lambda k: jax.random.gumbel(k, shape), out_axes=1)(keys)
   return losses.aux_losses(
     logits,
     p,
     valid,
-    jax.vmap(lambda k: jax.random.gumbel(k, shape), out_axes=1)(keys),
+    noise,
     target=hyper.target,
     include_self=hyper.include_self,
     confidence=hyper.confidence,
@@ -257,15 +269,14 @@ def own_logits(env: Env, hyper: Hyper) -> Callable[[TrainState, Batch], tuple]:
 
 def train_step(env: Env, hyper: Hyper, exchange: Exchange) -> Step:
   """`Phase.step`: everyone hears its teachers, then takes a step on both halves of its batch."""
-
-  loss, logits_of = objective(hyper, exchange), own_logits(env, hyper)
-  names = ("private", "public", "teachers", "own", "noise")
+  loss = objective(hyper, exchange)
+  logits_of = own_logits(env, hyper)
 
   def step(state, batch, now):
-    keys = [env.keys(g, "target", now.count) for g in range(len(env.cohorts))]
-    teachers, own = exchange.prepare(state, batch, now), logits_of(state, batch)
-    parts = zip(batch.private, batch.public, teachers, own, keys, strict=True)
-    data = tuple(dict(zip(names, x, strict=True)) for x in parts)
+    keys = [env.keys(g, "target", now.phase_call) for g in range(len(env.cohorts))]
+    teachers = exchange.prepare(state, batch, now)
+    own = logits_of(state, batch)
+    data = tuple(map(StepData, batch.private, batch.public, teachers, own, keys))
     clients, aux = update(env, state.clients, loss, data, now.lr)
     return state._replace(clients=clients), aux
 

@@ -105,9 +105,11 @@ def exchange(env: Env, predict_fn: PredictFn, hyper: Hyper) -> Exchange:
     functools.partial(prepare, env, hyper.teachers),
     functools.partial(teacher_predictions, env, predict_fn, hyper.speak_in),
     common=False,
-    start=lambda: first_bytes(env, hyper),
+    bytes_at_start=lambda: first_bytes(env, hyper),
     steps=hyper.refresh_every,
-    refresh=Phase("refresh", refresh, None, 1, args=args, sent=fetched, publish=hyper.publish),
+    refresh=Phase(
+      "refresh", refresh, None, 1, args=args, bytes_sent=fetched, publish=hyper.publish
+    ),
   )
 
 
@@ -119,12 +121,13 @@ def prepare(env: Env, teachers: int, state: TrainState, batch: Batch, now: Now) 
   """
 
   def one(key, pool):
-    past = (pool.born <= now.count) | env.apart  # where clients train apart, others may be ahead
+    past = pool.born <= now.phase_call
+    past |= env.is_peer  # where clients train apart, others may be ahead
     known = (pool.peer < env.clients) & past
     slot, valid = draw(key, jnp.where(known, pool.peer, -1), teachers)
     return pool.flat[slot], pool.peer[slot], valid
 
-  keys = [env.keys(g, "teachers", now.count) for g in range(len(env.cohorts))]
+  keys = [env.keys(g, "teachers", now.phase_call) for g in range(len(env.cohorts))]
   return tuple(jax.vmap(one)(k, p) for k, p in zip(keys, state.local, strict=True))
 
 
@@ -152,7 +155,7 @@ def first_pools(
   first = first_teachers(env, hyper)
   peer = np.concatenate([np.where(first < 0, -1, first + r * env.K) for r in range(env.R)])
   wanted = tuple(env.local_rows(g, peer.astype(np.int32)) for g in range(len(env.cohorts)))
-  flat = tuple(snapshots.pack(env, c) for c in hostile.sent(env, clients))
+  flat = tuple(snapshots.pack(env, c) for c in hostile.as_sent(env, clients))
   return tuple(
     Pool(slots, p, jnp.zeros_like(p)) for slots, p in zip(fetch(flat, wanted), wanted, strict=True)
   )
@@ -192,9 +195,9 @@ def fetch_drawn(env: Env, fetch: Callable, state: TrainState, now: Now) -> tuple
   """What a refresh of the whole ensemble brings; `now.args` are `draws` and the batches so far."""
   peer, slot, born = now.args
   cohorts = range(len(env.cohorts))
-  peer = health.only_speaking(env, state.clients, peer)
+  peer = health.only_active(env, state.clients, peer)
   wanted = tuple(env.local_rows(g, peer) for g in cohorts)
-  sent = hostile.sent(env, state.clients)
+  sent = hostile.as_sent(env, state.clients)
   fresh = fetch(tuple(snapshots.pack(env, c) for c in sent), wanted)
   return tuple(Arrival(env.local_rows(g, slot), fresh[g], wanted[g], born) for g in cohorts)
 

@@ -48,5 +48,5 @@ def shuffled(
   return tuple(jax.vmap(one)(c, k) for c, k in zip(clients, keys, strict=True))
 
 
-ZEROED = Method(Hyper, functools.partial(make, sent=zeroed))
-RANDOM = Method(Hyper, functools.partial(make, sent=shuffled))
+ZEROED = Method(Hyper, functools.partial(make, disguise=zeroed))
+RANDOM = Method(Hyper, functools.partial(make, disguise=shuffled))

@@ -42,7 +42,7 @@ from kdjax.algorithms.pairwise import layers as interest
 from kdjax.algorithms.pairwise import metadata, transfer
 from kdjax.algorithms.pairwise.hyper import Hyper, maps_optimiser
 from kdjax.algorithms.pairwise.steps import Due, Local, fetch_step, transfer_step
-from kdjax.algorithms.pairwise.variants import Objective, make_objective
+from kdjax.algorithms.pairwise.variants import TransferObjective, make_objective
 from kdjax.algorithms.separate import train_phase
 from kdjax.core import copies
 from kdjax.core.env import Env
@@ -54,8 +54,8 @@ from kdjax.types import (
 )
 
 
-def make(env: Env, hyper: Hyper, sent: Callable | None = None) -> Algorithm:
-  """Pairwise transfer; see the file's docstring, for `sent` `fetch_step`.
+def make(env: Env, hyper: Hyper, disguise: Callable | None = None) -> Algorithm:
+  """Pairwise transfer; see the file's docstring, for `disguise` `fetch_step`.
 
   Raises:
     ConfigError: for invalid values, or layers that are not there or not alike.
@@ -77,7 +77,7 @@ def make(env: Env, hyper: Hyper, sent: Callable | None = None) -> Algorithm:
 
   trains = objective.pipeline.tx is not None
   facts = lambda rounds: transfer.transfers(env, shapes, chosen(0), learned=trains)
-  phases = cycle(env, hyper, objective, chosen, rate, sent)
+  phases = cycle(env, hyper, objective, chosen, rate, disguise)
   return Algorithm(init, phases, env.predict, facts=facts, uses_graph=True)
 
 
@@ -87,10 +87,10 @@ METHOD = Method(Hyper, make)
 def cycle(
   env: Env,
   hyper: Hyper,
-  objective: Objective,
+  objective: TransferObjective,
   chosen: Callable,
   rate: Callable,
-  sent: Callable | None,
+  disguise: Callable | None,
 ) -> tuple[Phase, ...]:
   """A round: local (unless it has no length), fetch, transfer.
 
@@ -98,25 +98,24 @@ def cycle(
     env, hyper, objective: as everywhere.
     chosen: training batches so far -> i32[R*K, S], everyone's sources.
     rate: (count, total) -> the maps' learning rate.
-    sent: see `fetch_step`.
+    disguise: see `fetch_step`.
   """
   feed = Feed(private=env.training.batch, kind="stream" if hyper.by_step else "epoch")
   passes = lambda n: feed if hyper.by_step else feed._replace(epochs=n)
   calls = lambda n: n if hyper.by_step else None
   fresh = hyper.maps == "fresh" and hyper.variant != "as_coded"
   every_batch = hyper.write == "batch" or hyper.variant == "as_coded"
-  before = lambda pos: pos.step - pos.round  # batches before a fetch: a fetch takes none
   local, moves = hyper.local_epochs, hyper.transfer_epochs
   alone = train_phase(env, name="local", feed=passes(local), steps=calls(local))
   return (
     *((alone,) if local else ()),
     Phase(
       "fetch",
-      fetch_step(env, objective.pipeline, fresh=fresh, sent=sent),
+      fetch_step(env, objective.pipeline, fresh=fresh, disguise=disguise),
       None,
       1,
-      args=lambda pos: chosen(before(pos)),
-      sent=lambda pos: copies.received(env, chosen(before(pos))),
+      args=lambda pos: chosen(pos.batches),
+      bytes_sent=lambda pos: copies.received(env, chosen(pos.batches)),
     ),
     Phase(
       "transfer",
@@ -124,6 +123,9 @@ def cycle(
       passes(moves),
       calls(moves),
       lr=env.rate,
-      args=lambda pos: (pos.i == pos.n - 1, np.float32(rate(pos.count, pos.total))),
+      args=lambda pos: (
+        pos.visit_call == pos.visit_calls - 1,
+        np.float32(rate(pos.phase_call, pos.phase_calls)),
+      ),
     ),
   )

@@ -9,9 +9,9 @@ import jax
 import optax
 
 from kdjax.algorithms.pairwise import transfer
-from kdjax.algorithms.pairwise.variants import Objective, Pass
+from kdjax.algorithms.pairwise.variants import TransferObjective, TransferPass
 from kdjax.core import copies, gradients, health, losses
-from kdjax.core.clients import has_data, share, take, where
+from kdjax.core.clients import Gradients, apply_step, has_data, local_mean, select
 from kdjax.core.env import Env
 from kdjax.core.passes import train_mode
 from kdjax.types import ClientState, Examples, Now, PyTree, Step
@@ -32,17 +32,8 @@ class Due(NamedTuple):
   fresh: bool  # whether maps start again when it has
 
 
-class Gradients(NamedTuple):
-  """What one client's pass found."""
-
-  params: PyTree
-  maps: PyTree
-  aux: dict[str, jax.Array]  # what its objective says
-  statistics: PyTree  # after the pass
-
-
 def fetch_step(
-  env: Env, pipeline: transfer.Pipeline, *, fresh: bool, sent: Callable | None = None
+  env: Env, pipeline: transfer.Pipeline, *, fresh: bool, disguise: Callable | None = None
 ) -> Step:
   """`Phase.step` of a fetch: copies of the sources as they are now.
 
@@ -50,35 +41,36 @@ def fetch_step(
     env: Env.
     pipeline: the maps.
     fresh: whether maps and their optimiser start again.
-    sent: (env, clients, step) -> what clients send in place of what they are (controls.py).
+    disguise: (env, clients, step) -> what clients send in place of what they are (controls.py).
   """
 
   def step(state, batch, now):
-    clients = sent(env, state.clients, now.step) if sent else state.clients
+    clients = disguise(env, state.clients, now.call) if disguise else state.clients
     local = []
     for g, found in enumerate(copies.fetch(env, clients, now.args)):
       own = state.local[g]._replace(sources=found)
       if fresh:
-        own = Local(found, *env.map_clients(pipeline.fresh, env.keys(g, "maps", now.step)))
+        own = Local(found, *env.map_clients(pipeline.fresh, env.keys(g, "maps", now.call)))
       local.append(own)
     return state._replace(local=tuple(local)), ({},) * len(local)
 
   return step
 
 
-def transfer_step(env: Env, objective: Objective, due: Due) -> Step:
+def transfer_step(env: Env, objective: TransferObjective, due: Due) -> Step:
   """`Phase.step` of a transfer; `objective` is the variant's."""
 
   def step(state, batch, now):
-    new, auxes = [], []
+    new = []
     for g, cohort in enumerate(env.cohorts):
       client, own, half = state.clients[g], state.local[g], batch.private[g]
       differentiate = functools.partial(map_gradients, env, objective, cohort.model)
-      *summed, statistics = env.map_clients(differentiate, client, own, half)
-      found = Gradients(*jax.lax.psum(summed, "data"), statistics)
-      keys, live = env.keys(g, "maps", now.step), has_data(half)
-      step_of = functools.partial(advance, env, objective, due, cohort.tx, now)
-      new.append(env.map_clients(step_of, client, own, found, live, keys))
+      grads, maps = env.map_clients(differentiate, client, own, half)
+      params, aux, maps = jax.lax.psum((grads.params, grads.aux, maps), "data")
+      grads = Gradients(params, aux, grads.statistics)
+      keys = env.keys(g, "maps", now.call)
+      advance_one = functools.partial(advance, env, objective, due, cohort.tx, now)
+      new.append(env.map_clients(advance_one, client, own, grads, maps, has_data(half), keys))
     clients, local, auxes = zip(*new, strict=True)
     return state._replace(clients=clients, local=local), auxes
 
@@ -86,39 +78,44 @@ def transfer_step(env: Env, objective: Objective, due: Due) -> Step:
 
 
 def map_gradients(
-  env: Env, objective: Objective, model: nn.Module, client: ClientState, own: Local, half: Examples
-) -> Gradients:
-  """One client's gradients of its weights and its maps."""
+  env: Env,
+  objective: TransferObjective,
+  model: nn.Module,
+  client: ClientState,
+  own: Local,
+  half: Examples,
+) -> tuple[Gradients, PyTree]:
+  """One client's gradients of its weights, and those of its maps; this device's shares."""
   flat, peer = own.sources
   said = copies.logits(env, flat, peer, half.image)
 
-  def both(params, maps):
+  def run(params, maps):
     new = params if maps is None else objective.pipeline.rewrite(params, maps, own.sources)
     out, statistics = train_mode(model, client.model_state, new, half)
     logits = out.logits[:, 0]
-    seen = Pass(model, client.model_state, half, params, new, logits, own.sources, said)
-    mean = functools.partial(share, mask=half.mask, total=half.total)
-    ce = mean(losses.cross_entropy(logits, half.label))
-    return ce, mean(objective.gap(seen)), statistics
+    seen = TransferPass(model, client.model_state, half, params, new, logits, own.sources, said)
+    ce = local_mean(losses.cross_entropy(logits, half.label), half)
+    return ce, local_mean(objective.gap(seen), half), statistics
 
   def loss(trained):
-    total, ce, gap, statistics = objective.weigh(both, trained, (peer >= 0).any())
+    total, ce, gap, statistics = objective.weigh(run, trained, (peer >= 0).any())
     aux = {"loss": total, "cross_entropy": ce, "divergence": gap}
     return total, (aux | {"refused": copies.refused(said, half.mask)}, statistics)
 
-  grads, (aux, statistics) = gradients.of(loss, (client.params, own.maps))
-  return Gradients(grads[0], grads[1], aux, statistics)
+  (params, maps), (aux, statistics) = gradients.of(loss, (client.params, own.maps))
+  return Gradients(params, aux, statistics), maps
 
 
 def advance(
   env: Env,
-  objective: Objective,
+  objective: TransferObjective,
   due: Due,
   tx: optax.GradientTransformation,
   now: Now,
   client: ClientState,
   own: Local,
-  found: Gradients,
+  grads: Gradients,
+  map_grads: PyTree,
   live: jax.Array,
   key: jax.Array,
 ) -> tuple[ClientState, Local, dict[str, jax.Array]]:
@@ -131,18 +128,18 @@ def advance(
     tx: the client's optimiser.
     now: its `args` are (whether this is the visit's last batch, the maps' learning rate).
     client, own: its state.
-    found: by `map_gradients`.
+    grads, map_grads: what `map_gradients` returns, summed over the `data` axis.
     live: bool[], whether it has data in this step.
     key: for maps that start again.
   """
   target = (own.sources.peer >= 0).any()
-  new, aux = take(env, tx, now.lr, client, found.params, found.aux, found.statistics, live)
+  new, aux = apply_step(env, tx, now.lr, client, grads, live)
   if not objective.weights:  # a target's stay as they are
-    weights = where(target, (client.params, client.opt_state), (new.params, new.opt_state))
+    weights = select(target, (client.params, client.opt_state), (new.params, new.opt_state))
     new = new._replace(params=weights[0], opt_state=weights[1])
   moves = aux["live"] & target
-  moved = move_maps(objective.pipeline, due, now.args, new, own, found.maps, moves, key)
-  client, own = where(health.active(env, new.health), moved, (new, own))
+  moved = move_maps(objective.pipeline, due, now.args, new, own, map_grads, moves, key)
+  client, own = select(health.is_active(env, new.health), moved, (new, own))
   return client, own, aux
 
 
@@ -160,13 +157,13 @@ def move_maps(
   last, rate = args
   if pipeline.tx is not None:
     moved = gradients.apply_update(pipeline.tx, rate, grads, own.maps, own.opt_state, moves)
-    maps, opt_state = where(moves, moved, (own.maps, own.opt_state))
+    maps, opt_state = select(moves, moved, (own.maps, own.opt_state))
     own = own._replace(maps=maps, opt_state=opt_state)
   write = lambda params: pipeline.rewrite(params, own.maps, own.sources)
   if not due.every_batch:  # it changes nothing for clients without sources
     params = jax.lax.cond(last, write, lambda params: params, client.params)
     return client._replace(params=params), own
-  params = where(moves, write(client.params), client.params)
+  params = select(moves, write(client.params), client.params)
   if due.fresh:
-    own = own._replace(maps=where(moves, pipeline.fresh(key)[0], own.maps))
+    own = own._replace(maps=select(moves, pipeline.fresh(key)[0], own.maps))
   return client._replace(params=params), own

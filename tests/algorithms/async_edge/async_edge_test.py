@@ -47,7 +47,7 @@ def walk(e, state=None):
   """(phase, round, state, aux of the last call) after every visit, on the host."""
   stepper = Stepper(e)
   state = stepper.init() if state is None else state
-  for one in stepper.dispatches(int(state.step)):
+  for one in stepper.dispatches(int(state.calls)):
     state, aux = stepper.run(state, one)
     if one.ends_visit:
       visit = one.visit
@@ -93,12 +93,12 @@ class Reference:
   def visit(self, v, client, w, pull):
     """One model's epochs: momentum starts at 0, the learning rate at the top."""
     velocity = 0
-    for i in range(v.n):
-      at = schedule.position(v, i, v.n)
+    for i in range(v.calls):
+      at = schedule.position(v, i, v.calls)
       half = self.e.streams.batch(v.phase.feed, v.phase.name, at)["private"]
       index = half.index[client][half.mask[client] > 0]
       velocity = MOMENTUM * velocity + pull(w, self.x[index], self.y[index])
-      w = w - np.float32(regression.LR * 0.5 * (1 + np.cos(np.pi * i / v.n))) * velocity
+      w = w - np.float32(regression.LR * 0.5 * (1 + np.cos(np.pi * i / v.calls))) * velocity
     return w
 
   def distil(self, w, x, y):
@@ -369,9 +369,9 @@ def test_models_rest_once_they_have_learned_enough():
     stepper = Stepper(e)
     state = stepper.init()
     for one in stepper.dispatches(0):
-      for i in range(one.count):
-        state, _ = stepper.run(state, one._replace(i=one.i + i, count=1))
-        name, place = one.visit.phase.name, one.i + i
+      for i in range(one.calls):
+        state, _ = stepper.run(state, one._replace(first=one.first + i, calls=1))
+        name, place = one.visit.phase.name, one.first + i
         passes[e is early, name, place] = weights(state, 1 if name == "edge" else 0)[0]
   edge, distil = 8 // BATCH, -(-10 // BATCH)  # steps of a pass
   for name, n, rests_after in (("edge", edge, 1), ("distil", distil, 2)):
@@ -445,7 +445,7 @@ def test_a_jump_of_training_accuracy_over_the_round_before_is_flagged():
   local = (steps.Core((), (), (), zero, zero, zero, (), (), ()), ())
   for round, right in enumerate((10, 11, 18, 11, 14, 17)):  # of 20
     local = (local[0]._replace(correct=np.array([right]), seen=np.array([20])), ())
-    now = Now(0, 0, round, 0, 0.0, ())
+    now = Now(0, 0, 0, round, 0.0, ())
     state, aux = step(TrainState(0, (), local, ()), None, now)
     local = state.local
     assert aux[1] == {} and aux[0]["train_accuracy"][0] == pytest.approx(right / 20)
@@ -470,7 +470,7 @@ def test_bytes_are_a_model_down_and_the_ensemble_up():
   model = 8 * (36 + 1) * ensembles.CLASSES
   for init, models in (("clone", 1 + 3), ("independent", 1 + 3), ("scratch", 3)):
     e = build(2, replicas=2, init=init, ensemble=3)
-    end = e.visits[-1].start + e.visits[-1].n
+    end = e.visits[-1].start + e.visits[-1].calls
     assert schedule.bytes_sent(e.algorithm, e.visits, end) == {"weights": 2 * 2 * models * model}
 
 
@@ -492,8 +492,10 @@ def test_a_pass_ends_where_it_does_in_a_visit_that_is_cut_short():
   e = build(1)
   for name, size in (("edge", SIZES[1]), ("distil", SIZES[0])):
     visit = next(v for v in e.visits if v.phase.name == name)
-    for n in (visit.n, visit.n - 1):
-      told = [visit.phase.args(schedule.position(visit, i, n)._replace(n=n)) for i in range(n)]
+    for n in (visit.calls, visit.calls - 1):
+      told = [
+        visit.phase.args(schedule.position(visit, i, n)._replace(visit_calls=n)) for i in range(n)
+      ]
       ends = [bool(x if name == "distil" else x.ends_pass) for x in told]
       assert [i + 1 for i, end in enumerate(ends) if end] == [
         i for i in range(1, n + 1) if i % -(-size // BATCH) == 0

@@ -89,7 +89,7 @@ def test_answers_within_the_last_epoch_need_no_calls_of_their_own():
   assert all(c.train for c in calls) and {c.epoch for c in calls if c.answers} == {1}
   told, arrived = {0: [], 1: []}, []
   for i, call in enumerate(calls):
-    turn = plan.turn(Pos(0, 0, 1, i, len(calls), 0, 0))
+    turn = plan.turn(Pos(0, 0, i, 1, len(calls), 0, 0))
     rows = plan.rows(1, call)
     live = turn.told[0] > 0
     told[call.group] += zip(rows.owner[0][live].tolist(), rows.row[0][live].tolist(), strict=True)

@@ -59,7 +59,7 @@ def walk(e, state=None):
   """The states after all visits, on the host: {(phase, round): TrainState}."""
   stepper, out = Stepper(e), {}
   state = stepper.init() if state is None else state
-  for one in stepper.dispatches(int(state.step)):
+  for one in stepper.dispatches(int(state.calls)):
     state, _ = stepper.run(state, one)
     if one.ends_visit:
       out[one.visit.phase.name, one.visit.round] = jax.device_get(state)
@@ -80,7 +80,7 @@ def assert_differ(a, b):
 
 def positions(e, v):
   total = schedule.totals(e.visits)[v.number]
-  return [schedule.position(v, i, total) for i in range(v.n)]
+  return [schedule.position(v, i, total) for i in range(v.calls)]
 
 
 def arrived(e, round):
@@ -300,7 +300,7 @@ def test_the_stitched_model_says_what_the_server_answered():
     np.testing.assert_allclose(said["edge"][k], memory.logits[place, :n], rtol=1e-12)
     one = jax.tree.map(lambda x, place=place: x[place], state.clients[k // 2])
     net = jax.tree.map(lambda x: x[0], state.server)
-    alone = e.algorithm.alone(k // 2, one, net, images)
+    alone = e.algorithm.client_logits(k // 2, one, net, images)
     np.testing.assert_allclose(alone[:, 0], said[""][k], rtol=1e-12)
 
 
@@ -338,7 +338,7 @@ def test_the_server_learns_the_mean_of_what_has_come():
   told = jax.device_get(memory)
   for kept, local in ((slice(None), memory), (slice(1, None, 2), refused)):
     begun = jax.tree.map(jnp.copy, state._replace(local=(local,)))  # a step donates its state
-    _, aux = stepper.run(begun, one._replace(count=1))
+    _, aux = stepper.run(begun, one._replace(calls=1))
     at = owner[kept], row[kept]
     x, y, said = told.feature[at], told.label[at], told.logits[at]
     weights = (e.config["algo"]["alpha"], 1.0)
@@ -352,7 +352,7 @@ def test_the_order_of_clients_in_a_full_batch_changes_nothing():
   """U6."""
   e = build(algo_server_batch=sum(SIZES))
   v = visit(e, "server", 0)
-  assert v.n == 2  # one step, one batch of answers
+  assert v.calls == 2  # one step, one batch of answers
   stepper = Stepper(e)
   batches, nows, count = stepper.inputs(Dispatch(v, 0, 1))
   order = np.random.default_rng(0).permutation(sum(SIZES))
@@ -400,7 +400,7 @@ def test_answers_of_the_training_pass_are_in_training_mode():
   """All uploads in one batch: with BatchNorm, by its statistics and by those of before."""
   e = build(norm="batch", rounds=1, algo_server_batch=sum(SIZES), algo_answers="before")
   states, v = walk(e), visit(e, "server", 0)
-  assert v.n == 1
+  assert v.calls == 1
   model = network(e.env, tuple(e.config["algo"]["server"]))
   before, end = states["upload", 0], states["server", 0].local[0]
   h = np.concatenate([before.local[0].feature[k, :n] for k, n in enumerate(SIZES)])[None]
@@ -429,7 +429,7 @@ def views(e, name, round):
     return half.image, half.row, half.mask
 
   run = jax.jit(sharded(e.env, see, (Batch(DRAWN, DRAWN, P()), P(), P()), DRAWN))
-  for i in range(v.n):
+  for i in range(v.calls):
     batch, now, _ = stepper.inputs(Dispatch(v, i, 1))
     batch, now = jax.tree.map(lambda x: x[0], (batch, now))
     image, row, mask = jax.device_get(run(batch, now, stepper.tables))
@@ -540,7 +540,7 @@ def test_bytes_are_those_of_who_arrives():
   last = e.visits[-1]
   n = sum(SIZES[k] for t in range(3) for k in arrived(e, t))
   assert 0 < n < 3 * sum(SIZES)
-  sent = schedule.bytes_sent(e.algorithm, e.visits, last.start + last.n)
+  sent = schedule.bytes_sent(e.algorithm, e.visits, last.start + last.calls)
   assert sent == {"features": n * 8 * 4, "logits": 2 * n * 4 * 4, "labels": n * 4}
 
 

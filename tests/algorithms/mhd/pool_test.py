@@ -116,7 +116,7 @@ def test_pool_in_the_long_run():
   replace = jax.jit(pools.replace)
   pool, ages, held = pools.Pool(flat, first, np.zeros_like(first)), [], []
   for round in range(turns):
-    peer, slot, born = ex.refresh.args(Pos(round, round, round, 0, 1, turns, round))
+    peer, slot, born = ex.refresh.args(Pos(round, round, 0, round, 1, turns, round))
     assert born == (round + 1) * every  # training batches that the peers have taken
     snapshot = np.stack([peer, np.full(K, born)], axis=-1).astype(np.float32)  # who and when
     pool = replace(pool, slot, snapshot, peer, born)
@@ -143,7 +143,7 @@ def test_what_slots_hold_before_a_refresh(start, sent):
   e = ensembles.build(ensembles.config(dtype="float32", algo_pool_size=5, algo_pool_start=start))
   state = e.initialiser()()
   (pool,), size = state.local, int(snapshots.nbytes(e.env)[0])
-  assert e.algorithm.start() == {"checkpoints": sent * size}
+  assert e.algorithm.bytes_at_start() == {"checkpoints": sent * size}
   if start == "empty":
     assert (pool.peer == -1).all() and not pool.flat.any()
   else:

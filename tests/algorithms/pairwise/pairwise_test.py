@@ -203,7 +203,7 @@ def test_the_number_of_sources_does_not_change_how_far_a_map_moves_a_layer():
 
 def test_a_transfer_may_follow_every_local_step():
   e = build(sizes=(20, 20, 20), algo_by_step=True, algo_transfer_epochs=1, rounds=4)
-  stretches = [(v.phase.name, v.n) for v in e.visits]
+  stretches = [(v.phase.name, v.calls) for v in e.visits]
   assert stretches == [("local", 1), ("fetch", 1), ("transfer", 1)] * 4
   begun, ended = (ensembles.train(e, calls=n)[0] for n in (2, 3))
   params = lambda s, k: client(s, k)[0].params[LAYER]["kernel"]

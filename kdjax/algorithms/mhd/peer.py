@@ -24,7 +24,7 @@ def pools(env: Env, predict_fn: PredictFn, hyper: Hyper, mail: Mail) -> Exchange
   """The rolling pool: at a refresh every client leaves a snapshot and takes a teacher's newest."""
 
   def obtain(state, now):
-    here = jnp.asarray(env.here)
+    here = jnp.asarray(env.local_ids)
     rows = [jnp.searchsorted(here, env.ids(g)) for g in range(len(env.cohorts))]
     return tuple(pool.Arrival(*(x[r] for x in now.args)) for r in rows)
 
@@ -41,13 +41,13 @@ def pools(env: Env, predict_fn: PredictFn, hyper: Hyper, mail: Mail) -> Exchange
 
 
 def swap_snapshots(env: Env, hyper: Hyper, mail: Mail) -> Outside:
-  """Own snapshots against their teachers'; args are an Arrival of the clients of `env.here`."""
-  here, sizes = np.asarray(env.here), snapshots.sizes(env)
+  """Own snapshots against their teachers'; args are an Arrival of `env.local_ids`."""
+  here, sizes = np.asarray(env.local_ids), snapshots.sizes(env)
   kind = Kind("checkpoints", lambda k: {"weights": ((int(sizes[k]),), env.dtype)})
 
   def outside(stepper, state, visit):
     peer, slot = pool.draws(env, hyper, visit.round)
-    quiet, present = health.silent(env, state.clients), snapshots.on_host(env, state.clients)
+    quiet, present = health.frozen(env, state.clients), snapshots.on_host(env, state.clients)
     own = {k: {"weights": flat} for k, flat in present.items() if k not in quiet}
     mail.leave(kind, visit.round, own)
     wanted = peer[here]
@@ -76,7 +76,7 @@ def published(env: Env, predict_fn: PredictFn, hyper: Hyper, mail: Mail) -> Exch
     received, there = state.server
     share = env.training.public_batch // env.mesh.shape["data"]
     first = jax.lax.axis_index("data") * share
-    part = lambda x: jax.lax.dynamic_slice_in_dim(x[:, now.i], first, share, 1)
+    part = lambda x: jax.lax.dynamic_slice_in_dim(x[:, now.visit_call], first, share, 1)
     sent = _message({name: part(x) for name, x in received.items()})
     return broadcast.draw_teachers(env, sent, there[None], now, hyper.teachers)
 
@@ -102,19 +102,19 @@ def swap_predictions(
   env: Env, predict_fn: PredictFn, hyper: Hyper, mail: Mail, kind: Kind
 ) -> Outside:
   """Own clients' predictions against others'; args are (arrays [K, ...] by name, whose came)."""
-  teachers = np.flatnonzero(env.graph.union()[list(env.here)].any(0)).tolist()
+  teachers = np.flatnonzero(env.graph.union()[list(env.local_ids)].any(0)).tolist()
   predict, shapes = predict_phase(env, predict_fn, hyper), kind.shapes(0)
 
   def outside(stepper, state, visit):
     every = hyper.refresh_every
-    coming = visit._replace(phase=predict, count=visit.round * every, n=every)
-    made, quiet = stepper.told(state, coming, "predict"), health.silent(env, state.clients)
+    coming = visit._replace(phase=predict, phase_start=visit.round * every, calls=every)
+    made, quiet = stepper.told(state, coming, "predict"), health.frozen(env, state.clients)
     steps = jax.tree.map(lambda *xs: np.stack(xs, 1), *made)  # [K_g, S_P, U, ...] over cohorts
     own = {
       k: {name: x[i] for name, x in zip(shapes, jax.tree.leaves(sent), strict=True)}
       for cohort, sent in zip(env.cohorts, steps, strict=True)
       for i, k in enumerate(cohort.ids)
-      if k not in quiet and broadcast.has_past(hyper, coming.count)
+      if k not in quiet and broadcast.has_past(hyper, coming.phase_start)
     }
     mail.leave(kind, visit.round, own)
     found = mail.of_round(kind, teachers, visit.round)

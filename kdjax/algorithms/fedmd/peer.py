@@ -30,14 +30,14 @@ def heard_logits(env: Env, hyper: Hyper, mail: Mail) -> Outside:
   """Leaves what own clients say of a round's examples, and takes what the others say."""
   shape = (hyper.alignment, env.task.classes)
   kind = Kind("logits", lambda k: {"logits": (shape, env.dtype)})
-  others = [k for k in range(env.K) if k not in env.here]
+  others = [k for k in range(env.K) if k not in env.local_ids]
 
   def outside(stepper, state, visit):
     tables = np.zeros((env.K, *shape), env.dtype)
     for cohort, said in zip(env.cohorts, hosts.fetch(state.local), strict=True):
       tables[list(cohort.ids)] = said
-    silent = health.silent(env, state.clients)
-    own = [k for k in env.here if k not in silent]
+    silent = health.frozen(env, state.clients)
+    own = [k for k in env.local_ids if k not in silent]
     mail.leave(kind, visit.round, {k: {"logits": tables[k]} for k in own})
     found = mail.of_round(kind, others, visit.round)
     for k, message in found.items():
