@@ -53,6 +53,9 @@ def get_config(config: Config, **changes: Any) -> ConfigDict:
   else:
     found = _from_dict(config)
   with found.unlocked(), found.ignore_type():
+    other = changes.get("algorithm", found.algorithm) != found.algorithm
+    if other and isinstance(changes.get("algo"), dict | ConfigDict):
+      found.algo = ConfigDict()  # another method's
     for key, value in changes.items():
       _set(found, key, value)
   _check_algo(found, (config if isinstance(config, dict) else {}) | changes)
@@ -70,10 +73,13 @@ def _from_dict(given):
 
 
 def _set(config, key, value):
-  """Sets a dotted key; groups take what they are given, closed ones over what is there."""
+  """Sets a dotted key; groups take what they are given, closed ones and `algo` over what is there.
+
+  A method's `algo` stays while the method does: `get_config` sets `algorithm` first.
+  """
   group, name = place(config, key, value)
   check_names(key, value)
-  closed = isinstance(schema().get(key), dict) and key not in (*OPEN, *PARTIAL)
+  closed = isinstance(schema().get(key), dict) and key not in (*OPEN, *PARTIAL) or key == "algo"
   if closed and isinstance(value, dict | ConfigDict):
     value = {**group[name].to_dict(), **value}
   if not key.startswith("algo.") and name not in group:  # a method's own: `_check_algo`

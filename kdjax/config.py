@@ -8,6 +8,7 @@ import dataclasses
 import difflib
 import functools
 import importlib.resources
+import inspect
 import math
 import runpy
 from collections.abc import Iterable
@@ -16,7 +17,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from kdjax.plugins import find_method, look_in
+from kdjax.plugins import NAMES, find_method, look_in
 from kdjax.types import ConfigError
 
 # What changes no number of a run.
@@ -115,7 +116,9 @@ def tuples(value: Any) -> Any:
 def no_key(key: str, known: Iterable[str]) -> str:
   """What to say of a key that is not among those known."""
   near = difflib.get_close_matches(str(key), known, n=1)
-  return f"no such key; did you mean {near[0]}?" if near else f"no such key: {', '.join(known)}"
+  if near:
+    return f"no such key; did you mean {near[0]}?"
+  return f"no such key; there are: {', '.join(known)}"
 
 
 def place(config: ConfigDict, key: str, value: Any) -> tuple[ConfigDict, str]:
@@ -163,10 +166,11 @@ def check_names(key: str, group: Any) -> None:
 
 
 def check_flags(config: ConfigDict, words: Iterable[str]) -> None:
-  """Refuses the first `--config.KEY=VALUE` of a command line whose key the config does not have.
+  """Refuses the first `--config.KEY=VALUE` of a command line that cannot be set in the config.
 
   Raises:
-    ConfigError: names the key alone, and the one that is nearly it, or that it is the end of.
+    ConfigError: for a key that is not there, which names similar ones; for a value that is no
+      number where one is needed.
   """
   for word in words:
     flag, _, value = word.partition("=")
@@ -174,9 +178,28 @@ def check_flags(config: ConfigDict, words: Iterable[str]) -> None:
     if dashes in ("-", "--") and "[" not in key:  # such as clients[0], a place in a tuple
       group, name = place(config, key, value)
       if name not in group:
-        whole = " or ".join(ending_in(config, key))
-        hint = f"no such key; did you mean {whole}?" if whole else no_key(name, group)
-        raise ConfigError(key, value, hint)
+        raise ConfigError(key, value, _not_there(config, key, name, group))
+      _check_number(key, value, type(group[name]))
+
+
+def _not_there(config, key, name, group):
+  """What to say of a key that a config does not have, and that a command line sets."""
+  whole = " or ".join(ending_in(config, key))
+  if whole:
+    return f"no such key; did you mean {whole}?"
+  hyper = inspect.signature(find_method(config.algorithm).hyper).parameters
+  if key == f"algo.{name}" and name in hyper:
+    listed = "c.algo = common.algo(Hyper(...))"
+    return f"the config leaves it at its default; to set it from here let it list all: {listed}"
+  return no_key(name, group)
+
+
+def _check_number(key, value, kind):
+  if kind in (int, float):
+    try:
+      kind(value)
+    except ValueError:
+      raise ConfigError(key, value, f"must be {NAMES[kind]}") from None
 
 
 def ending_in(config: ConfigDict, key: str) -> list[str]:

@@ -23,7 +23,13 @@ from kdjax.data.example_set import ExampleSet
 from kdjax.data.streams import Streams
 from kdjax.data.unreadable import Unreadable
 from kdjax.data.views import views
-from kdjax.models.build import build_model, check_reads, check_returns, check_takes
+from kdjax.models.build import (
+  build_model,
+  check_reads,
+  check_returns,
+  check_takes,
+  shared_arguments,
+)
 from kdjax.peers import Mail, part
 from kdjax.plugins import call, find, find_method
 from kdjax.training import contract, schedule, start
@@ -190,6 +196,12 @@ def chosen_method(config: dict[str, Any]) -> tuple[Method, Any]:
     ConfigError: for a method that is not there, or hyper-parameters that are not its own.
   """
   method = find_method(config["algorithm"])
+  known = inspect.signature(method.hyper).parameters
+  if len(config["algo"]) > 1 and not set(config["algo"]) & set(known):
+    takes = ", ".join(known) or "no hyper-parameters"
+    hint = f"another method's: {config['algorithm']} takes {takes}. Give its algo with it"
+    hint += ", or run a config's baseline, as in --config=mhd_digits:fedavg"
+    raise ConfigError("algo", ", ".join(config["algo"]), hint)
   return method, call(method.hyper, key="algo", arguments=tuples(config["algo"]))
 
 
@@ -235,7 +247,7 @@ def _cohorts(config, method, hyper, classes, tx, image):
     raise ConfigError("clients", names, hint)
   K, heads, cohorts, first = sum(n for n, *_ in stack), method.heads(hyper), [], 0
   for n, name, arguments in stack:
-    arguments = config["model"] | arguments
+    arguments = shared_arguments(name, config["model"]) | arguments
     model = build_model(name, classes=classes, heads=len(heads), **arguments)
     check_reads(name, model, image)
     check_takes(name, model)

@@ -256,6 +256,8 @@ def parse_flags(argv: list[str]) -> list[str]:
     hint = f"no such flag; write --config.{name}{equals}{value}" if key else str(error)
     raise ConfigError(f"--{name}", value, hint) from None
   except (flags.Error, *BAD_FLAGS) as error:
+    for _, _, name in _configs(argv):
+      check_flags(read_config(name), argv)
     words = argv[1:]
     given = max((w for w in words if w in str(error)), key=len, default=" ".join(words))
     raise ConfigError("--config", given, f"{error}{_tuple_hint(argv)}") from None

@@ -41,7 +41,12 @@ def find(name: str, *, package: str, key: str, default: str) -> Any:
     raise ConfigError(key, name, f"write '{module_name}:{default}', or what it is called there")
   if not colon:
     near = difflib.get_close_matches(module_name, own, n=1)
-    raise ConfigError(key, name, (f"did you mean {near[0]!r}? " if near else "") + hint)
+    if near:
+      hint = f"did you mean {near[0]!r}? {hint}"
+    elif _is_yours(module_name):
+      whole = f"{module_name}:{default}"
+      hint = f"for your {module_name}.py write {whole!r}, or what it is called there"
+    raise ConfigError(key, name, hint)
   return find_yours(name, key=key, hint=hint)
 
 
@@ -61,8 +66,7 @@ def find_yours(name: str, *, key: str, hint: str) -> Any:
   except ModuleNotFoundError as error:
     if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
       raise  # a module that it needs
-    places = [p or str(Path.cwd()) for p in sys.path if not p.endswith((".zip", "-packages"))]
-    where = ", ".join(dict.fromkeys(places))
+    where = ", ".join(dict.fromkeys(map(str, (Path.cwd(), *_yours))))
     looked = f"no module {module_name!r} among the installed ones nor in {where}"
     raise ConfigError(key, name, f"{looked}; {hint}") from None
   return _attribute(module, attribute, key=key, name=name)
@@ -82,8 +86,17 @@ def built_in(package: str) -> list[str]:
   return sorted(m.name for m in pkgutil.iter_modules(module.__path__) if m.name not in shared)
 
 
+_yours: list[Path] = []  # the folders of `look_in`
+
+
+def _is_yours(module_name):
+  return any((Path(folder) / f"{module_name}.py").is_file() for folder in (Path.cwd(), *_yours))
+
+
 def look_in(folder: str | Path) -> None:
   """From now on modules are looked for in this folder too, after all others."""
+  if Path(folder) not in _yours:
+    _yours.append(Path(folder))
   if str(folder) not in sys.path:
     sys.path.append(str(folder))
 
@@ -96,7 +109,10 @@ def find_method(name: str) -> Method:
   """
   found = find(name, package="kdjax.algorithms", key="algorithm", default="METHOD")
   if not isinstance(found, Method):
-    raise ConfigError("algorithm", name, f"must be a kdjax.types.Method, not {found!r}")
+    hint = "must name a value of kdjax.types.Method"
+    if isinstance(found, type):
+      hint += f", such as METHOD = Method(Hyper, make): {name!r} is a class"
+    raise ConfigError("algorithm", name, hint)
   return found
 
 
@@ -118,7 +134,9 @@ def accept(fn: Callable, *, key: str, arguments: dict[str, Any]) -> None:
   takes = "takes " + (", ".join(known) or "no arguments")
   for name, value in arguments.items():
     if name not in known:
-      raise ConfigError(f"{key}.{name}", value, f"unknown: {fn.__module__} {takes}")
+      near = difflib.get_close_matches(name, known, n=1)
+      guess = f"did you mean {near[0]}? " if near else "unknown: "
+      raise ConfigError(f"{key}.{name}", value, f"{guess}{fn.__module__} {takes}")
     hint = wrong_type(value, _annotation(fn, known[name]))
     if hint:
       raise ConfigError(f"{key}.{name}", value, hint)

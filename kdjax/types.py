@@ -280,7 +280,7 @@ class Phase(NamedTuple):
   step: Step
   feed: Feed | None  # None: the phase takes no batch (a refresh, an average)
   steps: int | Callable[[int], int] | None  # calls per visit, or round -> calls; None: epochs
-  lr: Callable[[Pos], float] = lambda pos: 0.0
+  lr: Callable[[Pos], float] | None = None  # `now.lr`; None: the run's schedule, `Env.rate`
   args: Callable[[Pos], PyTree] = lambda pos: ()  # traced values: graph, draws, drop-outs
   # Bytes by kind that a call sends, every receiver counted, all replicas together.
   bytes_sent: Callable[[Pos], dict[str, int]] = lambda pos: {}

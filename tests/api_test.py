@@ -46,7 +46,11 @@ WRONG_KEYS = [
   ("mhd_digits", {"graph.evry": 3}, "^graph.evry = 3: no such key; did you mean every.$"),
   ("mhd_digits", {"algo.teecher": 3}, "^algo.teecher = 3: no such key; did you mean teachers.$"),
   ("mhd_digits", {"algo": {"teecher": 3}}, "^algo.teecher = 3: no such key; did you mean"),
-  ("mhd_digits", {"algo.u": 3, "algorithm": "fedavg"}, "^algo.u = 3: no such key: local_steps, lo"),
+  (
+    "mhd_digits",
+    {"algo.u": 3, "algorithm": "fedavg"},
+    "^algo.u = 3: no such key; there are: local_steps, lo",
+  ),
   ({"algorithm": "fedavg", "algo.local_step": 3}, {}, "^algo.local_step = 3: .*mean local_steps"),
 ]
 
@@ -86,6 +90,14 @@ def test_data_that_is_not_wrapped_is_refused_with_how(data, tmp_path):
     with pytest.raises(ConfigError, match=r"^data = .*kdjax.arrays\(train=\(X, y\), \.\.\.\)"):
       call()
   assert not (tmp_path / "run").exists()
+
+
+def test_hyper_parameters_come_on_top_of_those_of_the_same_method_only():
+  c = kdjax.get_config("mhd_digits", algo={"teachers": 3})
+  assert c.algo.teachers == 3 and c.algo.aux_heads == kdjax.get_config("mhd_digits").algo.aux_heads
+  assert "aux_heads" not in kdjax.get_config("mhd_digits", algorithm="separate", algo={}).algo
+  with pytest.raises(ConfigError, match="^algo = .*: another method's: fedavg takes local_steps"):
+    kdjax.build(kdjax.get_config("mhd_digits", algorithm="fedavg"))
 
 
 def test_ones_own_loop_takes_the_steps_of_a_run(tmp_path):

@@ -24,7 +24,6 @@ def supervised(env, objective, *, step=None, bytes_sent=lambda pos: {}, **phase)
     return (step(state, now) if step else state), aux
 
   feed = Feed(private=env.training.batch)
-  phase = {"lr": env.rate} | phase
   one = Phase("train", train, feed, env.training.steps, bytes_sent=bytes_sent, **phase)
   return Algorithm(lambda c: (c, ((),) * len(c), ()), (one,), env.predict)
 

@@ -106,7 +106,7 @@ BAD = [
   (dict(clients=((5, "mlp", dict(hidden=(8,), heads=2)),)), "clients", "heads is no model"),
   (dict(evals=dict(accuracy=3)), "evals.accuracy", "or 0"),
   (dict(evals=dict(accuracy=dict(every=-1, batch=8))), "evals.accuracy", "or 0"),
-  (dict(algorithm="fedavg"), "algo.", "local_steps"),
+  (dict(algorithm="fedavg"), "algo", "local_steps"),
 ]
 
 
@@ -284,8 +284,10 @@ def test_the_readmes_own_model_and_source_work(tmp_path, monkeypatch):
   c = digits(
     source="my_source:two_shades",
     source_info=dict(train=500, test=100, image=(8, 8, 1), classes=2, resize=False),
-    clients=((2, "my_net:Net", dict(width=64)),),
-    model=dict(),
+    clients=(
+      (1, "my_net:Net", dict(width=64)),
+      (1, "mlp", dict(hidden=(8, 64), activation="tanh")),
+    ),
     labels=1,
     steps=30,
   )

@@ -154,8 +154,17 @@ BAD_FLAGS = [
     ["kdjax: algo.teacher = '3': no such key; did you mean teachers?\n"],
   ),
   (["--config", "mhd_digits", "--config.a.b=1"], ["kdjax: a.b = '1': there is no group 'a'\n"]),
-  ([DIGITS, "--config.compare=()", "--config.steps=many"], ["--config = '--config.steps=many'"]),
-  (["--config", "mhd_digits", "--config.steps=many"], ["--config = '--config.steps=many'"]),
+  (
+    [DIGITS, "--config.compare=()", "--config.steps=many"],
+    ["steps = 'many': must be a whole number"],
+  ),
+  (["--config", "mhd_digits", "--config.steps=many"], ["steps = 'many': must be a whole number"]),
+  (
+    ["--config=mhd_digits:fedprox"],
+    ["--config = 'mhd_digits:fedprox': 'fedprox' is none of the baselines supervised, fedavg"],
+  ),
+  ([DIGITS, "--config.source=my.npz"], ["source = 'my.npz': did you mean 'npz:my.npz'?"]),
+  ([DIGITS, "--config.algorithm=fedavg"], ["another method's: fedavg takes local_steps"]),
   (["--config=configs/no_such.py"], ["configs/no_such.py"]),
   ([], ["--config", "mhd_digits"]),
   (

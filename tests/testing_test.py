@@ -22,7 +22,7 @@ FOUND = [
   ("ACROSS", {}, "replicas fold", "replicas meet"),
   ("BY_PLACE", {}, "names are kept", "results depend on a client's place"),
   ("COUNTS", {}, "bytes are counted", "bytes are counted, but Case.messages says that nothing"),
-  ("NO_RATE", {}, "structure is kept", r"clients \[.*\] end as they began: has their phase its lr"),
+  ("NO_RATE", {}, "structure is kept", r"clients \[.*\] end as they began"),
   ("COUNTS", dict(messages={"trian": {}}), "work is shared", "names phases {'trian'}"),
 ]
 

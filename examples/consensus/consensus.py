@@ -76,7 +76,7 @@ def make(env, hyper):
     "predictions": env.clients * (env.K - 1) * size
   }  # everyone hears the others
   feed = Feed(private=env.training.batch, public=env.training.public_batch, common=True)
-  phase = Phase("train", train, feed, env.training.steps, lr=env.rate, bytes_sent=bytes_sent)
+  phase = Phase("train", train, feed, env.training.steps, bytes_sent=bytes_sent)
   return Algorithm(stateless(env), (phase,), env.predict)
 
 

@@ -50,7 +50,7 @@ def make(env, hyper):
   bytes_sent = lambda pos: {"weights": 2 * env.clients * model}
   feed = Feed(private=env.training.batch)
   cycle = (
-    Phase("train", train, feed, hyper.local_steps, lr=env.rate),
+    Phase("train", train, feed, hyper.local_steps),
     Phase("average", meet, None, 1, bytes_sent=bytes_sent, closes=True),
   )
   init = lambda clients: (clients, (clients[0].params,), ())

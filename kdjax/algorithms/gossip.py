@@ -125,7 +125,7 @@ def make(env: Env, hyper: Hyper) -> Algorithm:
 
   feed = Feed(private=env.training.batch, kind="epoch", epochs=hyper.local_epochs)
   cycle = (
-    Phase("local", local, feed, None, lr=env.rate),
+    Phase("local", local, feed, None),
     Phase(
       "meet",
       meet,

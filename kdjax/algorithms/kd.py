@@ -69,7 +69,6 @@ def make(env: Env, hyper: Hyper) -> Algorithm:
       distil,
       local._replace(epochs=hyper.distil_epochs),
       None,
-      lr=env.rate,
     ),
   )
   init = lambda clients: (clients, copies.none(env), ())

@@ -64,7 +64,7 @@ def train_phase(env: Env, *, name: str, feed: Feed, steps: int | None) -> Phase:
     steps: calls per visit, or None for whole epochs.
   """
   step = supervised_step(env, rests=feed.kind == "epoch")
-  return Phase(name, step, feed, steps, lr=env.rate)
+  return Phase(name, step, feed, steps)
 
 
 def stateless(env: Env) -> Init:

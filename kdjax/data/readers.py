@@ -168,7 +168,8 @@ def npz(name: str, split: str, info: dict[str, Any]) -> Split:
   except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
     raise ConfigError("source", name, f"is no readable npz file of plain arrays: {error}") from None
   if missing:
-    raise ConfigError("source", name, f"lacks the arrays {missing}; it holds {found}")
+    hint = f"lacks the arrays {missing}; it holds {found}"
+    raise ConfigError("source", name, f"{hint}. Tables go by {split}_features [N, F]")
   examples, labels = (read[k] for k in keys)
   if (examples.ndim == 2) != (kind == "features"):
     hint = f"{keys[0]} must be [N, F] of features, [N, h, w] or [N, h, w, c] of images, not"

@@ -1,6 +1,7 @@
 """Sources by name: labelled images and tables from disk, or from the user's own code."""
 
 import inspect
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -112,7 +113,9 @@ def opened(name: str, *, info: dict[str, Any], test: bool) -> Source:
     return _read(name, READERS[kind], check_info(info), test)
   if is_name(name):
     return _users(name)
-  raise ConfigError("source", name, f"write {KINDS}")
+  guess = {".npz": "npz", ".csv": "csv"}.get(Path(name).suffix.lower())
+  hint = f"did you mean '{guess}:{name}'? " if guess else ""
+  raise ConfigError("source", name, f"{hint}write {KINDS}")
 
 
 def describe(name: str, *, info: dict[str, Any]) -> Source:

@@ -1,5 +1,6 @@
 """From a model's name and arguments, as a config spells them, to a Flax module."""
 
+import difflib
 import inspect
 import numbers
 from typing import Any
@@ -12,6 +13,7 @@ from kdjax.plugins import find
 from kdjax.types import ConfigError, ModelOut
 
 COMMON = ("norm", "dtype", "project")  # of config.model, for all models
+GIVEN = ("classes", "heads", "axes")  # by kdjax, not by a config
 LEAST = {"classes": 2, "heads": 1, "project": 0}
 DEEPEST = 200  # numbers in a tuple, a layer each
 WIDEST = 1_000_000  # units of a layer
@@ -37,13 +39,12 @@ def build_model(name: str, *, classes: int, heads: int, **arguments: Any) -> nn.
   fields = dict(inspect.signature(model).parameters)
   for own in ("parent", "name"):  # Flax's, not the model's
     fields.pop(own, None)
-  accepted = f"{name} takes " + ", ".join(str(field) for field in fields.values())
+  accepted = f"{name} takes " + ", ".join(str(f) for key, f in fields.items() if key not in GIVEN)
   for key, value in arguments.items():
     if key not in fields:
-      hint = f"no argument of {name}, in its entry or in `model`; {accepted}"
-      if key in COMMON:
-        hint += "; set model = {}, and in the entries of other models what they need of it"
-      raise ConfigError("clients", {key: value}, hint)
+      near = difflib.get_close_matches(key, fields, n=1)
+      guess = f"did you mean {near[0]}? " if near else ""
+      raise ConfigError("clients", {key: value}, f"{guess}no argument of {name}; {accepted}")
   for key, field in fields.items():
     if key not in arguments and field.default is field.empty:
       at, value = (f"model.{key}", None) if key in COMMON else ("clients", {key: None})
@@ -57,6 +58,20 @@ def build_model(name: str, *, classes: int, heads: int, **arguments: Any) -> nn.
       at, said = (f"model.{key}", value) if key in COMMON else ("clients", {key: value})
       raise ConfigError(at, said, f"{key} is {hint}; {accepted}")
   return model(**values)
+
+
+def shared_arguments(name: str, common: dict[str, Any]) -> dict[str, Any]:
+  """Those of `config.model` that a network has; kdjax's own have all of them.
+
+  Args:
+    name: as in `build_model`.
+    common: `config.model`.
+  """
+  model = find(name, package="kdjax.models", key="clients", default="Model")
+  if model.__module__.startswith("kdjax.models."):
+    return common  # what it does not have is a mistake
+  fields = inspect.signature(model).parameters
+  return {key: value for key, value in common.items() if key in fields}
 
 
 def check_reads(name: str, model: nn.Module, shape: tuple[int, ...]) -> None:

@@ -59,7 +59,7 @@ def structure_is_kept(case: Case) -> None:
       pairs = zip(jax.tree.leaves(old.params), jax.tree.leaves(new.params), strict=True)
       moved = np.any([(x != y).any(tuple(range(1, x.ndim))) for x, y in pairs], axis=0)
       still = np.array(cohort.ids)[~moved].tolist()
-      assert not still, f"clients {still} end as they began: has their phase its lr (env.rate)?"
+      assert not still, f"clients {still} end as they began: what does their step do?"
 
 
 def meshes_agree(case: Case) -> None:

@@ -93,7 +93,8 @@ def check_plan(name: str, visits: Sequence[schedule.Visit]) -> None:
   total = schedule.totals(visits)
   for visit in schedule.first_visits(visits):
     phase, pos = visit.phase, schedule.position(visit, 0, total[visit.number])
-    rate, sent = phase.lr(pos), phase.bytes_sent(pos)
+    rate = phase.lr(pos) if phase.lr else 0.0
+    sent = phase.bytes_sent(pos)
     if not isinstance(rate, numbers.Real):
       raise ConfigError(KEY, name, f"phase {phase.name!r}: its lr returns {_kind(rate)}, no float")
     if not isinstance(sent, dict) or not all(

@@ -79,7 +79,7 @@ def inputs(
   """
   size = dispatch_size(experiment, visit.phase)
   at = [position(visit, i, total) for i in range(start, start + count)]
-  nows = [_now(visit.phase, pos) for pos in at]
+  nows = [_now(experiment, visit.phase, pos) for pos in at]
   batches = [_batch(experiment, visit.phase, pos, images) for pos in at]
   pad = functools.partial(_stack, size=size)
   return jax.tree.map(pad, *batches), jax.tree.map(pad, *nows), np.int32(count)
@@ -102,9 +102,10 @@ def _stack(*leaves, size):
   )
 
 
-def _now(phase, pos):
+def _now(experiment, phase, pos):
+  rate = phase.lr or experiment.env.rate
   counts = [np.int32(n) for n in (pos.call, pos.phase_call, pos.visit_call, pos.round)]
-  return Now(*counts, np.float32(phase.lr(pos)), jax.tree.map(np.asarray, phase.args(pos)))
+  return Now(*counts, np.float32(rate(pos)), jax.tree.map(np.asarray, phase.args(pos)))
 
 
 def _batch(experiment, phase, pos, images):

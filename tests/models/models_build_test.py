@@ -27,7 +27,7 @@ MLP = SHARED | dict(hidden=(8,), activation="tanh")
     (
       "mlp",
       {"width": 8},
-      "no argument of mlp, in .*; mlp takes classes: int, .*hidden",
+      "no argument of mlp; mlp takes norm: str, .*hidden",
     ),
     ("mlp", {"activation": None}, "of type str"),
     ("mlp", {"activation": "gelu"}, r"activation is one of \('tanh', 'relu'\)"),

@@ -99,7 +99,7 @@ def cycle(
   uploaded, answered = lambda t, k: t + 1, lambda t, k: plan.who.heard(t, k) + 1
   sent, answers = uploads.bytes_sent(env, plan, feature)
   return (
-    Phase("edge", edge_step(env, hyper), passes(hyper.edge_epochs, answered), None, lr=env.rate),
+    Phase("edge", edge_step(env, hyper), passes(hyper.edge_epochs, answered), None),
     Phase("drift", drift.step(env, hyper.cut), None, 1, log=True),
     Phase(
       "upload",

@@ -96,4 +96,4 @@ def cycle(env: Env, hyper: Hyper) -> tuple[Phase, ...]:
 
 def passes(env: Env, name: str, step: Step, **feed: Any) -> Phase:
   """A phase of whole epochs; `feed` as `Feed`'s fields."""
-  return Phase(name, step, Feed(kind="epoch", **feed), None, lr=env.rate)
+  return Phase(name, step, Feed(kind="epoch", **feed), None)

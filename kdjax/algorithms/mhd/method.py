@@ -107,7 +107,6 @@ def cycle(env: Env, hyper: Hyper, exchange: Exchange) -> tuple[Phase, ...]:
     train_step(env, hyper, exchange),
     feed,
     exchange.steps,
-    lr=env.rate,
     args=exchange.args,
     bytes_sent=exchange.bytes_sent,
   )

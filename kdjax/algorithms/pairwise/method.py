@@ -122,7 +122,6 @@ def cycle(
       transfer_step(env, objective, Due(every_batch, fresh)),
       passes(moves),
       calls(moves),
-      lr=env.rate,
       args=lambda pos: (
         pos.visit_call == pos.visit_calls - 1,
         np.float32(rate(pos.phase_call, pos.phase_calls)),
