@@ -26,6 +26,7 @@ _HOMES = {  # loaded when they are asked for, so that `import kdjax` starts noth
   "get_config": "api",
   "load": "use",
   "train": "api",
+  "train_grid": "api",
 }
 __all__ = ["__version__", *_HOMES]
 

@@ -1,7 +1,8 @@
 """The library's front door: a config from a name, an experiment from a config, a run from both."""
 
 import inspect
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -28,6 +29,7 @@ from kdjax.experiment import Experiment
 from kdjax.peers import Mail
 from kdjax.plugins import find_method
 from kdjax.run import Run
+from kdjax.sweep.grid import run_name
 from kdjax.training import run_folder
 from kdjax.types import ConfigError, blamed
 from kdjax.variants import variants
@@ -159,6 +161,41 @@ def train(
   everything = experiments(config, begun=run_folder.is_begun(workdir), **given)
   run(everything, Path(workdir), command=f"kdjax.train(..., {str(workdir)!r})", stop=stop)
   return Run(workdir)
+
+
+def train_grid(
+  config: Config,
+  workdir: str | Path,
+  grid: dict[str, Sequence[Any]],
+  *,
+  data: Source | None = None,
+  devices: list[jax.Device] | None = None,
+) -> list[tuple[dict[str, Any], Run]]:
+  """Trains a config at every point of a grid, one after the other; the same call resumes.
+
+  Seeds are the config's `replicas`, which train side by side. `kdjax sweep` does the same with a
+  process per run.
+
+  Args:
+    config, data, devices: as in `train`.
+    workdir: the folder of the runs' folders.
+    grid: values by key, as in {'algo.teachers': (1, 2), 'optim.lr': (0.01, 0.02)}.
+
+  Returns:
+    (what a run sets of the grid, its Run) for every point, the last key's values fastest.
+
+  Raises:
+    ConfigError: as `train`; for all points before the first begins.
+    TrainingError: as `train`.
+  """
+  settings = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
+  points = [(one, get_config(get_config(config), **one)) for one in settings]
+  for _, point in points:
+    validate(plain(point))
+  folder = Path(workdir)
+  return [
+    (one, train(point, folder / run_name(one), data=data, devices=devices)) for one, point in points
+  ]
 
 
 def experiments(

@@ -57,6 +57,30 @@ class Run:
     """The lines of metrics.jsonl: `step`, `phase` and numbers."""
     return writer.read_metrics(self.workdir)
 
+  def curves(self, key: str = "shared_accuracy") -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """An accuracy over the run, by seed: {head: (steps i64[T], means over clients f64[T, R])}.
+
+    Args:
+      key: such as 'shared_accuracy', 'private_accuracy' or 'ensemble_accuracy'.
+
+    Raises:
+      ConfigError: where the log has no such accuracy.
+    """
+    first, R = self.config["seed"], self.config["replicas"]
+    ends = [f"/seed{first + r}" for r in range(R)] if R > 1 else [""]
+    lines = [line for line in self.metrics() if line["phase"] == "eval"]
+    every = {name for line in lines for name in line if name.startswith(f"{key}/")}
+    heads = [name for name in every if name + ends[0] in every and "/std" not in name]
+    if not heads:
+      known = sorted({name.split("/")[0] for line in lines for name in line} - {"step", "phase"})
+      raise ConfigError("key", key, f"not in the log, which has {', '.join(known) or 'none yet'}")
+    found = {}
+    for name in sorted(heads):
+      rows = [(x["step"], [x[name + end] for end in ends]) for x in lines if name in x]
+      steps, values = zip(*rows, strict=True)
+      found[name.removeprefix(f"{key}/")] = np.array(steps), np.array(values, float)
+    return found
+
   def results(self) -> list[Row]:
     """What the finished run reached: a row for every seed, client and head.
 

@@ -100,6 +100,39 @@ def test_hyper_parameters_come_on_top_of_those_of_the_same_method_only():
     kdjax.build(kdjax.get_config("mhd_digits", algorithm="fedavg"))
 
 
+def test_curves_have_a_column_for_every_seed(tmp_path):
+  """Their mean is the log's, and the last point what the seed's clients ended with."""
+  changes = SMALL | {"replicas": 2, "evals.accuracy.every": 3}
+  run = kdjax.train(kdjax.get_config("mhd_digits", **changes), tmp_path, devices=jax.devices()[:1])
+  curves = run.curves()
+  assert list(curves) == ["aux1", "aux2", "aux3", "main"]
+  lines = [line for line in run.metrics() if line["phase"] == "eval"]
+  for head, (steps, values) in curves.items():
+    assert steps.tolist() == [3, 6] and values.shape == (2, 2)
+    logged = [line[f"shared_accuracy/{head}"] for line in lines]
+    np.testing.assert_allclose(values.mean(1), logged, rtol=1e-6)
+    for r, result in enumerate(run.summary["runs"]):
+      np.testing.assert_allclose(values[-1, r], np.mean(result["shared_accuracy"][head]), rtol=1e-6)
+  with pytest.raises(
+    ConfigError, match="^key = 'shraed': not in the log, which has .*shared_accura"
+  ):
+    run.curves("shraed")
+
+
+def test_a_grid_is_a_run_for_every_point_and_resumes(tmp_path):
+  config = kdjax.get_config("mhd_digits", **SMALL)
+  grid = {"algo.teachers": (1, 2), "optim.lr": (0.02,)}
+  for _ in range(2):
+    points = kdjax.train_grid(config, tmp_path, grid, devices=jax.devices()[:1])
+    assert [one for one, _ in points] == [{"algo.teachers": n, "optim.lr": 0.02} for n in (1, 2)]
+    assert [run.config["algo"]["teachers"] for _, run in points] == [1, 2]
+    assert all(run.curves()["main"][1].shape == (1, 1) for _, run in points)
+  assert len(list(tmp_path.iterdir())) == 2
+  with pytest.raises(ConfigError, match="^steps = -1"):
+    kdjax.train_grid(config, tmp_path, {"steps": (3, -1)})
+  assert len(list(tmp_path.iterdir())) == 2  # before the first has begun
+
+
 def test_ones_own_loop_takes_the_steps_of_a_run(tmp_path):
   """Three ways to the same weights: batch by batch, dispatch by dispatch, in one call."""
   config = kdjax.get_config("mhd_digits", **SMALL, **{"algo.refresh_every": 2})

@@ -16,11 +16,13 @@ FIGURES = {  # title, caption
   "methods_shared": (
     "Shared accuracy beside the baselines",
     "On test data where every class weighs the same. Thick: this run, its first head dashed, its "
-    "last one solid; the key is in the order of the last values, in percent.",
+    "last one solid. Thin: the last head of each baseline. The key is in the order of the last "
+    "values, in percent.",
   ),
   "methods_private": (
     "Private accuracy beside the baselines",
-    "On test data weighted by the client's own label distribution; drawn in the same way.",
+    "On test data weighted by the client's own label distribution; drawn in the same way, but the "
+    "main head of each baseline.",
   ),
   "shared": (
     "Shared accuracy by head",

@@ -85,7 +85,7 @@ def _methods(group: Group, key: str, label: str) -> Figure | None:
   for i, run in enumerate(others, 1):
     beside = table.curves(run, key)
     if beside:
-      head = representative(beside)
+      head = most_taught(beside) if key == "shared_accuracy" else representative(beside)
       name = run.name if head == "main" else f"{run.name} {head}"
       _baseline(axes, at(run, beside[head][:, 0]), beside[head][:, 1], name, i)
   for head, dashes in {representative(found): (0, (3, 1.2)), list(found)[-1]: "-"}.items():
@@ -99,6 +99,12 @@ def _methods(group: Group, key: str, label: str) -> Figure | None:
   _progress(axes, percent)
   _ranked_legend(figure, axes)
   return figure
+
+
+def most_taught(found: Iterable[str]) -> str:
+  """The head that has learned most from others: the last auxiliary one, or `representative`."""
+  auxiliary = [head for head in found if head.startswith("aux")]
+  return auxiliary[-1] if auxiliary else representative(found)
 
 
 def representative(found: Iterable[str]) -> str:

@@ -1,5 +1,6 @@
 """What runs say of themselves, read back; and the closing table: a run beside its baselines."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -142,6 +143,9 @@ def accuracies(run: RunRecord, key: str) -> dict[str, Spread]:
   return {h: (np.mean(v), np.std(v) if len(v) > 1 else None) for h, v in single.items()}
 
 
+PART = re.compile(r"/(std|seed\d+)$")  # what the log has beside a mean, see training/scores.py
+
+
 def curves(run: RunRecord, key: str) -> dict[str, np.ndarray]:
   """{head: f64[points, 3] of (step, mean, spread)} of one accuracy over all evaluations.
 
@@ -152,7 +156,7 @@ def curves(run: RunRecord, key: str) -> dict[str, np.ndarray]:
   for line in run.metrics:
     for name, value in line.items():
       head = name.removeprefix(f"{key}/")
-      if line["phase"] == "eval" and head != name and not head.endswith("/std"):
+      if line["phase"] == "eval" and head != name and not PART.search(head):
         point = line["step"], value, line.get(f"{name}/std", np.nan)
         found.setdefault(head, []).append(point)
   return {head: np.array(points, float) for head, points in found.items() if head not in idle}

@@ -243,7 +243,8 @@ class TrainingRun:
     jax.block_until_ready(state)
     with self.clock.pausing():
       self.evaluated, self.results = batches, self.stepper.evaluate(state, names)
-      self.log.write(batches, "eval", scores.means(self.results))
+      seeds = self.experiment.env.population.seeds
+      self.log.write(batches, "eval", scores.means(self.results, seeds))
       collapse.report(self.heads.note(batches, self.results), self.log, batches)
     accuracy = scores.best(self.experiment.env.heads, self.results)
     return {} if accuracy is None else {"accuracy": accuracy}

@@ -1,5 +1,7 @@
 """What the evaluators found, as the log wants it, and the one number by which the best is kept."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 
@@ -16,19 +18,27 @@ def best(heads: tuple[str, ...], results: list[dict] | None) -> float | None:
   return float(np.mean([x[head] for x in found]))
 
 
-def means(results: list[dict]) -> dict[str, float]:
-  """Mean over clients and replicas of every {key: {name: number, or one per client}}, flat.
+def means(results: list[dict], seeds: Sequence[int]) -> dict[str, float]:
+  """What the log has of every {key: {name: a number, or one per client}}, flat.
 
-  Matrices and deeper trees are for `summary.json` alone. Where there is one number a client, the
-  spread comes with it.
+  'KEY/NAME' is the mean over clients and replicas, 'KEY/NAME/std' the standard deviation over all
+  of them, and with several replicas 'KEY/NAME/seedN' the mean over the clients of each. Matrices
+  and deeper trees are in `summary.json` only.
+
+  Args:
+    results: one per replica, as `types.Evaluator` says.
+    seeds: of the replicas.
   """
   flat = {}
   for key, found in results[0].items():
     for name, value in found.items() if isinstance(found, dict) else ():
       if isinstance(value, dict) or np.ndim(value) > 1:
         continue
-      values = np.concatenate([np.atleast_1d(r[key][name]) for r in results])
+      by_seed = [np.atleast_1d(r[key][name]) for r in results]
+      values = np.concatenate(by_seed)
       flat[f"{key}/{name}"] = values.mean()
       if values.size > 1:
         flat[f"{key}/{name}/std"] = values.std()
+      if len(seeds) > 1:
+        flat |= {f"{key}/{name}/seed{n}": x.mean() for n, x in zip(seeds, by_seed, strict=True)}
   return flat

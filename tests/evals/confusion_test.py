@@ -111,7 +111,7 @@ def test_what_some_client_has_no_classes_for_is_left_out_for_all():
   e = ensembles.build(config(dtype="float32"), data_=noise(primary))
   results = e.evaluators["confusion"][1](e.initialiser()())
   assert [set(r) for r in results] == [{"confusion", "local_accuracy", "combined_accuracy"}] * R
-  means = scores.means(results)
+  means = scores.means(results, range(R))
   every = [results[r]["combined_accuracy"]["main"] for r in range(R)]
   assert means["combined_accuracy/main"] == pytest.approx(np.mean(every))
   assert not [key for key in means if key.startswith("confusion")]

@@ -79,7 +79,7 @@ def test_shares_add_up_and_the_models_are_those_that_accuracy_tests(case):
 
 
 def test_everything_is_logged(case):
-  logged = scores.means(case[1])
+  logged = scores.means(case[1], range(len(case[1])))
   names = ("teacher", "student", "mutual", "exclusive", "union", "consensus")
   assert {f"{key}/{name}" for key in KEYS for name in names} <= set(logged)
   every = [result["overlap_edge"]["consensus"] for result in case[1]]

@@ -92,7 +92,7 @@ def test_methods_of_one_rhythm_are_drawn_over_steps(tmp_path):
 def test_the_key_is_in_the_order_of_the_last_values(tmp_path):
   figure = curve_figures.methods_shared(two_rhythms(tmp_path, 2_000))
   texts = [text.get_text() for text in figure.legends[0].get_texts()]
-  assert texts == ["mhd aux1 75.0", "mhd main 60.0", "fedgkt 30.0"]
+  assert texts == ["mhd aux1 75.0", "mhd main 60.0", "fedgkt aux1 40.0"]
 
 
 def test_without_baselines_there_is_nothing_beside(tmp_path):
