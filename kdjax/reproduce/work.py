@@ -65,12 +65,13 @@ def do(asked: Asked, chosen: Sequence[Chosen], minutes: float) -> int:
   """
   every = everything(asked, chosen)
   end = time.monotonic() + SECONDS * minutes if minutes else None
-  with Stop() as stop, Progress(f"{len(every)} runs", _size(every)) as bar:
+  bar = Progress(f"{len(every)} runs", _size(every), unit="estimated second")
+  with Stop() as stop, bar:
 
     def tick(run):
       if end and time.monotonic() > end and not stop.signals:
         stop.signals.append(signal.SIGTERM)
-      done = [r for r in every if finished(r.point) and r is not run]
+      done = [r for r in every if finished(r.point) and r.point.folder != run.point.folder]
       bar.update(_size(done) + int(_size([run]) * _share(run)), done=len(done))
 
     failed = train(in_order(asked, chosen), stop, tick)

@@ -15,16 +15,24 @@ LINE_SECONDS = 10.0  # between two plain lines where there is no terminal
 class Progress:
   """A bar on a terminal; elsewhere plain lines, one every 10 s and one at each evaluation."""
 
-  def __init__(self, description: str, total: int, *, console: Console | None = None) -> None:
+  def __init__(
+    self,
+    description: str,
+    total: int,
+    *,
+    unit: str = "step",
+    console: Console | None = None,
+  ) -> None:
     """Starts nothing yet: that happens on `with`.
 
     Args:
       description: str, shown in front.
       total: int, steps of the whole run.
+      unit: what is counted, if not steps.
       console: a `rich.console.Console`; None: standard error.
     """
     self._console = console or Console(stderr=True)
-    self._description, self._total = description, total
+    self._description, self._total, self._unit = description, total, unit
     self._bar = _bar(self._console) if self._console.is_interactive else None
     self._numbers: dict[str, Any] = {}
     self._step, self._next = 0, 0.0
@@ -55,7 +63,7 @@ class Progress:
     if self._bar:
       self._bar.update(self._task, completed=self._step, words="  ".join(words))
     else:
-      place = f"{self._description}  step {self._step:,}/{self._total:,}"
+      place = f"{self._description}  {self._unit} {self._step:,}/{self._total:,}"
       self._console.print("  ".join([place, *words]), soft_wrap=True, markup=False, highlight=False)
 
   def _time_left(self):

@@ -146,7 +146,10 @@ def test_the_list_is_of_what_is_named(toy, capsys):
   assert "toy.gain" not in said and "frozen" not in said
 
 
-def test_claims_are_trained_judged_and_taken_as_they_are_the_next_time(asked, toy, capsys):
+def test_claims_are_trained_judged_and_taken_as_they_are_the_next_time(asked, toy, monkeypatch):
+  shown, update = [], work.Progress.update
+  seen = lambda bar, step, **numbers: (shown.append(step), update(bar, step, **numbers))
+  monkeypatch.setattr(work.Progress, "update", seen)
   above_zero = Difference(B, -1.0, above=0.0)
   claim = CLAIM._replace(differences=(above_zero,), controls=(Control("one", above_zero),))
   paper = PAPER._replace(tasks=(Task("t", "mhd_digits", 0.1, TRAINED),), claims=(claim,))
@@ -155,6 +158,7 @@ def test_claims_are_trained_judged_and_taken_as_they_are_the_next_time(asked, to
   assert judging.judge(asked, paper, claim, paper.task("t")).word == CONFIRMED
   logs = {path: path.stat().st_mtime_ns for path in asked.workdir.rglob("log.txt")}
   assert len(logs) == 1
+  assert len(shown) > 1 and shown == sorted(shown)  # a run is not counted twice as it ends
   assert work.do(asked, chosen, minutes=0) == 0
   assert {path: path.stat().st_mtime_ns for path in asked.workdir.rglob("log.txt")} == logs
 
