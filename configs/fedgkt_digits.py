@@ -75,12 +75,15 @@ def experiment(chosen):
 
   c.log_every = 100
   c.evals.accuracy = dict(every=0, batch=360)
-  baselines(c, chosen, local_steps=12, supervised_steps=900)
+  baselines(c, chosen, local_steps=12, supervised_steps=14_400)
   return c
 
 
 def baselines(c, chosen, local_steps, supervised_steps):
-  """FedAvg with the full network, about a pass a round; the edges alone; the full one on all."""
+  """FedAvg with the full network, `local_steps` a round; the edges alone; the full one on all.
+
+  The last is what the method could reach at best, and so trains until more steps bring little.
+  """
   algo, optim = dict(local_steps=local_steps, momentum="reset"), c.algo.server_optim.to_dict()
   full = common.network(c, chosen["full"])
   c.baselines.fedavg.update(algo=algo, clients=full, optim=optim)

@@ -8,4 +8,4 @@ from kdjax.configs import common, fedmd_digits, mhd_fashion_mnist
 
 def get_config(words=""):
   """The experiment of mhd_fashion_mnist.py with FedMD in its place."""
-  return common.crossed(fedmd_digits.agreed(mhd_fashion_mnist.get_config()), words)
+  return common.crossed(fedmd_digits.agreed(mhd_fashion_mnist.get_config(), rounds=32), words)

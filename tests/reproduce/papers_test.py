@@ -62,6 +62,18 @@ def test_an_arm_s_settings_are_a_config_s(name, task, arm, everywhere):
 
 
 @pytest.mark.parametrize("name", PAPERS)
+def test_every_experiment_of_a_claim_or_figure_has_a_length(name, everywhere):
+  """Steps or rounds; separate training knows steps alone."""
+  paper = PAPERS[name]
+  for one in (*paper.claims, *paper.figures):
+    for task in (task for tasks in one.tasks.values() for task in tasks):
+      for arm in claims.arms_of(one):
+        made = point(name, task, arm, everywhere).config
+        assert (made["steps"] > 0) != (made["rounds"] > 0), (task, arm)
+        assert made["steps"] or made["algorithm"] != "separate", (task, arm)
+
+
+@pytest.mark.parametrize("name", PAPERS)
 def test_pooled_data_are_one_clients(name, everywhere):
   """Whatever clients a task sets: several would share them out again."""
   for task in PAPERS[name].tasks:

@@ -21,8 +21,8 @@ from kdjax.reproduce.claims import (
 from kdjax.reproduce.papers.mhd.tasks import EACH_ITS_OWN
 
 TASKS = (
-  Task("digits", "fedmd_digits", 0.5, EACH_ITS_OWN),
-  Task("fashion_mnist", "fedmd_fashion_mnist", 6.0, EACH_ITS_OWN, data="fashion_mnist"),
+  Task("digits", "fedmd_digits", 1.0, EACH_ITS_OWN),
+  Task("fashion_mnist", "fedmd_fashion_mnist", 8.0, EACH_ITS_OWN, data="fashion_mnist"),
   # The public CIFAR-10 is the config's: `cifar-10-batches-bin` where the command is run.
   Task("cifar100", "fedmd_cifar100", 300.0, data="cifar100_coarse"),
 )
