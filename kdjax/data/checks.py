@@ -13,6 +13,9 @@ NOTHING: dict[str, Any] = dict(
 )
 
 
+AS_FOUND = "another source is taken as it is with source_info.image=(0,0,0) and .classes=0"
+
+
 def check_info(info: dict[str, Any]) -> dict[str, Any]:
   """A config's `source_info` with everything that it leaves out, which is what is 0 or missing.
 
@@ -48,12 +51,12 @@ def check_source(source: Source, name: str, info: dict[str, Any]) -> None:
     _check_array(split, examples, name)
     if any(info["image"]) and tuple(examples.shape) != info["image"]:
       hint = f"the {split} {_what(examples)} of {name!r} are {tuple(examples.shape)}"
-      raise ConfigError("source_info.image", info["image"], hint)
+      raise ConfigError("source_info.image", info["image"], f"{hint}; {AS_FOUND}")
     if tuple(examples.shape) != tuple(source.train.shape):
       hint = f"the {split} {_what(examples)} are {tuple(examples.shape)}, those of train"
       raise ConfigError("source", name, f"{hint} {tuple(source.train.shape)}")
   if info["classes"] not in (0, source.classes):
-    hint = f"{name!r} has {source.classes} classes"
+    hint = f"{name!r} has {source.classes} classes; {AS_FOUND}"
     raise ConfigError("source_info.classes", info["classes"], hint)
 
 
