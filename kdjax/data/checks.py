@@ -11,8 +11,6 @@ from kdjax.types import ConfigError
 NOTHING: dict[str, Any] = dict(
   train=0, test=0, image=(0, 0, 0), classes=0, resize=False, grey=False, decoder="pillow"
 )
-
-
 AS_FOUND = "another source is taken as it is with source_info.image=(0,0,0) and .classes=0"
 
 

@@ -73,8 +73,8 @@ PAPER = Paper(
     Claim(
       "below_mhd",
       "Zhmoginov et al., Table 2",
-      "On the same architectures and data, each with its own norm and optimiser, MHD's last head ends "
-      "above FedMD.",
+      "On the same architectures and data, each with its own norm and optimiser, MHD's last head "
+      "ends above FedMD.",
       SETS,
       (Difference(MHD, FEDMD, above=2.0),),
       (NEEDS,),
