@@ -45,7 +45,8 @@ def base():
   c.augment = dict(kind="none")
   c.normalise = dict(mean=(0.5,), std=(0.5,))  # of pixels in 0..1 or features; ("data",): measured
 
-  # Where training starts: everyone alike, or at the weights (or some modules') of a finished run
+  # Where training starts: everyone alike, or at the weights (or some modules') of a run's client,
+  # by its number as `kdjax.load` counts: over all architectures, replica by replica
   c.start = dict(common=False, workdir="", client=0, part=())
 
   # Who learns from whom; several kinds, separated by commas, take turns of `every` batches

@@ -1,5 +1,6 @@
 """The state of step 0: fresh weights, or some of those that another run trained."""
 
+import itertools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from kdjax.core.clients import init_client
 from kdjax.core.env import STATE, Env, sharded
-from kdjax.training import contract
+from kdjax.training import contract, run_folder
 from kdjax.types import Algorithm, ConfigError, PyTree, TrainState
 
 COMPILED = {"xla_backend_optimization_level": 1}  # step 0 runs once: compiling is what costs
@@ -53,7 +54,7 @@ def given_weights(*, workdir: str, client: int, part: Sequence[str]) -> dict[str
 
   Args:
     workdir: a run folder with a checkpoint, or '': nothing is given.
-    client: whose, there.
+    client: whose, by its number as `kdjax.load` counts.
     part: the top-level modules to take, such as 'extractor'; none: the whole model.
 
   Returns:
@@ -81,7 +82,7 @@ def weights(workdir: str | Path, client: int, *, key: str) -> dict[str, PyTree]:
 
   Args:
     workdir: the run's folder.
-    client: its place among the clients of the run's first architecture, replica by replica.
+    client: its number as `kdjax.load` counts, 0 .. R*K - 1, replica by replica.
     key: the config key to blame.
 
   Raises:
@@ -92,12 +93,35 @@ def weights(workdir: str | Path, client: int, *, key: str) -> dict[str, PyTree]:
   def model(step):
     shapes = stored.shapes(workdir, step, "model")
     template = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
-    return stored.read(workdir, step, "model", template)[0]
+    return stored.read(workdir, step, "model", template)
 
   saved = stored.newest(workdir, model, aside=False)
   if saved is None:
     raise ConfigError(f"{key}.workdir", str(workdir), "holds no checkpoint")
-  count = len(jax.tree.leaves(saved["params"])[0])
-  if not 0 <= client < count:
-    raise ConfigError(f"{key}.client", client, f"must lie in 0..{count - 1}")
-  return {"model_state": {}} | jax.tree.map(lambda x: np.asarray(x[client]), saved)
+  sizes = [len(jax.tree.leaves(cohort["params"])[0]) for cohort in saved]
+  numbers = _numbers(run_folder.read(workdir), sizes)
+  trained = sorted(k for cohort in numbers for k in cohort)
+  if client not in trained:
+    hint = f"must lie in 0..{len(trained) - 1}"
+    if trained[-1] >= len(trained):
+      hint = "must be one of those that train there: " + ", ".join(map(str, trained))
+    raise ConfigError(f"{key}.client", client, hint)
+  g = next(g for g, cohort in enumerate(numbers) if client in cohort)
+  row = numbers[g].index(client)
+  return {"model_state": {}} | jax.tree.map(lambda x: np.asarray(x[row]), saved[g])
+
+
+def _numbers(record, sizes):
+  """The clients' numbers by cohort, of a run whose checkpoints hold `sizes` clients by cohort.
+
+  A cohort's clients are neighbours in number within each replica. A peer has a single replica and
+  only the clients that `here` lists.
+  """
+  replicas = record["config"].get("replicas", 1)
+  trained = sorted(record.get("here") or range(sum(sizes)))
+  K = len(trained) // replicas
+  firsts = np.cumsum([0, *sizes]) // replicas
+  return [
+    [trained[r * K + i] for r in range(replicas) for i in range(first, end)]
+    for first, end in itertools.pairwise(firsts)
+  ]

@@ -1,12 +1,16 @@
 """Where training starts: fresh, everyone alike, or at another run's weights."""
 
+import json
+
 import chex
 import ensembles
 import jax
 import numpy as np
 import pytest
 
-from kdjax.training import loop
+import kdjax
+from kdjax.training import loop, run_folder, stored
+from kdjax.training.start import weights
 from kdjax.types import ConfigError
 
 TWO = ((2, *ensembles.MLP), (2, *ensembles.WIDE))
@@ -42,6 +46,32 @@ def test_a_run_may_start_at_another_ones_weights(trained):
   for k in range(4):
     given = first(norm="batch", start=start(workdir=str(workdir), client=2))
     chex.assert_trees_all_close(given[k], expected[2], rtol=1e-6)
+
+
+def test_a_client_is_counted_over_architectures_and_replicas(tmp_path):
+  """As `kdjax.load` counts: replica by replica, and the architectures within each."""
+  c = ensembles.config("separate", dtype="float32", clients=TWO, replicas=2)
+  e = ensembles.build(c)
+  assert loop.run(e, tmp_path, command="", stop=lambda: True) == loop.STOPPED
+  for k in (1, 2, 5, 7):
+    chex.assert_trees_all_equal(
+      weights(tmp_path, k, key="start")["params"], kdjax.load(tmp_path, client=k).params
+    )
+  with pytest.raises(ConfigError, match=r"start.client = 8: must lie in 0\.\.7"):
+    weights(tmp_path, 8, key="start")
+
+
+def test_a_peers_clients_keep_their_numbers(tmp_path):
+  c = ensembles.config("separate", dtype="float32", clients=TWO)
+  e = ensembles.build(c)
+  assert loop.run(e, tmp_path, command="", stop=lambda: True) == loop.STOPPED
+  record = json.loads((tmp_path / "config.json").read_text())
+  (tmp_path / "config.json").write_text(json.dumps(record | {"here": [1, 3, 5, 6]}))
+  saved = stored.state(tmp_path, run_folder.steps(tmp_path)[-1], e.template())
+  expected = ensembles.by_client(e, saved)
+  chex.assert_trees_all_equal(weights(tmp_path, 5, key="start")["params"], expected[2][0])
+  with pytest.raises(ConfigError, match=r"start.client = 2: must be one of .* 1, 3, 5, 6"):
+    weights(tmp_path, 2, key="start")
 
 
 def test_or_at_those_of_one_module(trained):
