@@ -12,13 +12,13 @@ from kdjax.types import ConfigError
 N, HELD = 1_437, 300  # digits' training examples, those that are held out
 
 
-def opened(source=None, **changes):
+def opened(given=None, **changes):
   c = mhd_digits.get_config()
   c.update(changes)
   c = config.plain(c)
-  if source is None:
+  if given is None:
     return dataset.open_data(c, (0,))
-  return dataset.hand_out(c, source, (0,))
+  return dataset.hand_out(c, given, (0,))
 
 
 def digits():
@@ -57,6 +57,29 @@ def test_the_same_data_under_another_name_is_refused(tmp_path):
   with pytest.raises(ConfigError, match=hint):
     opened(given, public_source=other, holdout=HELD)
   assert len(opened(public_source=other).public.labels) == N  # the test set is another one
+
+
+def cifar100(folder, n=400):
+  """CIFAR-100's files with n random training images."""
+  rng = np.random.default_rng(0)
+  for split in ("train", "test"):
+    fine = rng.integers(100, size=(n, 1))
+    pixels = rng.integers(256, size=(n, 3072))
+    folder.mkdir(exist_ok=True)
+    np.hstack([fine // 5, fine, pixels]).astype(np.uint8).tofile(folder / f"{split}.bin")
+
+
+def test_other_labels_of_the_same_examples_are_the_same_data(tmp_path):
+  """All test images were public where the two sources differed in `?label=` alone."""
+  cifar100(tmp_path)
+  coarse, fine = f"cifar:{tmp_path}?label=coarse", f"cifar:{tmp_path}"
+  unknown = dict(image=(0, 0, 0), classes=0)
+  how = dict(source_info=unknown, public_source_info=unknown, holdout=100, public_share=1.0)
+  data = opened(source=coarse, public_source=fine, partition="equal", batch=8, **how)
+  assert len(data.public.labels) == 300
+  np.testing.assert_array_equal(data.public.array, data.source.train.array)
+  with pytest.raises(ConfigError, match="holds what `holdout` makes the test set"):
+    opened(source=coarse, public_source=f"cifar:{tmp_path}/", partition="equal", batch=8, **how)
 
 
 def test_other_data_of_the_same_size_and_labels_is_not(tmp_path):
