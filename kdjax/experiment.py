@@ -225,7 +225,7 @@ def _ensemble(config, method, hyper, data, image, *, devices, identity, mail):
     mesh=placed.mesh,
     local_map=placed.form.local_map,
     scan=config["mesh"]["blocks"] == "scan",
-    hostile=_hostile(config, method, cohorts),
+    hostile=_hostile(config, method, cohorts, method.heads(hyper)),
   )
   return env, placed.steps_per_dispatch
 
@@ -274,7 +274,7 @@ def _population(config, cohorts, identity):
   return Population(K, _holders(config), seeds, names)
 
 
-def _hostile(config, method, cohorts):
+def _hostile(config, method, cohorts, heads):
   given = config["hostile"]
   kind, who, K = given["kind"], given["clients"], _holders(config)
   if kind not in hostile.KINDS:
@@ -289,6 +289,10 @@ def _hostile(config, method, cohorts):
   for cohort in cohorts if kind in hostile.HEADS else ():
     if "heads" not in cohort.template.params:
       hint = f"{cohort.name} has no module `heads` whose weights could lie; flipped can"
+      raise ConfigError("hostile.kind", kind, hint)
+    own = cohort.template.params["heads"]
+    if kind == "constant" and any("bias" not in own[name] for name in own if name in heads):
+      hint = f"needs heads with a bias, and those of {cohort.name} have none; other kinds can lie"
       raise ConfigError("hostile.kind", kind, hint)
   return Hostile(kind, tuple(who), given["scale"])
 

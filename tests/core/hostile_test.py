@@ -73,6 +73,14 @@ def test_a_lie_reaches_those_who_listen_and_nobody_else(method):
     assert not any(differ(first, k) for k in range(4))
 
 
+def test_a_constant_lie_needs_heads_with_a_bias():
+  """All logits would be 0, which says nothing and no class."""
+  fedmd = ((4, "fedmd", dict(filters=(4, 4), dropout=0.0)),)
+  with pytest.raises(ConfigError, match="hostile.kind = 'constant': .*those of fedmd have none"):
+    small.build(config("separate", "constant", clients=fedmd))
+  assert small.build(config("separate", "least", clients=fedmd)).env.hostile.kind == "least"
+
+
 def test_what_cannot_be_is_refused():
   for kind, who, method in (
     ("wrong", (1,), "separate"),
