@@ -225,14 +225,21 @@ def differences(old: dict[str, Any], new: dict[str, Any]) -> list[tuple[str, Any
   """
   if old.get("algorithm") == new["algorithm"] and old["algo"].keys() != new["algo"].keys():
     old, new = completed(old), completed(new)
-  before, after = flat(old), flat(new)
+  before, after = flat(without_counts(old)), flat(without_counts(new))
   longer = {key for key in LENGTH if before.get(key) and after.get(key)}
-  counts = {f"{group}.{name}" for group in INFO for name in COUNTS}
   return [
     (key, before.get(key), after.get(key))
-    for key in sorted((set(before) | set(after)) - longer - counts)
+    for key in sorted((set(before) | set(after)) - longer)
     if key.split(".")[0] not in FREE_ON_RESUME and before.get(key) != after.get(key)
   ]
+
+
+def without_counts(config: dict[str, Any]) -> dict[str, Any]:
+  """A config whose `INFO` groups lack the counts, and say outright what else they left out."""
+  usual = schema()
+  info = {group: {**usual[group], **config.get(group, {})} for group in INFO}
+  rest = {g: {k: v for k, v in i.items() if k not in COUNTS} for g, i in info.items()}
+  return {**config, **rest}
 
 
 def completed(config: dict[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from jax.sharding import NamedSharding
 
 from kdjax import layout, optim
 from kdjax.checks import validate
-from kdjax.config import FREE_ON_RESUME, LENGTH, plain, replica_seeds, tuples
+from kdjax.config import FREE_ON_RESUME, LENGTH, plain, replica_seeds, tuples, without_counts
 from kdjax.core import clients, graph, hostile
 from kdjax.core.env import STATE, Env, Hostile, Population, Task, Training
 from kdjax.core.passes import eval_mode
@@ -78,10 +78,16 @@ class Experiment:
   @property
   def hash(self) -> str:
     """What a checkpoint belongs to: the config, less what may change, and who holds what."""
-    return self.hash_of(self.config)
+    return self._hash(without_counts(self.config))
 
-  def hash_of(self, config: dict[str, Any]) -> str:
-    """The same for the config that a run was begun with, which lacks what came since."""
+  def hashes(self, config: dict[str, Any]) -> tuple[str, str]:
+    """The same for a config of this run, such as the one that it was begun with.
+
+    The second is of earlier versions, which counted in what `source_info` says for plans.
+    """
+    return self._hash(without_counts(config)), self._hash(config)
+
+  def _hash(self, config):
     kept = {k: v for k, v in config.items() if k not in (*FREE_ON_RESUME, *LENGTH)}
     digest = hashlib.sha256(json.dumps(kept, sort_keys=True).encode())
     for index in (*self.data.shards.private, *self.data.shards.public):

@@ -41,7 +41,7 @@ def restore(
 def _check_belongs(experiment, workdir, step, meta):
   """Raises ConfigError for another run's checkpoint, or one beyond the run's end."""
   record = run_folder.read(workdir)
-  known = [experiment.hash, experiment.hash_of(record["config"])]
+  known = [*experiment.hashes(experiment.config), *experiment.hashes(record["config"])]
   if "arrays" not in meta:
     who = stored.written_by(meta)
     agreement.say(f"checkpoint {step} was saved by {who}: its arrays cannot be verified")

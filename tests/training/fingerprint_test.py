@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 import kdjax
-from kdjax import main
+from kdjax import experiment, main
 from kdjax.config import plain
 from kdjax.data import dataset
-from kdjax.training import fingerprint
+from kdjax.training import fingerprint, run_folder
 from kdjax.types import ConfigError
 
 ONE = jax.devices()[:1]
@@ -81,6 +81,33 @@ def test_a_run_that_counted_training_examples_as_test_examples_goes_on(tmp_path)
   assert json.loads((tmp_path / "config.json").read_text())["config"]["source_info"]["test"] == 120
   assert train(devices=ONE).summary["steps"] == 4
   assert train(devices=ONE, changes={"steps": 6}).summary["steps"] == 6
+
+
+def test_counts_for_plans_may_change_with_every_resumption(tmp_path):
+  """The run was locked out at the third call: its checkpoint was of the second one's counts."""
+  counts = ({}, {"source_info.train": 7}, {"source_info.train": 9, "public_source_info.test": 3})
+  for steps, changes in enumerate(counts, 4):
+    made = config(source="digits", steps=steps, **changes)
+    assert kdjax.train(made, tmp_path, devices=ONE).summary["steps"] == steps
+
+
+def test_a_source_info_of_the_same_meaning_is_the_same_run(tmp_path):
+  for steps, info in ((4, {}), (5, {"resize": False}), (6, {"image": (8, 8, 1), "grey": False})):
+    made = config(source="digits", steps=steps, source_info=info)
+    assert kdjax.train(made, tmp_path, devices=ONE).summary["steps"] == steps
+  begun = run_folder.read(tmp_path)["config"]
+  other = begun | {"source_info": begun["source_info"] | {"decoder": "opencv"}}
+  with pytest.raises(ConfigError, match="source_info.decoder = 'opencv': .*begun with .*'pillow'"):
+    run_folder.check_config(tmp_path, other)
+
+
+def test_a_checkpoint_of_an_earlier_version_counts_in_what_plans_are_told(tmp_path):
+  made = lambda steps: config(source="digits", steps=steps)
+  earlier = property(lambda self: self.hashes(self.config)[1])
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(experiment.Experiment, "hash", earlier)
+    kdjax.train(made(4), tmp_path, devices=ONE)
+  assert kdjax.train(made(5), tmp_path, devices=ONE).summary["steps"] == 5
 
 
 @pytest.mark.parametrize("done", [True, False])
