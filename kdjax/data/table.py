@@ -20,23 +20,26 @@ def table(name: str, split: str, info: dict[str, Any]) -> Split:
   The first line names the columns. The labels are the column `label` or, without one, the last;
   '?label=NAME' takes another. The classes are its distinct values in the whole file, sorted (as
   numbers where all are numbers). A column `split` says train or test. All other columns are
-  features, in their order.
+  features, in their order. Spaces around a name, a label or a number are no part of it.
   """
   del info
   place, options = split_name(name)
   path = file(name, place)
   columns = _header(name, path)
-  label, features = _roles(name, path, columns, options.get("label"))
+  label, features = _roles(name, path, columns, options.get("label", "").strip())
+  no_table = f"{path} is no table of numbers under a header"
+  ragged = _fault(path, columns, [])  # `_read` takes rows of any length that has its columns
+  if ragged:
+    raise ConfigError("source", name, f"{no_table}: {ragged}")
   try:
-    words = _read(path, [label], str)[:, 0]
+    words = _words(path, label)
     rows = _read(path, features, np.float32)
     kept = _splits(name, path, columns, len(words)) == split
   except ConfigError:
     raise
   except (ValueError, OSError) as error:
     fault = _fault(path, columns, features) or error
-    hint = f"{path} is no table of numbers under a header: {fault}"
-    raise ConfigError("source", name, hint) from None
+    raise ConfigError("source", name, f"{no_table}: {fault}") from None
   if SPLIT not in columns and split == "test":
     hint = f"{path} has no column {SPLIT!r} of train and test; holdout=n makes a test set"
     raise ConfigError("source", name, hint)
@@ -52,7 +55,7 @@ def _header(name, path):
   """The names of the columns."""
   try:
     with open(path, newline="", encoding="utf-8-sig") as lines:
-      return next(csv.reader(lines), [])
+      return [cell.strip() for cell in next(csv.reader(lines), [])]
   except (ValueError, OSError, csv.Error) as error:
     raise ConfigError("source", name, f"{path} is no table in UTF-8: {error}") from None
 
@@ -91,6 +94,11 @@ def _read(path, places, dtype):
     return np.loadtxt(path, dtype, usecols=places, encoding="utf-8", **how)
 
 
+def _words(path, place):
+  """A column of text, str[N], without the spaces around its cells."""
+  return np.char.strip(_read(path, [place], str)[:, 0])
+
+
 def _rows(path):
   """(the line that it begins in, as an editor counts them, its cells) of every row."""
   with open(path, newline="", encoding="utf-8-sig") as lines:
@@ -116,7 +124,7 @@ def _fault(path, columns, features):
   """What is wrong with the first row that is none; '' where nothing is found."""
   with contextlib.suppress(ValueError, csv.Error):  # not even text
     for line, cells in _rows(path):
-      if len(cells) < len(columns):
+      if len(cells) != len(columns):
         return f"line {line} has {len(cells)} cells, the first line {len(columns)}"
       for place in features:
         if not _is_number(cells[place]):
@@ -128,7 +136,7 @@ def _splits(name, path, columns, n):
   """str[n]: the split of every row; all are train where no column says."""
   if SPLIT not in columns:
     return np.full(n, "train")
-  words = _read(path, [columns.index(SPLIT)], str)[:, 0]
+  words = _words(path, columns.index(SPLIT))
   odd = ~np.isin(words, ("train", "test"))
   _check_cells(name, path, columns, columns.index(SPLIT), odd, "must say train or test")
   return words

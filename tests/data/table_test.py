@@ -38,6 +38,17 @@ def test_a_csv_file_is_features_and_sorted_classes(write):
   assert found == dict(zip(map(tuple, ROWS.tolist()), [1, 2, 1, 0], strict=True))
 
 
+def test_spaces_around_cells_are_no_part_of_them(write):
+  """A label with a space behind it was a class of its own."""
+  text = "x, split , label\n1, train, a\n 2 ,test ,b \n3,train,a \n4, train,  b\n"
+  for option in ("", "?label=label"):
+    source = load(write(text) + option, (1,), 2)
+    np.testing.assert_array_equal(source.train.array, [[1], [3], [4]])
+    assert source.train.labels.tolist() == [0, 0, 1] and source.test.labels.tolist() == [1]
+  with refused("line 2, column 'label' is ' ': every row needs its label"):
+    load(write("x,label\n1, \n2,b\n3,a\n"), (1,), 2, holdout=1)
+
+
 def test_a_column_splits_a_table(write):
   text = "split,a,b\ntrain,1,10\ntest,2,9\ntrain,3,9\n"
   source = load(write(text), (1,), 2)  # the last column is the label; 9 < 10 as numbers
@@ -67,6 +78,7 @@ def test_quotes_and_a_byte_order_mark_are_read(tmp_path):
     (PLAIN.replace("3e1", "1e60"), "line 3, column 'height' is '1e60', no finite number"),
     (PLAIN.replace("dog", ""), "line 3, column 'label' is '': every row needs its label"),
     (PLAIN + "1,cat\n", "is no table of numbers under a header: line 6 has 2 cells, .* line 3"),
+    (PLAIN + "1,cat,2,3\n", "is no table of numbers .*: line 6 has 4 cells, the first line 3"),
     ("1,2\n3,4\n", r"t.csv seems to lack a header, .* \['1', '2'\]: add a line above it that"),
     ("5.1,3,cat\n4,3,ant\n4,4,ant\n", r"lack a header, .* \['5.1', '3', 'cat'\]: add a line"),
     ("1,1,cat\n4,3,ant\n4,4,ant\n", "lack a header"),
