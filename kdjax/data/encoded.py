@@ -18,7 +18,8 @@ HEADERS, PROBES = 1024, 64  # images whose headers are read, and that are decode
 CHUNK = 64  # images that a thread looks at in turn
 SHOWN = 5_000  # images from which on a bar is shown
 
-# Indices -> [(what the image is called, a path or a binary stream)].
+# Indices -> [(what the image is called, a path or a binary stream)]; raises Damaged for a record
+# that cannot be read.
 Files = Callable[[Sequence[int] | np.ndarray], Sequence[tuple[str, Path | BinaryIO]]]
 
 
@@ -54,8 +55,9 @@ class Encoded:
     Raises:
       ConfigError: names the first that cannot be read, or have another shape, and says how many.
     """
-    (_, first), *_ = self.files([0])
-    places = np.arange(n) if isinstance(first, Path) else _spread(n, HEADERS)
+    [first] = _items(self.files, [0])
+    own_files = not isinstance(first, Damaged) and isinstance(first[1], Path)
+    places = np.arange(n) if own_files else _spread(n, HEADERS)
     chunks = np.array_split(places, max(1, len(places) // CHUNK))
     with ThreadPoolExecutor() as pool:
       found = pool.map(self._look, chunks)
@@ -64,11 +66,12 @@ class Encoded:
 
   def _look(self, places):
     """The Damaged of these images, from header and end."""
-    return [
-      e for i, item in zip(places, self.files(places), strict=True) if (e := self._one(i, item))
-    ]
+    items = zip(places, _items(self.files, places), strict=True)
+    return [e for i, item in items if (e := self._one(i, item))]
 
   def _one(self, i, item):
+    if isinstance(item, Damaged):
+      return item
     what, file = item
     try:
       h, w, c = header(self.name, what, file)
@@ -145,11 +148,24 @@ def _spread(n, most):
   return np.unique(np.linspace(0, n - 1, min(n, most)).astype(int))
 
 
+def _items(files, places):
+  """What `files` returns for some places, the Damaged itself for each that cannot be read."""
+  try:
+    return files(places)
+  except Damaged as error:
+    if len(places) == 1:
+      return [error]
+  return [item for place in places for item in _items(files, [place])]
+
+
 def _headers(name, files, n):
   """[(what it is called, (h, w, c) as stored)] of some of the images, those that can be read."""
   found, error = [], None
-  for what, file in files(_spread(n, HEADERS)):
+  for item in _items(files, _spread(n, HEADERS)):
     try:
+      if isinstance(item, Damaged):
+        raise item
+      what, file = item
       found.append((what, header(name, what, file)))
     except Damaged as damaged:
       error = error or damaged

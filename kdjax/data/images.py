@@ -10,6 +10,7 @@ decoded at 1/2, 1/4 or 1/8, where that still covers the target.
 import contextlib
 import functools
 import io
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -33,6 +34,16 @@ NAMED = 3  # damaged images that are named
 
 class Damaged(ConfigError):
   """An image that cannot be read, or is not as the others of its set."""
+
+
+@contextlib.contextmanager
+def one_record(name: str, what: str) -> Iterator[None]:
+  """Makes a Damaged of whatever the reader of a file of records raises for one of them."""
+  try:
+    yield
+  except Exception as error:  # its errors have no common class, such as RuntimeError
+    reason = str(error) or type(error).__name__
+    raise Damaged("source", name, f"{what} cannot be read: {reason}") from None
 
 
 def refuse(errors: list[Damaged], n: int) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 
 from kdjax.core import files
 from kdjax.data.encoded import encoded
+from kdjax.data.images import one_record
 from kdjax.data.readers import Split, directory
 from kdjax.types import ConfigError
 
@@ -49,23 +50,25 @@ def _images(name, root, index, split, info):
     if info["grey"] and shape[2] > 1:
       hint = f"{name} holds pixels as they are: prepare it from grey images, or leave it False"
       raise ConfigError("source_info.grey", True, hint)
-    return Raw(source, shape)
+    return Raw(name, source, shape)
   info = {**info, "image": (0, 0, 0), "resize": False}
-  return encoded(name, _Jpegs(source), len(source), channels=shape[2], info=info)
+  return encoded(name, _Jpegs(name, source), len(source), channels=shape[2], info=info)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Raw:
   """Reads pixels that are stored as they are; it pickles, for worker processes."""
 
+  name: str  # the source, as the config spells it
   source: Any  # index -> bytes
   shape: tuple[int, int, int]
 
   def __call__(self, index: Sequence[int] | np.ndarray) -> np.ndarray:
-    """Indices i64[n] -> u8[n, h, w, c]."""
+    """Indices i64[n] -> u8[n, h, w, c]; raises Damaged for a record that holds something else."""
     out = np.empty((len(index), *self.shape), np.uint8)
     for i, place in enumerate(index):
-      out[i] = np.frombuffer(self.source[int(place)], np.uint8).reshape(self.shape)
+      with one_record(self.name, f"example {place}"):
+        out[i] = np.frombuffer(self.source[int(place)], np.uint8).reshape(self.shape)
     return out
 
 
@@ -73,10 +76,15 @@ class Raw:
 class _Jpegs:
   """The `files` of encoded.Encoded."""
 
+  name: str  # the source, as the config spells it
   source: Any  # index -> bytes
 
   def __call__(self, index: Sequence[int] | np.ndarray) -> list[tuple[str, BinaryIO]]:
-    return [(f"example {i}", io.BytesIO(self.source[int(i)])) for i in index]
+    return [self._file(int(i)) for i in index]
+
+  def _file(self, i):
+    with one_record(self.name, f"example {i}"):
+      return f"example {i}", io.BytesIO(self.source[i])
 
 
 def read_index(name: str, root: Path) -> dict[str, Any] | None:

@@ -14,6 +14,7 @@ import numpy as np
 
 from kdjax.core import files
 from kdjax.data.encoded import encoded
+from kdjax.data.images import one_record
 from kdjax.data.readers import Split, split_name
 from kdjax.types import ConfigError
 
@@ -49,12 +50,12 @@ def tfds(name: str, split: str, info: dict[str, Any]) -> Split:
     raise ConfigError("source", name, f"has no feature {label_key!r}, only {sorted(features)}")
   skip = {image_key: tensorflow_datasets.decode.SkipDecoding()}
   source = builder.as_data_source(split, decoders=skip, file_format="array_record")
-  strata = _labels(source, stratum_key, folder / f"kdjax_{split}_{stratum_key}.npy")
+  strata = _labels(name, source, stratum_key, folder / f"kdjax_{split}_{stratum_key}.npy")
   labels = strata
   if label_key != stratum_key:
-    labels = _labels(source, label_key, folder / f"kdjax_{split}_{label_key}.npy")
+    labels = _labels(name, source, label_key, folder / f"kdjax_{split}_{label_key}.npy")
   channels = features[image_key].shape[-1] or 0  # 0: the files tell
-  files = Records(source, image_key)
+  files = Records(name, source, image_key)
   images = encoded(name, files, len(source), channels=channels, info=info)
   return Split(images, labels, strata, getattr(features[label_key], "num_classes", None))
 
@@ -63,12 +64,17 @@ def tfds(name: str, split: str, info: dict[str, Any]) -> Split:
 class Records:
   """The `files` of Encoded for a random-access source of {key: bytes, ...}; it pickles."""
 
+  name: str  # the source, as the config spells it
   source: Any  # its `__getitems__` would start a thread a shard in every call
   key: str
 
   def __call__(self, index: Sequence[int] | np.ndarray) -> list[tuple[str, BinaryIO]]:
     """Indices -> [(name, binary stream)], one read after another."""
-    return [(f"example {i}", io.BytesIO(self.source[int(i)][self.key])) for i in index]
+    return [self._file(int(i)) for i in index]
+
+  def _file(self, i):
+    with one_record(self.name, f"example {i}"):
+      return f"example {i}", io.BytesIO(self.source[i][self.key])
 
 
 def _prepared(name, place):
@@ -108,7 +114,7 @@ def _how_to_prepare(place, root, others):
   return "\n  ".join(steps)
 
 
-def _labels(source, key, path):
+def _labels(name, source, key, path):
   """Labels i64[N] of all records, from the file `path` where it fits."""
   n = len(source)
   with contextlib.suppress(OSError, ValueError, EOFError):
@@ -117,7 +123,9 @@ def _labels(source, key, path):
       return labels
 
   def read(start):
-    return [r[key] for r in source.__getitems__(list(range(start, min(start + CHUNK, n))))]
+    places = range(start, min(start + CHUNK, n))
+    with one_record(name, f"the label of one of the examples {start} to {places[-1]}"):
+      return [r[key] for r in source.__getitems__(list(places))]
 
   with concurrent.futures.ThreadPoolExecutor() as pool:
     parts = list(pool.map(read, range(0, n, CHUNK)))

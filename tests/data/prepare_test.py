@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,9 @@ import pytest
 from PIL import Image
 from small_data import load, pixels, refused, save
 
-from kdjax.data import prepare, records
+from kdjax.data import prepare, records, sources
+from kdjax.data.images import Damaged
+from kdjax.data.unreadable import replacing
 from kdjax.types import ConfigError
 
 
@@ -176,6 +179,35 @@ def test_a_damaged_shard_is_found_and_written_anew(photos):
     load(f"records:{out}", (16, 16, 3), 2)
   assert copy(f"folder:{photos}", out, "--shards=2") == prepare.DONE
   assert snapshot(out) == before
+
+
+@pytest.mark.parametrize("form", ["raw", "jpeg"])
+def test_a_record_that_was_damaged_since_is_a_damaged_image(photos, form):
+  """Its reader raised a RuntimeError, which ended the run with a traceback."""
+  out = photos / "copy"
+  copy(f"folder:{photos}", out, "--shards=4", f"--format={form}")
+  path = out / "train-00001-of-00004.array_record"
+  flipped = bytearray(path.read_bytes())
+  for i in range(100, 110):
+    flipped[i] ^= 255
+  path.write_bytes(flipped)
+  opened = partial(load, f"records:{out}", (16, 16, 3), 2)
+  again = partial(sources.open_source, f"records:{out}", info={}, holdout=0, begun=True)
+  if form == "jpeg":  # whose headers are looked at
+    with refused("example 2 cannot be read: "):
+      opened(resident_bytes=0)
+  with refused("example 2 cannot be read: "):
+    opened(resident_bytes=2**20)
+  train = again(resident_bytes=0).train
+  _, damaged = replacing(train)(np.arange(8))
+  assert np.flatnonzero(damaged).tolist() == [2]
+
+
+def test_a_raw_record_of_another_length_is_a_damaged_image():
+  read = records.Raw("records:mine", [bytes(4), bytes(3)], (2, 2, 1))
+  assert read(np.array([0])).shape == (1, 2, 2, 1)
+  with pytest.raises(Damaged, match="source = 'records:mine': example 1 cannot be read: cannot"):
+    read(np.array([0, 1]))
 
 
 @pytest.mark.parametrize(

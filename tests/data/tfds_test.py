@@ -116,6 +116,24 @@ def test_tfds_resizes_and_takes_a_holdout(tfds_dir):
   np.testing.assert_array_equal(labels, value % 3)
 
 
+def test_a_record_that_cannot_be_read_is_a_damaged_image(tfds_dir):
+  path = prepare(tfds_dir, pixels(6, 6, 5, 3), splits=("train",))
+  shard = next(path.glob("*.array_record*"))
+  data = bytearray(shard.read_bytes())
+  place = data.index(b"IHDR")
+  data[place : place + 30] = bytes(30)
+  damaged = lambda: shard.write_bytes(data)
+  whole = shard.read_bytes()
+  damaged()
+  with refused("the label of one of the examples 0 to 5 cannot be read: "):
+    load("tfds:tiny", (6, 5, 3), 3, holdout=2, resident_bytes=0)
+  shard.write_bytes(whole)
+  load("tfds:tiny", (6, 5, 3), 3, holdout=2)  # keeps the labels
+  damaged()
+  with refused("example 0 cannot be read: "):
+    load("tfds:tiny", (6, 5, 3), 3, holdout=2, resident_bytes=0)
+
+
 def test_tfds_takes_the_newest_version_unless_told(tfds_dir):
   for version, shade in (("1.9.0", 1), ("1.10.0", 2)):
     prepare(tfds_dir, np.full((3, 6, 5, 3), shade, np.uint8), version=version)
