@@ -1,6 +1,7 @@
 """Tables from end to end: trained on, evaluated, planned, loaded again; and what refuses them."""
 
 import re
+import tracemalloc
 from pathlib import Path
 
 import ensembles
@@ -12,6 +13,7 @@ from sklearn.datasets import load_wine
 import kdjax
 from kdjax import experiment, plan
 from kdjax.config import plain
+from kdjax.data import facts
 from kdjax.data.example_set import ExampleSet, Source
 from kdjax.training.stepper import Stepper
 from kdjax.types import ConfigError
@@ -117,6 +119,38 @@ def test_features_far_from_unit_scale_are_said_once(mean, std, said, capsys):
   err = capsys.readouterr().err
   assert err.count("normalise.mean=('data',) and normalise.std=('data',)") == bool(said)
   assert said in err
+
+
+def test_a_mean_far_from_zero_is_measured_to_a_share_of_the_spread():
+  """Six digits of 448254.3 would shift all rows by a sixth of their spread."""
+  x, y = rows(160, 0)
+  far = np.stack([448_254.3 + 2 * x[:, 0], np.full(160, 98.6), x[:, 1]], 1).astype(np.float32)
+  data = kdjax.arrays(train=(far, y), test=(far, y))
+  found = kdjax.build(config("separate"), data=data).config["normalise"]
+  mean, std = (getattr(far.astype(np.float64), how)(0) for how in ("mean", "std"))
+  assert abs(found["mean"][0] - mean[0]) < 1e-5 * std[0]
+  assert found["mean"][1:] == [float(f"{m:.6g}") for m in mean[1:]]  # as ever
+  assert found["std"] == [float(f"{std[0]:.6g}"), 1.0, float(f"{std[2]:.6g}")]
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.float32])
+def test_statistics_are_those_of_the_whole_set_part_by_part(kind, monkeypatch):
+  monkeypatch.setattr(facts, "CHUNK", 100)
+  values = np.random.default_rng(0).integers(0, 256, (37, 5, 4, 3)).astype(kind)
+  means, stds = facts._moments(values)
+  np.testing.assert_allclose(means, values.mean((0, 1, 2), dtype=np.float64), rtol=1e-12)
+  np.testing.assert_allclose(stds, values.std((0, 1, 2), dtype=np.float64), rtol=1e-12)
+
+
+def test_measuring_images_needs_no_copy_of_them(monkeypatch):
+  monkeypatch.setattr(facts, "CHUNK", 1 << 16)
+  images = np.zeros((4000, 32, 32, 3), np.uint8)
+  tracemalloc.start()
+  try:
+    facts._moments(images)
+    assert tracemalloc.get_traced_memory()[1] < images.nbytes / 2
+  finally:
+    tracemalloc.stop()
 
 
 def test_the_recipe_for_a_small_table_works(tmp_path, capsys):
