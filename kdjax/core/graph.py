@@ -15,7 +15,13 @@ from scipy.sparse import csgraph
 from kdjax.core.random import host_rng
 from kdjax.types import ConfigError
 
-DENSE = 3 / 4  # of all clients as neighbours, from where on a regular graph is drawn inside out
+DENSE = 3 / 4  # of all clients as neighbours, from where on who are none is drawn; see ALL_PAIRS
+# Clients up to which random regular graphs weigh all pairs at every edge: K^2 numbers an edge, where
+# a list of free ends takes two. A seed's graphs stay what they were in earlier versions.
+ALL_PAIRS = 256
+SPARSE = 1 / 4  # of all pairs as edges, from where on SciPy's distances take K^3 steps
+FEW = 8  # hops up to which they are found by products of matrices
+MISSES = 64  # draws in a row that join nothing, after which it is looked whether any can
 KINDS = ("complete", "islands", "cycle", "chain", "star", "random_regular", "edges", "none")
 
 
@@ -59,20 +65,50 @@ def random_regular(K: int, degree: int, seed: int) -> Bool[np.ndarray, "K K"]:
   ends that make neither a loop nor a double edge, start again when none are left to join. That
   hardly ever ends where nearly all are neighbours: then who is none is drawn.
   """
-  if degree > DENSE * K:
+  if degree > (DENSE if K <= ALL_PAIRS else 1 / 2) * K:
     return complete(K) & ~random_regular(K, K - 1 - degree, seed)
   rng = host_rng(seed, "graph")
-  while True:
-    adjacency, free = np.zeros((K, K), bool), np.full(K, degree)
-    while free.sum():
-      weight = np.triu(np.outer(free, free) * ~adjacency, 1).ravel()
-      if not weight.any():
-        break
-      i, j = divmod(rng.choice(K * K, p=weight / weight.sum()), K)
+  attempt = _weighing_pairs if K <= ALL_PAIRS else _drawing_ends
+  while (found := attempt(K, degree, rng)) is None:
+    pass
+  return found
+
+
+def _weighing_pairs(K, degree, rng):
+  """A regular graph, each edge drawn from the pairs that can be joined; None where none are left."""
+  adjacency = np.zeros((K, K), bool)
+  free = np.full(K, degree)
+  while free.sum():
+    weight = np.triu(np.outer(free, free) * ~adjacency, 1).ravel()
+    if not weight.any():
+      return None
+    i, j = divmod(rng.choice(K * K, p=weight / weight.sum()), K)
+    adjacency[i, j] = adjacency[j, i] = True
+    free[[i, j]] -= 1
+  return adjacency
+
+
+def _drawing_ends(K, degree, rng):
+  """The same distribution: two of all free ends, drawn again where they cannot be joined."""
+  adjacency = np.zeros((K, K), bool)
+  ends = np.repeat(np.arange(K), degree).tolist()
+  misses = 0
+  while ends:
+    first, second = sorted(rng.integers(len(ends), size=2).tolist())
+    i, j = ends[first], ends[second]
+    if i != j and not adjacency[i, j]:
       adjacency[i, j] = adjacency[j, i] = True
-      free[[i, j]] -= 1
-    else:
-      return adjacency
+      for place in (second, first):  # the later one first: the last end takes its place
+        ends[place] = ends[-1]
+        ends.pop()
+      misses = 0
+      continue
+    misses += 1
+    if misses % MISSES == 0:
+      left = np.unique(ends)
+      if not (~adjacency[np.ix_(left, left)] & complete(len(left))).any():
+        return None
+  return adjacency
 
 
 def adjacency(
@@ -159,8 +195,26 @@ def make(
 
 def distances(adjacency: Bool[np.ndarray, "K K"]) -> Int[np.ndarray, "K K"]:
   """Hops from student to teacher along the edges; i64[K, K], 0 on the diagonal, -1 unreachable."""
-  hops = csgraph.shortest_path(adjacency, unweighted=True)
-  return np.where(np.isinf(hops), -1, hops).astype(np.int64)
+  hops = _few_hops(adjacency) if adjacency.mean() > SPARSE else None
+  if hops is None:
+    far = csgraph.shortest_path(adjacency, unweighted=True)
+    hops = np.where(np.isinf(far), -1, far).astype(np.int64)
+  return hops
+
+
+def _few_hops(adjacency):
+  """The distances where none is above `FEW`, by one product a hop; None where one is."""
+  hops = np.where(np.eye(len(adjacency), dtype=bool), 0, -1)
+  edges = adjacency.astype(np.float32)
+  frontier = adjacency & (hops < 0)
+  for distance in range(1, FEW + 2):
+    if not frontier.any():
+      return hops
+    hops[frontier] = distance
+    if (hops >= 0).all():
+      return hops
+    frontier = (frontier.astype(np.float32) @ edges > 0) & (hops < 0)
+  return None
 
 
 def choose(

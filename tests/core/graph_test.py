@@ -1,5 +1,8 @@
 """Graphs by hand, their errors, and the distribution of random teachers."""
 
+import hashlib
+import time
+
 import numpy as np
 import pytest
 from helpers import near
@@ -60,6 +63,44 @@ def test_random_regular(K, degree):
     assert len({g.tobytes() for g in graphs}) > 4
 
 
+def test_graphs_of_a_seed_stay_what_they_were():
+  """A run that goes on must find the graph that it was begun with."""
+  edges = np.argwhere(np.triu(graph.random_regular(12, 3, 0)))
+  assert edges[:4].tolist() == [[0, 1], [0, 3], [0, 10], [1, 2]]
+  digest = hashlib.sha256(graph.random_regular(200, 4, 0).tobytes()).hexdigest()
+  assert digest.startswith("1026cd619ad09683")
+
+
+@pytest.mark.parametrize("K, degree", [(6, 2), (6, 3), (8, 5), (40, 20)])
+def test_drawing_free_ends_gives_regular_graphs_too(K, degree):
+  rng = np.random.default_rng(0)
+  made = [g for _ in range(40) if (g := graph._drawing_ends(K, degree, rng)) is not None]
+  assert made
+  for adjacency in made:
+    np.testing.assert_array_equal(adjacency, adjacency.T)
+    np.testing.assert_array_equal(adjacency.sum(1), np.full(K, degree))
+    assert not adjacency.diagonal().any()
+
+
+def test_both_ways_draw_the_same_distribution():
+  """Six clients of two neighbours are one ring (60 graphs) or two triangles (10)."""
+  rng, n, shares = np.random.default_rng(0), 2000, []
+  for attempt in (graph._weighing_pairs, graph._drawing_ends):
+    made = [g for _ in range(n) if (g := attempt(6, 2, rng)) is not None]
+    rings = np.mean([(graph.distances(g) >= 0).all() for g in made])
+    shares += [len(made) / n, rings]
+  np.testing.assert_allclose(shares[:2], shares[2:], atol=2 * near(0.8, n))
+
+
+def test_many_clients_take_seconds():
+  """500 clients took a minute, and the distances of 2,000 half a minute."""
+  begun = time.process_time()
+  adjacency = graph.random_regular(2000, 10, 0)
+  assert (adjacency.sum(1) == 10).all()
+  np.testing.assert_array_equal(graph.distances(graph.complete(2000)), graph.complete(2000))
+  assert time.process_time() - begun < 10
+
+
 def test_schedule_takes_turns():
   schedule = graph.make(4, kind="cycle, chain,none", every=10, **SETTINGS)
   cycle, chain, none = graph.cycle(4), graph.chain(4), np.zeros((4, 4), bool)
@@ -118,6 +159,18 @@ def test_distances():
     [1, 2, 3, 0, -1],
     [-1, -1, -1, -1, 0],
   ]
+  np.testing.assert_array_equal(graph.distances(adjacency), expected)
+
+
+@pytest.mark.parametrize("share", [0.03, 0.1, 0.3, 0.6])
+def test_distances_are_those_of_powers(share):
+  adjacency = np.random.default_rng(0).random((30, 30)) < share
+  np.fill_diagonal(adjacency, False)
+  expected = np.where(np.eye(30, dtype=bool), 0, -1)
+  walks = np.eye(30, dtype=int)
+  for hops in range(1, 30):
+    walks = np.minimum(walks @ adjacency, 1)
+    expected[(expected < 0) & (walks > 0)] = hops
   np.testing.assert_array_equal(graph.distances(adjacency), expected)
 
 
