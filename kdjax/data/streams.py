@@ -6,7 +6,6 @@ shuffle buffer and no state, so any step's batch can be made at any time.
 
 import collections
 import dataclasses
-import functools
 import itertools
 from collections.abc import Iterable
 from typing import Any
@@ -22,27 +21,33 @@ REST = np.zeros(1, np.int64)  # the list of a client that takes no part
 KEPT = 2  # permutations of a list that stay in memory: a batch may reach into the next epoch
 
 
-@functools.cache
-def _kept(*words):
-  return {}  # {epoch: i32[n]} of one list
+class _Permutations:
+  """Those of one experiment's lists, `KEPT` of each in memory; it pickles without them."""
+
+  def __init__(self) -> None:
+    """None yet."""
+    self._kept: dict[tuple, dict[int, np.ndarray]] = {}  # {(n, *words): {epoch: i32[n]}}
+
+  def __call__(self, n: int, epoch: int, *words: Any) -> np.ndarray:
+    """The permutation i32[n] of an epoch of the list that `words` name."""
+    kept = self._kept.setdefault((n, *words), {})
+    found = kept.get(epoch)
+    if found is None:
+      found = host_rng(*words, epoch).permutation(n).astype(np.int32)
+      for old in list(kept)[: 1 - KEPT]:  # threads may have taken it out already
+        kept.pop(old, None)
+      kept[epoch] = found
+    return found
+
+  def __reduce__(self):  # worker processes make their own
+    return type(self), ()
 
 
-def _permutation(n, epoch, *words):
-  kept = _kept(n, *words)
-  found = kept.get(epoch)
-  if found is None:
-    found = host_rng(*words, epoch).permutation(n).astype(np.int32)
-    for old in list(kept)[: 1 - KEPT]:  # threads may have taken it out already
-      kept.pop(old, None)
-    kept[epoch] = found
-  return found
-
-
-def _walk(n, start, count, words):
+def _walk(n, start, count, words, permutation):
   """Places i64[count] from `start` on in an endless row of permutations of n examples."""
   end = start + count
   epochs = range(start // n, (end - 1) // n + 1)
-  parts = [_permutation(n, e, *words)[max(start - e * n, 0) : end - e * n] for e in epochs]
+  parts = [permutation(n, e, *words)[max(start - e * n, 0) : end - e * n] for e in epochs]
   return np.concatenate(parts)
 
 
@@ -56,6 +61,7 @@ class Streams:
   public_labels: np.ndarray  # i32 of the public source; -1 where they may not be used
   seeds: tuple[int, ...]  # of the R replicas
   identity: tuple[int, ...]  # [K]
+  _permutation: _Permutations = dataclasses.field(default_factory=_Permutations, init=False)
 
   def epoch_steps(self, feed: Feed, round: int) -> int:
     """Steps that the longest client needs for `feed.epochs` passes in a round of an epoch feed."""
@@ -143,7 +149,8 @@ class Streams:
     if held is REST:
       return np.zeros(size, np.int64), np.zeros(size, np.float32)
     name = EVERYONE if feed.common and half == "public" else self.identity[i]
-    return _rows(feed, size, len(held), pos, (self.seeds[r], phase, half, name))
+    words = (self.seeds[r], phase, half, name)
+    return _rows(feed, size, len(held), pos, words, self._permutation)
 
   def _public_list(self, feed, r, pos):
     """The public examples of this round; a subset is the same for every phase of the round."""
@@ -163,16 +170,16 @@ def examples(feed: Feed, size: int, n: int, calls: int) -> int:
   return epochs * n + rest * size
 
 
-def _rows(feed, size, n, pos, words):
+def _rows(feed, size, n, pos, words, permutation):
   """(row i64[size], mask f32[size]) of one client's list of n examples."""
   if feed.kind == "stream":
-    return _walk(n, pos.phase_call * size, size, words), np.ones(size, np.float32)
+    return _walk(n, pos.phase_call * size, size, words, permutation), np.ones(size, np.float32)
   per_epoch = -(-n // size)
   epoch, step = divmod(pos.visit_call, per_epoch)
   if epoch >= feed.epochs:  # this client is done and rests
     return np.zeros(size, np.int64), np.zeros(size, np.float32)
   place = step * size + np.arange(size)
-  order = _permutation(n, pos.round * feed.epochs + epoch, *words)
+  order = permutation(n, pos.round * feed.epochs + epoch, *words)
   return order[place % n], (place < n).astype(np.float32)
 
 

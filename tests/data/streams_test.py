@@ -1,5 +1,9 @@
 """Index streams: pure, complete, and independent of everything but seed, phase, step and client."""
 
+import gc
+import pickle
+import weakref
+
 import chex
 import numpy as np
 import pytest
@@ -46,6 +50,20 @@ def counts(n):
 
 
 # Both kinds
+
+
+def test_permutations_go_with_their_streams():
+  """They stayed for ever, of every experiment of a process."""
+  streams = make()
+  for count in range(30):
+    streams.batch(Feed(private=3, public=4), "train", at(count))
+  kept = streams._permutation._kept
+  assert len(kept) == 6 and all(len(epochs) <= 2 for epochs in kept.values())
+  first = weakref.ref(next(iter(next(iter(kept.values())).values())))
+  assert not pickle.loads(pickle.dumps(streams))._permutation._kept
+  del kept, streams
+  gc.collect()
+  assert first() is None
 
 
 @pytest.mark.parametrize("kind", ["stream", "epoch"])
