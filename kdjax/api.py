@@ -219,8 +219,7 @@ def experiments(
   validate(plain(config))
   others = variants(config)  # whatever is wrong with any of them is said before work
   if data is None and begun:
-    whole = plain(config)
-    data = dataset.open_data(whole, replica_seeds(whole), begun=True)
+    data = _reopened(config)
   found = _built(config, others, data, devices)
   for one in found.values():
     needs.check(one, one.template() if begun else one.begins())
@@ -229,6 +228,13 @@ def experiments(
     if measure.contest(config, measure.CONTEST, data=known, say=agreement.say):
       found = _built(config, others, known, devices)  # in the form that has won
   return {name: needs.fitted(one) for name, one in found.items()}
+
+
+def _reopened(config):
+  """The Data of a run that goes on: images that were damaged since are replaced, not refused."""
+  whole = plain(config)
+  validate(whole)
+  return dataset.open_data(whole, replica_seeds(whole), begun=True)
 
 
 def _built(config, others, data, devices):
@@ -251,12 +257,19 @@ def peer(
   *,
   data: dataset.Data | None = None,
   devices: list[jax.Device] | None = None,
+  begun: bool = False,
 ) -> Experiment:
   """The experiment of a peer: `mail.own` of the config's clients, without any baselines.
+
+  Args:
+    config, data, devices, begun: as in `experiments`.
+    mail: which clients train here, and how they meet the others.
 
   Raises:
     ConfigError: for whatever in the config cannot work, or a method whose clients cannot.
   """
+  if data is None and begun:
+    data = _reopened(config)
   made = experiment.build(config, data=data, devices=devices, mail=mail)
   mail.open(made.hash, made.visits[-1].round + 1)
   return made

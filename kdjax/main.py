@@ -49,6 +49,7 @@ COMMANDS = {  # name: what runs it, (arguments) -> exit code
   "reproduce": "kdjax.reproduce:reproduce_cli",
   "sweep": "kdjax.sweep:sweep_cli",
 }
+LONGEST_NAME = 255  # characters of a file's name that a file system takes
 TOGETHER = 300  # seconds within which all processes start
 # What ml_collections raises for values that are none, and for files that cannot be loaded.
 BAD_FLAGS = (TypeError, ValueError, OverflowError, SyntaxError, ImportError, OSError)
@@ -194,30 +195,40 @@ def train(config: Any, workdir: Path, *, devices: list | None, own: tuple[int, .
   from kdjax.core import hosts
   from kdjax.peers import Mail
   from kdjax.report import page, table
-  from kdjax.training import run_folder
+  from kdjax.training import lock, run_folder
 
-  begun = run_folder.is_begun(workdir)
-  run_folder.check_data(workdir, plain(config), None)
+  folder = workdir / peer_folder(own) if own else workdir
+  begun = run_folder.is_begun(folder)
+  run_folder.check_data(folder, plain(config), None)
   if own:
     mail = Mail(FLAGS.peers, own, **config.peers, stop=ending.asked)
-    experiments = {"": api.peer(config, mail, devices=devices)}
-    workdir /= "peer-" + "-".join(map(str, own))
+    experiments = {"": api.peer(config, mail, devices=devices, begun=begun)}
   else:
     experiments = api.experiments(config, devices=devices, begun=begun)
   ending.asked()  # from here on a signal waits for the next step, to be saved
-  code = api.run(experiments, workdir, command=command(), stop=ending.asked, profile=FLAGS.profile)
+  with lock.claimed(FLAGS.peers, own) if own else contextlib.nullcontext():
+    how = dict(command=command(), stop=ending.asked, profile=FLAGS.profile)
+    code = api.run(experiments, folder, **how)
   if not hosts.first():
     return code
   if code:
     print(f"Stopped; this resumes it:\n  {command()}", file=sys.stderr)
     return code
   try:
-    written = str(page.write_report(workdir, pdf=False))
+    written = str(page.write_report(folder, pdf=False))
   except OSError as error:  # the run is done and saved all the same
-    written = f"not written ({error.strerror}): kdjax report {workdir} makes it"
-  print(table.closing_table(workdir))
-  print(f"Report   {written}\nPlots    {workdir / 'plots'}\nAgain    {command()}")
+    written = f"not written ({error.strerror}): kdjax report {folder} makes it"
+  print(table.closing_table(folder))
+  print(f"Report   {written}\nPlots    {folder / 'plots'}\nAgain    {command()}")
   return code
+
+
+def peer_folder(own: tuple[int, ...]) -> str:
+  """The name of a peer's folder, of its clients' numbers; shortened only where none is so long."""
+  from kdjax.sweep.grid import folder_name
+
+  name = "peer-" + "-".join(map(str, own))
+  return name if len(name) <= LONGEST_NAME else folder_name(name)
 
 
 def command() -> str:

@@ -14,7 +14,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +73,31 @@ def held(workdir: str | Path) -> Iterator[Lock | None]:
   finally:
     if lock:
       lock.release()
+
+
+@contextlib.contextmanager
+def claimed(folder: str, clients: Iterable[int]) -> Iterator[None]:
+  """Clients that this process alone trains, of those that meet in a shared folder.
+
+  `FOLDER/claims/CLIENT/lock` says who it is. Object storage (gs://...) knows no such locks: there
+  nothing is claimed.
+
+  Raises:
+    ConfigError: for a client that another process trains, or a disk that takes no lock.
+  """
+  with contextlib.ExitStack() as stack:
+    for client in () if "://" in folder else clients:
+      place = Path(folder) / "claims" / str(client)
+      try:
+        place.mkdir(parents=True, exist_ok=True)
+        stack.enter_context(held(place))
+      except OSError as error:
+        hint = f"must be a folder that one can write to ({error})"
+        raise ConfigError("--peers", folder, hint) from None
+      except ConfigError as error:
+        hint = f"another process trains this client: {place} {error.hint}"
+        raise ConfigError("--peer", client, hint) from None
+    yield
 
 
 def _self() -> dict[str, Any]:

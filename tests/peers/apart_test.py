@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -19,7 +20,7 @@ import kdjax
 from kdjax import api, experiment, main
 from kdjax.data import dataset
 from kdjax.peers import Mail
-from kdjax.training import loop, resume, writer
+from kdjax.training import lock, loop, resume, writer
 from kdjax.training.stepper import Stepper
 from kdjax.types import DONE, STOPPED, ConfigError
 
@@ -319,6 +320,56 @@ def test_flags_that_do_not_go_together_are_refused(flags, key, monkeypatch):
   with pytest.raises(ConfigError) as refusal:
     main.peer_clients(several=False)
   assert refusal.value.key == key
+
+
+def test_the_folder_of_many_clients_has_a_name_that_a_file_system_takes(tmp_path):
+  assert main.peer_folder((0, 1)) == "peer-0-1"
+  names = {main.peer_folder(tuple(range(k, k + 200))) for k in range(3)}
+  assert len(names) == 3 and all(name.startswith("peer-") for name in names)
+  for name in names:
+    (tmp_path / name).mkdir()
+
+
+def test_a_client_trains_in_one_process(tmp_path):
+  """Two wrote over each other's messages."""
+  folder = str(tmp_path / "shared")
+  with lock.claimed(folder, (0, 2)), lock.claimed(folder, (1,)):
+    match = rf"--peer = 2: another process trains this client: .* by process {os.getpid()} on "
+    with pytest.raises(ConfigError, match=match), lock.claimed(folder, (3, 2)):
+      pass
+    with lock.claimed(folder, (3,)):
+      pass
+  with lock.claimed(folder, (2, 3)):
+    pass
+
+
+def test_a_command_claims_its_clients(tmp_path, monkeypatch):
+  folder = str(tmp_path / "shared")
+  given = SimpleNamespace(peers=folder, peer=["0"], profile=0)
+  monkeypatch.setattr(main, "FLAGS", given)
+  c = config("mhd pool", dtype="float32")
+  source, shards = ensembles.data(3)
+  data = dataset.Data(source, source.train, shards)
+  monkeypatch.setattr(dataset, "open_data", lambda *_, **__: data)
+  with lock.claimed(folder, (0,)), pytest.raises(ConfigError, match="--peer = 0: another process"):
+    main.train(c, tmp_path, devices=jax.devices()[:1], own=(0,))
+
+
+def test_a_resumed_peer_goes_on_where_images_are_damaged(monkeypatch, tmp_path):
+  """It was refused as a run that begins is."""
+  asked = []
+  opened = dataset.open_data
+
+  def noted(*arguments, begun=False):
+    asked.append(begun)
+    return opened(*arguments, begun=begun)
+
+  monkeypatch.setattr(dataset, "open_data", noted)
+  c = kdjax.get_config("mhd_digits", replicas=1, compare=())
+  for begun in (False, True):
+    mail = Mail(str(tmp_path), (0,), **LOOSE)
+    api.peer(c, mail, devices=jax.devices()[:1], begun=begun)
+  assert asked == [False, True]
 
 
 def test_flags_name_the_clients_of_a_peer(monkeypatch):
