@@ -1,11 +1,14 @@
 """The folder source: a folder of image files for every class."""
 
 import dataclasses
+import functools
+import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from kdjax.core import agreement
 from kdjax.data.encoded import encoded
 from kdjax.data.readers import Split, directory
 from kdjax.types import ConfigError
@@ -16,7 +19,8 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".pgm", ".ppm", ".tif", ".t
 def folder(name: str, split: str, info: dict[str, Any]) -> Split:
   """`DIR/train/CLASS/*` and `DIR/test/CLASS/*`; classes are numbered by their sorted names.
 
-  Without a shape in `source_info`, that of the files, which must then be one; see `encoded`.
+  Without a shape in `source_info`, that of the files, which must then be one; see `encoded`. Files
+  of other endings are left out, and counted on standard error; hidden ones are not looked at.
   """
   root = directory(name, name.partition(":")[2])
   wanted = root / split
@@ -27,9 +31,11 @@ def folder(name: str, split: str, info: dict[str, Any]) -> Split:
   if _classes(wanted) != classes:
     odd = sorted(set(_classes(wanted)) ^ set(classes))
     raise ConfigError("source", name, f"train and test must hold the same classes; {odd} are not")
-  paths, labels = [], []
+  paths, labels, others = [], [], 0
   for label, folder_name in enumerate(classes):
-    found = sorted(p for p in (wanted / folder_name).iterdir() if p.suffix.lower() in SUFFIXES)
+    names = _files(name, wanted / folder_name)
+    found = sorted(wanted / folder_name / n for n in names if n.lower().endswith(SUFFIXES))
+    others += len(names) - len(found)
     if not found:
       hint = f"{wanted / folder_name} holds no image; files must end in {', '.join(SUFFIXES)}"
       raise ConfigError("source", name, hint)
@@ -37,10 +43,28 @@ def folder(name: str, split: str, info: dict[str, Any]) -> Split:
     labels += [label] * len(found)
   if not paths:
     raise ConfigError("source", name, f"{wanted} holds no class folder")
+  if others:
+    _say_once(f"{wanted}: {others:,} files that do not end in {', '.join(SUFFIXES)} are left out")
   files = _Paths(root, tuple(paths))
   images = encoded(name, files, len(paths), channels=0, info=info)
   numbers = np.array(labels)
   return Split(images, numbers, numbers, len(classes))
+
+
+def _files(name, path):
+  """The names of a class's files, but hidden ones."""
+  with os.scandir(path) as entries:
+    visible = [entry for entry in entries if not entry.name.startswith(".")]
+  inside = [entry.name for entry in visible if entry.is_dir()]
+  if inside:
+    hint = f"{path} holds the folder {min(inside)!r}: a class is a folder of files, without others"
+    raise ConfigError("source", name, hint)
+  return [entry.name for entry in visible]
+
+
+@functools.cache  # a source is opened for every experiment
+def _say_once(line):
+  agreement.say(line)
 
 
 def _classes(path):

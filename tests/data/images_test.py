@@ -173,9 +173,23 @@ def test_palette_images_lose_their_transparency(tmp_path):
   np.testing.assert_array_equal(array, [[red, blue], [blue, red]])
 
 
+def test_files_that_are_left_out_are_counted_once(folder_dir, capsys):
+  path, _ = folder_dir
+  (path / "train/b/2.jfif").write_bytes(b"an image, for all one knows")
+  (path / "train/b/.DS_Store").write_bytes(b"")
+  for _ in range(2):
+    load(f"folder:{path}", (6, 4, 3), 2)
+  (line,) = capsys.readouterr().err.splitlines()
+  assert f"{path}/train: 2 files that do not end in .jpg, " in line
+
+
 @pytest.mark.parametrize(
   "break_it, match",
   [
+    (
+      lambda p: (p / "train/b/more").mkdir(),
+      "train/b holds the folder 'more': a class is a folder of files",
+    ),
     (lambda p: (p / "test").rename(p / "val"), "needs the folders .*test is not there"),
     (lambda p: (p / "test/a").rename(p / "test/c"), r"the same classes; \['a', 'c'\] are not"),
     (
