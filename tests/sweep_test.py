@@ -11,6 +11,7 @@ import pytest
 from helpers import FIVE_SMALL
 
 from kdjax.sweep import cli, grid
+from kdjax.training import lock
 from kdjax.types import ConfigError
 
 QUICK = ("--config.steps=20", "--config.replicas=1", "--config.evals.accuracy.every=20")
@@ -45,6 +46,15 @@ def test_a_grid_is_read_as_literals_or_text(text, key, values):
 def test_a_grid_without_key_or_values_is_refused(text):
   with pytest.raises(ConfigError, match="write KEY=VALUE,VALUE"):
     grid.parse_grid(text)
+
+
+def test_a_second_sweep_in_the_same_folder_is_turned_away(tmp_path):
+  """It called the first one's running run failed, and both wrote sweep.json."""
+  with lock.held(tmp_path):
+    match = f"workdir = .*: is being written by process {os.getpid()} on .*lock is its lock"
+    with pytest.raises(ConfigError, match=match):
+      cli.run(asked(tmp_path, *QUICK))
+  assert not list(tmp_path.iterdir())
 
 
 def test_every_combination_has_every_seed_from_the_config_s_on(tmp_path):

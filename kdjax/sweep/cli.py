@@ -114,10 +114,17 @@ def last_line(path: Path) -> str:
 
 
 def run(sweep: Sweep) -> int:
-  """Trains what is not finished, shows a bar over all of it and a table; returns the exit code."""
+  """Trains what is not finished, shows a bar over all of it and a table; returns the exit code.
+
+  Raises:
+    ConfigError: for a grid that cannot work, or a folder that another sweep is at work in.
+  """
+  from kdjax.training import lock
+
   found = grid.points(sweep)
-  failed = grid.declare(sweep)
-  with Stop() as stop:
+  sweep.workdir.mkdir(parents=True, exist_ok=True)
+  with lock.held(sweep.workdir), Stop() as stop:
+    failed = grid.declare(sweep)
     code = _train(sweep, found, failed, stop)
   if code == STOPPED:
     print("Stopped; the same command goes on.", file=sys.stderr)
