@@ -5,6 +5,7 @@ run's folder exists.
 """
 
 import math
+import numbers
 from collections.abc import Iterator
 from typing import Any
 
@@ -191,15 +192,16 @@ def _images(config):
       hint = "(height, width, channels) in pixels, or (features,) of a table"
       raise ConfigError(f"{key}.image", shape, hint)
   for key, value in config["normalise"].items():  # `data.facts` counts them
-    if value != ["data"] and not (value and all(type(x) in (int, float) for x in value)):
+    real = [isinstance(x, numbers.Real) and not isinstance(x, bool) for x in value]
+    if value != ["data"] and not (real and all(real)):
       hint = "one number, or one for each channel or feature; or ('data',)"
       raise ConfigError(f"normalise.{key}", value, hint)
 
 
 def _holdout(value):
-  numbers = value if isinstance(value, list) and len(value) == 2 else [value]
-  least = 1 if len(numbers) == 2 else 0
-  if not all(type(n) is int and n >= least for n in numbers):
+  parts = value if isinstance(value, list) and len(value) == 2 else [value]
+  least = 1 if len(parts) == 2 else 0
+  if not all(type(n) is int and n >= least for n in parts):
     raise ConfigError("holdout", value, "a number n of training examples, or two (n, m) above 0")
 
 

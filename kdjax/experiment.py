@@ -312,6 +312,7 @@ def _task(config, data, image):
     label_counts=np.asarray(shards.label_counts),
     public_sizes=np.array([len(x) for x in shards.public]),
     public_labels=config["public_labels"],
+    public_share=config["public_share"],
   )
 
 

@@ -44,6 +44,7 @@ class Task:
   label_counts: np.ndarray  # i64[R*holders, C], private examples of each class
   public_sizes: np.ndarray  # i64[R], public examples
   public_labels: bool  # whether public examples come with their labels
+  public_share: float = 0.0  # as the config says: to blame where no example is public
 
 
 @dataclasses.dataclass(frozen=True)

@@ -71,6 +71,20 @@ def hand_out(
   return Shards(tuple(private), tuple(public), tuple(primary), label_counts)
 
 
+def check_batch(shards: Shards, batch: int, kind: str, seeds: tuple[int, ...]) -> None:
+  """Raises ConfigError where a client of what was handed out holds less than a batch.
+
+  Args:
+    shards: Shards.
+    batch: private examples per client and step.
+    kind: how they were handed out.
+    seeds: R whole numbers.
+  """
+  K = len(shards.private) // len(seeds)
+  for r, seed in enumerate(seeds):
+    _check_sizes(shards.private[r * K : (r + 1) * K], batch, kind, seed)
+
+
 def _public_private(n, split, seed):
   """(public, private) places of one replica, of two sources or of one of n examples."""
   public, private = public_private(

@@ -6,6 +6,7 @@ from math import inf, nan
 
 import hostile
 import jax
+import numpy as np
 import pytest
 from campaign import HELD
 from commands import Commands
@@ -164,6 +165,8 @@ REVIEW = [  # (base, changes, the key that is blamed)
   ("mhd_digits", {"primary_labels": ((), (), ())}, "primary_labels"),
   ("mhd_digits", {"primary": "explicit", "primary_labels": ((),) * 5}, "primary_labels"),
   ("mhd_digits", {"optim.lr": 1000.0}, "optim.lr"),
+  ("mhd_digits", {"compare": {"big": {"batch": 5000}}}, "compare.big.batch"),
+  ("mhd_digits", {"normalise.mean": (True,)}, "normalise.mean"),
 ]
 
 
@@ -174,6 +177,17 @@ def test_what_was_once_accepted_or_badly_refused_is_refused_by_its_key(base, cha
     api.experiments(api.get_config(base, **changes), devices=jax.devices()[:1])
   assert error.value.key == key and error.value.hint
   assert time.process_time() - begin < SECONDS
+
+
+def test_a_share_that_leaves_nothing_public_is_named_as_it_was_given():
+  changes = {"public_share": 0.0001, "compare": (), "replicas": 1}
+  with pytest.raises(ConfigError, match="^public_share = 0.0001: leaves no public example"):
+    api.build(api.get_config("mhd_digits", **changes))
+
+
+def test_numbers_of_numpy_are_numbers():
+  given = api.get_config("mhd_digits", **{"normalise.mean": tuple(np.array([0.5]))})
+  checks.validate(config.plain(given))
 
 
 @pytest.mark.parametrize(

@@ -90,7 +90,8 @@ def check(env: Env, hyper: Hyper) -> None:
   if not env.training.public_batch:
     raise ConfigError("public_batch", 0, "must be at least 1 for distillation")
   if not env.task.public_sizes.min():
-    raise ConfigError("public_share", 0, "leaves no public example: distillation needs some")
+    hint = "leaves no public example: distillation needs some"
+    raise ConfigError("public_share", env.task.public_share, hint)
 
 
 def _refuse(hyper, key, hint):
