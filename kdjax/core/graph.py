@@ -16,8 +16,8 @@ from kdjax.core.random import host_rng
 from kdjax.types import ConfigError
 
 DENSE = 3 / 4  # of all clients as neighbours, from where on who are none is drawn; see ALL_PAIRS
-# Clients up to which random regular graphs weigh all pairs at every edge: K^2 numbers an edge, where
-# a list of free ends takes two. A seed's graphs stay what they were in earlier versions.
+# Clients up to which a random regular graph weighs all pairs for every edge, so that a seed's
+# graphs stay what they were. That is K^2 numbers per edge; above, two ends are drawn from a list.
 ALL_PAIRS = 256
 SPARSE = 1 / 4  # of all pairs as edges, from where on SciPy's distances take K^3 steps
 FEW = 8  # hops up to which they are found by products of matrices
@@ -75,7 +75,7 @@ def random_regular(K: int, degree: int, seed: int) -> Bool[np.ndarray, "K K"]:
 
 
 def _weighing_pairs(K, degree, rng):
-  """A regular graph, each edge drawn from the pairs that can be joined; None where none are left."""
+  """A regular graph, each edge drawn from the pairs that can be joined; None where it is stuck."""
   adjacency = np.zeros((K, K), bool)
   free = np.full(K, degree)
   while free.sum():
