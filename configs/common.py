@@ -14,7 +14,9 @@ def base():
   c.model = dict(norm="none", dtype="float32", project=0)  # arguments common to all models
   c.steps = 0  # training batches; exactly one of steps and rounds is above 0
   c.rounds = 0  # turns of the method's cycle
-  c.batch = 32  # private examples per client and step
+  # Private examples per client and step. A client that holds fewer sees some of them more than once
+  # in a batch, in a pass over its data (an epoch) each once.
+  c.batch = 32
   c.public_batch = 32  # public examples per client and step
 
   # Data

@@ -23,7 +23,7 @@ from kdjax.config import (
   schema,
 )
 from kdjax.core import agreement, hosts
-from kdjax.data import dataset, holders
+from kdjax.data import dataset
 from kdjax.data.sources import Source
 from kdjax.experiment import Experiment
 from kdjax.peers import Mail
@@ -243,8 +243,6 @@ def _built(config, others, data, devices):
   found = {"": first}
   for name, other in others.items():
     with blamed(f"compare.{name}"):
-      shards = first.data.shards  # handed out for the batches of the config itself
-      holders.check_batch(shards, other.batch, other.partition, replica_seeds(other))
       found[name] = experiment.build(other, data=first.data, devices=devices)
   for one in found.values():
     if ":" in one.config["algorithm"]:  # one's own: what it returns is seen before any work

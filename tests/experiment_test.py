@@ -38,7 +38,6 @@ BAD = [
   (dict(graph=GRAPH | dict(kind="islands", island=3)), "graph.island", "divide"),
   (dict(graph=GRAPH | dict(kind="ring")), "graph.kind", "cycle"),
   (dict(graph=GRAPH | dict(kind="cycle,complete")), "graph.every", "above 0"),
-  (dict(batch=400), "batch", "client"),
   (dict(public_share=1.5), "public_share", "1"),
   (dict(skew=-1.0), "skew", "0"),
   (dict(algorithm="mhdd"), "algorithm", "mhd"),

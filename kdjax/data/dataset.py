@@ -214,6 +214,5 @@ def _partition(config, source, public, seeds):
     counts=config["counts"],
     owned=source.train.owned,
     overlay=config["overlay"],
-    batch=config["batch"],
   )
   return holders.hand_out(source.train.labels, source.train.strata, split, seeds)

@@ -35,7 +35,6 @@ class Split:
   # {'share', 'clients'}: each of these clients also holds the same random share (0..1) of all
   # private examples, in addition to its own; the original owners keep theirs.
   overlay: dict[str, Any]
-  batch: int  # private examples per client and step; every client must hold as many
 
 
 def hand_out(
@@ -69,20 +68,6 @@ def hand_out(
     primary += own
   label_counts = np.stack([np.bincount(labels[x], minlength=split.classes) for x in private])
   return Shards(tuple(private), tuple(public), tuple(primary), label_counts)
-
-
-def check_batch(shards: Shards, batch: int, kind: str, seeds: tuple[int, ...]) -> None:
-  """Raises ConfigError where a client of what was handed out holds less than a batch.
-
-  Args:
-    shards: Shards.
-    batch: private examples per client and step.
-    kind: how they were handed out.
-    seeds: R whole numbers.
-  """
-  K = len(shards.private) // len(seeds)
-  for r, seed in enumerate(seeds):
-    _check_sizes(shards.private[r * K : (r + 1) * K], batch, kind, seed)
 
 
 def _public_private(n, split, seed):
@@ -120,7 +105,7 @@ def _private(labels, strata, places, primary, split, seed):
   parts = _hand_out(labels, strata, places, primary, split, seed)
   for i in split.overlay["clients"]:
     parts[i] = np.union1d(parts[i], also)
-  _check_sizes(parts, split.batch, split.kind, seed)
+  _check_sizes(parts, split.kind, seed)
   return parts
 
 
@@ -158,12 +143,9 @@ def _hand_out(labels, strata, places, primary, split, seed):
   raise ConfigError("partition", split.kind, "'skew', 'dirichlet', 'equal', 'table' or 'owner'")
 
 
-def _check_sizes(parts, batch, kind, seed):
+def _check_sizes(parts, kind, seed):
   for i, part in enumerate(parts):
     if len(part) == 0:
       hint = f"client {i} gets no example with seed {seed}; ask for fewer clients"
       hint += {"owner": " or a smaller public_share", "skew": " or less skew"}.get(kind, "")
       raise ConfigError("partition", kind, hint)
-    if len(part) < batch:
-      hint = f"at most {len(part)}: that is all client {i} holds with seed {seed}"
-      raise ConfigError("batch", batch, hint)

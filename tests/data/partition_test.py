@@ -28,7 +28,6 @@ def partition(seeds=(0,), strata=None, **changes):
     counts=None,
     owned=False,
     overlay=dict(share=0.0, clients=()),
-    batch=8,
   )
   if strata is None:
     strata = LABELS % 4 if changes.get("kind") == "owner" else LABELS
@@ -193,7 +192,7 @@ def test_a_source_without_owners_is_dealt_to_none():
 def test_owners_may_hold_a_class_each():
   """Owners that equal the labels are owners all the same, after a holdout and a limit too."""
   x, y = np.ones((12, 2)), np.arange(12) % 2
-  changes = dict(partition="owner", replicas=1, batch=1, public_batch=1, labels=2, compare=())
+  changes = dict(partition="owner", replicas=1, public_batch=1, labels=2, compare=())
   clients = ((2, "mlp", {"hidden": (4,), "activation": "tanh"}),)
   algo = {"algo.teachers": 1, "model.norm": "none"}
   config = kdjax.get_config("mhd_digits", clients=clients, holdout=2, limit=9, **changes, **algo)
@@ -292,7 +291,6 @@ def test_a_separate_public_source_leaves_the_training_set_private():
     ({"kind": "dirichlet", "alpha": 1.0, "K": 100}, r"alpha = 1.0: .*seed 0.*100 clients"),
     ({"kind": "table", "counts": ((1,) * 10,)}, "one row of counts for each of 4 clients"),
     ({"kind": "table", "counts": None}, "counts = None"),
-    ({"kind": "equal", "batch": 226}, "batch = 226: at most 225: .*client 0 .* seed 0"),
     ({"kind": "equal", "K": 901}, "partition = 'equal': client 900 gets no example with seed 0"),
     ({"kind": "owner", "K": 5}, "partition = 'owner': client 4 gets no example .* public_share"),
     ({"kind": "owner", "K": 3}, "clients = 3: examples have owners 0 to 3"),
@@ -300,7 +298,7 @@ def test_a_separate_public_source_leaves_the_training_set_private():
 )
 def test_what_cannot_be_handed_out_is_refused(changes, message):
   with pytest.raises(ConfigError, match=message):
-    partition(**({"batch": 0} | changes))
+    partition(**changes)
 
 
 def test_an_empty_client_is_named_with_its_seed():

@@ -93,6 +93,19 @@ def test_a_batch_names_places_rows_and_labels():
       assert x.shape == (3, size) and x.dtype == dtype
 
 
+def test_a_client_that_holds_less_than_a_batch():
+  """A stream goes through its data over and over; an epoch has each once and pads."""
+  size = 2 * max(SIZES) + 1
+  batch = make().batch(Feed(private=size), "train", at(1))["private"]
+  for k, n in enumerate(SIZES):
+    seen = np.bincount(batch.row[k], minlength=n)
+    assert len(seen) == n and seen.sum() == size and seen.max() - seen.min() <= 2
+  assert batch.mask.all()
+  batch = make().batch(Feed(private=size, kind="epoch"), "train", at())["private"]
+  for k, n in enumerate(SIZES):
+    assert sorted(batch.row[k][batch.mask[k] > 0]) == list(range(n))
+
+
 def test_a_feed_receives_what_it_asks_for():
   assert list(make().batch(Feed(private=3), "train", at())) == ["private"]
   assert list(make().batch(Feed(public=3), "train", at())) == ["public"]

@@ -165,7 +165,6 @@ REVIEW = [  # (base, changes, the key that is blamed)
   ("mhd_digits", {"primary_labels": ((), (), ())}, "primary_labels"),
   ("mhd_digits", {"primary": "explicit", "primary_labels": ((),) * 5}, "primary_labels"),
   ("mhd_digits", {"optim.lr": 1000.0}, "optim.lr"),
-  ("mhd_digits", {"compare": {"big": {"batch": 5000}}}, "compare.big.batch"),
   ("mhd_digits", {"normalise.mean": (True,)}, "normalise.mean"),
 ]
 
