@@ -64,9 +64,8 @@ PAPER = Paper(
       (NEEDS,),
       explained={
         ("digits", "refuted"): (
-          "FedMD ends at 65.3 where pooled data give 96.2 and separate training 38.7. The paper's "
-          "clients hold something of every class that is asked for, here each holds two of ten, "
-          "and MHD's last head on the same networks comes no further (67.5, below_mhd)."
+          "FedMD ends at 84.2 where pooled data give 96.3 and separate training 38.7. The paper's "
+          "clients hold something of every class that is asked for, here each holds two of ten."
         )
       },
     ),
@@ -78,6 +77,13 @@ PAPER = Paper(
       SETS,
       (Difference(MHD, FEDMD, above=2.0),),
       (NEEDS,),
+      explained={
+        ("digits", "refuted"): (
+          "With as many passes over its data FedMD ends at 84.2, MHD's last head at 66.8; on one "
+          "network for all it is the same order (92.9 against 82.7, table methods). The paper's is "
+          "of 20 superclasses of CIFAR-100, of each of which every client holds a part."
+        )
+      },
     ),
     Claim(
       "keeps_its_own",
