@@ -258,6 +258,20 @@ def test_blocks_that_are_alike_can_be_a_loop(name, arguments, image, convolution
     assert flops(model) == flops(model.clone(scan=False))
 
 
+def test_flops_do_not_depend_on_how_convolutions_are_written():
+  """One 3 x 3 convolution of 4 x 4 pixels sees 10 x 10 pixels that are not padding."""
+  arguments = COMMON | dict(norm="none", widths=(8,), stride=1)
+  shape, found = (4, 4, 1), []
+  for lowering in ("direct", "split", "matmul"):
+    model = build_model("cnn", **arguments, conv=lowering)
+    images = jnp.zeros((1, *shape))
+    state = ClientState(abstract(model, images)["params"], {}, None, None)
+    found.append(forward_flops(model, state, shape, "float32"))
+  assert found[0] == found[1] == found[2]
+  products = 2 * 10 * 10 * 8 + 2 * 8 * COMMON["classes"] * COMMON["heads"]
+  assert products <= found[0] < 1.5 * products  # biases, activations and pooling beside them
+
+
 def test_a_cnns_first_layer_may_look_at_every_second_pixel():
   plain, images = small("cnn")
   out = lambda model: jax.eval_shape(
