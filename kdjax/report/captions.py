@@ -74,6 +74,7 @@ def remarks(group: Sequence[RunRecord]) -> dict[str, str]:
   """What this very group of runs adds to the captions: {figure: sentences}."""
   finished = group[0].summary is not None
   count, replicas = table.clients(group[0]) if finished else (0, 1)
+  count -= len(table.liars(group[0]))
   added = dict.fromkeys(FIGURES, "")
   if replicas > 1:
     added |= dict.fromkeys(("owners", "distances", "confusion"), "Mean over the seeds.")

@@ -88,8 +88,15 @@ def liars(run: RunRecord) -> list[int]:
 
 def _honest(run, found):
   who = set(liars(run))
-  keep = lambda values: [x for k, x in enumerate(values) if k not in who]
-  own = {key: found[key] for key in ("private_accuracy", "shared_accuracy") if key in found and who}
+  if not who:
+    return found
+  K, keys = len(found["label_counts"]), ("private_accuracy", "shared_accuracy")
+
+  def keep(values):
+    """Those of honest clients; all of them where they are not one per client."""
+    return [x for k, x in enumerate(values) if k not in who] if len(values) == K else values
+
+  own = {key: found[key] for key in keys if key in found}
   return found | {key: {h: keep(v) for h, v in heads.items()} for key, heads in own.items()}
 
 
@@ -187,6 +194,7 @@ def spread_over(group: Sequence[RunRecord]) -> str:
   """What every ± of a group of runs is over, in words: '3 seeds', 'the 5 clients of one seed'."""
   own = next(run for run in group if run.summary is not None)
   count, replicas = clients(own)
+  count -= len(liars(own))
   if replicas > 1:
     return f"{replicas} seeds, each the mean of its {count} clients"
   return f"the {count} clients of one seed" if count > 1 else "nothing: one client, one seed"

@@ -243,8 +243,10 @@ class TrainingRun:
     jax.block_until_ready(state)
     with self.clock.pausing():
       self.evaluated, self.results = batches, self.stepper.evaluate(state, names)
-      seeds = self.experiment.env.population.seeds
-      self.log.write(batches, "eval", scores.means(self.results, seeds))
+      env = self.experiment.env
+      liars = () if env.hostile.kind == "none" else env.hostile.clients
+      means = scores.means(self.results, env.population.seeds, clients=env.K, liars=liars)
+      self.log.write(batches, "eval", means)
       collapse.report(self.heads.note(batches, self.results), self.log, batches)
     accuracy = scores.best(self.experiment.env.heads, self.results)
     return {} if accuracy is None else {"accuracy": accuracy}

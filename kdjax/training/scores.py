@@ -18,23 +18,28 @@ def best(heads: tuple[str, ...], results: list[dict] | None) -> float | None:
   return float(np.mean([x[head] for x in found]))
 
 
-def means(results: list[dict], seeds: Sequence[int]) -> dict[str, float]:
+def means(
+  results: list[dict], seeds: Sequence[int], *, clients: int = 0, liars: Sequence[int] = ()
+) -> dict[str, float]:
   """What the log has of every {key: {name: a number, or one per client}}, flat.
 
   'KEY/NAME' is the mean over clients and replicas, 'KEY/NAME/std' the standard deviation over all
   of them, and with several replicas 'KEY/NAME/seedN' the mean over the clients of each. Matrices
-  and deeper trees are in `summary.json` only.
+  and deeper trees are in `summary.json` only. Clients that lie are left out, as the closing table
+  leaves them out.
 
   Args:
     results: one per replica, as `types.Evaluator` says.
     seeds: of the replicas.
+    clients: K of one replica; values of this length are one per client.
+    liars: the clients that lie, in every replica.
   """
   flat = {}
   for key, found in results[0].items():
     for name, value in found.items() if isinstance(found, dict) else ():
       if isinstance(value, dict) or np.ndim(value) > 1:
         continue
-      by_seed = [np.atleast_1d(r[key][name]) for r in results]
+      by_seed = [_honest(np.atleast_1d(r[key][name]), clients, liars) for r in results]
       values = np.concatenate(by_seed)
       flat[f"{key}/{name}"] = values.mean()
       if values.size > 1:
@@ -42,3 +47,8 @@ def means(results: list[dict], seeds: Sequence[int]) -> dict[str, float]:
       if len(seeds) > 1:
         flat |= {f"{key}/{name}/seed{n}": x.mean() for n, x in zip(seeds, by_seed, strict=True)}
   return flat
+
+
+def _honest(values, clients, liars):
+  """The values of a replica without those of clients that lie."""
+  return np.delete(values, list(liars)) if len(values) == clients else values

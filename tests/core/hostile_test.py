@@ -9,8 +9,10 @@ import pytest
 from helpers import usually
 
 from kdjax.core import hostile
+from kdjax.report import table
 from kdjax.testing import small
-from kdjax.types import ConfigError
+from kdjax.training import loop
+from kdjax.types import DONE, ConfigError
 
 KINDS = [kind for kind in hostile.KINDS if kind != "none"]
 HEAD = {"kernel": jnp.array([[1.0, 2.0, 3.0], [0.0, -1.0, 0.0]]), "bias": jnp.array([0.5, 0.0, -1])}
@@ -79,6 +81,17 @@ def test_a_constant_lie_needs_heads_with_a_bias():
   with pytest.raises(ConfigError, match="hostile.kind = 'constant': .*those of fedmd have none"):
     small.build(config("separate", "constant", clients=fedmd))
   assert small.build(config("separate", "least", clients=fedmd)).env.hostile.kind == "least"
+
+
+def test_the_log_leaves_out_whom_the_closing_table_leaves_out(tmp_path):
+  e = small.build(config("separate", "least", (1,), steps=2, replicas=2))
+  assert loop.run(e, tmp_path, command="") == DONE
+  (run,) = table.read_runs(tmp_path)
+  for key in ("private_accuracy", "shared_accuracy"):
+    by_seed = table.over_clients(table.results(run), key)["main"]
+    last = [line for line in run.metrics if line["phase"] == "eval"][-1]
+    assert [last[f"{key}/main/seed{seed}"] for seed in (0, 1)] == pytest.approx(list(by_seed))
+    assert last[f"{key}/main"] == pytest.approx(by_seed.mean())
 
 
 def test_what_cannot_be_is_refused():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from kdjax.core import files
-from kdjax.report import table
+from kdjax.report import captions, table
 from kdjax.report.page import lead, write_report
 from kdjax.training import writer
 from kdjax.types import ConfigError
@@ -137,6 +137,21 @@ def test_one_model_a_seed_has_a_spread_over_seeds_like_everyone(tmp_path):
   write_run(tmp_path, finished=summary(results, algorithm="async_edge", bytes_sent={}))
   core = table.rows(table.read_runs(tmp_path))[2]
   assert core[1:4] == ("core/main", "", "60.0 ± 10.0")
+
+
+def test_what_a_spread_is_over_does_not_count_clients_that_lie(tmp_path):
+  """Three clients, of which the middle one lies, and one model that is no client's."""
+  one = result(0, {"main": [0.9, 0.1, 0.7]}, {"main": [0.5, 0.2, 0.3], "server/main": [0.6]})
+  write_run(tmp_path, finished=summary([one], algorithm="mhd", bytes_sent={}), curves=False)
+  record = files.read_json(tmp_path / "config.json")
+  for who in (1, 0):  # `server/main` has one value, which is not that of client 0
+    record["config"]["hostile"] = {"kind": "least", "clients": [who]}
+    files.write_json(tmp_path / "config.json", record)
+    group = table.read_runs(tmp_path)
+    assert table.rows(group)[1] == ("", "server/main", "", "60.0", "", "")
+    assert table.spread_over(group) == "the 2 clients of one seed"
+    assert captions.remarks(group)["shared"].startswith("Mean over the 2 clients;")
+  assert table.rows(group)[0][:4] == ("mhd", "main", "40.0 ± 30.0", "25.0 ± 5.0")
 
 
 def test_the_last_evaluation_of_an_unfinished_run_has_a_spread_only_where_one_was_written(tmp_path):
