@@ -5,6 +5,8 @@ client weighs the classes as its private training examples do (Zhmoginov et al.,
 the exact expectation, so no test example is drawn).
 """
 
+from typing import Any
+
 import numpy as np
 from jaxtyping import Float, Int
 
@@ -52,9 +54,24 @@ def accuracy_by_owner(
 def by_distance(
   matrix: Float[np.ndarray, "K K"], distance: Int[np.ndarray, "K K"]
 ) -> dict[str, float]:
-  """Mean of a K x K matrix over the pairs at each graph distance, {'0': ..., '1': ...}."""
+  """Mean of a K x K matrix over the pairs at each graph distance, {'0': ..., '1': ...}.
+
+  Pairs without a number are left out, as those with a client none of whose labels are tested.
+  """
   hops = sorted(set(distance[distance >= 0].tolist()))
-  means = {str(d): float(matrix[distance == d].mean()) for d in hops}
+  means = {str(d): mean_of_known(matrix[distance == d]) for d in hops}
   if (distance < 0).any():
-    means["unreachable"] = float(matrix[distance < 0].mean())
+    means["unreachable"] = mean_of_known(matrix[distance < 0])
   return means
+
+
+def known(values: Any) -> np.ndarray:
+  """Those of the values, an array or sequence, that are numbers, f64[n]; not NaN, not None."""
+  values = np.ravel(np.asarray(values, float))
+  return values[~np.isnan(values)]
+
+
+def mean_of_known(values: Any) -> float:
+  """The mean over the values that are numbers; NaN where there is none."""
+  numbers = known(values)
+  return float(numbers.mean()) if numbers.size else float("nan")

@@ -13,6 +13,7 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle
 
+from kdjax.core import metrics
 from kdjax.report import curve_figures, method_figures, style, table
 from kdjax.report.table import RunRecord
 
@@ -61,7 +62,7 @@ def distances(group: Group) -> Figure | None:
   axes, colours, width = figure.subplots(), style.colours(group[0]), 0.84 / len(found)
   for i, (head, numbers) in enumerate(found.items()):
     x = [places.index(distance) + (i - (len(found) - 1) / 2) * width for distance in numbers]
-    height = [np.mean(np.array(values, float)) for values in numbers.values()]
+    height = [metrics.mean_of_known(values) for values in numbers.values()]
     bars = axes.bar(x, height, 0.92 * width, color=colours[head], label=head)
     if len(found) * len(places) <= 20:
       axes.bar_label(bars, [f"{100 * h:.0f}" for h in height], padding=1.5, fontsize=7.5)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kdjax.core import files
+from kdjax.core import files, metrics
 from kdjax.report import formats, troubles
 from kdjax.training import run_folder, writer
 from kdjax.types import ConfigError
@@ -115,10 +115,10 @@ def over_clients(found: Sequence[dict[str, Any]], key: str) -> dict[str, np.ndar
     key: such as 'shared_accuracy'.
 
   Returns:
-    {head: f64[R]} of the heads that all of them have; NaN where a client has no number.
+    {head: f64[R]} of the heads that all of them have, over the clients that have a number.
   """
   return {
-    head: np.array([np.mean(np.array(r[key][head], float)) for r in found])
+    head: np.array([metrics.mean_of_known(r[key][head]) for r in found])
     for head in (found[0].get(key, {}) if found else {})
     if all(head in r.get(key, {}) for r in found)
   }
@@ -146,8 +146,10 @@ def accuracies(run: RunRecord, key: str) -> dict[str, Spread]:
     return {h: (mean, None if np.isnan(spread) else spread) for h, (mean, spread) in last.items()}
   if len(found) > 1:
     return {head: mean_and_spread(values) for head, values in over_clients(found, key).items()}
-  single = {head: np.atleast_1d(np.array(v, float)) for head, v in found[0].get(key, {}).items()}
-  return {h: (np.mean(v), np.std(v) if len(v) > 1 else None) for h, v in single.items()}
+  single = {head: metrics.known(v) for head, v in found[0].get(key, {}).items()}
+  return {
+    h: (metrics.mean_of_known(v), np.std(v) if len(v) > 1 else None) for h, v in single.items()
+  }
 
 
 PART = re.compile(r"/(std|seed\d+)$")  # what the log has beside a mean, see training/scores.py

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from kdjax.core import metrics
+
 
 def best(heads: tuple[str, ...], results: list[dict] | None) -> float | None:
   """The number by which the best checkpoint is kept: mean shared accuracy over replicas, clients.
@@ -26,7 +28,7 @@ def means(
   'KEY/NAME' is the mean over clients and replicas, 'KEY/NAME/std' the standard deviation over all
   of them, and with several replicas 'KEY/NAME/seedN' the mean over the clients of each. Matrices
   and deeper trees are in `summary.json` only. Clients that lie are left out, as the closing table
-  leaves them out.
+  leaves them out, and so are clients without a number.
 
   Args:
     results: one per replica, as `types.Evaluator` says.
@@ -40,12 +42,12 @@ def means(
       if isinstance(value, dict) or np.ndim(value) > 1:
         continue
       by_seed = [_honest(np.atleast_1d(r[key][name]), clients, liars) for r in results]
-      values = np.concatenate(by_seed)
-      flat[f"{key}/{name}"] = values.mean()
+      values = metrics.known(np.concatenate(by_seed))
+      flat[f"{key}/{name}"] = metrics.mean_of_known(values)
       if values.size > 1:
         flat[f"{key}/{name}/std"] = values.std()
-      if len(seeds) > 1:
-        flat |= {f"{key}/{name}/seed{n}": x.mean() for n, x in zip(seeds, by_seed, strict=True)}
+      for seed, own in zip(seeds, by_seed, strict=True) if len(seeds) > 1 else ():
+        flat[f"{key}/{name}/seed{seed}"] = metrics.mean_of_known(own)
   return flat
 
 

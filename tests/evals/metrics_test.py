@@ -34,6 +34,16 @@ def test_equal_label_counts_make_private_and_shared_accuracy_equal():
   np.testing.assert_allclose(matrix.diagonal(), metrics.shared_accuracy(accuracy))
 
 
+def test_a_client_whose_labels_are_not_tested_is_left_out_of_the_means_by_distance():
+  """Client 1 holds nothing but class 2, of which there is no test example: column 1 is NaN."""
+  matrix = metrics.accuracy_by_owner(ACCURACY, np.array([[30, 10, 0], [0, 0, 5]]))
+  np.testing.assert_allclose(matrix, [[0.725, np.nan], [0.4, np.nan]])
+  found = metrics.by_distance(matrix, np.array([[0, 1], [-1, 0]]))
+  assert found.pop("0") == pytest.approx(0.725)
+  assert found.pop("unreachable") == pytest.approx(0.4)
+  assert list(found) == ["1"] and np.isnan(found["1"])  # nobody else has a number there
+
+
 def test_by_distance():
   matrix = np.array([[0.9, 0.5, 0.1], [0.2, 0.8, 0.7], [0.3, 0.4, 1.0]])
   distance = np.array([[0, 1, 2], [-1, 0, 1], [-1, -1, 0]])  # a chain

@@ -97,11 +97,12 @@ def test_an_evaluation_within_a_round_is_no_round(tmp_path):
 
 
 def test_a_number_that_is_not_there_is_a_dash(tmp_path):
-  """JSON's null: a client none of whose labels are tested."""
+  """JSON's null: of clients none of whose labels are tested; one of them alone is left out."""
   folder(tmp_path, [[0.5, 0.5]] * 2, [[0.5, 0.5]] * 2)
   summary = json.loads((tmp_path / "summary.json").read_text())
   first = summary["runs"][0]
-  first["private_accuracy"]["main"][1] = first["accuracy_by_distance"]["main"]["0"] = None
+  first["private_accuracy"]["main"] = [None, None]
+  first["accuracy_by_distance"]["main"]["0"] = None
   (tmp_path / "summary.json").write_text(json.dumps(summary))
   text = details.report(tmp_path)
   assert "| main | - | 50.0 ± 0.0 (50.0 .. 50.0) |" in text  # private, shared

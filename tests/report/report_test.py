@@ -139,6 +139,19 @@ def test_one_model_a_seed_has_a_spread_over_seeds_like_everyone(tmp_path):
   assert core[1:4] == ("core/main", "", "60.0 ± 10.0")
 
 
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_a_client_without_a_number_is_left_out_of_the_means(tmp_path, seeds):
+  private = {"main": [0.9, None, 0.7]}  # as summary.json has it
+  results = [result(seed, private, {"main": [0.5, 0.2, 0.2]}) for seed in range(seeds)]
+  write_run(tmp_path, finished=summary(results, algorithm="mhd", bytes_sent={}))
+  (run,) = table.read_runs(tmp_path)
+  spread = 0.1 if seeds == 1 else 0.0
+  assert table.accuracies(run, "private_accuracy")["main"] == pytest.approx((0.8, spread))
+  np.testing.assert_allclose(
+    table.over_clients(table.results(run), "private_accuracy")["main"], 0.8
+  )
+
+
 def test_what_a_spread_is_over_does_not_count_clients_that_lie(tmp_path):
   """Three clients, of which the middle one lies, and one model that is no client's."""
   one = result(0, {"main": [0.9, 0.1, 0.7]}, {"main": [0.5, 0.2, 0.3], "server/main": [0.6]})

@@ -47,6 +47,15 @@ def test_clients_that_lie_are_left_out_of_mean_deviation_and_every_seed():
   assert found == {key: whole[key] for key in found}
 
 
+def test_a_client_without_a_number_is_left_out_and_a_seed_without_any_has_none():
+  nan = float("nan")
+  results = [{"private_accuracy": {"main": v}} for v in ([0.5, nan, 0.7], [nan, nan, nan])]
+  found = scores.means(results, (0, 1))
+  name = "private_accuracy/main"
+  expected = {name: 0.6, f"{name}/std": 0.1, f"{name}/seed0": 0.6, f"{name}/seed1": nan}
+  assert found == pytest.approx(expected, nan_ok=True)
+
+
 def test_one_honest_client_has_no_deviation():
   results = [{"shared_accuracy": {"main": [0.5, 0.25]}}]
   found = scores.means(results, (0,), clients=2, liars=(0,))
