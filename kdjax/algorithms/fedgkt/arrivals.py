@@ -69,6 +69,11 @@ class Plan:
     """(r, round, train, j, epoch) -> group j's batches, i64[up to S, 2] of (owner, row)."""
     return functools.lru_cache(maxsize=4 * self.env.R)(self._batches)
 
+  @functools.cached_property
+  def batch_sizes(self) -> Callable[[int, int, bool, int], list[int]]:
+    """(r, round, train, j) -> rows of each of group j's batches, the same in every epoch."""
+    return functools.lru_cache(maxsize=4 * self.env.R)(self._batch_sizes)
+
   def rows(self, round: int, call: Call) -> Rows:
     """What a call works on."""
     R, S = self.env.R, self.hyper.server_batch
@@ -93,18 +98,18 @@ class Plan:
     told = (mask * told * call.answers).astype(np.float32)
     return Turn(call.train, call.answers, pos.visit_call == pos.visit_calls - 1, told, arrived)
 
-  def examples(self, round: int) -> int:
-    """Forward passes of a round, as `costs.client_flops` counts them.
+  def examples(self, round: int, calls: int) -> int:
+    """Forward passes in the first calls of a round, as `costs.client_flops` counts them.
 
     A step counts as three; an answer 'after' as one more, of all that is learnt from.
     """
-    learnt = 3 * self.epochs(round) + (self.hyper.answers == "after")
-    answered = int(self.hyper.answers == "apart")
     n = 0
-    for r, own in enumerate(self.who.groups(round)):
-      for j in range(len(own)):
-        n += learnt * sum(self._sizes(r, round, True, j))
-        n += answered * sum(self._sizes(r, round, False, j))
+    for call in self.calls(round)[:calls]:
+      after = call.answers and self.hyper.answers == "after"
+      passes = 3 + after if call.train else 1
+      for r in range(self.env.R):
+        sizes = self.batch_sizes(r, round, call.train, call.group)
+        n += passes * sum(sizes[call.batch : call.batch + 1])
     return n
 
   def _calls(self, round):
@@ -112,7 +117,8 @@ class Plan:
     out, last, apart = [], self.epochs(round) - 1, self.hyper.answers == "apart"
     for j in range(max(map(len, self.who.groups(round)))):
       learn, answer = (
-        max(self._length(r, round, train, j) for r in range(self.env.R)) for train in (True, False)
+        max(len(self.batch_sizes(r, round, train, j)) for r in range(self.env.R))
+        for train in (True, False)
       )
       both = itertools.product(range(last + 1), range(learn))
       out += [Call(True, not apart and epoch == last, j, epoch, b) for epoch, b in both]
@@ -127,14 +133,12 @@ class Plan:
       lists = [host_rng(seed, "server order", round, j, epoch).permutation(x) for x in lists]
     return [x[i : i + size] for x in lists for i in range(0, len(x), size)]
 
-  def _length(self, r, round, train, j):
-    """How many batches there are."""
-    sizes = self._sizes(r, round, train, j)
-    lists = sizes if self._in_turn(train) else [sum(sizes)]
-    return sum(-(-n // self.hyper.server_batch) for n in lists)
-
-  def _sizes(self, r, round, train, j):
-    return [int(self.env.task.private_sizes[k]) for k in self._clients(r, round, train, j)]
+  def _batch_sizes(self, r, round, train, j):
+    """As `_batches` cuts the uploads, without drawing their order."""
+    size, clients = self.hyper.server_batch, self._clients(r, round, train, j)
+    uploads = [int(self.env.task.private_sizes[k]) for k in clients]
+    lists = uploads if self._in_turn(train) else [sum(uploads)]
+    return [min(size, n - i) for n in lists for i in range(0, n, size)]
 
   def _clients(self, r, round, train, j):
     """Whose uploads are learnt from with group j, or answered."""

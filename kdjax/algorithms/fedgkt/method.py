@@ -20,9 +20,11 @@ PyTorch waits for one more.
 
 import functools
 from collections.abc import Callable
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
+import numpy as np
 import optax
 
 from kdjax import optim
@@ -34,6 +36,7 @@ from kdjax.algorithms.fedgkt.steps import edge_step, fresh_servers, server_step
 from kdjax.core.costs import client_flops, forward_flops
 from kdjax.core.env import Env
 from kdjax.core.passes import eval_mode, offers
+from kdjax.data.streams import examples
 from kdjax.models.build import build_model
 from kdjax.types import (
   Algorithm,
@@ -130,11 +133,47 @@ def facts(
   rounds: int,
 ) -> dict[str, dict]:
   """`Algorithm.facts`: the paper's formulas for bytes, and FLOPs of edges and server."""
-  served = sum(map(plan.examples, range(rounds)))
+  done = work(env, hyper, plan, rounds)
+  learnt = int(done.learnt.sum())
   return {
-    "communication": uploads.communication(env, feature, rounds, hyper.edge_epochs),
-    "flops": flops(env, model, feature, rounds * (3 * hyper.edge_epochs + 1), served),
+    "communication": uploads.communication(
+      env, feature, learnt, done.upload_rounds, done.answer_rounds
+    ),
+    "flops": flops(env, model, feature, 3 * done.learnt + done.uploaded, done.served),
   }
+
+
+class Work(NamedTuple):
+  """What a run does, in examples of all replicas; and the rounds in which clients exchange them."""
+
+  learnt: np.ndarray  # i64[R*K], of the edges' training steps
+  uploaded: np.ndarray  # i64[R*K], of their passes for the uploads
+  served: int  # the servers' forward passes, as `Plan.examples` counts them
+  upload_rounds: int
+  answer_rounds: int
+
+
+def work(env: Env, hyper: Hyper, plan: Plan, rounds: int) -> Work:
+  """The Work of a run; its last round is perhaps cut short by `steps` of the config."""
+  sizes, batch = env.task.private_sizes, env.training.batch
+  edge, upload = (Feed(private=batch, kind="epoch", epochs=n) for n in (hyper.edge_epochs, 1))
+  epoch = -(-int(sizes.max()) // batch)
+  seen = lambda feed, calls: np.array([examples(feed, batch, n, calls) for n in sizes])
+  left = env.training.steps or np.iinfo(np.int64).max
+  total = Work(np.zeros_like(sizes, int), np.zeros_like(sizes, int), 0, 0, 0)
+  for round in range(rounds):
+    calls = plan.calls(round)
+    whole = np.array([edge.epochs * epoch, epoch, len(calls)])
+    learning, uploading, serving = np.clip(left - (whole.cumsum() - whole), 0, whole).tolist()
+    left -= int(whole.sum())
+    total = Work(
+      learnt=total.learnt + seen(edge, learning),
+      uploaded=total.uploaded + seen(upload, uploading),
+      served=total.served + plan.examples(round, serving),
+      upload_rounds=total.upload_rounds + (uploading > 0),
+      answer_rounds=total.answer_rounds + any(call.answers for call in calls[:serving]),
+    )
+  return total
 
 
 def stitched(env: Env, model: nn.Module, cut: str) -> tuple[Predict, Callable]:
@@ -165,14 +204,14 @@ def flops(
   env: Env,
   model: nn.Module,
   feature: jax.ShapeDtypeStruct,
-  edge_passes: int,
+  edge_examples: np.ndarray,
   server_examples: int,
 ) -> dict[str, float]:
   """FLOPs of one example's forward pass, and of a run.
 
   Args:
     env, model, feature: as everywhere here.
-    edge_passes: forward passes over all of a client's data, counted as in `costs.client_flops`.
+    edge_examples: i64[R*K], each client's forward passes, counted as in `costs.client_flops`.
     server_examples: forward passes of all replicas' servers, so counted.
 
   Returns:
@@ -182,7 +221,7 @@ def flops(
   all_of_them = jax.eval_shape(lambda: servers.init(env, model, optax.identity(), feature.shape))
   one = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), all_of_them)
   forward = forward_flops(model, one, feature.shape, feature.dtype)
-  edges = client_flops(env, env.task.private_sizes * edge_passes)
+  edges = client_flops(env, edge_examples)
   return edges | {"forward_server": forward, "server": forward * server_examples / env.R}
 
 

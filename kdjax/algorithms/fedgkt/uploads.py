@@ -104,17 +104,24 @@ def bytes_sent(
 
 
 def communication(
-  env: Env, feature: jax.ShapeDtypeStruct, rounds: int, epochs: int
+  env: Env, feature: jax.ShapeDtypeStruct, learnt: int, upload_rounds: int, answer_rounds: int
 ) -> dict[str, int]:
   """Bytes of a run in which everyone always arrives, by the paper's formulas, all replicas.
 
   He, Annavaram and Avestimehr, 2020: `fedgkt_eq13` leaves out the logits and labels that clients
-  upload too; `split_learning_eq12` is split learning over as many epochs on the edge.
+  upload too; `split_learning_eq12` is split learning over as many examples on the edge.
+
+  Args:
+    env: Env.
+    feature: as `feature_at` gives it.
+    learnt: examples of the edges' training steps.
+    upload_rounds: rounds in which clients uploaded.
+    answer_rounds: rounds in which the server answered; one fewer where the run ends before that.
   """
   size, n = nbytes(env, feature), int(env.task.private_sizes.sum())
   return {
-    "fedgkt_eq13": rounds * n * (size["features"] + size["logits"]),
-    "split_learning_eq12": rounds * epochs * n * 2 * size["features"],
+    "fedgkt_eq13": n * (upload_rounds * size["features"] + answer_rounds * size["logits"]),
+    "split_learning_eq12": learnt * 2 * size["features"],
   }
 
 

@@ -35,11 +35,21 @@ def float64():
     yield
 
 
-def build(method="fedgkt", clients=MLP, *, rounds=2, mesh=1, local_map=None, data_=None, **changes):
+def build(
+  method="fedgkt",
+  clients=MLP,
+  *,
+  rounds=2,
+  steps=0,
+  mesh=1,
+  local_map=None,
+  data_=None,
+  **changes,
+):
   algo = {k: changes.pop(k) for k in tuple(changes) if k.startswith("algo_")}
   c = ensembles.config(method, clients, **changes)
   c.algo = c.algo.to_dict() | {k.removeprefix("algo_"): v for k, v in algo.items()}
-  c.rounds = rounds
+  c.rounds, c.steps = rounds, steps
   if "optim" not in changes:
     c.optim = descent(LR)
   if "algo_server_optim" not in algo:
@@ -559,6 +569,29 @@ def test_the_papers_formulas_and_flops():
   np.testing.assert_allclose(flops["edge"], flops["forward_edge"] * n / 4 * 2 * (3 * 3 + 1))
   served = flops["forward_server"] * n * (3 * 5 + 1 + 3 * 2 + 1)
   np.testing.assert_allclose(flops["server"], served)
+
+
+# Batches of 8: a round is 2 x 4 of the edges, 4 uploads, and 2 x 7 + 7 of the server.
+@pytest.mark.parametrize("steps", [5, 8, 10, 12, 20, 27, 33, 33 + 13, 33 + 33])
+def test_a_round_that_steps_cut_short_is_counted_as_far_as_it_goes(steps):
+  changes = dict(algo_edge_epochs=2, algo_server_epochs=2, algo_order="shuffled")
+  e = build(rounds=0, steps=steps, dtype="float32", algo_server_batch=16, batch=8, **changes)
+  facts, n = e.algorithm.facts(e.visits[-1].round + 1), sum(SIZES)
+  seen = lambda name: e.streams.processed(v for v in e.visits if v.phase.name == name)
+  forward, found = facts["flops"]["forward_edge"], facts["flops"]
+  np.testing.assert_allclose(found["edge"], forward * (3 * seen("edge") + seen("upload")).mean())
+  served = 0
+  for v in e.visits:
+    for pos in positions(e, v) if v.phase.name == "server" else ():
+      served += v.phase.feed.server(pos).mask.sum() * (3 if v.phase.args(pos).train else 1)
+  np.testing.assert_allclose(found["server"], found["forward_server"] * served)
+  last = e.visits[-1]
+  sent = schedule.bytes_sent(e.algorithm, e.visits, last.start + last.calls)
+  uploaded = sent.get("features", 0) // (n * 8 * 4)
+  assert facts["communication"] == {
+    "fedgkt_eq13": sent.get("features", 0) + sent.get("logits", 0) - uploaded * n * 4 * 4,
+    "split_learning_eq12": seen("edge").sum() * 2 * 8 * 4,
+  }
 
 
 def test_flops_of_a_server_that_learns_from_all_it_holds():
