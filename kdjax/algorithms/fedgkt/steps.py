@@ -123,8 +123,9 @@ def server_calls(
 ) -> tuple[Callable, Callable]:
   """(learn, answer): what a server does with a batch of uploads, an update or answers alone.
 
-  Each is (network, Uploads, lr f32[R]) -> (network, the batch's losses in training mode f32[R, 3],
-  those of the answers, the answers f32[R, S / devices, C]).
+  Each is (network, Uploads, lr f32[R], whether the call's answers are wanted bool[]) -> (network,
+  the batch's losses in training mode f32[R, 3], those of the answers, the answers
+  f32[R, S / devices, C]). Answers that are not wanted are any numbers.
   """
   loss = server_loss(hyper)
 
@@ -137,16 +138,17 @@ def server_calls(
   def score(z, batch):
     return jax.lax.psum(jax.vmap(loss)(z, batch.data | batch.told), servers.AXES)
 
-  def learn(network, batch, lr):
+  def learn(network, batch, lr, wanted):
     d = batch.data
     network, aux, z = servers.update(env, model, tx, network, objective, d, lr, d["total"] > 0)
     if hyper.answers == "apart":
       return network, aux["scores"], jnp.zeros_like(aux["scores"]), jnp.zeros_like(d["logits"])
     if hyper.answers == "after":
-      z = servers.logits(env, model, network, d["feature"], d["mask"])
+      again = functools.partial(servers.logits, env, model, network, d["feature"], d["mask"])
+      z = jax.lax.cond(wanted, again, lambda: z)  # earlier epochs' answers are nobody's
     return network, aux["scores"], score(z, batch), z
 
-  def answer(network, batch, lr):
+  def answer(network, batch, lr, wanted):
     z = servers.logits(env, model, network, batch.data["feature"])
     scores = score(z, batch)
     return network, jnp.zeros_like(scores), scores, z
@@ -177,7 +179,7 @@ def server_step(
       state = state._replace(local=local)
     found = collect(env, hyper, shape, state, batch.server, turn)
     lr = now.lr * old.plateau.scale
-    given = old.network, found, lr
+    given = old.network, found, lr, turn.answers
     network, learnt, said, z = jax.lax.cond(
       turn.train, lambda: learn(*given), lambda: answer(*given)
     )

@@ -541,6 +541,19 @@ def test_drift_is_the_distance_from_the_mean_extractor(mesh):
   np.testing.assert_allclose(aux[0]["drift"], expected, rtol=1e-12)
 
 
+def test_answers_after_a_step_cost_a_pass_in_the_last_epoch_alone(monkeypatch):
+  """Seven batches an epoch; what earlier epochs would answer is overwritten."""
+  passes, logits = [], server.logits
+
+  def counted(*args):
+    jax.debug.callback(lambda: passes.append(1))
+    return logits(*args)
+
+  monkeypatch.setattr(server, "logits", counted)
+  walk(build(rounds=1, algo_answers="after", algo_server_epochs=3, algo_server_batch=16))
+  assert len(passes) == -(-sum(SIZES) // 16)
+
+
 # What it costs
 
 
