@@ -1,6 +1,8 @@
 """What every experiment has: all top-level keys, each with a comment. Not an experiment itself."""
 
 import dataclasses
+import types
+import typing
 
 from ml_collections import ConfigDict, config_dict
 
@@ -145,8 +147,15 @@ def anything(value):
 
 
 def algo(hyper):
-  """A method's hyper-parameters, a dataclass, as a config holds them."""
-  return dataclasses.asdict(hyper)
+  """A method's hyper-parameters, a dataclass, as a config holds them.
+
+  Those of several types, such as `int | tuple`, take a value of any, also from the command line.
+  """
+  found = dataclasses.asdict(hyper)
+  for field in dataclasses.fields(hyper):
+    if typing.get_origin(field.type) in (typing.Union, types.UnionType):
+      found[field.name] = anything(found[field.name])
+  return found
 
 
 def network(c, chosen):

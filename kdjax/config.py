@@ -179,7 +179,7 @@ def check_flags(config: ConfigDict, words: Iterable[str]) -> None:
       group, name = place(config, key, value)
       if name not in group:
         raise ConfigError(key, value, _not_there(config, key, name, group))
-      _check_number(key, value, type(group[name]))
+      _check_number(key, value, group.get_type(name))
 
 
 def _not_there(config, key, name, group):

@@ -6,6 +6,7 @@ import pytest
 
 from kdjax import api, checks, config
 from kdjax.configs import common, mhd_digits
+from kdjax.sweep import grid
 from kdjax.types import ConfigError
 from kdjax.variants import variants
 
@@ -57,6 +58,20 @@ def test_a_baseline_in_place_of_the_method():
   c = config.read_config("fedgkt_digits:supervised,network=edge")
   front = ((8, 2), (8, 2), (4, 1))
   assert c.clients == ((1, "split_cnn:Edge", {"front": front, "widths": (8,)}),)
+
+
+def test_a_hyper_parameter_of_several_types_takes_each_from_the_command_line():
+  """FedGKT's server_epochs: int | tuple; and what else is no number of one type."""
+  read = lambda *flags: grid.read_config("fedgkt_digits", [f"--config.{flag}" for flag in flags])
+  assert read()["algo"]["server_epochs"] == 2
+  assert read("algo.server_epochs=7")["algo"]["server_epochs"] == 7
+  schedule = "((5,2),(3,1))"
+  flag = f"algo.server_epochs={schedule}"
+  assert read(flag)["algo"]["server_epochs"] == [[5, 2], [3, 1]]
+  words = [f"--config.{flag}", "--config.holdout=(5,3)"]
+  config.check_flags(config.read_config("fedgkt_digits"), words)
+  with pytest.raises(ConfigError, match="^algo.server_batch = '1,2': must be a whole number"):
+    config.check_flags(config.read_config("fedgkt_digits"), ["--config.algo.server_batch=1,2"])
 
 
 WRONG = [
