@@ -18,7 +18,7 @@ from jaxtyping import Float, Int
 
 from kdjax.core import hosts, metrics
 from kdjax.core.env import STATE, sharded
-from kdjax.core.passes import eval_mode
+from kdjax.core.passes import heads_input
 from kdjax.core.random import host_rng
 from kdjax.evals import _counting as counting
 from kdjax.types import ConfigError, Evaluator, TrainState
@@ -119,7 +119,7 @@ def embedder(
 
   def embed(state, image):
     seen = counting.seen(experiment, image)
-    one = lambda cohort, client: eval_mode(cohort.model, client, seen).embedding
+    one = lambda cohort, client: heads_input(cohort.model, client, seen)[0]
     pairs = zip(env.cohorts, state.clients, strict=True)
     return tuple(env.map_clients(functools.partial(one, cohort), c) for cohort, c in pairs)
 

@@ -5,6 +5,7 @@ from flax import linen as nn
 from jaxtyping import Float
 
 from kdjax.core.arrays import Array
+from kdjax.core.passes import READ
 from kdjax.models.layers import wide_dtype
 
 
@@ -39,6 +40,8 @@ class Heads(nn.Module):
 
     if self.hidden:
       xi = nn.relu(dense(self.hidden, True, "hidden"))
+    if not self.is_initializing():  # else it would be part of the model's state
+      self.sow(READ, "input", xi)  # for `core.passes.heads_input`
 
     logits = [dense(self.classes, self.use_bias, name) for name in head_names(self.heads)]
     projected = self.project and self.project != xi.shape[-1]

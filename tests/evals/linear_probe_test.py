@@ -15,8 +15,9 @@ CLIENTS = ((2, *ensembles.MLP), (2, *ensembles.WIDE))  # widths 8 and 8, other l
 PROBE = dict(every=4, batch=16, limit=0, C=1.0, iterations=200)
 
 
-def build(method="mhd fresh", clients=CLIENTS, data=None, mesh=1, **probe):
+def build(method="mhd fresh", clients=CLIENTS, data=None, mesh=1, project=0, **probe):
   c = ensembles.config(method, clients, dtype="float32")
+  c.model.project = project
   c.evals.linear_probe = PROBE | probe
   return ensembles.build(c, data_=data, mesh=mesh)
 
@@ -50,9 +51,10 @@ def by_hand(e, params, places):
   return np.mean(within)
 
 
-@pytest.mark.parametrize("mesh", [1, 4])
-def test_it_is_tuned_on_all_private_data_of_the_replica(mesh):
-  e = build(mesh=mesh)
+@pytest.mark.parametrize("mesh, project", [(1, 0), (1, 3), (4, 0)])
+def test_it_is_tuned_on_all_private_data_of_the_replica(mesh, project):
+  """On what the heads read, whatever width `model.project` maps the embedding to."""
+  e = build(mesh=mesh, project=project)
   state = e.initialiser()()
   (found,) = e.evaluators["linear_probe"][1](state)
   places = np.sort(np.concatenate(e.data.shards.private))

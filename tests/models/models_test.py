@@ -12,6 +12,7 @@ from helpers import usually
 from jax.sharding import PartitionSpec
 
 from kdjax.core.costs import forward_flops
+from kdjax.core.passes import heads_input
 from kdjax.models.build import build_model
 from kdjax.models.fedmd import ARCHITECTURES
 from kdjax.models.heads import Heads, head_names
@@ -342,6 +343,21 @@ def test_each_head_reads_the_unprojected_embedding():
   embedding, logits = Heads(2, 2, "float32", 3).apply({"params": params}, xi)
   np.testing.assert_array_equal(logits, [[[1, 7], [2, 1]]])
   np.testing.assert_array_equal(embedding, [[1, 3, 2]])
+
+
+@pytest.mark.parametrize("name", ["cnn", "resnet"])
+@pytest.mark.parametrize("project", [0, 5])
+def test_what_the_heads_read_is_not_the_projection(name, project):
+  hidden = {"hidden": 12} if name == "resnet" else {}
+  model, images = small(name, project=project, **hidden)
+  variables = initial(model, images)
+  assert set(variables) == {"params", "batch_stats"}
+  client = ClientState(variables["params"], {"batch_stats": variables["batch_stats"]}, None, None)
+  read, out = heads_input(model, client, images)
+  main = variables["params"]["heads"]["main"]
+  expected = np.asarray(read) @ main["kernel"] + main["bias"]
+  np.testing.assert_allclose(out.logits[:, 0], expected, rtol=1e-4, atol=1e-5)
+  assert (out.embedding.shape == read.shape) == (project == 0)
 
 
 @pytest.mark.parametrize("project, added", [(0, 0), (16, 0), (5, 16 * 5)])

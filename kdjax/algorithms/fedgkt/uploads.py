@@ -20,7 +20,7 @@ from kdjax.algorithms.fedgkt.arrivals import Plan
 from kdjax.core import costs, health, hostile
 from kdjax.core.arrays import Array
 from kdjax.core.env import Env
-from kdjax.core.passes import eval_mode
+from kdjax.core.passes import heads_input
 from kdjax.types import ClientState, ConfigError, Examples, Now, Pos, Rows, Step
 
 
@@ -44,8 +44,14 @@ def tell(
   model: nn.Module, cut: str, client: ClientState, images: Float[Array, "N ..."]
 ) -> tuple[Shaped[Array, "N ..."], Float[Array, "N H C"]]:
   """One client's (feature [N, ...], logits f32[N, H, C]) in evaluation mode."""
-  out = eval_mode(model, client, images)
-  return {"embedding": out.embedding, **out.features}[cut], out.logits
+  features, logits = _speak(model, client, images)
+  return features[cut], logits
+
+
+def _speak(model, client, images):
+  """({what can be uploaded: feature}, logits): 'embedding' is what the heads read."""
+  embedding, out = heads_input(model, client, images)
+  return {"embedding": embedding, **out.features}, out.logits
 
 
 def feature_at(env: Env, cut: str) -> jax.ShapeDtypeStruct:
@@ -56,8 +62,8 @@ def feature_at(env: Env, cut: str) -> jax.ShapeDtypeStruct:
   """
   images, found = jax.ShapeDtypeStruct((1, *env.task.image), env.dtype), []
   for cohort in env.cohorts:
-    out = jax.eval_shape(functools.partial(eval_mode, cohort.model), cohort.template, images)
-    features = {"embedding": out.embedding, **out.features}
+    speak = functools.partial(_speak, cohort.model)
+    features, _ = jax.eval_shape(speak, cohort.template, images)
     if cut not in features:
       raise ConfigError("algo.cut", cut, f"{cohort.name} has " + ", ".join(features))
     found.append(jax.ShapeDtypeStruct(features[cut].shape[1:], features[cut].dtype))

@@ -554,6 +554,16 @@ def test_answers_after_a_step_cost_a_pass_in_the_last_epoch_alone(monkeypatch):
   assert len(passes) == -(-sum(SIZES) // 16)
 
 
+def test_what_is_cut_off_at_the_embedding_is_what_the_heads_read():
+  """Not the projection, which no loss of FedGKT trains."""
+  model = dict(norm="none", dtype="float64", project=3)
+  plain, projected = walk(build(rounds=1)), walk(build(rounds=1, model=model))
+  for state in (projected["upload", 0], projected["server", 0]):
+    assert state.local[0].feature.shape[-1] == 8
+  same = plain["server", 0].local, projected["server", 0].local
+  chex.assert_trees_all_close(*same, rtol=1e-12)
+
+
 # What it costs
 
 
