@@ -2,12 +2,15 @@
 
 import ensembles
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from kdjax import experiment
+from kdjax.algorithms.fedmd.steps import agreement
 from kdjax.core.passes import eval_mode
 from kdjax.models.fedmd import ARCHITECTURES
+from kdjax.training import schedule
 from kdjax.types import ConfigError
 
 PRIVATE, PUBLIC = 4, 3  # classes
@@ -145,6 +148,39 @@ def test_public_pre_training_without_public_labels_is_refused(files):
 def test_passes_that_cannot_be_are_refused(changes, key):
   with pytest.raises(ConfigError, match=f"^{key} = .*at least"):
     ensembles.build(ensembles.config("fedmd", dtype="float32", **changes))
+
+
+def test_of_an_example_of_which_nobody_says_anything_finite_there_is_no_consensus():
+  said = np.array([[[1.0, 2.0], [np.inf, 0.0], [3.0, 1.0]], [[3.0, 4.0], [1.0, 1.0], [5.0, 1.0]]])
+  heard = np.array([[True, False, False], [True, True, False]])
+  found = agreement(jnp.asarray(said)[None], jnp.asarray(heard)[None])
+  inf = np.inf
+  np.testing.assert_array_equal(found, [[[2.0, 3.0], [1.0, 1.0], [inf, inf]]])
+
+
+@pytest.mark.parametrize("lost", [(), (0, 3, 5), range(12)])
+def test_nothing_is_learnt_of_an_example_without_a_consensus(lost):
+  """The first digest step's loss by hand; a table of which nothing is left moves nobody."""
+  c = ensembles.config("fedmd", dtype="float32")
+  c.optim = ensembles.common.sgd(lr=0.1, clip=0.0, weight_decay=0.0)
+  c.optim.momentum = 0.0
+  e = ensembles.build(c)
+  visit = next(v for v in e.visits if v.phase.name == "digest")
+  state, stepper = ensembles.train(e, calls=visit.start)
+  table = np.array(state.server)
+  table[0, list(lost)] = np.inf
+  state = state._replace(server=jax.device_put(table, state.server.sharding))
+  before = jax.device_get(state.clients[0].params)
+  drawn = e.streams.batch(visit.phase.feed, "digest", schedule.position(visit, 0, 2))["public"]
+  z = logits(e, state, e.data.public.array)
+  state, aux = stepper.run(state, next(stepper.dispatches(visit.start))._replace(calls=1))
+  for k in range(e.env.K):
+    index, row, mask = (np.asarray(x[k]) for x in (drawn.index, drawn.row, drawn.mask))
+    known = (mask > 0) & ~np.isin(row, list(lost))
+    error = np.abs(table[0, row[known]] - z[k, index[known]]).mean(-1)
+    np.testing.assert_allclose(aux[0]["digest"][k], error.sum() / mask.sum(), rtol=1e-5)
+  same = jax.tree.map(lambda a, b: bool((a == b).all()), before, state.clients[0].params)
+  assert all(jax.tree.leaves(same)) == (len(lost) == 12)
 
 
 @pytest.mark.thorough

@@ -3,7 +3,6 @@
 The consensus is the mean of those whose logits of the round are there, own ones included.
 """
 
-import jax.numpy as jnp
 import numpy as np
 
 from kdjax.algorithms.fedmd.hyper import Hyper
@@ -53,8 +52,6 @@ def agree_step(env: Env) -> Step:
   def step(state, batch, now):
     tables, spoke = now.args  # f32[K, alignment, C], bool[K]
     heard = (spoke[:, None] & health.finite_rows(tables))[None]
-    mean = agreement(tables[None], heard)
-    kept = jnp.where(heard.any(1)[..., None], mean, state.server)  # where nobody says anything
-    return state._replace(server=kept), ({},) * len(env.cohorts)
+    return state._replace(server=agreement(tables[None], heard)), ({},) * len(env.cohorts)
 
   return step

@@ -30,7 +30,7 @@ def consensus_step(env: Env, hyper: Hyper) -> Step:
     mean = agreement(logits, heard)
     row = env.gather(tuple(h.row for h in batch.public)).reshape(*by_replica, -1)[:, 0]
     mask = env.gather(tuple(h.mask for h in batch.public)).reshape(*by_replica, -1)[:, 0]
-    table = fill(hyper, state.server, row, mask * heard.any(1), mean)
+    table = fill(hyper, state.server, row, mask, mean)
     return state._replace(server=table), ({},) * len(env.cohorts)
 
   return step
@@ -39,9 +39,14 @@ def consensus_step(env: Env, hyper: Hyper) -> Step:
 def agreement(
   logits: Float[Array, "R K N C"], heard: Bool[Array, "R K N"]
 ) -> Float[Array, "R N C"]:
-  """Mean logits over the clients whose logits for an example are taken in."""
-  count = jnp.maximum(heard.sum(1), 1)[..., None]
-  return jnp.where(heard[..., None], logits, 0).sum(1) / count.astype(logits.dtype)
+  """Mean logits over the clients whose logits for an example are taken in; infinite without any.
+
+  Such a row takes the place of another example's, that of the round before, and is not learnt from.
+  """
+  count = heard.sum(1)[..., None]
+  total = jnp.where(heard[..., None], logits, 0).sum(1)
+  mean = total / jnp.maximum(count, 1).astype(logits.dtype)
+  return jnp.where(count > 0, mean, jnp.inf)
 
 
 def logits_of(
@@ -80,25 +85,30 @@ class DigestData(NamedTuple):
   """What one client learns from in a step of the digest."""
 
   public: Examples
-  target: jax.Array  # f32[B, C], the consensus for these examples
+  target: jax.Array  # f32[B, C], the consensus for these examples; zeros where there is none
+  agreed: jax.Array  # bool[B], whether there is one
 
 
 def digest_step(env: Env) -> Step:
-  """`Phase.step` in which everyone fits its logits to the consensus."""
+  """`Phase.step` in which everyone fits its logits to the consensus.
+
+  An example without a consensus adds nothing to the mean over the batch.
+  """
 
   def objective(apply, params, d):
     out, model_state = apply(params, d.public)
-    error = losses.absolute_error(d.target, out.logits[:, 0])
+    error = jnp.where(d.agreed, losses.absolute_error(d.target, out.logits[:, 0]), 0)
     loss = local_mean(error, d.public)
     return loss, ({"loss": loss, "digest": loss}, model_state)
 
   def step(state, batch, now):
-    data = tuple(
-      DigestData(half, state.server[env.ids(g)[:, None] // env.K, half.row])
-      for g, half in enumerate(batch.public)
-    )
+    data = []
+    for g, half in enumerate(batch.public):
+      target = state.server[env.ids(g)[:, None] // env.K, half.row]
+      agreed = health.finite_rows(target)
+      data.append(DigestData(half, jnp.where(agreed[..., None], target, 0), agreed))
     active = tuple(map(has_data, batch.public))
-    clients, aux = update(env, state.clients, objective, data, now.lr, active)
+    clients, aux = update(env, state.clients, objective, tuple(data), now.lr, active)
     return state._replace(clients=clients), aux
 
   return step
