@@ -25,6 +25,7 @@ from kdjax.config import (
 from kdjax.core import agreement, hosts
 from kdjax.data import dataset
 from kdjax.data.sources import Source
+from kdjax.ending import DONE
 from kdjax.experiment import Experiment
 from kdjax.peers import Mail
 from kdjax.plugins import find_method
@@ -294,6 +295,6 @@ def run(
   for name, one in experiments.items():
     steps = 0 if name else profile
     code = loop.run(one, workdir / name, command=command, stop=stop, profile=steps)
-    if code != loop.DONE:
+    if code != DONE:
       return code
-  return loop.DONE
+  return DONE

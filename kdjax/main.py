@@ -26,7 +26,7 @@ from kdjax.config import check_flags, find_config, plain, read_config, schema
 from kdjax.core import watch
 from kdjax.core.machine import configure_jax, cores
 from kdjax.plugins import find_yours, look_in
-from kdjax.types import BAD_INPUT, FAULT, LOST, ConfigError, TrainingError
+from kdjax.types import ConfigError, TrainingError
 
 HELP = """\
 kdjax --config=NAME --workdir=FOLDER [--config.KEY=VALUE ...]   train; the same command resumes
@@ -170,7 +170,7 @@ def join() -> None:
     raise ConfigError("--coordinator", FLAGS.coordinator, "needs --processes and --process too")
   jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM for itself
   line = f"not all processes came within {TOGETHER:g} s; the same command resumes"
-  late = threading.Timer(TOGETHER, ending.end, (LOST, line))
+  late = threading.Timer(TOGETHER, ending.end, (ending.LOST, line))
   late.daemon = True
   late.start()
   try:
@@ -335,14 +335,14 @@ def cli() -> None:
     else:
       app.run(main, flags_parser=parse_flags)
   except ConfigError as error:
-    ending.fail(BAD_INPUT, str(error))
+    ending.fail(ending.BAD_INPUT, str(error))
   except TrainingError as error:
-    ending.fail(FAULT, str(error))
+    ending.fail(ending.FAULT, str(error))
   except Exception as error:
     if isinstance(error, BrokenPipeError) and ending.unread("\n"):
-      sys.exit(FAULT)  # it was this pipe, and whoever closed it knows
+      sys.exit(ending.FAULT)  # it was this pipe, and whoever closed it knows
     traceback.print_exc()
-    ending.fail(FAULT, _whose(error))
+    ending.fail(ending.FAULT, _whose(error))
   finally:
     ending.unread()  # or Python would complain of it at its end
 

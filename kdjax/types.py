@@ -25,13 +25,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
-from kdjax.ending import BAD_INPUT as BAD_INPUT
-from kdjax.ending import DONE as DONE
-from kdjax.ending import FAULT as FAULT
-from kdjax.ending import LOST as LOST
-from kdjax.ending import STOPPED as STOPPED
-from kdjax.ending import UNSAVED as UNSAVED
-
 if TYPE_CHECKING:  # so that the command line answers before JAX is loaded
   import flax.linen as nn
   import jax

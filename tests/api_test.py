@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 import kdjax
+from kdjax.ending import DONE
 from kdjax.training import loop
-from kdjax.types import DONE, ConfigError
+from kdjax.types import ConfigError
 
 SMALL = {"steps": 6, "replicas": 1, "log_every": 2, "evals.accuracy.every": 6, "compare": ()}
 SMALL |= {"model.norm": "none", "algo.nu_emb": 0.0}

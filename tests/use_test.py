@@ -10,6 +10,7 @@ import pytest
 
 import kdjax
 from kdjax.core.passes import eval_mode
+from kdjax.ending import STOPPED
 from kdjax.training import loop, start, stored
 from kdjax.types import ConfigError
 
@@ -28,7 +29,7 @@ def test_a_run_is_loaded_whatever_source_info_counts(method, changes, tmp_path):
   c.source_info.update(train=5, test=1)
   c.mesh.steps_per_dispatch = 1
   e = ensembles.build(c)
-  assert loop.run(e, tmp_path, command="", stop=lambda: True) == loop.STOPPED
+  assert loop.run(e, tmp_path, command="", stop=lambda: True) == STOPPED
   client = kdjax.load(tmp_path, client=3)
   saved = stored.state(tmp_path, 1, e.template())
   images = e.data.source.test.array
@@ -77,7 +78,7 @@ def test_a_module_of_ones_own_is_found_from_another_folder(name, file, tmp_path,
   monkeypatch.setattr(sys, "path", [*sys.path])
   c = ensembles.config("separate", dtype="float32")
   c.algorithm, c.algo, c.mesh.steps_per_dispatch = f"{name}:METHOD", dict(lam=1.0), 1
-  assert loop.run(ensembles.build(c), run, command="", stop=lambda: True) == loop.STOPPED
+  assert loop.run(ensembles.build(c), run, command="", stop=lambda: True) == STOPPED
   monkeypatch.chdir(tmp_path)
   forget()
   assert kdjax.load(run, client=3).heads == ("main",)
@@ -102,7 +103,7 @@ def test_looking_for_a_checkpoint_creates_nothing(tmp_path):
   """Neither a folder without any, nor a step that is not there, nor one that is being saved."""
   c = ensembles.config("separate", dtype="float32")
   c.mesh.steps_per_dispatch = 1
-  assert loop.run(ensembles.build(c), tmp_path, command="", stop=lambda: True) == loop.STOPPED
+  assert loop.run(ensembles.build(c), tmp_path, command="", stop=lambda: True) == STOPPED
   (tmp_path / "checkpoints" / "1000.orbax-checkpoint-tmp-0").mkdir()
   weights = start.weights(tmp_path, 0, key="start")
   assert set(weights) == {"params", "model_state"}

@@ -31,7 +31,8 @@ from kdjax.core.machine import cores
 from kdjax.data import images, records, sources, worker
 from kdjax.data.encoded import Encoded
 from kdjax.data.example_set import ExampleSet, is_table
-from kdjax.types import BAD_INPUT, DONE, STOPPED, ConfigError
+from kdjax.ending import BAD_INPUT, DONE, STOPPED
+from kdjax.types import ConfigError
 
 FORMATS = ("raw", "jpeg")
 CHUNK = 64  # images that are held in memory at a time

@@ -14,12 +14,13 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from kdjax.ending import DONE
 from kdjax.reproduce import documents, listing, page, record, verdict, work
 from kdjax.reproduce.claims import SIZES
 from kdjax.reproduce.papers import named
 from kdjax.reproduce.runs import BLOCK, Asked
 from kdjax.reproduce.work import Chosen
-from kdjax.types import DONE, ConfigError
+from kdjax.types import ConfigError
 
 
 def reproduce_cli(argv: Sequence[str]) -> int:

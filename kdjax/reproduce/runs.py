@@ -10,13 +10,14 @@ from typing import NamedTuple
 
 from kdjax.config import LENGTH, differences
 from kdjax.core import files
+from kdjax.ending import DONE, STOPPED
 from kdjax.reproduce import data_sets
 from kdjax.reproduce.claims import Claim, Figure, Paper, Task, arms_of
 from kdjax.sweep import cli as sweep_cli
 from kdjax.sweep import grid
 from kdjax.sweep.grid import Point, Sweep
 from kdjax.training import run_folder
-from kdjax.types import DONE, STOPPED, ConfigError
+from kdjax.types import ConfigError
 
 BLOCK = 6  # seeds side by side in one run: an even number, so that two devices share any ensemble
 

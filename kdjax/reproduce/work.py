@@ -6,12 +6,12 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from kdjax.ending import DONE, FAULT, STOPPED
 from kdjax.reproduce import judging
 from kdjax.reproduce.claims import Claim, Figure, Paper, arms_of, quantities
 from kdjax.reproduce.runs import Asked, Run, needed, own_words, tasks, train
 from kdjax.sweep.cli import Stop, finished, steps_done, work
 from kdjax.training.progress import Progress
-from kdjax.types import DONE, FAULT, STOPPED
 
 SECONDS = 60
 

@@ -23,9 +23,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kdjax.ending import DONE, FAULT, STOPPED
 from kdjax.sweep import grid
 from kdjax.sweep.grid import Point, Sweep
-from kdjax.types import DONE, FAULT, STOPPED, ConfigError
+from kdjax.types import ConfigError
 
 if TYPE_CHECKING:
   from kdjax.training.progress import Progress

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import jax
 
 from kdjax.core import agreement, files, hosts
+from kdjax.ending import DONE, STOPPED, UNSAVED
 from kdjax.training import (
   checkpoint,
   clock,
@@ -25,7 +26,7 @@ from kdjax.training import (
 from kdjax.training.profile import Profile
 from kdjax.training.progress import Progress
 from kdjax.training.stepper import Dispatch, Stepper
-from kdjax.types import DONE, STOPPED, UNSAVED, PyTree, TrainState
+from kdjax.types import PyTree, TrainState
 
 if TYPE_CHECKING:
   from kdjax.experiment import Experiment

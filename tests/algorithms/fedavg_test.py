@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from kdjax.core.costs import forward_flops
+from kdjax.ending import DONE
 from kdjax.training import loop, run_folder, schedule, stored
-from kdjax.types import DONE, ConfigError
+from kdjax.types import ConfigError
 
 SIZES = np.array([20, 24, 30, 26])  # of ensembles.data
 

@@ -18,6 +18,7 @@ from small_data import load, pixels, refused, save
 from kdjax.data import prepare, records, sources
 from kdjax.data.images import Damaged
 from kdjax.data.unreadable import replacing
+from kdjax.ending import BAD_INPUT, DONE, STOPPED
 from kdjax.types import ConfigError
 
 
@@ -52,7 +53,7 @@ def same(a, b):
 @pytest.mark.parametrize("resident_bytes", [2**20, 0])
 def test_a_raw_copy_holds_the_very_pixels(photos, resident_bytes, capsys):
   out = photos / "copy"
-  assert copy(f"folder:{photos}", out, "--shards=3") == prepare.DONE
+  assert copy(f"folder:{photos}", out, "--shards=3") == DONE
   assert f"--config.source=records:{out}" in capsys.readouterr().out
   right = load(f"folder:{photos}", (16, 16, 3), 2, resize=True)
   found = load(f"records:{out}", (16, 16, 3), 2, resident_bytes=resident_bytes)
@@ -66,7 +67,7 @@ def test_a_raw_copy_holds_the_very_pixels(photos, resident_bytes, capsys):
 
 def test_a_jpeg_copy_comes_close_to_the_pixels(photos):
   out = photos / "copy"
-  assert copy(f"folder:{photos}", out, "--format=jpeg") == prepare.DONE
+  assert copy(f"folder:{photos}", out, "--format=jpeg") == DONE
   right = load(f"folder:{photos}", (16, 16, 3), 2, resize=True)
   found = load(f"records:{out}", (16, 16, 3), 2, resize=True, resident_bytes=0)
   error = found.train.fetch(np.arange(8)).astype(float) - right.train.array
@@ -83,9 +84,9 @@ def test_arrays_are_copied_with_labels_of_every_size(tmp_path):
   }
   np.savez(tmp_path / "a.npz", **arrays)
   name = f"npz:{tmp_path}/a.npz"
-  assert copy(name, tmp_path / "same", size=6) == prepare.DONE
+  assert copy(name, tmp_path / "same", size=6) == DONE
   same(load(f"records:{tmp_path}/same", (6, 6, 1), 5), load(name, (6, 6, 1), 5))
-  assert copy(name, tmp_path / "half", size=3) == prepare.DONE
+  assert copy(name, tmp_path / "half", size=3) == DONE
   half = load(f"records:{tmp_path}/half", (3, 3, 1), 5).train.array
   np.testing.assert_allclose(half[:, 1, 1, 0], 27.5 + 30 * labels, atol=0.5)  # a ramp's middle
 
@@ -93,7 +94,7 @@ def test_arrays_are_copied_with_labels_of_every_size(tmp_path):
 def test_a_copy_without_test_images_needs_a_holdout(photos):
   out = photos / "copy"
   (photos / "test").rename(photos / "unused")
-  assert copy(f"folder:{photos}", out, "--train-only") == prepare.DONE
+  assert copy(f"folder:{photos}", out, "--train-only") == DONE
   with refused(r"has no test split, only \['train'\]; holdout=n"):
     load(f"records:{out}", (16, 16, 3), 2)
   part = load(f"records:{out}", (16, 16, 3), 2, holdout=2, resident_bytes=0)
@@ -113,12 +114,12 @@ def test_a_stopped_copy_goes_on_and_ends_as_if_it_had_not_been(photos, monkeypat
     return real(job, out, split, entry)
 
   monkeypatch.setattr(prepare, "shard", until_third)
-  assert copy(f"folder:{photos}", cut, "--shards=4") == prepare.STOPPED
+  assert copy(f"folder:{photos}", cut, "--shards=4") == STOPPED
   with refused("1 of 4 train shards are missing or not whole, train-00003.* the first; run the"):
     load(f"records:{cut}", (16, 16, 3), 2)
   before = {name: (cut / name).stat().st_mtime_ns for name in written}
   monkeypatch.setattr(prepare, "shard", real)
-  assert copy(f"folder:{photos}", cut, "--shards=4") == prepare.DONE
+  assert copy(f"folder:{photos}", cut, "--shards=4") == DONE
   assert snapshot(cut) == snapshot(whole)
   assert before == {name: (cut / name).stat().st_mtime_ns for name in written}
 
@@ -132,7 +133,7 @@ def test_what_two_processes_are_writing_at_a_stop_counts(photos, monkeypatch):
 
   monkeypatch.setattr(prepare.concurrent.futures, "as_completed", one_then_stop)
   out = photos / "copy"
-  assert copy(f"folder:{photos}", out, "--shards=4", "--workers=2") == prepare.STOPPED
+  assert copy(f"folder:{photos}", out, "--shards=4", "--workers=2") == STOPPED
   splits = json.loads((out / "index.json").read_text())["splits"].values()
   known = {s["file"] for split in splits for s in split["shards"] if s["sha256"]}
   assert known == {p.name for p in out.glob("*.array_record")} and len(known) > 1
@@ -177,7 +178,7 @@ def test_a_damaged_shard_is_found_and_written_anew(photos):
   (out / "test-00000-of-00002.array_record").write_bytes(b"short")
   with refused("1 of 2 test shards are missing or not whole"):
     load(f"records:{out}", (16, 16, 3), 2)
-  assert copy(f"folder:{photos}", out, "--shards=2") == prepare.DONE
+  assert copy(f"folder:{photos}", out, "--shards=2") == DONE
   assert snapshot(out) == before
 
 
@@ -224,7 +225,7 @@ def test_another_copy_in_the_same_folder_is_refused(photos, change, match, capsy
   out = photos / "copy"
   copy(f"folder:{photos}", out)
   before = snapshot(out)
-  assert copy(f"folder:{photos}", out, *change) == prepare.BAD_INPUT
+  assert copy(f"folder:{photos}", out, *change) == BAD_INPUT
   assert re.search(match, capsys.readouterr().err)
   assert snapshot(out) == before
 
@@ -232,15 +233,15 @@ def test_another_copy_in_the_same_folder_is_refused(photos, change, match, capsy
 def test_other_images_behind_the_same_name_are_refused(photos, capsys):
   copy(f"folder:{photos}", photos / "copy")
   (photos / "train/a/3.jpg").rename(photos / "train/b/9.jpg")
-  assert copy(f"folder:{photos}", photos / "copy") == prepare.BAD_INPUT
+  assert copy(f"folder:{photos}", photos / "copy") == BAD_INPUT
   assert "with labels = " in capsys.readouterr().err
 
 
 def test_broken_sources_are_refused(photos, capsys):
-  assert copy("digit", photos / "copy") == prepare.BAD_INPUT
-  assert copy(f"records:{photos}", photos / "copy") == prepare.BAD_INPUT
+  assert copy("digit", photos / "copy") == BAD_INPUT
+  assert copy(f"records:{photos}", photos / "copy") == BAD_INPUT
   (photos / "train/a/1.jpg").write_bytes(b"no image")
-  assert copy(f"folder:{photos}", photos / "copy") == prepare.BAD_INPUT
+  assert copy(f"folder:{photos}", photos / "copy") == BAD_INPUT
   assert "a/1.jpg is no image that Pillow can read" in capsys.readouterr().err
   assert not (photos / "copy").exists()
 
@@ -284,5 +285,5 @@ def test_a_config_error_crosses_processes():
 def test_a_table_has_no_images_to_copy(tmp_path):
   (tmp_path / "t.csv").write_text("a,label\n1,0\n2,1\n")
   command = [f"csv:{tmp_path}/t.csv", "--out", str(tmp_path / "out"), "--train-only"]
-  assert prepare.main(command) == prepare.BAD_INPUT
+  assert prepare.main(command) == BAD_INPUT
   assert not (tmp_path / "out").exists()

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
+from kdjax.ending import DONE
 from kdjax.evals import linear_probe
 from kdjax.training import loop, writer
 from kdjax.types import ConfigError
@@ -111,7 +112,7 @@ def test_evaluators_run_in_their_own_periods(tmp_path):
   c = ensembles.config("separate", dtype="float32")
   c.evals.linear_probe = PROBE | dict(every=1_000)
   e = ensembles.build(c)
-  assert loop.run(e, tmp_path, command="") == loop.DONE
+  assert loop.run(e, tmp_path, command="") == DONE
   lines = [x for x in writer.read_metrics(tmp_path) if x["phase"] == "eval"]
   assert [(x["step"], "linear_probe/shared" in x) for x in lines] == [(4, False), (8, True)]
   assert all("shared_accuracy/main" in x for x in lines)

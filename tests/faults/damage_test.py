@@ -15,6 +15,7 @@ import pytest
 from campaign import HELD
 
 import kdjax
+from kdjax.ending import DONE
 from kdjax.training import loop, resume, run_folder, start, stored
 from kdjax.types import ConfigError
 
@@ -34,7 +35,7 @@ def ran(tmp_path_factory):
   c = ensembles.config("mhd pool", norm="batch", dtype="float32", steps=12, save_every=4)
   c.faults.saves = 1
   e = ensembles.build(c, mesh=2)
-  assert loop.run(e, place / "run", command="") == loop.DONE
+  assert loop.run(e, place / "run", command="") == DONE
   states = {s: jax.device_get(stored.state(place / "run", s, e.template())) for s in (8, 12)}
   return Ran(e, place / "run", states, place)
 

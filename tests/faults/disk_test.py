@@ -14,8 +14,9 @@ import ensembles
 import jax
 import pytest
 
+from kdjax.ending import DONE, STOPPED, UNSAVED
 from kdjax.training import checkpoint, loop, run_folder, stored, writer
-from kdjax.types import DONE, STOPPED, UNSAVED, ConfigError
+from kdjax.types import ConfigError
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ from helpers import usually
 from kdjax import api, experiment
 from kdjax.core import files, health
 from kdjax.data import dataset
+from kdjax.ending import DONE
 from kdjax.report import table
 from kdjax.testing import faults, small
 from kdjax.training import checkpoint, loop, loss_log, run_folder, writer
@@ -172,7 +173,7 @@ def poisoned(tmp_path, fault, **more):
 
 @pytest.mark.parametrize("fault, steps", [("reset", 12), ("freeze", 1)])
 def test_a_run_names_the_client_and_goes_on(tmp_path, capsys, fault, steps):
-  assert loop.run(poisoned(tmp_path, fault), tmp_path, command="again") == loop.DONE
+  assert loop.run(poisoned(tmp_path, fault), tmp_path, command="again") == DONE
   assert "client 2 was not finite at step 1" in capsys.readouterr().err
   summary = files.read_json(tmp_path / "summary.json")
   assert summary["faults"] == [{"client": 2, "step": 1, "steps": steps}]
@@ -187,7 +188,7 @@ def test_a_run_names_the_client_and_goes_on(tmp_path, capsys, fault, steps):
 def test_a_run_can_end_for_it_and_go_on_with_another_policy(tmp_path):
   with pytest.raises(TrainingError, match="client 2 was not finite at step 1, the first of 1"):
     loop.run(poisoned(tmp_path, "stop"), tmp_path, command="again")
-  assert loop.run(poisoned(tmp_path, "reset"), tmp_path, command="again") == loop.DONE
+  assert loop.run(poisoned(tmp_path, "reset"), tmp_path, command="again") == DONE
 
 
 def test_a_run_ends_where_all_have_fallen_silent(tmp_path):

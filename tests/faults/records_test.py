@@ -14,8 +14,9 @@ from helpers import usually
 import kdjax
 from kdjax.core import files
 from kdjax.data import unreadable
+from kdjax.ending import DONE, STOPPED
 from kdjax.training import checkpoint, loop, resume, run_folder, stored, writer
-from kdjax.types import DONE, STOPPED, ConfigError
+from kdjax.types import ConfigError
 
 
 def built(method="mhd pool", mesh=1, **changes):

@@ -19,10 +19,11 @@ from helpers import usually
 import kdjax
 from kdjax import api, experiment, main
 from kdjax.data import dataset
+from kdjax.ending import DONE, STOPPED
 from kdjax.peers import Mail
 from kdjax.training import lock, loop, resume, writer
 from kdjax.training.stepper import Stepper
-from kdjax.types import DONE, STOPPED, ConfigError
+from kdjax.types import ConfigError
 
 ROOT = Path(__file__).parent.parent.parent
 SCHEDULE = dict(age=50, keep=0, wait_seconds=240.0, look_seconds=0.02)  # everyone waits

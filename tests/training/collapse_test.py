@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from kdjax.core import files
+from kdjax.ending import DONE, STOPPED
 from kdjax.report import page, table
 from kdjax.training import collapse, loop, writer
-from kdjax.types import DONE, STOPPED
 
 K, C = 4, ensembles.CLASSES
 

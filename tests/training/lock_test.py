@@ -13,8 +13,9 @@ import ensembles
 import entering
 import pytest
 
+from kdjax.ending import DONE
 from kdjax.training import lock, loop
-from kdjax.types import DONE, ConfigError
+from kdjax.types import ConfigError
 
 
 def write(workdir, age=0.0, **changes):

@@ -7,6 +7,7 @@ import ensembles
 import jax
 import pytest
 
+from kdjax.ending import DONE
 from kdjax.hardware import target
 from kdjax.hardware.cost import Cost
 from kdjax.report import page, table
@@ -16,7 +17,7 @@ from kdjax.training.stepper import Dispatch, Stepper
 
 def profiled(tmp_path, steps, **changes):
   e = ensembles.build(ensembles.config("separate", dtype="float32", steps=12, **changes))
-  assert loop.run(e, tmp_path, command="", profile=steps) == loop.DONE
+  assert loop.run(e, tmp_path, command="", profile=steps) == DONE
   path = tmp_path / "profile.json"
   return json.loads(path.read_text()) if path.exists() else None
 

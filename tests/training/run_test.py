@@ -12,6 +12,7 @@ from helpers import usually
 import kdjax
 from kdjax import config, experiment
 from kdjax.core import files
+from kdjax.ending import DONE, STOPPED
 from kdjax.training import checkpoint, loss_log, resume, run_folder, stored, writer
 from kdjax.training import loop as loops
 from kdjax.types import STATUS, ConfigError, TrainingError
@@ -50,9 +51,9 @@ def build(method, *, mesh=1, **changes):
 
 
 def assert_a_stop_changes_nothing(e, tmp_path, cut):
-  assert run(e, tmp_path / "whole") == loops.DONE
-  assert run(e, tmp_path / "cut", stop=stop_at(cut)) == loops.STOPPED
-  assert run(e, tmp_path / "cut") == loops.DONE
+  assert run(e, tmp_path / "whole") == DONE
+  assert run(e, tmp_path / "cut", stop=stop_at(cut)) == STOPPED
+  assert run(e, tmp_path / "cut") == DONE
   chex.assert_trees_all_equal(final_state(e, tmp_path / "cut"), final_state(e, tmp_path / "whole"))
   assert metrics(tmp_path / "cut") == metrics(tmp_path / "whole")
   summaries = [files.read_json(tmp_path / d / "summary.json") for d in ("cut", "whole")]
@@ -94,7 +95,7 @@ def test_lines_after_the_last_checkpoint_of_a_killed_run_are_written_once(tmp_pa
 
   with pytest.raises(KeyboardInterrupt):
     run(e, tmp_path / "cut", stop=killed)
-  assert run(e, tmp_path / "cut") == loops.DONE
+  assert run(e, tmp_path / "cut") == DONE
   run(e, tmp_path / "whole")
   assert metrics(tmp_path / "cut") == metrics(tmp_path / "whole")
 
@@ -115,7 +116,7 @@ def test_a_finished_run_is_left_alone(tmp_path):
   e = build("separate")
   run(e, tmp_path)
   before = {p: p.read_bytes() for p in tmp_path.glob("*.json*")}
-  assert run(e, tmp_path) == loops.DONE
+  assert run(e, tmp_path) == DONE
   assert {p: p.read_bytes() for p in tmp_path.glob("*.json*")} == before
 
 
@@ -152,7 +153,7 @@ def test_the_last_two_checkpoints_and_the_best_are_kept(tmp_path):
 def test_without_shared_accuracy_the_last_two_checkpoints_are_kept(tmp_path):
   evals = dict(confusion=dict(every=3, batch=16))
   e = build("separate", evals=evals, save_every=3)
-  assert run(e, tmp_path) == loops.DONE
+  assert run(e, tmp_path) == DONE
   kept = {int(p.name) for p in (tmp_path / "checkpoints").iterdir() if p.name.isdigit()}
   assert kept == {9, 12}
   assert "shared_accuracy" not in files.read_json(tmp_path / "summary.json")
@@ -267,8 +268,8 @@ def test_streamed_images_give_the_same_run_as_resident_ones_and_go_on_after_a_st
   c = ensembles.config("mhd fresh", dtype="float32", steps=6, algo_aux_heads=1)
   run(ensembles.build(c, data_=(source, shards)), tmp_path / "resident")
   e = ensembles.build(c, data_=(source._replace(train=streamed), shards))
-  assert run(e, tmp_path / "read", stop=stop_at(4)) == loops.STOPPED
-  assert run(e, tmp_path / "read") == loops.DONE
+  assert run(e, tmp_path / "read", stop=stop_at(4)) == STOPPED
+  assert run(e, tmp_path / "read") == DONE
   assert metrics(tmp_path / "resident") == metrics(tmp_path / "read")
 
 
@@ -301,13 +302,13 @@ def test_workers_and_stops_change_no_batch(photos, tmp_path):
   """Threads and a whole run; two processes, a stop in the middle, and threads again."""
   whole, cut = tmp_path / "whole", tmp_path / "cut"
   e = built(photos)
-  assert run(e, whole) == loops.DONE
+  assert run(e, whole) == DONE
   e.config["input"].update(workers=2, ahead=1)
-  assert run(e, cut, stop=stop_at(3)) == loops.STOPPED
+  assert run(e, cut, stop=stop_at(3)) == STOPPED
   e.config["input"].update(workers=0, ahead=3)
-  assert run(e, cut) == loops.DONE
+  assert run(e, cut) == DONE
   photos.source_resident_bytes = 2**20
-  assert run(built(photos), tmp_path / "resident") == loops.DONE
+  assert run(built(photos), tmp_path / "resident") == DONE
   assert metrics(cut) == metrics(whole) == metrics(tmp_path / "resident")
   for other in (cut, tmp_path / "resident"):
     chex.assert_trees_all_equal(final_state(e, other), final_state(e, whole))
@@ -319,7 +320,7 @@ def test_a_copy_trains_like_what_it_was_made_from(photos, tmp_path):
   from kdjax.data import prepare
 
   arguments = [f"--out={tmp_path}/copy", "--size=6", "--workers=1"]
-  assert prepare.main([photos.source, *arguments]) == prepare.DONE
+  assert prepare.main([photos.source, *arguments]) == DONE
   run(built(photos), tmp_path / "original")
   photos.source = f"records:{tmp_path}/copy"
   run(built(photos), tmp_path / "records")
@@ -373,7 +374,7 @@ def test_config_json_holds_what_is_needed_to_run_it_again(tmp_path):
 def test_the_times_of_a_resumed_run_are_the_whole_runs(tmp_path, monkeypatch):
   """What the checkpoint says of the first stretch is added to the second's own."""
   e = build("separate")
-  assert run(e, tmp_path, stop=stop_at(3)) == loops.STOPPED
+  assert run(e, tmp_path, stop=stop_at(3)) == STOPPED
   first = {"images": 3_000_000, "working": 1000, "waited": 500, "compiled": 2000, "wall": 4000}
   meta = stored.meta
 
@@ -383,7 +384,7 @@ def test_the_times_of_a_resumed_run_are_the_whole_runs(tmp_path, monkeypatch):
     return found | {"spent": first}
 
   monkeypatch.setattr(stored, "meta", earlier)
-  assert run(e, tmp_path) == loops.DONE
+  assert run(e, tmp_path) == DONE
   said = files.read_json(tmp_path / "summary.json")
   assert 2000 <= said["compile_seconds"] < 2500 and 4000 < said["wall_seconds"] < 4500
   assert 2000 < said["images_per_second"] < 3001 and 0.3 < said["input_bound"] < 0.7

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import kdjax
+from kdjax.ending import DONE, STOPPED
 from kdjax.training import loop, run_folder, stored
 from kdjax.training.start import weights
 from kdjax.types import ConfigError
@@ -36,7 +37,7 @@ def test_clients_start_apart_unless_told_to_start_alike():
 def trained(tmp_path_factory):
   workdir = tmp_path_factory.mktemp("trained")
   e = ensembles.build(ensembles.config("separate", norm="batch", dtype="float32"))
-  assert loop.run(e, workdir, command="") == loop.DONE
+  assert loop.run(e, workdir, command="") == DONE
   state, _ = ensembles.train(e)
   return workdir, ensembles.by_client(e, state)
 
@@ -122,7 +123,7 @@ def test_a_resumed_run_does_not_need_the_folder_it_started_from(trained, tmp_pat
   e = ensembles.build(
     ensembles.config("separate", norm="batch", dtype="float32", start=start(workdir=str(copy)))
   )
-  assert loop.run(e, tmp_path / "run", command="", stop=lambda: True) == loop.STOPPED
+  assert loop.run(e, tmp_path / "run", command="", stop=lambda: True) == STOPPED
   copy.rename(workdir)
-  assert loop.run(e, tmp_path / "run", command="") == loop.DONE
+  assert loop.run(e, tmp_path / "run", command="") == DONE
   assert jax.tree.leaves(e.template().clients)[0].shape[0] == 4

@@ -16,6 +16,7 @@ from kdjax.algorithms.fedgkt import drift, server
 from kdjax.algorithms.fedgkt.method import network
 from kdjax.core.env import DRAWN, STATE, sharded
 from kdjax.data import feed
+from kdjax.ending import DONE
 from kdjax.training import loop, schedule
 from kdjax.training.stepper import Dispatch, Stepper
 from kdjax.types import Batch, ConfigError
@@ -482,7 +483,7 @@ def test_the_log_shows_the_rate_that_the_plateau_left(tmp_path):
     algo_server_optim=descent(2.0**-40),
     algo_plateau=dict(factor=0.5, patience=1),
   )
-  assert loop.run(e, tmp_path, command="") == loop.DONE
+  assert loop.run(e, tmp_path, command="") == DONE
   lines = [json.loads(x) for x in (tmp_path / "metrics.jsonl").read_text().splitlines()]
   rates = [x["lr"] for x in lines if x["phase"] == "server"]
   assert list(dict.fromkeys(rates)) == [2.0**-40, 2.0**-41, 2.0**-42]
@@ -651,7 +652,7 @@ def test_a_run_of_split_networks_learns_and_its_clients_can_be_used(tmp_path):
     c.optim = ensembles.common.sgd(lr=0.1, clip=1.0, schedule="constant")
     c.evals.accuracy.every = 0
     e = ensembles.build(c)
-    assert loop.run(e, tmp_path, command="") == loop.DONE
+    assert loop.run(e, tmp_path, command="") == DONE
     summary = json.loads((tmp_path / "summary.json").read_text())
     accuracy = summary["shared_accuracy"]
     assert set(accuracy) == {"main", "edge/main"} and min(accuracy["main"]) > 0.6  # chance: 0.25
