@@ -118,7 +118,8 @@ def build(
   """
   config = get_config(config)
   built = experiment.build(config, data=_handed_out(config, data), devices=devices)
-  needs.check(built, built.begins())
+  built.check_start()
+  needs.check(built, built.shapes())
   return built
 
 
@@ -223,7 +224,9 @@ def experiments(
     data = _reopened(config)
   found = _built(config, others, data, devices)
   for one in found.values():
-    needs.check(one, one.template() if begun else one.begins())
+    if not begun:
+      one.check_start()
+    needs.check(one, one.shapes())
   if devices is None and not begun and hosts.alone():
     known = found[""].data
     if measure.contest(config, measure.CONTEST, data=known, say=agreement.say):

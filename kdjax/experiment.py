@@ -106,35 +106,42 @@ class Experiment:
     )
     return TrainState(*(place(spec)(tree) for spec, tree in zip(STATE, state, strict=True)))
 
-  def initialiser(self) -> Callable[[], TrainState]:
-    """A function without arguments that makes the TrainState of step 0."""
-    return functools.partial(self._fresh, self._given())
-
-  def begins(self) -> TrainState:
-    """The shapes of step 0, from the weights that `config.start` names.
+  def init(self) -> TrainState:
+    """Makes the TrainState of step 0, on the devices.
 
     Raises:
-      ConfigError: for weights that are not there, or do not fit.
+      ConfigError: see `check_start`.
     """
-    return jax.eval_shape(self._fresh, self._given())
+    return self._initialiser(self._start_weights())
 
-  def _given(self):
-    begin = self.config["start"]
-    return start.given_weights(**{k: begin[k] for k in ("workdir", "client", "part")})
-
-  @functools.cached_property
-  def _fresh(self):  # traced once for all that ask for shapes, and for the state
-    method, common = self.config["algorithm"], self.config["start"]["common"]
-    return start.initialiser(self.env, self.algorithm, method=method, common=common)
-
-  def template(self) -> TrainState:
-    """Shapes, dtypes and shardings of the TrainState."""
-    shapes = jax.eval_shape(self._fresh, {})  # given weights have the shapes of fresh ones
+  def shapes(self) -> TrainState:
+    """Returns the shapes, dtypes and shardings of the TrainState."""
+    shapes = jax.eval_shape(self._initialiser, {})  # given weights have the shapes of fresh ones
     return jax.tree.map(
       lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
       shapes,
       self.state_sharding(shapes),
     )
+
+  def check_start(self) -> None:
+    """Checks that step 0 can begin from the weights that `config.start` names.
+
+    Raises:
+      ConfigError: for weights that do not exist or do not fit.
+    """
+    jax.eval_shape(self._initialiser, self._start_weights())
+
+  @functools.cached_property
+  def _initialiser(self):
+    """The jitted function of `start.initialiser`, traced once for the shapes and the state."""
+    method = self.config["algorithm"]
+    common = self.config["start"]["common"]
+    return start.initialiser(self.env, self.algorithm, method=method, common=common)
+
+  def _start_weights(self):
+    """The weights that `config.start` names; {} where it names none."""
+    begin = self.config["start"]
+    return start.given_weights(**{key: begin[key] for key in ("workdir", "client", "part")})
 
 
 def build(

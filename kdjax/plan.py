@@ -90,7 +90,7 @@ def trace(planned: Experiment, visit: Visit) -> jax.stages.Traced:
   """A phase's program, traced for abstract arguments."""
   total = schedule.totals(planned.visits)[visit.number]
   arguments = jax.tree.map(_shape, abstract_inputs(planned, visit, total))
-  return program.jitted(planned, visit.phase).trace(planned.template(), *arguments, {})
+  return program.jitted(planned, visit.phase).trace(planned.shapes(), *arguments, {})
 
 
 def evaluation(planned: Experiment, batch: int) -> tuple[int, jax.stages.Lowered]:
@@ -106,7 +106,7 @@ def evaluation(planned: Experiment, batch: int) -> tuple[int, jax.stages.Lowered
   shapes = (((batch, *test.shape), test.dtype), ((batch,), jnp.int32), ((batch,), jnp.float32))
   arguments = (jax.ShapeDtypeStruct(*one) for one in shapes)
   step = counting.program(planned, accuracy.counter(planned.env))
-  return calls, step.lower(planned.template(), *arguments)
+  return calls, step.lower(planned.shapes(), *arguments)
 
 
 def abstract_inputs(planned: Experiment, visit: Visit, total: int) -> tuple:
@@ -131,7 +131,7 @@ def render(planned: Experiment, costs: dict[str, tuple[int, int]], flops: dict[s
   from rich.table import Table
 
   env, config = planned.env, planned.config
-  template = planned.template()
+  template = planned.shapes()
   text = io.StringIO()
   console = Console(file=text, width=88)
   title = f"Plan: {config['algorithm']} on {config['source']}"

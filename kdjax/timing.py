@@ -138,7 +138,7 @@ def _ready(config, form, first, shared):
   dispatch = next(d for d in stepper.dispatches(0) if d.visit.phase.feed)
   arguments = stepper.inputs(dispatch)
   jitted = program.jitted(stepper.experiment, dispatch.visit.phase)
-  state = stepper.experiment.template()
+  state = stepper.experiment.shapes()
   found = memory.compile(jitted.lower(state, *arguments, stepper.tables))
   where = target.of(devices[0])
   if found.program is None or (where and found.need > where.memory):

@@ -199,7 +199,7 @@ def _weights(workdir, planned, step, client):
   """(the client's cohort, its ClientState without an optimiser, its replica's server or None)."""
   from kdjax.training import stored
 
-  env, template = planned.env, planned.template()
+  env, template = planned.env, planned.shapes()
   g, cohort = next((g, c) for g, c in enumerate(env.cohorts) if client in c.ids)
   one = lambda tree, place: jax.tree.map(lambda x: np.asarray(x[place]), tree)
   server = None

@@ -56,7 +56,7 @@ def test_every_config_builds(name):
 @pytest.mark.parametrize("name", usually(TRACED, NAMES + CROSSED))
 def test_every_config_traces(name):
   e = described(name)
-  totals, before = schedule.totals(e.visits), e.template()
+  totals, before = schedule.totals(e.visits), e.shapes()
   for visit in plan.first_visits(e):
     inputs = plan.abstract_inputs(e, visit, totals[visit.number])
     arguments = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), inputs)
@@ -82,7 +82,7 @@ def test_the_imagenet_experiment_is_the_papers():
   )
   assert [len(p) for p in e.data.shards.primary] == [250] * 8
   assert e.env.heads == ("main", "aux1", "aux2", "aux3", "aux4")
-  assert e.template().local[0].peer.shape == (8, 8)  # N_P = 8
+  assert e.shapes().local[0].peer.shape == (8, 8)  # N_P = 8
   assert {v.calls for v in e.visits if v.phase.name == "train"} == {200}  # S_P
   assert e.env.task.image == (224, 224, 3)
   parameters = sum(x.size for x in jax.tree.leaves(e.env.cohorts[0].template.params))

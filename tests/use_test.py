@@ -31,7 +31,7 @@ def test_a_run_is_loaded_whatever_source_info_counts(method, changes, tmp_path):
   e = ensembles.build(c)
   assert loop.run(e, tmp_path, command="", stop=lambda: True) == STOPPED
   client = kdjax.load(tmp_path, client=3)
-  saved = stored.state(tmp_path, 1, e.template())
+  saved = stored.state(tmp_path, 1, e.shapes())
   images = e.data.source.test.array
   mine = jax.tree.map(lambda x: x[3], saved.clients[0])
   expected = jax.nn.softmax(eval_mode(e.env.cohorts[0].model, mine, images / 127.5 - 1).logits)

@@ -20,7 +20,7 @@ def prepare(spec):
   """See `protocol.serve`."""
   configure(spec)
   trainer = Trainer(spec)
-  state, template = trained(trainer.fresh()), trainer.experiment.template()
+  state, template = trained(trainer.fresh()), trainer.experiment.shapes()
   folder = tempfile.TemporaryDirectory()
   numbers = itertools.count(1)
 

@@ -54,7 +54,7 @@ class Trainer:
     devices = jax.devices()[: spec.get("devices") or 1]
     self.experiment = experiment.build(config, data=data, devices=devices)
     self.visits, self.stepper = self.experiment.visits, Stepper(self.experiment)
-    self.fresh = self.experiment.initialiser()  # makes a state
+    self.fresh = self.experiment.init  # makes a state
     self.compile_seconds = 0.0
     self.under_way = (None, None)  # what the last two dispatches return; in training, no more are
 

@@ -97,7 +97,7 @@ def entries(experiment: "Experiment") -> set[str]:
 
   image = jax.ShapeDtypeStruct((env.mesh.shape["data"], *test.shape), test.dtype)
   program = sharded(env, names, (STATE, SPECS[0]), P())
-  jax.eval_shape(program, experiment.template(), image)
+  jax.eval_shape(program, experiment.shapes(), image)
   return set(said)
 
 

@@ -47,7 +47,7 @@ def structure_is_kept(case: Case) -> None:
       c.graph.kind, c.graph.every = f"{c.graph.kind},chain", 3  # graphs that take turns
     e = small.build(c)
     shape = lambda tree: jax.tree.map(lambda x: (x.shape, x.dtype), tree)
-    first = e.initialiser()()
+    first = e.init()
     shapes, begun = shape(first), jax.device_get(first.clients)
     calls = e.visits[-1].start + e.visits[-1].calls
     half, stepper = small.train(e, first, calls=calls // 2)
@@ -105,7 +105,7 @@ def _halves_of_two_seeds(case, dtype, *, shapes=False):
   both = small.config(case, one, replicas=2, **settings)
   folded = small.build(both, data_=(source, shards), local_map="scan")
   if shapes:
-    return folded.template()
+    return folded.shapes()
   own = shards.__class__(shards.private[3:], shards.public[1:], ((),) * 3, shards.label_counts[3:])
   second = small.config(case, one, seed=1, **settings)
   e = small.build(second, data_=(source, own), local_map="scan")

@@ -26,10 +26,10 @@ def restore(
   def attempt(step):
     meta = stored.meta(workdir, step)
     _check_belongs(experiment, workdir, step, meta)
-    return stored.state(workdir, step, experiment.template()), step, meta
+    return stored.state(workdir, step, experiment.shapes()), step, meta
 
   found = stored.newest(workdir, attempt, aside=True)
-  state, step, meta = (experiment.initialiser()(), None, {}) if found is None else found
+  state, step, meta = (experiment.init(), None, {}) if found is None else found
   experiment.unreadable.restore(meta.get("unreadable", {}))
   if step is not None:
     call = schedule.call_at(experiment.visits, int(state.calls), step)

@@ -65,7 +65,7 @@ class Stepper:
 
   def init(self) -> TrainState:
     """The state of step 0."""
-    return self.experiment.initialiser()()
+    return self.experiment.init()
 
   def done(self, state: TrainState) -> bool:
     """Whether the run's last call has been made."""

@@ -124,7 +124,7 @@ def test_a_finished_run_goes_on_within_the_round_that_it_cut_short(tmp_path):
   state, _ = stepper.run(state, average)
   state = state._replace(calls=state.calls - 1)
   state, _ = ensembles.train(long, state, stepper=stepper)
-  found = stored.state(tmp_path, run_folder.steps(tmp_path)[-1], long.template())
+  found = stored.state(tmp_path, run_folder.steps(tmp_path)[-1], long.shapes())
   for x, y in zip(jax.tree.leaves(found), jax.tree.leaves(state), strict=True):
     np.testing.assert_array_equal(x, y)
   assert schedule.call_at(long.visits, 10, 7) == 9 and schedule.call_at(long.visits, 9, 7) == 9

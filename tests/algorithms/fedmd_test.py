@@ -83,7 +83,7 @@ def test_pre_training_learns_the_public_set_and_only_tested_classes_are_counted(
   public, private = e.visits[:2]
   assert [v.phase.name for v in (public, private)] == ["public training", "private training"]
   assert public.calls == 6  # 48 / 8
-  before = cross_entropy(e, e.initialiser()())
+  before = cross_entropy(e, e.init())
   state, _ = ensembles.train(e, calls=public.calls)
   assert (cross_entropy(e, state) < 0.8 * before).all()
 

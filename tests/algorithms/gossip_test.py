@@ -32,7 +32,7 @@ def run(variant, rounds, sizes=EIGHT, **changes):
   c = regression.config(f"gossip {variant}", 3, rounds, **{"graph": CHAIN, **changes})
   e = ensembles.build(c, data_=ensembles.data(3, sizes), mesh=2)
   assert dict(e.env.mesh.shape) == {"client": 1, "data": 2}
-  first = e.initialiser()()
+  first = e.init()
   before = [regression.weights(params) for params, _ in ensembles.by_client(e, first)]
   last, _ = ensembles.train(e, first)
   return e, before, [regression.weights(params) for params, _ in ensembles.by_client(e, last)]

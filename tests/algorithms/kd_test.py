@@ -37,7 +37,7 @@ def config(rounds=2, **changes):
 @pytest.mark.parametrize("alpha, beta", [(0.5, 0.5), (0.0, 1.0), (1.0, 0.0)])
 def test_softmax_regressions_follow_equation_5(alpha, beta):
   e = ensembles.build(config(algo_alpha=alpha, algo_beta=beta), data_=ensembles.data(3, EIGHT))
-  first = e.initialiser()()
+  first = e.init()
   w = [regression.weights(params) for params, _ in ensembles.by_client(e, first)]
   x, y = zip(*(regression.examples(e, p) for p in e.data.shards.private), strict=True)
   for _ in range(2):
@@ -74,7 +74,7 @@ def test_sources_are_copies_of_the_teachers_whatever_their_architecture():
   assert dict(e.env.mesh.shape) == {"client": 2, "data": 2}
   peer = copies.listed(e.env, 0)
   assert peer.tolist() == [[1, 2], [0, -1], [3, -1], [-1, -1]]
-  state = e.initialiser()()
+  state = e.init()
   images = np.random.default_rng(0).uniform(-1, 1, (5, *ensembles.IMAGE))
 
   def ask(state, images):

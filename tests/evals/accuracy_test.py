@@ -26,7 +26,7 @@ def case():
   with jax.enable_x64(True):
     c = ensembles.config("mhd fresh", CLIENTS, graph=CHAIN, algo_teachers=1, replicas=R)
     e = ensembles.build(c, data_=noise(), mesh=4)
-    state = e.initialiser()()
+    state = e.init()
     clients = [params for params, _ in ensembles.by_client(e, state)]
     return e, e.evaluators["accuracy"][1](state), np.stack([logits(e, p) for p in clients])
 

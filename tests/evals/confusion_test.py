@@ -38,7 +38,7 @@ def case():
   """(experiment on two by two devices, its results, state)."""
   with jax.enable_x64(True):
     e = ensembles.build(config(), data_=noise(PRIMARY), mesh=4)
-    state = e.initialiser()()
+    state = e.init()
     return e, e.evaluators["confusion"][1](state), state
 
 
@@ -109,7 +109,7 @@ def test_what_some_client_has_no_classes_for_is_left_out_for_all():
   """Client 1 of the second replica owns every class; the log takes what remains."""
   primary = PRIMARY[:5] + ((0, 1, 2, 3),) + PRIMARY[6:]
   e = ensembles.build(config(dtype="float32"), data_=noise(primary))
-  results = e.evaluators["confusion"][1](e.initialiser()())
+  results = e.evaluators["confusion"][1](e.init())
   assert [set(r) for r in results] == [{"confusion", "local_accuracy", "combined_accuracy"}] * R
   means = scores.means(results, range(R))
   every = [results[r]["combined_accuracy"]["main"] for r in range(R)]

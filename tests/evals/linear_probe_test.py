@@ -56,7 +56,7 @@ def by_hand(e, params, places):
 def test_it_is_tuned_on_all_private_data_of_the_replica(mesh, project):
   """On what the heads read, whatever width `model.project` maps the embedding to."""
   e = build(mesh=mesh, project=project)
-  state = e.initialiser()()
+  state = e.init()
   (found,) = e.evaluators["linear_probe"][1](state)
   places = np.sort(np.concatenate(e.data.shards.private))
   assert len(places) == 100  # nothing public
@@ -69,7 +69,7 @@ def test_it_reads_what_the_heads_do_not_say():
   """Untrained embeddings of separable classes: the model's heads guess, a tuned head knows."""
   source, shards = ensembles.data()
   e = build(data=(source, shards), C=100.0, iterations=500)
-  state = e.initialiser()()
+  state = e.init()
   (found,) = e.evaluators["linear_probe"][1](state)
   (heads,) = e.evaluators["accuracy"][1](state)
   best = np.array(list(heads["shared_accuracy"].values())).max(0)

@@ -30,7 +30,7 @@ def case():
   """(experiment on two by two devices, its results, state) of untrained models, all different."""
   with jax.enable_x64(True):
     e = ensembles.build(config(), data_=ensembles.data(K, SIZES, R=R), mesh=4)
-    state = e.initialiser()()
+    state = e.init()
     state = state._replace(server={"holder": jnp.asarray(HOLDER, jnp.int32)})
     results = Stepper(e).evaluate(state)
     return e, results, jax.device_get(state)
@@ -121,7 +121,7 @@ def test_a_distillation_is_seen_before_and_after_and_the_first_edge_later_on():
 
 def test_before_the_first_round_there_is_no_teacher():
   e = ensembles.build(config(dtype="float32"), data_=ensembles.data(K, SIZES, R=R))
-  assert e.evaluators["overlap"][1](e.initialiser()()) == [{}, {}]
+  assert e.evaluators["overlap"][1](e.init()) == [{}, {}]
 
 
 def test_what_cannot_be_measured_is_refused():

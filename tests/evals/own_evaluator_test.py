@@ -35,7 +35,7 @@ def stepper(**evals):
 def test_the_documented_one_measures_every_client(my_evals):
   one = stepper(**{"my_evals:norms": dict(every=2, order=2.0)})
   e = one.experiment
-  state = e.initialiser()()
+  state = e.init()
   found = one.evaluate(state)
   flat = [jax.tree.leaves(params) for params, _ in ensembles.by_client(e, state)]
   norms = [np.sqrt(sum(np.sum(np.square(x, dtype=np.float64)) for x in leaves)) for leaves in flat]
@@ -48,4 +48,4 @@ def test_the_documented_one_measures_every_client(my_evals):
 def test_what_is_no_list_of_dicts_of_names_is_refused_by_name(found, my_evals):
   one = stepper(**{"my_evals:wrong": dict(every=2, found={"found": found})})
   with pytest.raises(ConfigError, match="evals.my_evals:wrong = .*a list of 2 dicts"):
-    one.evaluate(one.experiment.initialiser()())
+    one.evaluate(one.experiment.init())

@@ -32,7 +32,7 @@ def case():
   shards = dataclasses.replace(shards, label_counts=counts)
   with jax.enable_x64(True):
     e = ensembles.build(config(), data_=(source, shards), mesh=4)
-    state = e.initialiser()()
+    state = e.init()
     return e, e.evaluators["prior_offset"][1](state), state
 
 

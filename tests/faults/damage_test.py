@@ -36,7 +36,7 @@ def ran(tmp_path_factory):
   c.faults.saves = 1
   e = ensembles.build(c, mesh=2)
   assert loop.run(e, place / "run", command="") == DONE
-  states = {s: jax.device_get(stored.state(place / "run", s, e.template())) for s in (8, 12)}
+  states = {s: jax.device_get(stored.state(place / "run", s, e.shapes())) for s in (8, 12)}
   return Ran(e, place / "run", states, place)
 
 

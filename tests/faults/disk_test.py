@@ -35,7 +35,7 @@ def whole(experiment, tmp_path_factory):
 
 
 def final(experiment, workdir):
-  return jax.device_get(stored.state(workdir, 24, experiment.template()))
+  return jax.device_get(stored.state(workdir, 24, experiment.shapes()))
 
 
 def log(workdir):

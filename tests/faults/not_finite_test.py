@@ -224,7 +224,7 @@ def test_a_process_rests_when_its_own_clients_are_silent():
 def test_a_server_that_cannot_take_a_step_is_named(tmp_path, capsys, answers):
   """Its weights are finite and its losses are not."""
   e = build("fedgkt", "stop", algo_answers=answers)
-  state = e.initialiser()()
+  state = e.init()
   network = state.server.network
   network = network._replace(params=jax.tree.map(lambda x: x * 0 + 3e38, network.params))
   state = state._replace(server=state.server._replace(network=network))
@@ -250,7 +250,7 @@ def test_a_server_that_cannot_take_a_step_is_named(tmp_path, capsys, answers):
 def test_a_state_that_is_not_finite_is_not_saved(tmp_path):
   e = build("separate", "reset")
   run = loop.TrainingRun(e, tmp_path, checkpoint.Checkpoints(tmp_path), writer.Silent())
-  state = huge(e.initialiser()(), 1)
+  state = huge(e.init(), 1)
   run.save(state, 1)
   infinite = jax.tree.map(lambda x: x * np.inf, state.clients[0].params)
   broken = state.clients[0]._replace(params=infinite)

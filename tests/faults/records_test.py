@@ -32,7 +32,7 @@ def at(step):
 
 
 def final(e, workdir):
-  return jax.device_get(stored.state(workdir, run_folder.steps(workdir)[-1], e.template()))
+  return jax.device_get(stored.state(workdir, run_folder.steps(workdir)[-1], e.shapes()))
 
 
 def log(workdir):
@@ -255,7 +255,7 @@ def test_one_whose_arrays_do_not_fit_is_refused_with_both_versions(stopped, monk
 
 def test_the_health_that_earlier_versions_did_not_save_begins_well(stopped):
   e, _ = copy(stopped)
-  for client in e.template().clients:
+  for client in e.shapes().clients:
     well = stored._well(client.health)
     assert (np.asarray(well.since) == -1).all()
     assert not np.asarray(well.faults).any() and not np.asarray(well.refused).any()

@@ -122,7 +122,7 @@ def test_a_peer_is_tested_as_in_the_whole(tmp_path, name):
   whole = experiment.build(c, data=data, devices=jax.devices()[:1])
   own = (1, 2)
   part = api.peer(c, Mail(str(tmp_path), own, **LOOSE), data=data, devices=jax.devices()[:1])
-  (expected,), (found,) = (e.evaluators[name][1](e.initialiser()()) for e in (whole, part))
+  (expected,), (found,) = (e.evaluators[name][1](e.init()) for e in (whole, part))
   assert set(found) == set(expected) and "main" in next(iter(found.values()))
   for key, heads in found.items():
     for head, values in heads.items():
@@ -132,7 +132,7 @@ def test_a_peer_is_tested_as_in_the_whole(tmp_path, name):
 def test_a_peer_alone_trains_to_its_end(tmp_path):
   """Its pool stays as it began: its teachers' first weights."""
   e = peer("mhd pool", (0,), tmp_path / "shared", LOOSE, dtype="float32")
-  first = jax.device_get(e.initialiser()().local)
+  first = jax.device_get(e.init().local)
   state = ensembles.train(e)[0]
   chex.assert_trees_all_equal(jax.device_get(state.local), first)
   assert loop.run(e, tmp_path / "peer-0", command="") == DONE
@@ -146,9 +146,9 @@ def test_a_peer_alone_trains_to_its_end(tmp_path):
 def test_first_pools_hold_the_teachers_first_weights_or_nothing(start, tmp_path):
   small = dict(dtype="float32", algo_pool_start=start)
   whole = ensembles.build(config("mhd pool", **small), data_=ensembles.data(3))
-  expected = whole.initialiser()()
+  expected = whole.init()
   e = peer("mhd pool", (1, 2), tmp_path, LOOSE, **small)
-  own = e.initialiser()()
+  own = e.init()
   for mine, theirs, rows in ((0, 0, slice(1, 2)), (1, 1, slice(0, 1))):
     chex.assert_trees_all_equal(
       jax.device_get((own.clients[mine], own.local[mine])),

@@ -121,7 +121,7 @@ def test_public_batches_leave_running_statistics_alone():
 def test_public_statistics_move_after_private_ones():
   """By hand: a tenth towards the private batch's moments, then a tenth towards the public one's."""
   e = one_step("mhd pool", algo_public_statistics=True)
-  first = [params for params, _ in ensembles.by_client(e, e.initialiser()())]
+  first = [params for params, _ in ensembles.by_client(e, e.init())]
   batch, *_ = Stepper(e).inputs(Dispatch(e.visits[0], 0, 1))
   pixels = e.data.source.train.array.reshape(-1, 36) / 127.5 - 1
   for k, (params, said) in enumerate(zip(first, statistics(e), strict=True)):

@@ -76,7 +76,7 @@ def check_compiled(e, stepper):
 
   What a phase leaves as it is goes past its program; all else of the state is written in place.
   """
-  state = e.template()
+  state = e.shapes()
   for visit in {v.number: v for v in e.visits}.values():
     arguments = (*stepper.inputs(Dispatch(visit, 0, 1)), stepper.tables)
     lowered = program.jitted(e, visit.phase).lower(state, *arguments)

@@ -91,7 +91,7 @@ def weights(e, state):
 
 
 def first_weights(e):
-  return weights(e, e.initialiser()())
+  return weights(e, e.init())
 
 
 def mhd(e, heard):

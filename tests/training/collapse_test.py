@@ -99,7 +99,7 @@ def test_heads_that_nobody_teaches_are_not_named():
 
 def test_predictions_are_counted_by_class():
   e = build(data=ensembles.data())
-  state = e.initialiser()()
+  state = e.init()
   (out,) = e.evaluators["accuracy"][1](state)
   test = e.data.source.test
   x = test.array.reshape(37, -1) / 255 * 2 - 1

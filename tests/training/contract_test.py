@@ -15,7 +15,7 @@ def traced(monkeypatch, change):
   make = lambda env, hyper: change(method.make(env, hyper))
   monkeypatch.setattr(experiment, "find_method", lambda name: method._replace(make=make))
   e = ensembles.build(ensembles.config("separate", dtype="float32"))
-  e.template()
+  e.shapes()
   for visit in plan.first_visits(e):
     plan.trace(e, visit)
 

@@ -30,7 +30,7 @@ def metrics(workdir):
 
 
 def final_state(e, workdir):
-  return jax.device_get(stored.state(workdir, run_folder.steps(workdir)[-1], e.template()))
+  return jax.device_get(stored.state(workdir, run_folder.steps(workdir)[-1], e.shapes()))
 
 
 def stop_at(call):
@@ -141,7 +141,7 @@ def test_other_data_behind_the_same_config_is_refused(tmp_path):
 
 
 def test_the_last_two_checkpoints_and_the_best_are_kept(tmp_path):
-  state = build("separate").initialiser()()
+  state = build("separate").init()
   checkpoints = checkpoint.Checkpoints(tmp_path)
   for batches, accuracy in ((10, 0.2), (20, 0.9), (30, None), (40, 0.5), (50, 0.6)):
     checkpoints.save(batches, state, {"hash": ""}, accuracy)
@@ -162,7 +162,7 @@ def test_without_shared_accuracy_the_last_two_checkpoints_are_kept(tmp_path):
 @pytest.mark.parametrize("keep", [1, 2, 5])
 def test_so_many_snapshots_of_a_client_are_kept(keep, tmp_path):
   e = build("separate")
-  state = e.initialiser()()
+  state = e.init()
   for batches in range(1, 8):
     checkpoint.publish(tmp_path, state, e.env.cohorts, batches, keep)
     kept = sorted(int(p.name) for p in (tmp_path / "pool" / "3").iterdir())
@@ -208,7 +208,7 @@ def test_what_is_saved_of_a_run_that_ends_for_its_clients_is_finite(tmp_path):
   state, step, _ = resume.restore(e, tmp_path)
   assert step == saved < e.batches
   chex.assert_tree_all_finite(jax.device_get(state.clients))
-  chex.assert_trees_all_equal(state.clients[0].params, e.initialiser()().clients[0].params)
+  chex.assert_trees_all_equal(state.clients[0].params, e.init().clients[0].params)
 
 
 @pytest.mark.parametrize("method", ["kd", "pairwise"])

@@ -19,7 +19,7 @@ TWO = ((2, *ensembles.MLP), (2, *ensembles.WIDE))
 
 def first(method="separate", **changes):
   e = ensembles.build(ensembles.config(method, dtype="float32", **changes))
-  return ensembles.by_client(e, e.initialiser()())
+  return ensembles.by_client(e, e.init())
 
 
 def start(**changes):
@@ -126,4 +126,4 @@ def test_a_resumed_run_does_not_need_the_folder_it_started_from(trained, tmp_pat
   assert loop.run(e, tmp_path / "run", command="", stop=lambda: True) == STOPPED
   copy.rename(workdir)
   assert loop.run(e, tmp_path / "run", command="") == DONE
-  assert jax.tree.leaves(e.template().clients)[0].shape[0] == 4
+  assert jax.tree.leaves(e.shapes().clients)[0].shape[0] == 4

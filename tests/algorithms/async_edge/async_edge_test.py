@@ -132,7 +132,7 @@ def trace(variant):
   """(experiment, first state, what `walk` yields)."""
   init, ensemble, memory, rounds, more = VARIANTS[variant]
   e = build(rounds, init=init, ensemble=ensemble, memory=memory, **more)
-  first = e.initialiser()()
+  first = e.init()
   return e, jax.device_get(first), list(walk(e, first))
 
 
@@ -204,7 +204,7 @@ def test_statistics_travel_with_models_and_teachers_run_in_evaluation_mode():
   )
   c.rounds = 1
   e = ensembles.build(c, data_=ensembles.data(3, (8, 18, 8)))  # the core's epoch is one batch
-  first = jax.device_get(e.initialiser()())
+  first = jax.device_get(e.init())
   visits = {name: (state, aux) for name, _, state, aux in walk(e)}
   one = lambda tree, k: jax.tree.map(lambda x: x[k], tree)
   core, members = visits["dispatch"][0].clients
@@ -483,7 +483,7 @@ def test_edges_are_visited_in_turn_and_late_comers_as_listed():
     v.phase.args(schedule.position(v, 0, 1)) for v in late.visits if v.phase.name == "dispatch"
   ]
   assert lags == [0, 1, 2, 0]
-  assert late.template().local[0].past.shape[:2] == (1, 3)
+  assert late.shapes().local[0].past.shape[:2] == (1, 3)
   assert late.streams.processed(late.visits).tolist() == [10 + 4 * 10, 2 * 2 * 8, 2 * 2 * 6]
 
 
@@ -551,7 +551,7 @@ def test_edges_may_differ_from_the_core_where_nothing_is_cloned():
   e = ensembles.build(c)
   assert [(c.name, len(c.ids)) for c in e.env.cohorts] == [("mlp", 1), ("mlp", 1), ("mlp", 2)]
   assert [c.model.hidden for c in e.env.cohorts] == [(8,), (10, 8), (10, 8)]
-  stepper, before = Stepper(e), e.template()
+  stepper, before = Stepper(e), e.shapes()
   for v in plan.first_visits(e):
     arguments = (*stepper.inputs(Dispatch(v, 0, 1)), stepper.tables)
     after, _ = jax.eval_shape(program.jitted(e, v.phase), before, *arguments)

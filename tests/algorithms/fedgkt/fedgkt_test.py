@@ -146,7 +146,7 @@ class Reference:
   """The whole run, one client after the other."""
 
   def __init__(self, e, edge_weight, server_weights):
-    state = jax.device_get(e.initialiser()())
+    state = jax.device_get(e.init())
     fresh = lambda tree, k: (
       tree := jax.tree.map(lambda x: x[k], tree),
       jax.tree.map(np.zeros_like, tree),
@@ -471,8 +471,8 @@ def test_edges_of_rate_0_are_frozen_while_the_server_learns():
   chex.assert_trees_all_equal(start.clients[0].params, end.clients[0].params)
   assert_differ(start.server.network.params, end.server.network.params)
   adam = ensembles.common.adam(lr=0.01)
-  moments = build(algo_server_optim=adam).template().server.network.opt_state
-  assert len(jax.tree.leaves(moments)) > len(jax.tree.leaves(e.template().clients[0].opt_state))
+  moments = build(algo_server_optim=adam).shapes().server.network.opt_state
+  assert len(jax.tree.leaves(moments)) > len(jax.tree.leaves(e.shapes().clients[0].opt_state))
 
 
 def test_the_log_shows_the_rate_that_the_plateau_left(tmp_path):

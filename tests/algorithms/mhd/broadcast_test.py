@@ -52,7 +52,7 @@ def whole(e, fn):
 @pytest.mark.parametrize("local_map", usually({"scan"}, ["vmap", "scan", "unroll"]))
 def test_a_student_hears_each_teachers_training_pass_or_evaluation(speak_in, local_map):
   e = ensembles.build(ensembles.config("mhd fresh", norm="batch"), local_map=local_map)
-  model, state, half = e.env.cohorts[0].model, e.initialiser()(), public_batch()
+  model, state, half = e.env.cohorts[0].model, e.init(), public_batch()
   predict_fn = lambda out: (probabilities(out), out.embedding)
   hyper = Hyper(
     exchange="fresh",
@@ -147,7 +147,7 @@ def test_a_refresh_replaces_one_snapshot_of_each_client():
   before = jax.device_get(ensembles.train(e, calls=2)[0])  # two batches
   after = jax.device_get(ensembles.train(e, calls=3)[0])  # and the refresh
   leaf = lambda tree: np.asarray(jax.tree.leaves(tree)[0])
-  first = leaf(e.initialiser()().clients[0].params)
+  first = leaf(e.init().clients[0].params)
   old, new, now = leaf(before.local[0]), leaf(after.local[0]), leaf(after.clients[0].params)
   for k in range(4):
     np.testing.assert_array_equal(old[k], np.stack([first[k]] * 3))

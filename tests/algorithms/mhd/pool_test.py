@@ -141,7 +141,7 @@ def test_pool_in_the_long_run():
 def test_what_slots_hold_before_a_refresh(start, sent):
   """Four clients with five slots: nothing, or the three others' first weights, fetched once."""
   e = ensembles.build(ensembles.config(dtype="float32", algo_pool_size=5, algo_pool_start=start))
-  state = e.initialiser()()
+  state = e.init()
   (pool,), size = state.local, int(snapshots.nbytes(e.env)[0])
   assert e.algorithm.bytes_at_start() == {"checkpoints": sent * size}
   if start == "empty":

@@ -184,7 +184,7 @@ class Reference:
 def test_three_rounds_follow_the_paper_step_by_step(choice, edges):
   algo = {f"algo_{k}": v for k, v in (dict(start=START, alpha=0.25, beta=0.75) | choice).items()}
   e = build(edges=edges, rounds=3, **algo)
-  first = e.initialiser()()
+  first = e.init()
   expected = Reference(e, jax.device_get(first)).run(3)
   found = [p for p, _ in ensembles.by_client(e, ensembles.train(e, first)[0])]
   chex.assert_trees_all_close(found, expected, rtol=1e-10, atol=1e-12)
