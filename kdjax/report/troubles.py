@@ -1,4 +1,4 @@
-"""What went another way than planned in a run and did not end it, in words."""
+"""Problems of a run that did not stop it, in words."""
 
 import itertools
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ MOST_NAMED = 4  # heads that are named one by one
 
 
 def said(run: "RunRecord") -> list[str]:
-  """Sentences: a changed length, faulty clients, collapsed heads, what was not taken in."""
+  """Sentences on a changed length, faults, collapsed heads, refused predictions, lost images."""
   summary = run.summary or {}
   return [
     *_extended(run),
@@ -24,50 +24,52 @@ def said(run: "RunRecord") -> list[str]:
 
 def _extended(run: "RunRecord") -> Iterator[str]:
   lengths = [*run.record.get("extended", []), run.record.get("config", {})]
-  for one, after in itertools.pairwise(lengths):
-    key = next(k for k in one if k != "from")
-    if one["from"]:  # else nothing had been trained
+  for before, after in itertools.pairwise(lengths):
+    key = next(k for k in before if k != "from")
+    if before["from"]:  # 0: nothing had been trained with the earlier length
       yield (
-        f"From step {one['from']:,} on {run.name} had {key} = {after[key]:,} instead of "
-        f"{one[key]:,}, and its learning rate followed the new length."
+        f"From step {before['from']:,} on {run.name} had {key} = {after[key]:,} instead of "
+        f"{before[key]:,}, and its learning rate followed the new length."
       )
 
 
 def _faults(run: "RunRecord", summary: dict[str, Any]) -> Iterator[str]:
   lines = [line for line in run.metrics if line["phase"] == "fault"]
-  known = [{**x, "step": int(x["since"])} for x in lines]
-  found = summary.get("faults", known)
-  if not found:
+  logged = [{**line, "step": int(line["since"])} for line in lines]
+  faults = summary.get("faults", logged)
+  if not faults:
     return
-  first, *others = found
+  first, *others = faults
   policy = run.record.get("config", {}).get("faults", {}).get("client", "")
   also = f", then {len(others)} more" if others else ""
-  lost = f"; {sum(x['steps'] for x in found)} steps were not taken" if summary else ""
+  skipped = f"; {sum(fault['steps'] for fault in faults)} steps were skipped" if summary else ""
   who = f"client {first['client']:.0f}" if "client" in first else "the server"
+  kind = "client" if "client" in first else "fault"
   yield (
-    f"In {run.name} {who} was not finite at step {first['step']}, the first one{also}{lost} "
-    f"(faults.client={policy})."
+    f"In {run.name} {who} had a loss or gradient that was not finite at step {first['step']}, "
+    f"the first such {kind}{also}{skipped} (faults.client={policy})."
   )
 
 
 def _collapsed(run: "RunRecord", summary: dict[str, Any]) -> Iterator[str]:
-  found = summary.get("collapsed", [_named(x) for x in run.metrics if x["phase"] == "collapse"])
-  if not found:
+  logged = [_named(line) for line in run.metrics if line["phase"] == "collapse"]
+  heads = summary.get("collapsed", logged)
+  if not heads:
     return
   steps = summary.get("steps")
   words = []
-  for one in found[:MOST_NAMED]:
-    who = "" if one["client"] is None else f"client {one['client']} "
-    over = f" until {one['until']:,}" if steps and one["until"] < steps else ""
-    words.append(f"{who}{one['head']}: class {one['class']} since step {one['since']:,}{over}")
-  more = len(found) - MOST_NAMED
+  for head in heads[:MOST_NAMED]:
+    who = "" if head["client"] is None else f"client {head['client']} "
+    over = f" until {head['until']:,}" if steps and head["until"] < steps else ""
+    words.append(f"{who}{head['head']}: class {head['class']} since step {head['since']:,}{over}")
+  more = len(heads) - MOST_NAMED
   also = f"; and {more} more" if more > 0 else ""
-  count = f"{len(found)} heads" if len(found) > 1 else "a head"
-  yield f"In {run.name} {count} said one class for everything: {'; '.join(words)}{also}."
+  count = f"{len(heads)} heads" if len(heads) > 1 else "a head"
+  yield f"In {run.name} {count} predicted one class for everything: {'; '.join(words)}{also}."
 
 
 def _named(line: dict[str, Any]) -> dict[str, Any]:
-  """A line of the log as `summary.json` has it."""
+  """A line of the log, in the form of `summary.json`."""
   key = next(key for key in line if key.startswith("class/"))
   return {**line, "head": key.removeprefix("class/"), "class": line[key]}
 
@@ -76,8 +78,8 @@ def _refused(run: "RunRecord", summary: dict[str, Any]) -> Iterator[str]:
   refused = summary.get("refused", {})
   if refused:
     yield (
-      f"In {run.name} {len(refused)} clients did not take in {sum(refused.values()):,} predictions "
-      "of their teachers that were no distributions, or not finite."
+      f"In {run.name} {len(refused)} clients refused {sum(refused.values()):,} predictions of "
+      "their teachers that were not finite or not distributions."
     )
 
 

@@ -1,10 +1,11 @@
 """Checkpoints of a run, and the snapshots that clients publish, saved by Orbax.
 
 A checkpoint has three items: `model` (parameters and statistics, all that evaluation needs),
-`rest` (optimisers, the method's state, the position) and `meta` (the hash that it belongs to, what
-the run has spent, a digest of every array). The last two are kept, and the best of those whose step
-was evaluated. Orbax writes beside the training into a temporary folder, renames it when all is
-there, and cleans up after a crash; that a save may fail and training go on is added here.
+`rest` (optimisers, the method's state, the position) and `meta` (the hash of its config and data,
+the time and images that the run has spent, a digest of every array). A run keeps the last two
+checkpoints, and the best of those whose step was evaluated. Orbax writes into a temporary folder
+while training goes on, renames the folder when it is complete, and cleans up after a crash. This
+module adds that training continues after a save that failed.
 """
 
 import contextlib
@@ -28,9 +29,9 @@ from kdjax.training import digest, quiet, run_folder, stored
 from kdjax.types import Cohort, TrainState
 
 VERSIONS = {"kdjax": kdjax.__version__, "jax": jax.__version__, "orbax": ocp.__version__}
-LINGER = 10.0  # seconds that a process with an error gives a save under way to be finished
+LINGER = 10.0  # seconds that a process with an error waits for a save that is under way
 
-# What a disk says, in Orbax's long messages too.
+# The errors of a disk, which Orbax's long messages quote too.
 CODES: tuple[int, ...] = (
   errno.ENOSPC,
   errno.EDQUOT,
@@ -50,8 +51,8 @@ class Keep(checkpoint_managers.PreservationPolicy):
     self.accuracy = accuracy
 
   def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
-    """For every checkpoint, oldest first."""
-    steps = [one.step for one in checkpoints]
+    """Returns whether to keep each checkpoint, oldest first."""
+    steps = [checkpoint.step for checkpoint in checkpoints]
     known = [step for step in steps if step in self.accuracy]
     best = max(known, key=lambda step: (self.accuracy[step], step), default=None)
     return [step == best or step in steps[-2:] for step in steps]
@@ -60,14 +61,14 @@ class Keep(checkpoint_managers.PreservationPolicy):
 class Checkpoints:
   """Saves under WORKDIR/checkpoints, by training batch.
 
-  A save runs beside the training; how it went is known when it is settled, at the latest by the
-  next one. One that fails is no error: it is counted, and nothing is listed for it.
+  A save runs while training goes on. Its outcome is known after `settle`, at the latest when the
+  next save begins. A save that fails raises nothing: it is counted, and its step is not listed.
   """
 
   def __init__(self, workdir: str | Path) -> None:
     """Nothing is created or opened yet."""
     self.workdir = Path(workdir).resolve()
-    self.failures: float = 0  # saves that failed, in a row
+    self.failures: float = 0  # consecutive saves that failed
     self._manager: ocp.CheckpointManager | None = None
     self._under_way: int | None = None
     self._committed: int | None = None
@@ -77,7 +78,14 @@ class Checkpoints:
   def save(
     self, batches: int, state: TrainState, meta: dict[str, Any], accuracy: float | None
   ) -> None:
-    """Starts saving; `accuracy` is the number by which the best is kept, or None."""
+    """Starts saving a state.
+
+    Args:
+      batches: training batches of the run so far, the checkpoint's name.
+      state: TrainState.
+      meta: what is saved beside the state.
+      accuracy: the number by which the best checkpoint is kept; None: not evaluated.
+    """
     if batches == self._under_way:
       return
     self.settle()
@@ -101,47 +109,48 @@ class Checkpoints:
     self._orbax(lambda: self._open().save(batches, args=args))
 
   def settle(self) -> bool:
-    """Waits for the save under way; whether the last one that was asked for is on disk."""
+    """Waits for the save under way; returns whether the last requested save is on disk."""
     if self._under_way is not None and self._orbax(self._written):
       if self.failures:
-        agreement.say(f"the checkpoint of step {self._under_way} is saved again")
-      self._under_way, self.failures = None, 0
+        agreement.say(f"saving works again: the checkpoint of step {self._under_way} is on disk")
+      self._under_way = None
+      self.failures = 0
     return not self.failures
 
   def __enter__(self) -> "Checkpoints":
-    """Itself."""
+    """Returns itself."""
     return self
 
   def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-    """Closes; after an error that others may not share, without them."""
+    """Closes; after an error that other processes may not have, without waiting for them."""
     if error is None or hosts.alone():
       self.close()
     elif self._manager is not None:
       waiting = threading.Thread(target=_quietly, args=(self._manager.wait_until_finished,))
-      waiting.daemon = True  # where the others are not there, it never ends
+      waiting.daemon = True  # it never ends where other processes are gone
       waiting.start()
       waiting.join(LINGER)
 
   def close(self) -> None:
-    """Waits for a save under way; of those that failed nothing is left."""
+    """Waits for a save under way, and removes the files of saves that failed."""
     self.settle()
     self._drop()
-    if hosts.first():  # Orbax's threads may still have written when a save had been given up
+    if hosts.first():  # Orbax's threads may have written on after a save was given up
       for left in (self.workdir / run_folder.CHECKPOINTS).glob(f"*{ocp.utils.TMP_DIR_SUFFIX}*"):
         shutil.rmtree(left, ignore_errors=True)
 
   def _open(self):
-    """Orbax's manager: opened at the first save, and anew after one that failed."""
+    """Returns Orbax's manager, opened at the first save and reopened after a save that failed."""
     if self._manager is None:
       self._manager = ocp.CheckpointManager(
         self.workdir / run_folder.CHECKPOINTS,
         options=ocp.CheckpointManagerOptions(
           preservation_policy=self._keep,
-          lightweight_initialize=True,  # what is damaged must not keep it from opening
+          lightweight_initialize=True,  # a damaged checkpoint must not prevent opening
           cleanup_tmp_directories=True,
           async_options=ocp.AsyncOptions(
             post_finalization_callback=self._record,
-            # Else threads wait ten minutes for folders that a disk does not take.
+            # Otherwise threads wait ten minutes for folders that the disk refuses.
             create_directories_asynchronously=False,
           ),
         ),
@@ -152,10 +161,13 @@ class Checkpoints:
     assert self._manager is not None and self._under_way is not None
     self._manager.wait_until_finished()
     if hosts.first() and self._committed != self._under_way:
-      raise RuntimeError("Orbax did not finish it")
+      raise RuntimeError("Orbax did not finish the save")
 
   def _orbax(self, act):
-    """Whether all processes can do it. What goes wrong in Orbax is whatever the disk says."""
+    """Runs an action of Orbax; returns whether it succeeded in all processes.
+
+    Orbax passes on whatever error the disk raises, so every Exception counts as a failed save.
+    """
     reason = ""
     try:
       act()
@@ -164,17 +176,18 @@ class Checkpoints:
     if not agreement.anywhere(bool(reason)):
       return True
     self._failed(self._under_way, reason or "another process failed")
-    if not hosts.alone():  # Orbax's barriers do not survive that one process fails
+    if not hosts.alone():  # Orbax's barriers do not survive a failure in one process
       self.failures = math.inf
     return False
 
   def _drop(self):
-    manager, self._manager = self._manager, None
+    manager = self._manager
+    self._manager = None
     if manager is not None:
       _quietly(manager.close)
 
   def _record(self):
-    """Called by Orbax when all is on disk: tells from now on that there were checkpoints."""
+    """Notes in `saved.json` that the run has saved; Orbax calls it when a save is complete."""
     self._committed = self._under_way
     if hosts.first():
       with contextlib.suppress(OSError):
@@ -188,23 +201,27 @@ class Checkpoints:
     if self.failures == 1:
       agreement.say(
         f"the checkpoint of step {batches} is not saved ({reason}): "
-        "training goes on, the next save tries again"
+        "training continues, and the next save tries again"
       )
 
   def _no_room(self, size):
-    """Why a save need not be tried, or ''. One process finds out by saving, several ask before."""
+    """Why a save would fail, or ''.
+
+    Several processes test for room before they save, since a failure in one of them breaks Orbax's
+    barriers. A single process tests only that the folder exists, and learns the rest by saving.
+    """
     if not hosts.alone():
       return agreement.from_first(lambda: _no_room(self.workdir, size))
     return "" if self.workdir.is_dir() else "the folder is gone"
 
 
 def _quietly(act):
-  with contextlib.suppress(Exception):  # it repeats what is known already
+  with contextlib.suppress(Exception):  # the failure behind it was reported before
     act()
 
 
 def _no_room(workdir, size):
-  """Why a folder cannot hold so many bytes, or ''."""
+  """Why a folder cannot hold `size` more bytes, or ''."""
   place = workdir / ".room"
   try:
     with open(place, "wb") as file:
@@ -218,34 +235,34 @@ def _no_room(workdir, size):
 
 
 def _reason(error):
-  """An error in few words: the system's own, where they are known."""
-  words = getattr(error, "strerror", None) or str(error)
+  """An error in a few words: the operating system's own where the message contains them."""
+  text = (getattr(error, "strerror", None) or str(error)).strip()
   for known in map(os.strerror, CODES):
-    if known in words:
+    if known in text:
       return known
-  return words.strip().splitlines()[0][:120] if words.strip() else type(error).__name__
+  return text.splitlines()[0][:120] if text else type(error).__name__
 
 
 def _accuracies(workdir):
-  """{step: the number by which the best is kept} of what is on disk."""
-  found = {}
+  """{step: the number by which the best is kept} of the checkpoints on disk."""
+  accuracies = {}
   for step in run_folder.steps(workdir):
     with contextlib.suppress(stored.DamagedError, OSError, ValueError, KeyError):
-      known = stored.meta(workdir, step)
-      if "arrays" not in known:  # as kdjax before 0.3 kept it
+      meta = stored.meta(workdir, step)
+      if "arrays" not in meta:  # the format of kdjax before 0.3
         path = stored.path(workdir, step) / "metrics" / "metrics"
-        known = {"accuracy": json.loads(path.read_bytes())["shared_accuracy"]}
-      if known["accuracy"] is not None:
-        found[step] = float(known["accuracy"])
-  return found
+        meta = {"accuracy": json.loads(path.read_bytes())["shared_accuracy"]}
+      if meta["accuracy"] is not None:
+        accuracies[step] = float(meta["accuracy"])
+  return accuracies
 
 
 def publish(
   workdir: str | Path, state: TrainState, cohorts: tuple[Cohort, ...], batches: int, keep: int
 ) -> None:
-  """Writes every client's weights to WORKDIR/pool/CLIENT/BATCHES, the last `keep` of each.
+  """Writes every client's weights to WORKDIR/pool/CLIENT/BATCHES, and keeps the last `keep`.
 
-  A disk that does not take them is said, and no error: nothing of the run depends on them.
+  A write error is reported, not raised: the run does not depend on these snapshots.
   """
   try:
     _publish(workdir, state, cohorts, batches, keep)
@@ -262,12 +279,12 @@ def _publish(workdir, state, cohorts, batches, keep):
       if not jax.tree.leaves(weights["model_state"]):
         del weights["model_state"]
       for place, k in enumerate(cohort.ids):
-        one = jax.tree.map(lambda x, place=place: x[place], weights)
-        saver.save(_pool(workdir, k) / str(batches), one, force=True)
+        snapshot = jax.tree.map(lambda x, place=place: x[place], weights)
+        saver.save(_pool(workdir, k) / str(batches), snapshot, force=True)
 
 
 def _make_room(workdir, ids, batches, keep):
-  """Clients' folders, each with one snapshot fewer than are kept."""
+  """Makes the clients' folders, and leaves one snapshot fewer in each than are kept."""
   for folder in (_pool(workdir, k) for k in ids):
     folder.mkdir(parents=True, exist_ok=True)
     others = {int(p.name) for p in folder.iterdir() if p.name.isdigit()} - {batches}

@@ -17,12 +17,13 @@ LEAST = 1e-9  # seconds: what a rate is divided by
 class Clock:
   """Times one stretch of training, and keeps two dispatches under way.
 
-  The next input is made before the older of them is waited for: the newer one may be short (an
-  exchange of models). Phases without losses are done as soon as they are dispatched, so that a few
-  more can be under way. With dozens XLA:CPU's host devices sometimes wait for each other for ever.
+  The next input is made before the clock waits for the older dispatch, because the newer one may be
+  short (an exchange of models). Phases without losses count as done as soon as they are dispatched,
+  so a few more can be under way. With dozens under way XLA:CPU's host devices sometimes wait for
+  each other for ever.
 
-  The loop waits for input when the device has finished all that was dispatched and the next
-  dispatch's input is not there yet. A thread notes when each dispatch is done.
+  The device waits for input when it has finished every dispatch and the next dispatch's input is
+  not ready. A thread notes when each dispatch is done.
   """
 
   def __init__(self) -> None:
@@ -31,7 +32,7 @@ class Clock:
     self.compiled = self.paused = self.waited = 0.0  # seconds
     self._since = (0.0, 0.0)  # (working, waited) at the last `input_bound`
     self._noting = ThreadPoolExecutor(1)
-    self._before: Future[float] | None = None  # the one before `_last`
+    self._before: Future[float] | None = None  # the same of the dispatch before the newest
     self._last: Future[float] | None = None  # the time at which the newest dispatch is done
 
   def close(self) -> None:
@@ -39,9 +40,10 @@ class Clock:
     self._noting.shutdown()
 
   def waiting(self, feeds: Iterator[T]) -> Iterator[T]:
-    """Yields what `feeds` does, each once one dispatch at most is under way.
+    """Yields the items of `feeds`, each when at most one dispatch is under way.
 
-    Notes how long the device waited for it. Raises what went wrong in the dispatch before the last.
+    It counts how long the device waited for the item, and raises the error of the dispatch before
+    the newest, if that failed.
     """
     while True:
       asked = time.monotonic()
@@ -57,25 +59,26 @@ class Clock:
       yield item
 
   def dispatched(self, aux: PyTree) -> Future[float]:
-    """Takes note of a dispatch; returns a future of the time at which it is done."""
+    """Registers a dispatch; returns a future of the time at which it is done."""
 
     def done():
       jax.block_until_ready(aux)
       return time.monotonic()
 
-    self._before, self._last = self._last, self._noting.submit(done)
+    self._before = self._last
+    self._last = self._noting.submit(done)
     return self._last
 
   @contextlib.contextmanager
   def compiling(self) -> Iterator[None]:
-    """Inside, time is spent on compilation."""
+    """Counts the time inside as compilation."""
     began = time.monotonic()
     yield
     self.compiled += time.monotonic() - began
 
   @contextlib.contextmanager
   def pausing(self) -> Iterator[None]:
-    """Inside, time is spent on an evaluation, or on starting a save."""
+    """Counts the time inside as a pause: an evaluation, or the start of a save."""
     began = time.monotonic()
     yield
     self.paused += time.monotonic() - began

@@ -1,7 +1,7 @@
-"""Whether a method keeps the contract (types.py), in words that name what is wrong.
+"""Checks that a method keeps the contract (types.py); the errors name what is wrong.
 
-What is checked while a program is traced costs nothing when it runs; of a method of one's own every
-phase is traced before any work is done.
+A check that is made while a program is traced costs nothing when the program runs. Every phase of a
+user's own method is traced before any training.
 """
 
 import numbers
@@ -18,21 +18,21 @@ KEY = "algorithm"
 
 
 def check(name: str, made: Any) -> None:
-  """Refuses what a method's `make` returned where it is no Algorithm.
+  """Checks that a method's `make` returned an Algorithm.
 
   Raises:
-    ConfigError: as all functions here; the value is the method's name.
+    ConfigError: otherwise, as all functions of this module do; its value is the method's name.
   """
   if not isinstance(made, Algorithm):
     raise ConfigError(KEY, name, f"its make returned {_kind(made)}, not a kdjax.types.Algorithm")
   for part in ("prologue", "cycle"):
     phases = getattr(made, part)
-    if not isinstance(phases, tuple) or not all(isinstance(one, Phase) for one in phases):
+    if not isinstance(phases, tuple) or not all(isinstance(p, Phase) for p in phases):
       raise ConfigError(KEY, name, f"its {part} is {_kind(phases)}, not a tuple of Phase")
 
 
 def check_start(name: str, made: Any, cohorts: int) -> None:
-  """Refuses what `Algorithm.init` returned where it is not (clients, local, server)."""
+  """Checks that `Algorithm.init` returned (clients, local, server)."""
   whole = isinstance(made, tuple) and len(made) == 3
   if not whole or not all(isinstance(x, tuple) and len(x) == cohorts for x in made[:2]):
     hint = "(clients, local, server), the first two tuples with an entry for every cohort"
@@ -42,13 +42,13 @@ def check_start(name: str, made: Any, cohorts: int) -> None:
 def check_step(
   name: str, phase: Phase, before: TrainState, made: Any, sizes: Sequence[int]
 ) -> None:
-  """Refuses what a phase's step returned where it is not (state, aux) of the contract's shapes.
+  """Checks that a phase's step returned (state, aux) of the contract's shapes.
 
   Args:
-    name: the method's.
-    phase: whose step it is.
-    before: the state that the step was given.
-    made: what it returned.
+    name: the method's name.
+    phase: the step's phase.
+    before: the state that the step received.
+    made: what the step returned.
     sizes: clients of every cohort on this device.
   """
   if not isinstance(made, tuple) or len(made) != 2 or not isinstance(made[0], TrainState):
@@ -66,7 +66,7 @@ def _other_state(before, after):
   for field in ("clients", "local", "server"):
     old, new = getattr(before, field), getattr(after, field)
     if jax.tree.structure(old) != jax.tree.structure(new):
-      return f"a state whose {field} is built as that which it was given"
+      return f"a state whose {field} has the structure of the one that it received"
     for (path, was), x in zip(jax.tree.leaves_with_path(old), jax.tree.leaves(new), strict=True):
       shape, dtype = jnp.shape(x), jnp.result_type(x)
       if (was.shape, was.dtype) != (shape, dtype):
@@ -76,7 +76,7 @@ def _other_state(before, after):
 
 
 def _other_aux(phase, aux, sizes):
-  """What is wrong with the aux that a step returned which takes a batch, or ''."""
+  """What is wrong with the aux of a step that takes a batch, or ''."""
   if phase.feed.server:
     return "" if isinstance(aux, dict) else f"a dict of losses [R] as aux, not {_kind(aux)}"
   if not isinstance(aux, tuple) or len(aux) != len(sizes):
@@ -84,19 +84,21 @@ def _other_aux(phase, aux, sizes):
   for size, losses in zip(sizes, aux, strict=True):
     for key, x in losses.items():
       if jnp.shape(x) != (size,):
-        return f"one number a client, [{size}], as aux {key!r}, not {list(jnp.shape(x))}"
+        return f"one number per client, [{size}], as aux {key!r}, not {list(jnp.shape(x))}"
   return ""
 
 
 def check_plan(name: str, visits: Sequence[schedule.Visit]) -> None:
-  """Refuses phases whose `lr` returns no number, or whose `bytes_sent` no bytes by kind."""
+  """Checks that each phase's `lr` returns a number, and its `bytes_sent` bytes by kind."""
   total = schedule.totals(visits)
   for visit in schedule.first_visits(visits):
     phase, pos = visit.phase, schedule.position(visit, 0, total[visit.number])
     rate = phase.lr(pos) if phase.lr else 0.0
     sent = phase.bytes_sent(pos)
     if not isinstance(rate, numbers.Real):
-      raise ConfigError(KEY, name, f"phase {phase.name!r}: its lr returns {_kind(rate)}, no float")
+      raise ConfigError(
+        KEY, name, f"phase {phase.name!r}: its lr returns {_kind(rate)}, not a float"
+      )
     if not isinstance(sent, dict) or not all(
       isinstance(n, numbers.Integral) for n in sent.values()
     ):
@@ -105,7 +107,7 @@ def check_plan(name: str, visits: Sequence[schedule.Visit]) -> None:
 
 
 def _kind(value: PyTree) -> str:
-  """A value in a few words."""
+  """Describes a value in a few words."""
   if isinstance(value, tuple | list):
     return f"a {type(value).__name__} of {len(value)}"
   return "None" if value is None else f"a {type(value).__name__}"

@@ -1,9 +1,9 @@
 """Digests of a state's arrays, one per client: what was saved is what is restored, on any mesh.
 
-A digest is 64 bits of two sums. Words of a row that lie WIDTH apart are added up, modulo 2**64; the
-halves of the sums, each times an odd number of its own, are added up again. Damage of one word is
-always noticed, other accidents but for one in billions; who means harm is not kept out. It costs a
-pass over memory, where a cryptographic digest would cost as much as the writing itself.
+A digest has 64 bits and is made of two sums. The first adds words of a row that lie WIDTH apart,
+modulo 2**64. The second adds the halves of these sums, each times an odd number of its own. Damage
+of one word is always noticed, other accidents are missed once in billions. An attacker is not kept
+out. The digest costs one pass over memory; a cryptographic one would cost as much as the writing.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +20,7 @@ DIGITS = 16  # of one digest, written in hexadecimal
 
 
 def rows(x: np.ndarray) -> np.ndarray:
-  """The digests u64[K] of an array [K, ...], a row each."""
+  """The digests u64[K] of the K rows of an array [K, ...]."""
   x = np.ascontiguousarray(x).reshape(len(x), -1)
   words = x.view(next(f"u{n}" for n in (8, 4, 2, 1) if x.shape[1] * x.itemsize % n == 0))
   width = min(WIDTH, words.shape[1])
@@ -32,14 +32,14 @@ def rows(x: np.ndarray) -> np.ndarray:
 
 
 def table(tree: PyTree, whole: tuple[str, ...] = ()) -> dict[str, list]:
-  """What a checkpoint says of its arrays: {path: [dtype, shape, digests in hexadecimal]}.
+  """A checkpoint's table of its arrays: {path: [dtype, shape, digests in hexadecimal]}.
 
   Args:
-    tree: of arrays of the mesh; every process looks at its own rows, and all learn of all.
-    whole: the keys at its top under which an array is one row, and not one for each client.
+    tree: a tree of arrays of the mesh; every process digests its own rows and receives all digests.
+    whole: top-level keys under which an array is one row, instead of one row per client.
   """
   named = [(path, x, path.split("/")[0] in whole) for path, x in _named(tree)]
-  with ThreadPoolExecutor() as threads:  # NumPy's sums let go of the interpreter
+  with ThreadPoolExecutor() as threads:  # NumPy's sums release the interpreter's lock
     own = list(threads.map(lambda entry: _own(*entry[1:]), named))
   everyone = np.split(agreement.added(np.concatenate(own)), np.cumsum([len(d) for d in own])[:-1])
   return {
@@ -49,17 +49,17 @@ def table(tree: PyTree, whole: tuple[str, ...] = ()) -> dict[str, list]:
 
 
 def kinds(tree: PyTree) -> dict[str, list]:
-  """{path: [dtype, shape]} of a tree of arrays, or of what stands for them."""
+  """{path: [dtype, shape]} of a tree of arrays or of their shapes."""
   return {path: _kind(x) for path, x in _named(tree)}
 
 
 def differing(now: dict[str, list], saved: dict[str, list]) -> str:
-  """The first array of two tables that is not the same, and its first row that is not; or ''."""
-  for path, (*_, digests) in saved.items():
-    found = now[path][-1]
-    for k in range(len(digests) // DIGITS):
-      one = slice(DIGITS * k, DIGITS * (k + 1))
-      if found[one] != digests[one]:
+  """The first array and row in which two tables differ, or ''."""
+  for path, (*_, saved_digests) in saved.items():
+    digests = now[path][-1]
+    for k in range(len(saved_digests) // DIGITS):
+      digest = slice(DIGITS * k, DIGITS * (k + 1))
+      if digests[digest] != saved_digests[digest]:
         return f"{path}, row {k}"
   return ""
 
@@ -74,14 +74,14 @@ def _kind(x):
   return [str(x.dtype), list(x.shape)]
 
 
-def _own(x, one):
-  """The digests of an array's rows, 0 where another process counts them."""
-  if not isinstance(x, jax.Array):  # every process has all of it: the first one counts
-    mine = rows(x[None] if one else x)
-    return mine if hosts.first() else np.zeros_like(mine)
-  found = np.zeros(1 if one else len(x), np.uint64)
+def _own(x, whole):
+  """The digests of an array's rows, 0 for rows that another process digests."""
+  if not isinstance(x, jax.Array):  # every process has all of it, and the first one digests it
+    digests = rows(x[None] if whole else x)
+    return digests if hosts.first() else np.zeros_like(digests)
+  digests = np.zeros(1 if whole else len(x), np.uint64)
   for shard in x.addressable_shards:
     if shard.replica_id == 0:
       held = np.asarray(shard.data)
-      found[slice(None) if one else shard.index[0]] = rows(held[None] if one else held)
-  return found
+      digests[slice(None) if whole else shard.index[0]] = rows(held[None] if whole else held)
+  return digests

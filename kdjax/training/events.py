@@ -1,7 +1,7 @@
 """TensorBoard events of a run, without TensorFlow.
 
-tensorboardX has a writer with a thread of its own, which dies on a full disk; the run would then
-wait for it for ever.
+tensorboardX's own writer has a thread that dies on a full disk, and the run would then wait for it
+for ever.
 """
 
 import socket
@@ -16,10 +16,10 @@ class Events:
   """An event file under a folder."""
 
   def __init__(self, folder: Path, *, purge_step: int) -> None:
-    """Begins a file; what earlier ones say of `purge_step` and later does not count.
+    """Begins a file; TensorBoard ignores earlier files' events of `purge_step` and later.
 
     Raises:
-      OSError: where the folder cannot be.
+      OSError: if the folder cannot be made.
     """
     from tensorboardX.proto.event_pb2 import Event, SessionLog
 
@@ -39,7 +39,7 @@ class Events:
       self._add(Event(wall_time=time.time(), step=step, summary=scalar(tag, number)))
 
   def _add(self, event):
-    """A record: its length and that one's checksum, the event and its checksum."""
+    """Adds a record: the event's length and its checksum, then the event and its checksum."""
     from tensorboardX.record_writer import masked_crc32c
 
     data = event.SerializeToString()

@@ -1,4 +1,4 @@
-"""The host's part of a dispatch: batches, positions, and the sets that are resident on devices."""
+"""The host's part of a dispatch: batches, positions, and the data sets resident on devices."""
 
 import functools
 from collections.abc import Callable, Iterable
@@ -19,30 +19,32 @@ if TYPE_CHECKING:
 
 
 def tables(experiment: "Experiment") -> dict[str, jax.Array]:
-  """The sets that are resident in memory, on every device: {half: [N, *shape]}.
+  """The data sets that are resident on every device: {half: [N, *shape]}.
 
-  With several processes, images that none of a process's clients holds are blank there.
+  With several processes, a process blanks the images that none of its clients holds.
   """
-  mesh, shards = experiment.env.mesh, experiment.data.shards
+  mesh = experiment.env.mesh
+  shards = experiment.data.shards
   arrays = {half: s.array for half, s in experiment.sets.items() if s.array is not None}
-  once = arrays.get("public") is arrays.get("private") is not None
+  is_shared = arrays.get("public") is arrays.get("private") is not None  # one array for both
   if not hosts.alone() and "private" in arrays:
-    kept = [*_own_lists(experiment), *(shards.public if once else ())]
+    kept = [*_own_lists(experiment), *(shards.public if is_shared else ())]
     arrays["private"] = _blank_but(arrays["private"], kept)
-  if once:
+  if is_shared:
     arrays = {"private": arrays["private"]}
   (placed,) = hosts.place(mesh, (P(),), (arrays,))
   if hosts.alone():
     placed = jax.device_put(placed, jax.sharding.NamedSharding(mesh, P()))
-  return dict.fromkeys(("private", "public"), placed["private"]) if once else placed
+  return dict.fromkeys(("private", "public"), placed["private"]) if is_shared else placed
 
 
 def _own_lists(experiment):
   """The private lists that this process's clients ever work on."""
-  env, lists = experiment.env, experiment.data.shards.private
+  env = experiment.env
+  lists = experiment.data.shards.private
   if any(v.phase.feed and v.phase.feed.owner for v in experiment.visits):
-    return lists  # models travel
-  data = env.mesh.shape["data"]  # one example a device: who looks at any of a client's
+    return lists  # models travel, and any client may meet any list
+  data = env.mesh.shape["data"]  # one example per device tells which devices look at a client's
   ids = [np.asarray(c.ids)[hosts.holds(env.mesh, len(c.ids), data).any(1)] for c in env.cohorts]
   return [lists[k] for k in np.concatenate(ids)]
 
@@ -63,15 +65,15 @@ def inputs(
   *,
   images: bool | Callable = True,
 ) -> tuple[Batch, Now, np.int32]:
-  """Host-side arguments of one dispatch: calls start .. start + count of a visit.
+  """The host-side arguments of one dispatch: calls start .. start + count of a visit.
 
   Args:
     experiment: Experiment.
     visit: schedule.Visit.
     start, count: calls of the visit.
     total: calls of the phase in the whole run.
-    images: whether to read the images of sets that are not resident, or what reads them, the
-      `read` of feed.with_images.
+    images: whether to read the images of sets that are not resident, or the function that reads
+      them, the `read` of feed.with_images.
 
   Returns:
     (batches, nows, count): whole arrays of all clients, padded along the first axis to
@@ -86,14 +88,16 @@ def inputs(
 
 
 def pieces(experiment: "Experiment", dispatches: Iterable[tuple], totals: dict[int, int]) -> Any:
-  """What there is to read for dispatches (visit, first call, 1), read_ahead.Pieces."""
-  algorithm, needed = experiment.algorithm, functools.partial(_needed, experiment.env)
+  """The images to read for dispatches (visit, first call, 1): read_ahead.Pieces."""
+  algorithm = experiment.algorithm
+  needed = functools.partial(_needed, experiment.env)
   steps = [(visit.number, position(visit, i, totals[visit.number])) for visit, i, _ in dispatches]
   phases = algorithm.prologue + algorithm.cycle
   return read_ahead.plan(experiment.streams, experiment.sets, phases, needed, steps)
 
 
 def _stack(*leaves, size):
+  """Stacks leaves along a new first axis, padded with zeros to `size`."""
   stacked = np.stack(leaves) if len(leaves) > 1 else np.asarray(leaves[0])[None]  # no copy
   if len(leaves) == size:
     return stacked
@@ -113,15 +117,15 @@ def _batch(experiment, phase, pos, images):
     return Batch(None, None)
   halves = experiment.streams.batch(phase.feed, phase.name, pos)
   if images:
-    sets, needed = experiment.sets, functools.partial(_needed, experiment.env)
+    needed = functools.partial(_needed, experiment.env)
     read = images if callable(images) else feed.read_now(experiment.unreadable.fetch)
-    halves = feed.with_images(halves, sets, needed, read)
+    halves = feed.with_images(halves, experiment.sets, needed, read)
   batch = feed.by_cohort(halves, experiment.env.cohorts, phase.feed.cohorts)
   return batch._replace(server=phase.feed.server(pos)) if phase.feed.server else batch
 
 
 def _needed(env, examples):
-  """bool[R*K, examples]: what this process's devices will look at."""
+  """bool[R*K, examples]: the examples of a batch that this process's devices need."""
   needed = np.zeros((env.clients, examples), bool)
   for cohort in env.cohorts:
     needed[list(cohort.ids)] = hosts.holds(env.mesh, len(cohort.ids), examples)

@@ -1,10 +1,10 @@
-"""One run a folder: `WORKDIR/lock` says who writes there, and shows by its age that it still does.
+"""One run per folder: `WORKDIR/lock` names its writer, and shows by its age that it is alive.
 
-A process of this machine is alive or not, which decides at once. One of another machine is believed
-gone when its lock has not been touched for STALE seconds by the file system's own clock, since the
-clocks of hosts differ; until then a newcomer waits, so that an automatic restart is never turned
-away. File systems that do not create a file exclusively cannot keep two apart that start in the
-same moment.
+Whether a process of this machine is alive can be seen at once. A process of another machine counts
+as gone when its lock has not been touched for STALE seconds. The age is measured by the file
+system's own clock, since the clocks of hosts differ. Until then a newcomer waits, so that an
+automatic restart is never turned away. Where a file system does not create files exclusively, two
+runs that start in the same moment cannot be kept apart.
 """
 
 import contextlib
@@ -21,15 +21,19 @@ from typing import Any
 from kdjax.core import agreement, hosts
 from kdjax.types import ConfigError
 
-BEAT, STALE, LOOK = 10.0, 60.0, 2.0  # seconds: between touches, until one is gone, between looks
+BEAT = 10.0  # seconds between two touches of the lock
+STALE = 60.0  # seconds without a touch after which a process of another machine counts as gone
+LOOK = 2.0  # seconds between two looks of a run that waits
 
 
 class Lock:
-  """A folder's, held by this process or by one that this one belongs to."""
+  """The lock of a folder, held by the first process of this run."""
 
   def __init__(self, path: Path, own: dict[str, Any]) -> None:
-    """Held from now on; it is touched in a thread of its own."""
-    self.path, self._own, self._done = path, own, threading.Event()
+    """Holds the lock from now on, and touches it in a thread of its own."""
+    self.path = path
+    self._own = own
+    self._done = threading.Event()
     self._thread = threading.Thread(target=self._beat, name="lock", daemon=True)
     self._thread.start()
 
@@ -40,7 +44,7 @@ class Lock:
           os.utime(self.path)
 
   def check(self) -> None:
-    """Raises ConfigError where another run has taken the folder, as while a machine slept."""
+    """Raises ConfigError if another run has taken the folder, as while this machine slept."""
     holder = _holder(self.path)
     if holder and holder != self._own:
       raise _taken(self.path, holder)
@@ -56,15 +60,18 @@ class Lock:
 
 @contextlib.contextmanager
 def held(workdir: str | Path) -> Iterator[Lock | None]:
-  """A folder for this run alone, which must be there; the first process holds it for all.
+  """Holds an existing folder for this run alone; the first process holds it for all.
 
   Raises:
-    ConfigError: where another run holds it.
-    OSError: where the disk takes no lock.
+    ConfigError: if another run holds the folder.
+    OSError: if the disk refuses the lock.
   """
-  path, own, lock = Path(workdir) / "lock", _self(), None
+  path = Path(workdir) / "lock"
+  own = _self()
+  lock = None
   taking = _taking(path, own)
-  while not agreement.from_first(lambda: next(taking)):  # others would give up on one long wait
+  # Many short waits: the other processes would give up during a long one.
+  while not agreement.from_first(lambda: next(taking)):
     pass
   if hosts.first():
     lock = Lock(path, own)
@@ -111,7 +118,7 @@ def _self() -> dict[str, Any]:
 
 
 def _machine():
-  """What processes that see each other's numbers share: the boot and the namespace."""
+  """The boot and the namespace, which processes that see each other's ids share."""
   try:
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     return f"{boot} {os.readlink('/proc/self/ns/pid')}"
@@ -120,7 +127,7 @@ def _machine():
 
 
 def _started(process):
-  """When a process began, in the machine's own ticks; None where it is gone, 0 where unknown."""
+  """When a process began, in ticks since the boot; None if it is gone, 0 if that is unknown."""
   try:
     state, *rest = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
     return None if state in "ZX" else int(rest[18])
@@ -137,10 +144,10 @@ def _started(process):
 
 
 def _holder(path):
-  """Who a lock says holds it; {} where that cannot be read, None where there is no lock."""
+  """The holder that a lock names; {} if it cannot be read, None if there is no lock."""
   try:
-    found = json.loads(path.read_bytes())
-    return found if isinstance(found, dict) else {}
+    holder = json.loads(path.read_bytes())
+    return holder if isinstance(holder, dict) else {}
   except FileNotFoundError:
     return None
   except (OSError, ValueError):
@@ -148,14 +155,17 @@ def _holder(path):
 
 
 def _taking(path, own):
-  """Looks whether the lock is to be had, and again; yields False while it waits, then True."""
-  seen, said = None, False
+  """Tries to take the lock until it can; yields False after every wait, then True."""
+  seen = None  # when the lock was touched, at the look before
+  reported = False
   if path.is_dir():
     raise ConfigError("workdir", str(path), "is a folder, where the lock of the run would be")
   while True:
     with _alone(path.parent):
       created = _create(path, own)
-      holder, age, touched = _holder(path), _age(path), _touched(path)
+      holder = _holder(path)
+      age = _age(path)
+      touched = _touched(path)
       alive = _alive(holder, own)
       free = holder is None or alive is False or (alive is None and age > STALE)
       if free and not created:
@@ -167,23 +177,24 @@ def _taking(path, own):
       continue
     if alive or (seen is not None and touched != seen):
       raise _taken(path, holder)
-    if not said:
-      who = holder.get("host", "an unknown host")
-      agreement.say(f"{path} is {who}'s and {age:.0f} s old: waiting until it is touched, or stale")
-    seen, said = touched, True
+    if not reported:
+      host = holder.get("host", "an unknown host")
+      agreement.say(f"{path} is {host}'s and {age:.0f} s old: waiting until it is touched or stale")
+      reported = True
+    seen = touched
     time.sleep(LOOK)
     yield False
 
 
 def _alive(holder, own):
-  """Whether the process that holds a lock lives; None where only its age can tell."""
+  """Whether the process that holds a lock is alive; None if only the lock's age can tell."""
   if not holder or holder.get("machine") != own["machine"]:
     return None
   return _started(holder.get("process")) == holder.get("started", -1)
 
 
 def _create(path, own):
-  """Whether the lock could be created, which one of several can."""
+  """Tries to create the lock, which only one of several processes can; returns whether it did."""
   try:
     with open(path, "x") as file:
       try:
@@ -206,29 +217,30 @@ def _touched(path):
 
 def _age(path):
   """Seconds since the lock was touched, by the file system's clock."""
-  now = path.with_name(f".lock.{os.getpid()}")
+  fresh = path.with_name(f".lock.{os.getpid()}")  # tells the file system's time now
   try:
-    now.touch()
-    return (now.stat().st_mtime_ns - path.stat().st_mtime_ns) / 1e9
+    fresh.touch()
+    return (fresh.stat().st_mtime_ns - path.stat().st_mtime_ns) / 1e9
   except FileNotFoundError:
     return 0.0
   finally:
-    now.unlink(missing_ok=True)
+    fresh.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
 def _alone(folder):
-  """One process of this machine at a time, where the file system has such locks."""
-  place = os.open(folder, os.O_RDONLY)
+  """Admits one process of this machine at a time, if the file system has such locks."""
+  descriptor = os.open(folder, os.O_RDONLY)
   try:
     with contextlib.suppress(OSError):
-      fcntl.flock(place, fcntl.LOCK_EX)
+      fcntl.flock(descriptor, fcntl.LOCK_EX)
     yield
   finally:
-    os.close(place)
+    os.close(descriptor)
 
 
 def _taken(path, holder):
+  """The error for a folder that another run holds."""
   who = "process {process} on {host} since {since}".format_map({**_UNKNOWN, **(holder or {})})
   hint = f"is being written by {who}; {path} is its lock"
   return ConfigError("workdir", str(path.parent), hint)

@@ -1,4 +1,4 @@
-"""The training loop. It knows phases, never methods."""
+"""The training loop: it knows phases, never methods."""
 
 import collections
 import contextlib
@@ -44,22 +44,22 @@ def run(
   stop: Callable[[], bool] = lambda: False,
   profile: int = 0,
 ) -> int:
-  """Trains to the end of the config, or until told to stop; the same call again resumes.
+  """Trains to the end of the config, or until `stop`; the same call again resumes.
 
   Args:
     experiment: Experiment.
     workdir: the run's folder.
-    command: what a user types to resume it, for the record.
-    stop: asked between dispatches; when true, saves and returns.
+    command: the command line that resumes the run, for the record.
+    stop: called between dispatches; when it returns true, the run saves and ends.
     profile: steps to trace into WORKDIR/profile, once the first ones have run; 0: none.
 
   Returns:
-    `DONE`, `STOPPED`, or `UNSAVED` where the disk takes no checkpoint.
+    `DONE`, `STOPPED`, or `UNSAVED` if the disk takes no checkpoint.
 
   Raises:
-    ConfigError: where the folder belongs to another config or to other examples, to a run that is
-      alive, or is damaged.
-    TrainingError: where a loss is no longer finite.
+    ConfigError: for a folder that is damaged, or that belongs to another config, to other examples
+      or to a run that is alive.
+    TrainingError: if a loss is no longer finite.
   """
   workdir = Path(workdir)
   run_folder.check(workdir, experiment)
@@ -74,7 +74,7 @@ def run(
       state, batches, meta = resume.restore(experiment, workdir)
       with _own_files(workdir):
         agreement.from_first(lambda: run_folder.extend(workdir, experiment.config, batches or 0))
-        log = stack.enter_context(_log(workdir, batches, meta))
+        log = stack.enter_context(_open_log(workdir, batches, meta))
       checkpoints = stack.enter_context(checkpoint.Checkpoints(workdir))
       run = TrainingRun(experiment, workdir, checkpoints, log, meta, held, profile)
       return run.train(state, stop)
@@ -84,12 +84,12 @@ def run(
 
 
 class _UnwrittenError(Exception):
-  """The disk does not take the run's own files."""
+  """The disk refuses the run's own files."""
 
 
 @contextlib.contextmanager
 def _own_files(workdir):
-  """Within it nothing but the run's own files is written."""
+  """Turns an OSError into an _UnwrittenError: nothing but the run's own files is written inside."""
   try:
     yield
   except OSError as error:
@@ -97,21 +97,26 @@ def _own_files(workdir):
     raise _UnwrittenError(reason) from None
 
 
-def _log(workdir, batches, meta):
-  """The first process writes; where its disk does not take it, all know."""
-  opened: list[writer.Writer] = []
-  known = meta.get("log")
-  agreement.from_first(
-    lambda: opened.append(writer.Writer(workdir, resume_step=batches, known=known))
-  )
-  return opened[0] if opened else writer.Silent()
+def _open_log(workdir, batches, meta):
+  """The run's log: a Writer in the first process, Silent in the others.
+
+  An error of the first process's disk is raised in all processes.
+  """
+  log: Log = writer.Silent()
+
+  def open_writer():
+    nonlocal log
+    log = writer.Writer(workdir, resume_step=batches, known=meta.get("log"))
+
+  agreement.from_first(open_writer)
+  return log
 
 
 class TrainingRun:
   """One stretch of training: from a restored state to the end, or to a stop.
 
-  The device always has work: a dispatch is waited for when the next one is under way, and its
-  losses are written then, or before anything that must see them.
+  The device always has work: the loop waits for a dispatch when the next one is under way. It
+  writes the losses of a dispatch then, or earlier where something must see them.
   """
 
   def __init__(
@@ -124,27 +129,50 @@ class TrainingRun:
     held: lock.Lock | None = None,
     profile: int = 0,
   ) -> None:
-    """Nothing is computed yet; `meta` is what was saved beside the restored state."""
+    """Prepares the stretch; computes nothing yet.
+
+    Args:
+      experiment: Experiment.
+      workdir: the run's folder.
+      checkpoints: the run's checkpoints.
+      log: the run's log.
+      meta: what was saved beside the restored state; None: nothing was.
+      held: the folder's lock, in the process that holds it.
+      profile: steps to trace, see `run`.
+    """
     self.held = held
-    self.experiment, self.workdir = experiment, workdir
-    self.checkpoints, self.log = checkpoints, log
+    self.experiment = experiment
+    self.workdir = workdir
+    self.checkpoints = checkpoints
+    self.log = log
     self.stepper = Stepper(experiment)
-    self.clock, self.images = clock.Clock(), 0
+    self.clock = clock.Clock()
+    self.images = 0  # training images of this stretch
     self.messages: collections.Counter[str] = collections.Counter()  # of a peer
-    self.earlier = (meta or {}).get("spent", {})
+    self.earlier = (meta or {}).get("spent", {})  # images and seconds of earlier stretches
     self.profile = Profile(workdir, profile, self.stepper)
     self.losses = loss_log.LossLog(experiment.env, log, self.clock)
     self.watch = faults.FaultMonitor(experiment.env, experiment.visits)
     self.heads = collapse.CollapseMonitor(experiment)
     self.heads.restore((meta or {}).get("collapse", {}))
-    self.unreadable = 0  # images that the log knows of
+    self.stopped_anywhere = hosts.AnyProcess(first=False)
+    self.trains_anywhere = hosts.AnyProcess(first=True)
+    self.unreadable = 0  # unreadable images that the log has counted
     self.evaluated = -1  # training batches at the last evaluation
-    self.results: list[dict] | None = None  # what it found
+    self.results: list[dict] | None = None  # of the last evaluation
 
   def train(self, state: TrainState, stop: Callable[[], bool]) -> int:
-    """Dispatches, and between them whatever is due: losses, evaluations, checkpoints, a stop."""
-    config, end = self.experiment.config, self.experiment.batches
-    stopped, trains = hosts.AnyProcess(first=False), hosts.AnyProcess(first=True)
+    """Runs the dispatches, and after each of them whatever is due.
+
+    Args:
+      state: the restored state, or that of step 0; donated.
+      stop: see `run`.
+
+    Returns:
+      The exit code, see `run`.
+    """
+    config = self.experiment.config
+    end = self.experiment.batches
     self.watch.knows(state)
     bar = Progress if hosts.first() else writer.Silent
     plan = self.stepper.dispatches(int(state.calls), self.periods())
@@ -155,30 +183,11 @@ class TrainingRun:
       contextlib.closing(self.profile),
     ):
       for dispatch, arguments in self.clock.waiting(feeds):
-        self.profile.before(state)
-        state, aux = self.advance(state, dispatch, arguments)
-        self.record(dispatch, aux, arguments, shown)
-        self.profile.after(dispatch, state)
-        if dispatch.visit.phase.publish:
-          self.publish(state, dispatch, shown)
-        if not dispatch.settled:
-          continue
-        if names := self.evaluations_due(dispatch):
-          shown.update(dispatch.batches, **self.losses.write())
-          shown.update(dispatch.batches, **self.evaluate(state, dispatch.batches, names))
-        stopping = dispatch.batches < end and stopped(stop() or self.watch.stops)
-        if config["faults"]["client"] == "freeze" and dispatch.batches < end:
-          stopping |= not trains(not self.watch.rests)
-        if stopping or due(dispatch.batches, config["save_every"], end):
-          shown.update(dispatch.batches, **self.losses.write())
-          self.save(state, dispatch.batches)
-          if self.given_up():
-            return UNSAVED
-        if stopping:
-          if not self.on_disk(state, dispatch.batches):
-            return UNSAVED
-          faults.check(self.experiment.env, self.experiment.visits, state)
-          return STOPPED
+        state = self.run_dispatch(state, dispatch, arguments, shown)
+        if dispatch.settled:
+          code = self.act_between(state, dispatch, stop, shown)
+          if code is not None:
+            return code
       shown.update(end, **self.losses.write())
       if not self.on_disk(state, end):
         return UNSAVED
@@ -189,8 +198,54 @@ class TrainingRun:
     self.finish(state)
     return DONE
 
+  def run_dispatch(
+    self, state: TrainState, dispatch: Dispatch, arguments: tuple, shown: Shown
+  ) -> TrainState:
+    """Runs a dispatch and records it: losses, faults, a trace, published snapshots."""
+    self.profile.before(state)
+    state, aux = self.advance(state, dispatch, arguments)
+    self.record(dispatch, aux, arguments, shown)
+    self.profile.after(dispatch, state)
+    if dispatch.visit.phase.publish:
+      self.publish(state, dispatch, shown)
+    return state
+
+  def act_between(
+    self, state: TrainState, dispatch: Dispatch, stop: Callable[[], bool], shown: Shown
+  ) -> int | None:
+    """Evaluates, saves or stops after a dispatch, as is due.
+
+    Returns:
+      The exit code of a run that ends here, or None.
+    """
+    batches = dispatch.batches
+    if names := self.evaluations_due(dispatch):
+      shown.update(batches, **self.losses.write())
+      shown.update(batches, **self.evaluate(state, batches, names))
+    stopping = self.must_stop(batches, stop)
+    if stopping or due(batches, self.experiment.config["save_every"], self.experiment.batches):
+      shown.update(batches, **self.losses.write())
+      self.save(state, batches)
+      if self.given_up(self.experiment.config["faults"]["saves"]):
+        return UNSAVED
+    if not stopping:
+      return None
+    if not self.on_disk(state, batches):
+      return UNSAVED
+    faults.check(self.experiment.env, self.experiment.visits, state)
+    return STOPPED
+
+  def must_stop(self, batches: int, stop: Callable[[], bool]) -> bool:
+    """Whether the run stops before its end, as all processes agree."""
+    if batches >= self.experiment.batches:
+      return False
+    stopping = self.stopped_anywhere(stop() or self.watch.stops)
+    if self.experiment.config["faults"]["client"] == "freeze":
+      stopping |= not self.trains_anywhere(not self.watch.all_frozen)
+    return stopping
+
   def periods(self) -> tuple[int, ...]:
-    """Training batches between two things that are due."""
+    """The periods of logging, saving and evaluation in training batches."""
     config = self.experiment.config
     evaluations = [every for every, _ in self.experiment.evaluators.values()]
     return (config["log_every"], config["save_every"], *evaluations)
@@ -198,25 +253,27 @@ class TrainingRun:
   def advance(
     self, state: TrainState, dispatch: Dispatch, arguments: tuple
   ) -> tuple[TrainState, PyTree]:
-    """Runs one dispatch: (state, aux of the last call)."""
+    """Runs one dispatch; returns (state, aux of the last call)."""
     compiling = self.clock.compiling()
     state, aux = self.stepper.run(state, dispatch, arguments, compiling)
-    visit, i = dispatch.visit, dispatch.first
+    visit = dispatch.visit
     if visit.phase.feed:
-      streams, end = self.experiment.streams, i + dispatch.calls
-      self.images += streams.images(visit.phase.feed, visit.round, i, end)
+      end = dispatch.first + dispatch.calls
+      images = self.experiment.streams.images(visit.phase.feed, visit.round, dispatch.first, end)
+      self.images += images
     return state, aux
 
   def record(self, dispatch: Dispatch, aux: PyTree, arguments: tuple, shown: Shown) -> None:
-    """Writes the losses of the dispatch before, and has this one's copied where they are due."""
+    """Writes the losses of the dispatch before, and starts copying this one's where due."""
     done = self.clock.dispatched(aux)
-    visit, batches = dispatch.visit, dispatch.batches
+    visit = dispatch.visit
+    batches = dispatch.batches
     for fault in self.watch.note(aux):
       faults.report(fault, self.experiment.env.training.fault, self.log, batches)
     shown.update(batches, **self.losses.write())
-    logs = visit.phase.log and dispatch.ends_visit
-    every, end = self.experiment.config["log_every"], self.experiment.batches
-    if logs or (visit.phase.feed and due(batches, every, end)):
+    logs_visit = visit.phase.log and dispatch.ends_visit
+    is_due = due(batches, self.experiment.config["log_every"], self.experiment.batches)
+    if logs_visit or (visit.phase.feed and is_due):
       lr = arguments[1].lr[dispatch.calls - 1]
       self.losses.send_for(visit, aux, lr, batches, done, self.images)
     if visit.phase.outside:
@@ -226,13 +283,15 @@ class TrainingRun:
   def publish(self, state: TrainState, dispatch: Dispatch, shown: Shown) -> None:
     """Writes every client's weights under the run folder's `pool/`."""
     shown.update(dispatch.batches, **self.losses.write())
-    keep, cohorts = dispatch.visit.phase.publish, self.experiment.env.cohorts
-    faults.check_whole(self.experiment.env, state, dispatch.batches)
-    checkpoint.publish(self.workdir, state, cohorts, dispatch.batches, keep)
+    env = self.experiment.env
+    keep = dispatch.visit.phase.publish
+    faults.check_whole(env, state, dispatch.batches)
+    checkpoint.publish(self.workdir, state, env.cohorts, dispatch.batches, keep)
 
   def evaluations_due(self, dispatch: Dispatch) -> list[str]:
-    """The evaluators due after a dispatch; one without a period is due after every round."""
-    batches, end = dispatch.batches, self.experiment.batches
+    """The evaluators due after a dispatch; one with period 0 is due after every round."""
+    batches = dispatch.batches
+    end = self.experiment.batches
     return [
       name
       for name, (every, _) in self.experiment.evaluators.items()
@@ -240,7 +299,7 @@ class TrainingRun:
     ]
 
   def evaluate(self, state: TrainState, batches: int, names: list[str]) -> dict[str, float]:
-    """Runs these evaluators, writes their means; returns what the bar shows."""
+    """Runs some evaluators and writes their means; returns the numbers for the bar."""
     jax.block_until_ready(state)
     with self.clock.pausing():
       self.evaluated, self.results = batches, self.stepper.evaluate(state, names)
@@ -253,7 +312,7 @@ class TrainingRun:
     return {} if accuracy is None else {"accuracy": accuracy}
 
   def save(self, state: TrainState, batches: int) -> None:
-    """Starts saving a checkpoint of this very state."""
+    """Starts saving a checkpoint of this state."""
     jax.block_until_ready(state)
     faults.check_whole(self.experiment.env, state, batches)
     agreement.from_first(lambda: self.held.check() if self.held else None)
@@ -271,16 +330,15 @@ class TrainingRun:
       self.checkpoints.save(batches, state, meta, accuracy)
 
   def on_disk(self, state: TrainState, batches: int) -> bool:
-    """Whether the last save has come to its end, well; one that did not is tried once more."""
+    """Waits for the last save; returns whether it is on disk. A failed save is tried once more."""
     if not self.checkpoints.settle():
       self.save(state, batches)
       self.checkpoints.settle()
-    return not self.given_up(least=1)
+    return not self.given_up(1)
 
-  def given_up(self, least: int = 0) -> bool:
-    """Whether so many saves failed that the run ends here; says so."""
-    failures = self.checkpoints.failures
-    if not failures or failures < (least or self.experiment.config["faults"]["saves"]):
+  def given_up(self, limit: int) -> bool:
+    """Whether `limit` or more consecutive saves failed, so that the run ends; reports it."""
+    if self.checkpoints.failures < limit:
       return False
     saved = run_folder.steps(self.workdir)
     last = f"the last one is that of step {saved[-1]}" if saved else "there is none yet"
@@ -288,8 +346,8 @@ class TrainingRun:
     return True
 
   def spent(self) -> dict[str, float]:
-    """Images and seconds of the run until now, those of earlier stretches included."""
-    here = {
+    """Images and seconds of the run so far, earlier stretches included."""
+    stretch = {
       "images": self.images,
       "working": self.clock.working(),
       "waited": self.clock.waited,
@@ -297,17 +355,18 @@ class TrainingRun:
       "wall": self.clock.wall(),
       **{summary.MESSAGES + key: count for key, count in self.messages.items()},
     }
-    return {key: here.get(key, 0) + self.earlier.get(key, 0) for key in {**self.earlier, **here}}
+    keys = {**self.earlier, **stretch}
+    return {key: stretch.get(key, 0) + self.earlier.get(key, 0) for key in keys}
 
   def finish(self, state: TrainState) -> None:
     """Writes `summary.json`."""
-    found = summary.summary(self.experiment, self.results or [], self.spent(), state)
-    found["collapsed"] = self.heads.summary()
+    contents = summary.summary(self.experiment, self.results or [], self.spent(), state)
+    contents["collapsed"] = self.heads.summary()
     with _own_files(self.workdir):
-      place = self.workdir / run_folder.SUMMARY
-      agreement.from_first(lambda: files.write_json(place, found))
+      path = self.workdir / run_folder.SUMMARY
+      agreement.from_first(lambda: files.write_json(path, contents))
 
 
 def due(batches: int, every: int, end: int) -> bool:
-  """Whether something that happens every so many batches, and at the end, happens now."""
+  """Whether something is due that happens every `every` batches, and at the end; 0: at the end."""
   return batches == end or (every > 0 and batches % every == 0)

@@ -1,4 +1,4 @@
-"""A trace of some steps for XProf, and what share of the device's peak they reached."""
+"""A trace of some steps for XProf, and the share of the device's peak that they reached."""
 
 import sys
 import time
@@ -13,21 +13,25 @@ from kdjax.hardware.cost import cost
 from kdjax.training.stepper import Dispatch, Stepper
 from kdjax.types import TrainState
 
-WARM = 2  # dispatches with a batch before the trace begins: one compiles, one is the first to run
+WARM = 2  # dispatches with a batch before the trace: one compiles, one runs for the first time
 
 
 class Profile:
   """Traces the steps after the first dispatches of a run into WORKDIR/profile, once.
 
-  While it traces, every dispatch is waited for: its time is the program's alone, without what the
-  host does between two of them, evaluations and saves.
+  While it traces, it waits for every dispatch. The time of a dispatch is that of its program alone,
+  without the host's work between two dispatches, evaluations and saves.
   """
 
   def __init__(self, workdir: Path, steps: int, stepper: Stepper) -> None:
-    """Nothing is traced yet; 0 steps: nothing ever is."""
-    self.workdir, self.steps, self.stepper = workdir, steps, stepper
-    self.seen, self.tracing, self.since = 0, False, 0.0
-    self.spent: dict[int, tuple[int, float]] = {}  # phase: (steps, seconds)
+    """Traces nothing yet; with 0 steps it never does."""
+    self.workdir = workdir
+    self.steps = steps
+    self.stepper = stepper
+    self.seen = 0  # dispatches with a batch before the trace
+    self.tracing = False
+    self.since = 0.0  # when the dispatch under way began
+    self.spent: dict[int, tuple[int, float]] = {}  # number of a phase: (steps, seconds)
 
   def before(self, state: TrainState) -> None:
     """Notes when a dispatch begins."""
@@ -36,7 +40,7 @@ class Profile:
       self.since = time.perf_counter()
 
   def after(self, dispatch: Dispatch, state: TrainState) -> None:
-    """Begins, counts or ends, after a dispatch."""
+    """After a dispatch: begins the trace, counts the dispatch, or ends the trace."""
     if not self.steps or not dispatch.visit.phase.feed:
       return
     if not self.tracing:
@@ -55,36 +59,40 @@ class Profile:
       if hosts.first():
         self.keep(self.record())
 
-  def keep(self, found: dict[str, Any]) -> None:
-    """Writes the record; a disk that does not take it ends no run."""
+  def keep(self, record: dict[str, Any]) -> None:
+    """Writes the record to profile.json; a write error is reported, not raised."""
     try:
-      files.write_json(self.workdir / "profile.json", found)
+      files.write_json(self.workdir / "profile.json", record)
     except OSError as error:
-      print(f"profile.json is not written: {error.strerror}; it says {found}", file=sys.stderr)
+      print(
+        f"profile.json is not written: {error.strerror}; its content: {record}", file=sys.stderr
+      )
 
   def close(self) -> None:
-    """Ends a trace that is under way: of a run that ends, or stops, before."""
+    """Ends a trace that is under way, as when the run ends or stops before."""
     if self.tracing:
       jax.profiler.stop_trace()
-    self.tracing, self.steps = False, 0
+    self.tracing = False
+    self.steps = 0
 
   def record(self) -> dict[str, Any]:
-    """What was found of the phase whose steps took most of the time.
+    """The measurements of the phase whose steps took most of the time.
 
-    The FLOPs are those of convolutions and products of one step on one device, counted in the
-    compiled program; `share_of_peak` is theirs of the data sheet's, `roofline_seconds_a_step` what
-    the program would take at best: None where no file of `hardware/targets` describes the device.
+    `flops_a_step` counts the convolutions and matrix products of one step on one device, in the
+    compiled program. `share_of_peak` is their rate over the data sheet's, `roofline_seconds_a_step`
+    the least time of the program. They are None if no file of `hardware/targets` describes the
+    device.
     """
     number = max(self.spent, key=lambda phase: self.spent[phase][1])
     steps, seconds = self.spent[number]
     seconds /= steps
     device = self.stepper.experiment.env.mesh.devices.flat[0]
     phase = next(v.phase for v in self.stepper.experiment.visits if v.number == number)
-    found: dict[str, Any] = {"phase": phase.name, "steps": steps, "seconds_a_step": seconds}
-    found["device"] = device.device_kind
-    found |= dict.fromkeys(("flops_a_step", "roofline_seconds_a_step", "share_of_peak"))
-    if where := target.of(device):
-      priced = cost(hlo.parse(self.stepper.experiment.programs[number].as_text()), where)
-      found |= {"flops_a_step": priced.flops, "roofline_seconds_a_step": priced.time}
-      found["share_of_peak"] = priced.arithmetic / seconds
-    return found
+    record: dict[str, Any] = {"phase": phase.name, "steps": steps, "seconds_a_step": seconds}
+    record["device"] = device.device_kind
+    record |= dict.fromkeys(("flops_a_step", "roofline_seconds_a_step", "share_of_peak"))
+    if sheet := target.of(device):
+      priced = cost(hlo.parse(self.stepper.experiment.programs[number].as_text()), sheet)
+      record |= {"flops_a_step": priced.flops, "roofline_seconds_a_step": priced.time}
+      record["share_of_peak"] = priced.arithmetic / seconds
+    return record

@@ -1,4 +1,4 @@
-"""Jitted programs of an experiment: one for each phase of its method, traced once."""
+"""The jitted programs of an experiment: one for each phase of its method, traced once."""
 
 import functools
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
   from kdjax.experiment import Experiment
 
 
-# Specs of what `inputs` returns.
+# The PartitionSpecs of `inputs.inputs`' result.
 INPUTS = (Batch(P(None, *DRAWN), P(None, *DRAWN), P()), P(), P())  # type: ignore[arg-type]
 
 
@@ -29,14 +29,14 @@ def dispatch_size(experiment: "Experiment", phase: Phase) -> int:
 
 
 def jitted(experiment: "Experiment", phase: Phase) -> Any:
-  """The program of one phase.
+  """The program of one phase; an experiment traces it once.
 
   Returns:
-    A jitted (state, batches, nows, count, tables) -> (state, aux of the last call): numbers
-    [K_g] by name, a dict for every cohort; or one dict of [R], where a server trains. `batches` and
-    `nows` have a leading axis of `dispatch_size`, of which the first `count` are run; `state` is
-    donated. The number of calls is a traced value: however they are cut into dispatches, it is one
-    program and the same bits. An experiment has one of each, whoever asks.
+    A jitted (state, batches, nows, count, tables) -> (state, aux of the last call). `aux` is a dict
+    for every cohort, numbers [K_g] by name, or one dict of [R] where a server trains. `batches` and
+    `nows` have a leading axis of `dispatch_size`, of which the first `count` are run. `state` is
+    donated. The number of calls is a traced value, so that calls give the same bits however they
+    are cut into dispatches.
   """
   key = phase, machine.backend()
   if key not in experiment.traced:
@@ -45,15 +45,17 @@ def jitted(experiment: "Experiment", phase: Phase) -> Any:
 
 
 def _jitted(experiment, phase):
-  env, called = experiment.env, _call(experiment, phase)
+  env = experiment.env
+  call = _call(experiment, phase)
 
   def step(state, batch, now, tables):
-    new, aux = called(state, batch, now, tables)
-    before, after = (state.clients, state.server), (new.clients, new.server)
+    new, aux = call(state, batch, now, tables)
+    before = (state.clients, state.server)
+    after = (new.clients, new.server)
     clients, server = health.stamp(before, after, state.calls)
     if phase.feed is not None and phase.feed.server:
-      whose = health.servers(server)
-      aux = aux | ({"since": whose[0].since} if whose else {})
+      healths = health.servers(server)
+      aux = aux | ({"since": healths[0].since} if healths else {})
     elif phase.feed is not None:
       aux = tuple(a | {"since": c.health.since} for a, c in zip(aux, clients, strict=True))
     return new._replace(calls=state.calls + 1, clients=clients, server=server), aux
@@ -77,22 +79,22 @@ def _jitted(experiment, phase):
   fn = single if dispatch_size(experiment, phase) == 1 else many
   aux = P() if phase.feed and phase.feed.server else P("client")
   run = sharded(env, fn, (STATE, *INPUTS, P()), (STATE, aux))
-  # `keep_unused`: what a phase overwrites without reading it is donated too.
+  # `keep_unused`: arrays that a phase overwrites without reading them are donated too.
   return jax.jit(
     run, donate_argnums=0, keep_unused=True, compiler_options=compiler_options(machine.backend())
   )
 
 
-def reading(experiment: "Experiment", phase: Phase) -> Any:
-  """The program of a phase that leaves the state as it is.
+def read_only(experiment: "Experiment", phase: Phase) -> Any:
+  """The program of a phase that does not change the state.
 
   Returns:
     A jitted (state, batches, nows, count, tables) -> aux of the first call, leaves [K_g, ...].
   """
-  called = _call(experiment, phase)
+  call = _call(experiment, phase)
 
   def single(state, batches, nows, count, tables):
-    return called(state, *_first((batches, nows)), tables)[1]
+    return call(state, *_first((batches, nows)), tables)[1]
 
   run = sharded(experiment.env, single, (STATE, *INPUTS, P()), P("client"))
   return jax.jit(run, compiler_options=compiler_options(machine.backend()))
@@ -100,15 +102,16 @@ def reading(experiment: "Experiment", phase: Phase) -> Any:
 
 def _call(experiment, phase):
   """One call of a phase on a drawn batch: (state, batch, now, tables) -> (state, aux)."""
-  env, made = experiment.env, (experiment.augment, experiment.preprocess)
+  env = experiment.env
+  transforms = (experiment.augment, experiment.preprocess)
 
   def call(state, batch, now, tables):
     if phase.feed is not None:
-      batch = feed.materialise(env, phase, tables, batch, now, *made)
-    found = phase.step(state, batch, now)
+      batch = feed.materialise(env, phase, tables, batch, now, *transforms)
+    result = phase.step(state, batch, now)
     sizes = [len(env.ids(g)) for g in range(len(env.cohorts))]
-    contract.check_step(experiment.config["algorithm"], phase, state, found, sizes)
-    return found
+    contract.check_step(experiment.config["algorithm"], phase, state, result, sizes)
+    return result
 
   return call
 
@@ -119,10 +122,11 @@ def _first(tree):
 
 @functools.cache
 def compiler_options(backend: str) -> dict[str, str] | None:
-  """What a training step's XLA is told beside its flags: on CPU, convolutions by Eigen; else None.
+  """XLA's options for a training step: on CPU, convolutions by Eigen; else None.
 
   YNNPACK, the default, is slower at a kernel's gradient, whose window is the whole image (bench
-  suite `tried`); it keeps reductions and matrix products. None, too, where XLA has no such option.
+  suite `tried`). It keeps reductions and matrix products. If this XLA has no such option, the
+  result is None too.
   """
   if backend != "cpu":
     return None
@@ -136,6 +140,6 @@ def compiler_options(backend: str) -> dict[str, str] | None:
 
 
 def examples(env: Env, feed: Feed) -> int:
-  """Images that one call takes in, those of all clients that take part."""
-  part = range(len(env.cohorts)) if feed.cohorts is None else feed.cohorts
-  return sum(len(env.cohorts[g].ids) for g in part) * (feed.private + feed.public)
+  """The examples that one call processes, over all clients that take part."""
+  cohorts = range(len(env.cohorts)) if feed.cohorts is None else feed.cohorts
+  return sum(len(env.cohorts[g].ids) for g in cohorts) * (feed.private + feed.public)

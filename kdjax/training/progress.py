@@ -1,4 +1,4 @@
-"""What a run shows while it trains: a bar on a terminal, plain lines elsewhere."""
+"""The progress that a run shows: a bar on a terminal, plain lines elsewhere."""
 
 import time
 from typing import Any
@@ -7,8 +7,6 @@ from rich import progress
 from rich.console import Console
 
 REDRAW_SECONDS = 0.25  # between two updates of the bar on a terminal
-
-
 LINE_SECONDS = 10.0  # between two plain lines where there is no terminal
 
 
@@ -23,7 +21,7 @@ class Progress:
     unit: str = "step",
     console: Console | None = None,
   ) -> None:
-    """Starts nothing yet: that happens on `with`.
+    """Prepares the bar, which starts on `with`.
 
     Args:
       description: str, shown in front.
@@ -35,18 +33,19 @@ class Progress:
     self._description, self._total, self._unit = description, total, unit
     self._bar = _bar(self._console) if self._console.is_interactive else None
     self._numbers: dict[str, Any] = {}
-    self._step, self._next = 0, 0.0
-    self._shown: int | None = None
-    # (time, step) of the first update: compilation lies before it.
+    self._step = 0
+    self._next = 0.0  # the time of the next redraw
+    self._shown: int | None = None  # the step that was shown last
+    # (time, step) of the first update, which comes after compilation.
     self._since: tuple[float, int] | None = None
 
   def update(self, step: int, **numbers: Any) -> None:
-    """Notes where the run stands and shows it now and then; free of cost in between.
+    """Notes the run's position, and shows it from time to time; the other updates cost nothing.
 
     Args:
-      step: int, training batches so far.
-      numbers: `loss`, `accuracy` (0..1, given at an evaluation), `images_per_second`, or others;
-        an array on the device is fetched only when it is shown.
+      step: training batches so far.
+      numbers: `loss`, `accuracy` (0..1, given at an evaluation), `images_per_second`, or others.
+        An array on the device is fetched only when it is shown.
     """
     self._step = step
     self._numbers.update(numbers)
@@ -100,6 +99,6 @@ def _bar(console):
 
 
 def _words(numbers):
-  """Numbers as a reader wants them: ['loss 0.512', 'accuracy 91.2 %', '1,235 images/s']."""
+  """Numbers as text: ['loss 0.512', 'accuracy 91.2%', '1,235 images/s']."""
   form = {"accuracy": "accuracy {:.1%}", "images_per_second": "{:,.0f} images/s"}
   return [form.get(key, key + " {:.4g}").format(float(value)) for key, value in numbers.items()]

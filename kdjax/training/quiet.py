@@ -1,6 +1,6 @@
-"""Orbax's own words about a failure, which are hundreds of lines from several threads: not shown.
+"""Hides Orbax's messages about a failure: hundreds of lines from several threads.
 
-Whoever calls it says in a line what went wrong.
+The caller reports the failure in one line.
 """
 
 import logging
@@ -10,7 +10,7 @@ from typing import Any
 
 
 def orbax() -> None:
-  """From now on what Orbax logs, and what its unfinished reads leave behind, is dropped."""
+  """Drops Orbax's log lines, and the errors of its unfinished reads, from now on."""
   for name in ("absl", "asyncio"):
     logger = logging.getLogger(name)
     if _wanted not in logger.filters:
@@ -20,7 +20,7 @@ def orbax() -> None:
 
 
 def _wanted(record):
-  """Whether a log line is not of Orbax or its store; asyncio's tell it by what they quote."""
+  """Whether a log line is not about Orbax or its store; asyncio's lines only quote them."""
   text = record.pathname + record.getMessage()
   if record.exc_info:
     text += "".join(traceback.format_exception(*record.exc_info))
@@ -28,7 +28,7 @@ def _wanted(record):
 
 
 class _Hook:
-  """`sys.unraisablehook` without the reads that were under way when another one failed."""
+  """`sys.unraisablehook` without the reads that were under way when another read failed."""
 
   def __init__(self, others: Any) -> None:
     self.others = others

@@ -1,4 +1,4 @@
-"""Where a run goes on from: the newest checkpoint that is whole and its own, or the start."""
+"""Finds the state that a run continues from: its newest whole checkpoint, or step 0."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 def restore(
   experiment: "Experiment", workdir: str | Path
 ) -> tuple[TrainState, int | None, dict[str, Any]]:
-  """From the newest checkpoint that is whole; the state of step 0 where there never was one.
+  """Restores the newest whole checkpoint, or makes the state of step 0 if none was ever saved.
 
   Returns:
     (state, its training batches or None, what was saved beside it: see `TrainingRun.save`).
 
   Raises:
-    ConfigError: where none is left, or the newest does not fit this experiment.
+    ConfigError: if no whole checkpoint is left, or the newest does not fit this experiment.
   """
 
   def attempt(step):

@@ -1,4 +1,4 @@
-"""Whose a run folder is: `config.json`, written once and compared ever after."""
+"""The identity of a run folder: `config.json`, written once and compared at every later call."""
 
 import subprocess
 from pathlib import Path
@@ -19,27 +19,31 @@ if TYPE_CHECKING:
   from kdjax.experiment import Experiment
 
 
-HELD_BY = ("holdout", "limit", "public_source")  # what decides, besides the data, what is in a set
-SAMPLED = 2048  # resident training examples whose values are looked at
+HELD_BY = (
+  "holdout",
+  "limit",
+  "public_source",
+)  # keys that, besides the data, decide a set's content
+SAMPLED = 2048  # resident training examples whose values are summarised
 CONFIG, SUMMARY = "config.json", "summary.json"
 CHECKPOINTS, SAVED = "checkpoints", "saved.json"
 
 
 def steps(workdir: str | Path) -> list[int]:
-  """The training batches of which a folder holds a checkpoint, ascending; creates nothing."""
-  folder = Path(workdir) / CHECKPOINTS  # one being saved has a longer name
+  """The steps of a folder's checkpoints, ascending; creates nothing."""
+  folder = Path(workdir) / CHECKPOINTS  # a checkpoint that is being saved has a longer name
   names = [p.name for p in folder.glob("*") if p.name.isdigit()]
   return sorted(int(name) for name in names if name == str(int(name)))
 
 
 def ever_saved(workdir: str | Path) -> bool:
-  """Whether a run has saved anything: its record stays when its checkpoints are gone."""
-  left = any((Path(workdir) / CHECKPOINTS).glob("damaged-*")) or bool(steps(workdir))
-  return left or any((Path(workdir) / name).exists() for name in (SAVED, SUMMARY))
+  """Whether a run has ever saved a checkpoint, even if its checkpoints are gone."""
+  has_any = any((Path(workdir) / CHECKPOINTS).glob("damaged-*")) or bool(steps(workdir))
+  return has_any or any((Path(workdir) / name).exists() for name in (SAVED, SUMMARY))
 
 
 def check_config(workdir: str | Path, config: dict[str, Any]) -> None:
-  """Raises ConfigError where a folder belongs to another config, naming what differs."""
+  """Raises ConfigError if a folder belongs to another config, and names the key that differs."""
   record = _record(workdir)
   for key, old, new in differences(record["config"], config) if record else ():
     hint = f"{workdir} was begun with {key} = {old!r}; use another --workdir or that value"
@@ -47,17 +51,18 @@ def check_config(workdir: str | Path, config: dict[str, Any]) -> None:
 
 
 def check_data(workdir: str | Path, config: dict[str, Any], data: "Data | None") -> None:
-  """Refuses arrays in memory that are not those of a folder's run, and their lack.
+  """Refuses in-memory data that are not those of a folder's run, or their absence.
 
-  This is asked before an experiment is built of the data, or what they do not fit would be blamed.
+  It is called before an experiment is built of the data, since the error would otherwise blame
+  whatever the data do not fit.
 
   Args:
     workdir: the folder.
     config: nested dict.
-    data: what `kdjax.arrays` was handed out to; None: the config names its source.
+    data: in-memory data, dealt to the clients; None: the config names its source.
 
   Raises:
-    ConfigError: says with which data the run was begun.
+    ConfigError: names the data that the run began with.
   """
   record = _record(workdir)
   if record is None:
@@ -66,7 +71,7 @@ def check_data(workdir: str | Path, config: dict[str, Any], data: "Data | None")
   name = begun.get("source", "digits")
   if data is None and not sources.is_name(name):
     hint = (
-      f"was begun with arrays in memory, {name!r}: kdjax.train(..., data=...) goes on with them"
+      f"was begun with arrays in memory, {name!r}: kdjax.train(..., data=...) resumes with them"
     )
     raise ConfigError("workdir", str(workdir), hint)
   if data is None or "data" not in record or any(begun.get(k) != config[k] for k in HELD_BY):
@@ -77,19 +82,20 @@ def check_data(workdir: str | Path, config: dict[str, Any], data: "Data | None")
 
 
 def check(workdir: str | Path, experiment: "Experiment") -> None:
-  """Raises ConfigError where a folder belongs to another config, or to other examples."""
+  """Raises ConfigError if a folder belongs to another config, or to other examples."""
   check_config(workdir, experiment.config)
   fingerprint.check(workdir, _record(workdir) or {}, experiment)
 
 
 def is_begun(workdir: str | Path) -> bool:
-  """Whether a run lives in a folder already."""
+  """Whether a folder holds a run already."""
   return (Path(workdir) / CONFIG).exists()
 
 
 def _record(workdir) -> dict[str, Any] | None:
-  """`config.json`; None where there is none, or a damaged one and nothing that depends on it."""
-  workdir, path = Path(workdir), Path(workdir) / CONFIG
+  """`config.json`; None if it is missing, or if it is damaged and no checkpoint depends on it."""
+  workdir = Path(workdir)
+  path = workdir / CONFIG
   try:
     if workdir.exists() and not workdir.is_dir():
       raise ConfigError("workdir", str(workdir), "must be a folder")
@@ -105,10 +111,10 @@ def _record(workdir) -> dict[str, Any] | None:
 
 
 def read(workdir: str | Path) -> dict[str, Any]:
-  """What `claim` wrote.
+  """Reads `config.json`, which `claim` wrote.
 
   Raises:
-    ConfigError: where there is no run, or its record is damaged.
+    ConfigError: if there is no run, or its record is damaged.
   """
   path = Path(workdir) / CONFIG
   if not path.exists():
@@ -120,20 +126,20 @@ def read(workdir: str | Path) -> dict[str, Any]:
 
 
 def claim(workdir: str | Path, experiment: "Experiment", command: str) -> None:
-  """Checks that a folder belongs to this config; writes `config.json` where there is none."""
+  """Checks that a folder belongs to this config; writes `config.json` if it is missing."""
   check_config(workdir, experiment.config)
   path = Path(workdir) / CONFIG
   if _record(workdir) is None:
     if path.exists() or ever_saved(workdir):
-      agreement.say(f"{path} was {'damaged' if path.exists() else 'gone'}: written anew")
+      agreement.say(f"{path} was {'damaged' if path.exists() else 'gone'}: it is written again")
     files.write_json(path, provenance(experiment) | {"command": command})
 
 
 def finished(workdir: str | Path, batches: int) -> bool:
-  """Whether a run of so many batches is done; a damaged `summary.json` is removed, to be made anew.
+  """Whether a run of `batches` batches is done; a damaged `summary.json` is removed.
 
   Raises:
-    ConfigError: for a summary that is no file.
+    ConfigError: for a summary that is not a file.
   """
   path = Path(workdir) / SUMMARY
   if not path.exists() or steps(workdir)[-1:] != [batches]:
@@ -149,8 +155,9 @@ def finished(workdir: str | Path, batches: int) -> bool:
 
 
 def extend(workdir: str | Path, config: dict[str, Any], done: int) -> None:
-  """Notes in `config.json` that a run that had done so many batches has another length now."""
-  path, record = Path(workdir) / CONFIG, read(workdir)
+  """Notes in `config.json` that a run has another length now, from its `done` batches on."""
+  path = Path(workdir) / CONFIG
+  record = read(workdir)
   key = next((key for key in LENGTH if record["config"][key] != config[key]), None)
   if key is None:
     return
@@ -162,13 +169,13 @@ def extend(workdir: str | Path, config: dict[str, Any], done: int) -> None:
   if summary.exists():
     summary.rename(path.with_name(f"summary-{done}.json"))
   agreement.say(
-    f"{workdir} goes on from step {done} with {key} = {new} instead of {old}: "
+    f"{workdir} continues from step {done} with {key} = {new} instead of {old}: "
     "the learning rate follows the new length from there"
   )
 
 
 def provenance(experiment: "Experiment") -> dict[str, Any]:
-  """What `config.json` holds: the resolved config, versions, devices, commit, hash, sizes."""
+  """The contents of `config.json`: resolved config, versions, devices, commit, hash, sizes."""
   import flax
   import optax
   import orbax.checkpoint
@@ -178,7 +185,8 @@ def provenance(experiment: "Experiment") -> dict[str, Any]:
   modules = {"kdjax": kdjax, "jax": jax, "flax": flax, "optax": optax, "numpy": np}
   versions = {name: m.__version__ for name, m in modules.items()}
   versions["orbax-checkpoint"] = orbax.checkpoint.__version__
-  env, mesh = experiment.env, experiment.env.mesh
+  env = experiment.env
+  mesh = env.mesh
   return {
     "config": experiment.config,
     "versions": versions,
@@ -205,31 +213,31 @@ def provenance(experiment: "Experiment") -> dict[str, Any]:
 
 
 def _held(experiment):
-  """Places of the training examples that are there: all; in a peer, its own clients'."""
+  """The indices of the training examples at hand: all; in a peer, those of its own clients."""
   if not experiment.env.is_peer:
     return np.arange(len(experiment.data.source.train.labels))
   private = experiment.data.shards.private
   return np.sort(np.concatenate([private[k] for k in experiment.env.local_ids]))
 
 
-def _values(experiment, places):
-  """What the training examples look like, of some thousand of them, evenly spaced."""
+def _values(experiment, indices):
+  """Statistics of the training examples' values, from an evenly spaced sample."""
   count = SAMPLED if experiment.data.source.train.array is not None else 64
-  at = np.unique(np.linspace(0, len(places) - 1, count).astype(np.int64))
-  some = np.asarray(experiment.unreadable.fetch("private", places[at]))
+  chosen = np.unique(np.linspace(0, len(indices) - 1, count).astype(np.int64))
+  sample = np.asarray(experiment.unreadable.fetch("private", indices[chosen]))
   return {
-    "dtype": str(some.dtype),
-    "min": float(some.min()),
-    "max": float(some.max()),
-    "mean": float(some.mean(dtype=np.float64)),
-    "std": float(some.std(dtype=np.float64)),
+    "dtype": str(sample.dtype),
+    "min": float(sample.min()),
+    "max": float(sample.max()),
+    "mean": float(sample.mean(dtype=np.float64)),
+    "std": float(sample.std(dtype=np.float64)),
   }
 
 
 def _commit():
-  here = Path(__file__).parent
-  ask = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12"]
+  folder = Path(__file__).parent
+  command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=12"]
   try:
-    return subprocess.run(ask, capture_output=True, text=True, check=True).stdout.strip()
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
   except (OSError, subprocess.CalledProcessError):
     return "unknown"

@@ -1,4 +1,4 @@
-"""Where a run stands: the walk of prologue and cycle, a pure function of the calls made so far."""
+"""The position of a run: the walk of prologue and cycle, a pure function of the calls so far."""
 
 import itertools
 from collections.abc import Callable, Sequence
@@ -7,19 +7,19 @@ from typing import NamedTuple
 from kdjax.checks import MOST_STEPS, took
 from kdjax.types import Algorithm, ConfigError, Feed, Phase, Pos
 
-MOST_VISITS = 500_000  # stretches of phases in a run: some seconds to walk
+MOST_VISITS = 500_000  # visits of a run: a walk of some seconds
 
 
 class Visit(NamedTuple):
   """A stretch of consecutive calls of one phase."""
 
   phase: Phase
-  number: int  # of the phase: its place in prologue + cycle
+  number: int  # the phase's place in prologue + cycle
   round: int  # turns of the cycle completed before
   start: int  # calls of all phases before
   phase_start: int  # calls of this phase before
   batches: int  # training batches of all phases before
-  calls: int  # of this visit
+  calls: int  # calls of this visit
   settled: bool  # whether evaluation and saving may follow it
   ends_round: bool  # whether it is the last of its turn of the cycle
 
@@ -36,12 +36,12 @@ def visits(
   Args:
     algorithm: Algorithm.
     epoch_steps: (Feed, round) -> steps of one visit of an epoch phase.
-    steps: training batches of the run, or 0; the last visit is cut short to fit, and of the rest
-      of its round only phases with `closes` run.
-    rounds: turns of the cycle, or 0; exactly one of the two is set.
+    steps: training batches of the run, or 0. The last visit is cut short to fit; only phases with
+      `closes` run after it in its round.
+    rounds: turns of the cycle, or 0. Exactly one of `steps` and `rounds` is set.
 
   Raises:
-    ConfigError: where not exactly one is set, no phase of the cycle takes a batch, or the run is
+    ConfigError: unless exactly one is set, if no phase of the cycle takes a batch, or if the run is
       too long to walk.
   """
   if (steps > 0) == (rounds > 0):
@@ -54,15 +54,15 @@ def visits(
       return epoch_steps(phase.feed, round)
     calls = phase.steps(round) if callable(phase.steps) else phase.steps
     if calls < 0:
-      raise ConfigError("algo", calls, f"phase {phase.name!r} cannot run so often a round")
+      raise ConfigError("algo", calls, f"phase {phase.name!r} cannot run so often in a round")
     return calls
 
   if not any(p.feed and length(p, 0) for p in algorithm.cycle):
     hint = "no phase of this method's cycle takes a batch"
     if rounds:
-      raise ConfigError("rounds", rounds, f"{hint} where rounds are counted: set steps instead")
+      raise ConfigError("rounds", rounds, f"{hint} if rounds are counted: set steps instead")
     feeds = ", ".join(repr(p.name) for p in algorithm.cycle if p.feed) or "none"
-    raise ConfigError("steps", steps, f"{hint}, those that could ({feeds}) run 0 times a round")
+    raise ConfigError("steps", steps, f"{hint}: those that could ({feeds}) run 0 times in a round")
 
   def walk():
     yield from ((number, 0) for number in range(first))
@@ -70,32 +70,37 @@ def visits(
       yield from ((number, round) for number in range(first, len(phases)))
 
   out: list[Visit] = []
-  counts, start, batches, cut = [0] * len(phases), 0, 0, False
+  counts = [0] * len(phases)  # calls of each phase
+  start = 0
+  batches = 0
+  is_cut = False  # whether `steps` has cut a visit short
   for number, round in walk():
-    phase, whole = phases[number], length(phases[number], round)
+    phase = phases[number]
+    whole = length(phase, round)
     n = whole
     if steps and batches == steps and (phase.feed or number == first):
       break
-    if cut and not phase.closes:
+    if is_cut and not phase.closes:
       continue
     if steps and phase.feed:
       n = min(n, steps - batches)
     out.append(Visit(phase, number, round, start, counts[number], batches, n, False, False))
-    start, counts[number] = start + n, counts[number] + n
+    start += n
+    counts[number] += n
     batches += n if phase.feed else 0
     if number == len(phases) - 1:
-      turns = rounds or (round + 1) * steps / max(batches, 1)  # as long as those so far
-      stretches = turns * len(algorithm.cycle)
-      _refuse_endless(("steps", steps) if steps else ("rounds", rounds), stretches, start)
-    cut = cut or n < whole
+      turns = rounds or (round + 1) * steps / max(batches, 1)  # if all are as long as those so far
+      expected = turns * len(algorithm.cycle)
+      _refuse_endless(("steps", steps) if steps else ("rounds", rounds), expected, start)
+    is_cut = is_cut or n < whole
   following = out[1:] + [None]
   return tuple(map(_closed, out, following))
 
 
-def _refuse_endless(length, stretches, calls):
-  """Raises ConfigError for a run that takes too long to list, or to make."""
-  if stretches > MOST_VISITS:
-    hint = f"the run would have some {stretches:,.0f} stretches of phases, which are listed first"
+def _refuse_endless(length, visits, calls):
+  """Raises ConfigError for a run that takes too long to list or to train."""
+  if visits > MOST_VISITS:
+    hint = f"the run would have some {visits:,.0f} stretches of phases, which are listed first"
     raise ConfigError(*length, f"{hint}: at most {MOST_VISITS:,}")
   if calls > 2 * MOST_STEPS:
     hint = f"{calls:,} calls of phases and more would take {took(calls)} at 1 ms each"
@@ -109,18 +114,18 @@ def _closed(visit, after):
 
 
 def call_at(walk: Sequence[Visit], calls: int, batches: int) -> int:
-  """The position of a run that has taken so many batches, in this walk.
+  """The position, in this walk, of a run that has taken `batches` training batches.
 
-  It is `calls` itself, unless the run was planned shorter and its last round cut short: what closed
-  that round is no part of a longer run, which stands within it.
+  It is `calls` itself unless the run was planned shorter and its last round was cut short. The
+  calls that closed that round are not part of the longer run, whose position is within the round.
 
   Args:
-    walk: of the run as it is planned now.
-    calls: of phases so far, by the plan under which they were made.
-    batches: training batches in them.
+    walk: the visits of the run as it is planned now.
+    calls: calls of phases so far, by the earlier plan.
+    batches: training batches in these calls.
   """
-  at = [v for v in walk if v.start <= calls <= v.start + v.calls]
-  if any(v.after(calls - v.start) == batches for v in at):
+  candidates = [v for v in walk if v.start <= calls <= v.start + v.calls]
+  if any(v.after(calls - v.start) == batches for v in candidates):
     return calls
   within = next(v for v in walk if v.batches <= batches <= v.after(v.calls) and v.phase.feed)
   return within.start + batches - within.batches
@@ -140,7 +145,7 @@ def totals(walk: Sequence[Visit]) -> dict[int, int]:
 
 
 def evaluations(walk: Sequence[Visit], every: int) -> int:
-  """How often a run is evaluated, where it is every so many batches; 0: after every round."""
+  """How often a run is evaluated if it is every `every` batches; 0: after every round."""
   if every == 0:
     return sum(v.ends_round for v in walk)
   end = walk[-1].after(walk[-1].calls)
@@ -148,7 +153,7 @@ def evaluations(walk: Sequence[Visit], every: int) -> int:
 
 
 def position(visit: Visit, i: int, total: int) -> Pos:
-  """`Pos` of the i-th call of a visit; `total` is the phase's calls in the run."""
+  """The `Pos` of the i-th call of a visit; `total` is the phase's calls in the run."""
   return Pos(
     call=visit.start + i,
     phase_call=visit.phase_start + i,
@@ -161,7 +166,10 @@ def position(visit: Visit, i: int, total: int) -> Pos:
 
 
 def bytes_sent(algorithm: Algorithm, walk: Sequence[Visit], calls: int) -> dict[str, int]:
-  """Bytes received by kind in the first `calls` calls of a run, all replicas together."""
+  """Bytes sent by kind in the first `calls` calls of a run, all replicas together.
+
+  Every receiver counts.
+  """
   sent = dict(algorithm.bytes_at_start())
   total = totals(walk)
   for visit in walk:

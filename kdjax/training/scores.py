@@ -1,4 +1,4 @@
-"""What the evaluators found, as the log wants it, and the one number by which the best is kept."""
+"""The evaluators' results in the form of the log, and the score of the best checkpoint."""
 
 from collections.abc import Sequence
 
@@ -8,16 +8,16 @@ from kdjax.core import metrics
 
 
 def best(heads: tuple[str, ...], results: list[dict] | None) -> float | None:
-  """The number by which the best checkpoint is kept: mean shared accuracy over replicas, clients.
+  """The score by which the best checkpoint is kept: mean shared accuracy of the clients' last head.
 
-  Of the clients' last head; of the method's first entry, where it tests no clients. None where
-  no evaluator found any.
+  The mean is over clients and replicas. If the method tests no clients, it is that of the method's
+  first entry. None if no evaluator measured it.
   """
-  found = [r["shared_accuracy"] for r in results or () if "shared_accuracy" in r]
-  if not found:
+  accuracies = [r["shared_accuracy"] for r in results or () if "shared_accuracy" in r]
+  if not accuracies:
     return None
-  head = heads[-1] if heads[-1] in found[0] else next(iter(found[0]))
-  return float(np.mean([x[head] for x in found]))
+  head = heads[-1] if heads[-1] in accuracies[0] else next(iter(accuracies[0]))
+  return float(np.mean([accuracy[head] for accuracy in accuracies]))
 
 
 def means(
@@ -37,8 +37,8 @@ def means(
     liars: the clients that lie, in every replica.
   """
   flat = {}
-  for key, found in results[0].items():
-    for name, value in found.items() if isinstance(found, dict) else ():
+  for key, entries in results[0].items():
+    for name, value in entries.items() if isinstance(entries, dict) else ():
       if isinstance(value, dict) or np.ndim(value) > 1:
         continue
       by_seed = [_honest(np.atleast_1d(r[key][name]), clients, liars) for r in results]

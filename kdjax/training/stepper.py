@@ -1,7 +1,8 @@
 """An experiment's programs, inputs and tables as one object: state in, state out.
 
-The training loop, the benchmarks, the tests and a user's own loop all call it. It keeps what is
-resident on the devices, never the state; what is compiled its experiment keeps, for all Steppers.
+The training loop, the benchmarks, the tests and a user's own loop all call it. A Stepper keeps the
+data sets that are resident on the devices, never the state. Its experiment keeps the compiled
+programs, for all Steppers.
 """
 
 import contextlib
@@ -52,19 +53,19 @@ class Stepper:
   """Runs an experiment's dispatches."""
 
   def __init__(self, experiment: "Experiment", tables: dict[str, jax.Array] | None = None) -> None:
-    """Nothing is compiled yet; sets that fit are placed on the devices.
+    """Places the data sets that fit on the devices; compiles nothing yet.
 
     Args:
       experiment: Experiment.
-      tables: the sets, where another Stepper on the same mesh has placed them.
+      tables: the sets that another Stepper has placed on the same mesh; None: they are placed now.
     """
     self.experiment = experiment
     self.totals = schedule.totals(experiment.visits)
     self.tables = host.tables(experiment) if tables is None else tables
-    self.counts: dict[str, float] = {}  # of what the last phase that hears of elsewhere heard
+    self.counts: dict[str, float] = {}  # message counts of the last phase with `outside`
 
   def init(self) -> TrainState:
-    """The state of step 0."""
+    """Makes the state of step 0."""
     return self.experiment.init()
 
   def done(self, state: TrainState) -> bool:
@@ -73,11 +74,11 @@ class Stepper:
     return int(state.calls) >= last.start + last.calls
 
   def dispatches(self, calls: int, periods: tuple[int, ...] = ()) -> Iterator[Dispatch]:
-    """What there is to run from a position on; none reaches across anything that is due.
+    """Yields the dispatches from a position on; each ends where a period ends, at the latest.
 
     Args:
-      calls: of phases so far, `TrainState.calls`.
-      periods: training batches between two things that are due; 0: never.
+      calls: calls of phases so far, `TrainState.calls`.
+      periods: the periods of logging, saving and evaluation in training batches; 0: never.
     """
     periods = (*periods, self.experiment.batches)
     for visit in self.experiment.visits:
@@ -90,21 +91,23 @@ class Stepper:
         i += count
 
   def inputs(self, dispatch: Dispatch, images: bool | Callable = True) -> tuple:
-    """The host's part of a dispatch, see `inputs.inputs`."""
-    visit, i, count = dispatch
-    return host.inputs(self.experiment, visit, i, count, self.totals[visit.number], images=images)
+    """The host-side arguments of a dispatch, see `inputs.inputs`."""
+    visit, first, count = dispatch
+    total = self.totals[visit.number]
+    return host.inputs(self.experiment, visit, first, count, total, images=images)
 
   def feeds(self, dispatches: Iterator[Dispatch]) -> Generator[tuple[Dispatch, tuple], None, None]:
-    """Dispatches with their inputs; images that are not resident are read some steps ahead."""
+    """Yields dispatches with their inputs; images that are not resident are read ahead."""
     plan = list(dispatches)
     if all(s.array is not None for s in self.experiment.sets.values()):
-      yield from ((one, self.inputs(one)) for one in plan)
+      yield from ((dispatch, self.inputs(dispatch)) for dispatch in plan)
       return
     pieces = host.pieces(self.experiment, plan, self.totals)
     note = self.experiment.unreadable.note
     with read_ahead.reading(pieces, **self.experiment.config["input"]) as parts:
-      for one in plan:
-        yield one, self.inputs(one, images=pieces.reader(one.visit.number, parts, note))
+      for dispatch in plan:
+        read = pieces.reader(dispatch.visit.number, parts, note)
+        yield dispatch, self.inputs(dispatch, images=read)
 
   def run(
     self,
@@ -117,8 +120,8 @@ class Stepper:
 
     Args:
       state: TrainState.
-      dispatch: what to run.
-      arguments: its inputs; None: made now.
+      dispatch: the dispatch to run.
+      arguments: its inputs; None: they are made now.
       compiling: a context manager to compile in, or None.
 
     Returns:
@@ -128,7 +131,8 @@ class Stepper:
     if dispatch.visit.phase.outside:
       arguments = self._from_outside(state, dispatch.visit, arguments)
     arguments = hosts.place(self.experiment.env.mesh, program.INPUTS, arguments)
-    number, programs = dispatch.visit.number, self.experiment.programs
+    number = dispatch.visit.number
+    programs = self.experiment.programs
     if number not in programs:
       with compiling or contextlib.nullcontext():
         jitted = program.jitted(self.experiment, dispatch.visit.phase)
@@ -136,61 +140,65 @@ class Stepper:
     return programs[number](state, *arguments, self.tables)
 
   def _from_outside(self, state, visit, arguments):
-    """A dispatch's inputs with what was heard of elsewhere as its phase's args."""
+    """A dispatch's inputs, with what `Phase.outside` returned as its args."""
     batches, nows, count = arguments
-    heard, self.counts = visit.phase.outside(self, state, visit)
-    return batches, nows._replace(args=jax.tree.map(lambda x: x[None], heard)), count
+    args, self.counts = visit.phase.outside(self, state, visit)
+    return batches, nows._replace(args=jax.tree.map(lambda x: x[None], args)), count
 
-  def told(self, state: TrainState, visit: schedule.Visit, name: str) -> list[PyTree]:
-    """The aux of every call of a visit that leaves the state as it is, on the host.
+  def outputs(self, state: TrainState, visit: schedule.Visit, name: str) -> list[PyTree]:
+    """The aux of every call of a visit that does not change the state, on the host.
 
     Args:
       state: TrainState.
-      visit: of a phase that need not be one of the run's.
-      name: what its program is kept under.
+      visit: a visit of a phase, which need not be one of the run's.
+      name: the key of the compiled program in `Experiment.programs`.
     """
-    out, programs = [], self.experiment.programs
+    out = []
+    programs = self.experiment.programs
     for i in range(visit.calls):
       arguments = host.inputs(self.experiment, visit, i, 1, visit.calls)
       arguments = hosts.place(self.experiment.env.mesh, program.INPUTS, arguments)
       if name not in programs:
-        jitted = program.reading(self.experiment, visit.phase)
+        jitted = program.read_only(self.experiment, visit.phase)
         programs[name] = jitted.lower(state, *arguments, self.tables).compile()
       out.append(hosts.fetch(programs[name](state, *arguments, self.tables)))
     return out
 
   def step(self, state: TrainState) -> tuple[TrainState, dict[str, float]]:
-    """One training batch and the phases without a batch that follow it: an average, a refresh.
+    """Runs one training batch and the phases without a batch that follow it, as an average.
 
     Returns:
       (state, the batch's losses by name: means over the clients that took part).
     """
-    losses, taken = {}, False
-    for one in self.dispatches(int(state.calls)):
-      if taken and one.visit.phase.feed:
+    losses = {}
+    is_trained = False
+    for dispatch in self.dispatches(int(state.calls)):
+      if is_trained and dispatch.visit.phase.feed:
         break
-      state, aux = self.run(state, one._replace(calls=1))
-      if one.visit.phase.feed:
-        losses, taken = loss_log.means(hosts.fetch(aux)), True
-        if one.first + 1 < one.visit.calls:
+      state, aux = self.run(state, dispatch._replace(calls=1))
+      if dispatch.visit.phase.feed:
+        losses = loss_log.means(hosts.fetch(aux))
+        is_trained = True
+        if dispatch.first + 1 < dispatch.visit.calls:
           break
     return state, losses
 
   def evaluate(self, state: TrainState, names: Sequence[str] | None = None) -> list[dict]:
-    """What evaluators find, all or those named: over replicas, as `Evaluator` says."""
+    """Runs evaluators, all or those named; returns their results over replicas, see `Evaluator`."""
     jax.block_until_ready(state)
     results: list[dict] = [{} for _ in range(self.experiment.env.R)]
     for name in self.experiment.evaluators if names is None else names:
       _, evaluator = self.experiment.evaluators[name]
-      found = _checked(name, evaluator(state), len(results))
-      results = [old | new for old, new in zip(results, found, strict=True)]
+      returned = _checked(name, evaluator(state), len(results))
+      results = [old | new for old, new in zip(results, returned, strict=True)]
     return results
 
 
-def _checked(name, found, R):
-  """What an evaluator returned, as `Evaluator` asks for it."""
-  dicts = isinstance(found, list) and len(found) == R and all(isinstance(x, dict) for x in found)
-  if not dicts or not all(isinstance(value, dict) for x in found for value in x.values()):
-    what = "{key: {name: a number, or one a client}}"
-    raise ConfigError(f"evals.{name}", found, f"must return a list of {R} dicts, {what}")
-  return found
+def _checked(name, returned, R):
+  """An evaluator's result, checked to be of the form that `Evaluator` defines."""
+  is_list = isinstance(returned, list) and len(returned) == R
+  dicts = is_list and all(isinstance(result, dict) for result in returned)
+  if not dicts or not all(isinstance(value, dict) for x in returned for value in x.values()):
+    form = "{key: {name: a number, or one per client}}"
+    raise ConfigError(f"evals.{name}", returned, f"must return a list of {R} dicts, {form}")
+  return returned

@@ -1,7 +1,8 @@
-"""What is on disk of a run's checkpoints, read without believing it: listed, checked, set aside.
+"""Reads a run's checkpoints from disk: lists them, checks them, sets damaged ones aside.
 
-Every number is compared with the digests beside it (`digest.py`). Orbax itself checks that its own
-index is whole and that compressed data can be decompressed, not that arrays are what they were.
+Every value is compared with the digests beside it (`digest.py`). Orbax itself checks that its own
+index is whole and that compressed data can be decompressed. It does not check that arrays are
+unchanged.
 """
 
 import hashlib
@@ -20,11 +21,11 @@ from kdjax.core import agreement
 from kdjax.training import digest, quiet, run_folder
 from kdjax.types import ClientState, ConfigError, PyTree, TrainState
 
-WHOLE = ("step", "server")  # of `rest`: no client's
+WHOLE = ("step", "server")  # entries of `rest` that belong to no client
 
 
 class DamagedError(Exception):
-  """A checkpoint that is not what was saved; says what of it."""
+  """A checkpoint is not what was saved; the message names the part."""
 
 
 def path(workdir: str | Path, step: int) -> Path:
@@ -33,7 +34,7 @@ def path(workdir: str | Path, step: int) -> Path:
 
 
 def sealed(meta: dict[str, Any]) -> dict[str, Any]:
-  """What is known of a checkpoint, with a digest of it."""
+  """The metadata of a checkpoint, with its own digest."""
   return meta | {"digest": _digest(meta)}
 
 
@@ -42,24 +43,24 @@ def _digest(meta):
 
 
 def meta(workdir: str | Path, step: int) -> dict[str, Any]:
-  """What was saved of a checkpoint beside its arrays; without `arrays` if by kdjax before 0.3.
+  """The metadata of a checkpoint; kdjax before 0.3 saved it without `arrays`.
 
   Raises:
-    DamagedError: where it is not what was saved, or another checkpoint's.
+    DamagedError: if it is not what was saved, or belongs to another checkpoint.
   """
   try:
-    found = json.loads((path(workdir, step) / "meta" / "metadata").read_bytes())
-    seal = found.pop("digest", None)
-    if seal is None and "hash" in found and set(found) <= {"hash", "spent"}:
-      return found
-    whole = seal == _digest(found)
+    contents = json.loads((path(workdir, step) / "meta" / "metadata").read_bytes())
+    seal = contents.pop("digest", None)
+    if seal is None and "hash" in contents and set(contents) <= {"hash", "spent"}:
+      return contents
+    is_whole = seal == _digest(contents)
   except (OSError, ValueError, AttributeError, RecursionError) as error:
     raise DamagedError(f"meta cannot be read ({type(error).__name__})") from None
-  if not whole:
+  if not is_whole:
     raise DamagedError("meta is not what was saved")
-  if found["step"] != step:
-    raise DamagedError(f"it is that of step {found['step']}")
-  return found
+  if contents["step"] != step:
+    raise DamagedError(f"it is that of step {contents['step']}")
+  return contents
 
 
 def written_by(meta: dict[str, Any]) -> str:
@@ -68,32 +69,35 @@ def written_by(meta: dict[str, Any]) -> str:
 
 
 def read(workdir: str | Path, step: int, item: str, template: PyTree) -> PyTree:
-  """The arrays of an item, checked; this process's own part of them.
+  """Reads and checks the arrays of an item, this process's own part of them.
 
   Args:
-    workdir, step: which checkpoint.
+    workdir, step: the checkpoint.
     item: 'model' or 'rest'.
     template: shapes, dtypes and shardings.
 
   Raises:
-    DamagedError: where they are not what was saved.
-    ConfigError: where they are, and do not fit the template.
+    DamagedError: if the arrays are not what was saved.
+    ConfigError: if they are what was saved, and do not fit the template.
   """
-  known = meta(workdir, step)
-  check_fit(workdir, step, known, item, template)
-  found, failed = _attempt(lambda: _reader().restore(path(workdir, step) / item, template))
-  if agreement.anywhere(bool(failed)):
-    raise DamagedError(f"{item} cannot be read ({failed or 'by another process'})")
-  if "arrays" in known:
-    now = digest.table(found, WHOLE)
-    other = digest.differing(now, {key: known["arrays"][item][key] for key in now})
-    if other:
-      raise DamagedError(f"{item}/{other} is not what was saved")
-  return found
+  saved = meta(workdir, step)
+  check_fit(workdir, step, saved, item, template)
+  arrays, failure = _attempt(lambda: _reader().restore(path(workdir, step) / item, template))
+  if agreement.anywhere(bool(failure)):
+    raise DamagedError(f"{item} cannot be read ({failure or 'by another process'})")
+  if "arrays" in saved:
+    now = digest.table(arrays, WHOLE)
+    difference = digest.differing(now, {key: saved["arrays"][item][key] for key in now})
+    if difference:
+      raise DamagedError(f"{item}/{difference} is not what was saved")
+  return arrays
 
 
 def _attempt(act):
-  """(what it returns, ''), or (None, the error's name): Orbax raises whatever damage makes it."""
+  """Runs a read of Orbax; returns (its result, ''), or (None, the name of the error).
+
+  Damaged files can make Orbax raise any error.
+  """
   quiet.orbax()
   try:
     return jax.block_until_ready(act()), ""
@@ -102,77 +106,78 @@ def _attempt(act):
 
 
 def _reader():
-  """Reads without waiting for other processes: one may fail where others do not."""
-  here = jax.process_index()
+  """A Checkpointer that waits for no other process, since a read may fail in one process alone."""
+  process = jax.process_index()
   alone = ocp.options.MultiprocessingOptions(
-    primary_host=here, active_processes={here}, barrier_sync_key_prefix=f"alone{here}"
+    primary_host=process, active_processes={process}, barrier_sync_key_prefix=f"alone{process}"
   )
   handler = ocp.StandardCheckpointHandler(multiprocessing_options=alone)
   return ocp.Checkpointer(handler, multiprocessing_options=alone)
 
 
 def shapes(workdir: str | Path, step: int, item: str) -> PyTree:
-  """The shapes and dtypes of an item as Orbax's own index has them.
+  """The shapes and dtypes of an item, from Orbax's own index.
 
   Raises:
-    DamagedError: where that cannot be read.
+    DamagedError: if the index cannot be read, or is not what was saved.
   """
 
   def index():
     tree = _reader().metadata(path(workdir, step) / item).item_metadata.tree
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), tree)
 
-  found, failed = _attempt(index)
-  if failed:
-    raise DamagedError(f"{item} cannot be read ({failed})")
+  tree, failure = _attempt(index)
+  if failure:
+    raise DamagedError(f"{item} cannot be read ({failure})")
   arrays = meta(workdir, step).get("arrays")
-  if arrays and digest.kinds(found) != {key: kind[:2] for key, kind in arrays[item].items()}:
+  if arrays and digest.kinds(tree) != {key: kind[:2] for key, kind in arrays[item].items()}:
     raise DamagedError(f"the index of {item} is not what was saved")
-  return found
+  return tree
 
 
 def check_fit(
-  workdir: str | Path, step: int, known: dict[str, Any], item: str, template: PyTree
+  workdir: str | Path, step: int, meta: dict[str, Any], item: str, template: PyTree
 ) -> None:
-  """Raises ConfigError, naming both versions, where an item's arrays are not the template's."""
+  """Raises ConfigError, naming both versions, if an item's arrays do not fit the template."""
   wanted = digest.kinds(template)
-  if "arrays" in known:
-    there = {key: kind[:2] for key, kind in known["arrays"][item].items()}
+  if "arrays" in meta:
+    saved = {key: kind[:2] for key, kind in meta["arrays"][item].items()}
   else:
-    there = digest.kinds(shapes(workdir, step, item))
-  for key in sorted(set(wanted) | set(there)):
-    if wanted.get(key) != there.get(key):
-      was, now = there.get(key, "none"), wanted.get(key, "none")
-      hint = f"its checkpoint {step} was saved by {written_by(known)}, this is "
+    saved = digest.kinds(shapes(workdir, step, item))
+  for key in sorted(set(wanted) | set(saved)):
+    if wanted.get(key) != saved.get(key):
+      was, now = saved.get(key, "none"), wanted.get(key, "none")
+      hint = f"its checkpoint {step} was saved by {written_by(meta)}, this is "
       hint += f"{kdjax.__version__}: {item}/{key} was {was} and would be {now}"
       raise ConfigError("workdir", str(workdir), hint)
 
 
 def state(workdir: str | Path, step: int, template: TrainState) -> TrainState:
-  """A whole TrainState; `template` holds shapes, dtypes and shardings.
+  """Reads a whole TrainState; `template` holds shapes, dtypes and shardings.
 
   Raises:
     DamagedError, ConfigError: see `read`.
   """
   model, rest = split(template)
-  known = meta(workdir, step)
-  kept = (
-    known["arrays"]["rest"] if "arrays" in known else digest.kinds(shapes(workdir, step, "rest"))
-  )
-  parts = {key.split("/")[0] for key in kept}
-  lacking = {} if "health" in parts else {"health": tuple(map(_well, rest.pop("health")))}
-  found = read(workdir, step, "rest", rest) | lacking
-  return join(template, read(workdir, step, "model", model), found)
+  saved = meta(workdir, step)
+  if "arrays" in saved:
+    entries = saved["arrays"]["rest"]
+  else:
+    entries = digest.kinds(shapes(workdir, step, "rest"))
+  parts = {key.split("/")[0] for key in entries}
+  missing = {} if "health" in parts else {"health": tuple(map(_healthy, rest.pop("health")))}
+  rest = read(workdir, step, "rest", rest) | missing
+  return join(template, read(workdir, step, "model", model), rest)
 
 
-def _well(health):
-  """The health of clients of whom an older version saved none."""
+def _healthy(health):
+  """The health of clients without faults, for checkpoints of versions that saved none."""
   zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype, device=x.sharding), health)
   return zeros._replace(since=zeros.since - 1)
 
 
 def split(state: TrainState) -> tuple[PyTree, dict[str, Any]]:
-  """A state as the items `model` (all that evaluation needs) and `rest`."""
+  """Splits a state into the items `model` (all that evaluation needs) and `rest`."""
   model = tuple({"params": c.params, "model_state": c.model_state} for c in state.clients)
   rest = {
     "step": state.calls,
@@ -186,7 +191,7 @@ def split(state: TrainState) -> tuple[PyTree, dict[str, Any]]:
 
 
 def join(template: TrainState, model: PyTree, rest: dict[str, Any]) -> TrainState:
-  """What `split` took apart."""
+  """Joins the items of `split` into a TrainState; `template` has the parts that are empty."""
   opt_states = rest.get("opt_state", tuple(c.opt_state for c in template.clients))
   return TrainState(
     calls=rest["step"],
@@ -202,28 +207,28 @@ def join(template: TrainState, model: PyTree, rest: dict[str, Any]) -> TrainStat
 def newest(
   workdir: str | Path, attempt: Callable[[int], Any], *, aside: bool, only: int | None = None
 ) -> Any:
-  """What `attempt` makes of the newest checkpoint that is whole; None where there never was one.
+  """The result of `attempt` on the newest whole checkpoint; None if the run never saved one.
 
   Args:
     workdir: the run's folder.
-    attempt: step -> anything; raises DamagedError.
-    aside: whether damaged ones are renamed, and not only passed over.
-    only: the one checkpoint to take; None: any.
+    attempt: step -> result; raises DamagedError.
+    aside: whether to rename damaged checkpoints, instead of only passing over them.
+    only: the one checkpoint to try; None: any.
 
   Raises:
-    ConfigError: where there were checkpoints and none is left.
+    ConfigError: if the run has saved checkpoints and no whole one is left.
   """
   listed = agreement.from_first(lambda: run_folder.steps(workdir)[::-1])
   for step in listed if only is None else [only]:
     try:
       return attempt(step)
     except DamagedError as error:
-      place = agreement.from_first(partial(set_aside, workdir, step)) if aside else ""
-      done = f"set aside as {place}" if aside else "passed over"
-      agreement.say(f"checkpoint {step} of {workdir} is damaged, {error}: {done}")
+      name = agreement.from_first(partial(set_aside, workdir, step)) if aside else ""
+      outcome = f"set aside as {name}" if aside else "passed over"
+      agreement.say(f"checkpoint {step} of {workdir} is damaged, {error}: {outcome}")
   if agreement.from_first(lambda: run_folder.ever_saved(workdir)):
-    hint = "it has saved checkpoints and none that is whole is left: put one back, or use another"
-    raise ConfigError("workdir", str(workdir), f"{hint} folder; nothing is started over")
+    hint = "it has saved checkpoints, and no whole one is left: put one back, or use another folder"
+    raise ConfigError("workdir", str(workdir), f"{hint}; the run is not started over")
   return None
 
 
@@ -231,9 +236,10 @@ def set_aside(workdir: str | Path, step: int) -> str:
   """Renames a damaged checkpoint; returns its new name.
 
   Raises:
-    ConfigError: where that is not possible.
+    ConfigError: if it cannot be renamed.
   """
-  old, number = path(workdir, step), 0
+  old = path(workdir, step)
+  number = 0
   while (new := old.with_name(f"damaged-{step}" + (f".{number}" if number else ""))).exists():
     number += 1
   try:

@@ -1,4 +1,4 @@
-"""What a finished run says of itself: `summary.json`."""
+"""The summary of a finished run: `summary.json`."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
   from kdjax.experiment import Experiment
 
 
-MESSAGES = "messages/"  # what the counts of a peer's messages begin with in `spent`
+MESSAGES = "messages/"  # the prefix of a peer's message counts in `spent`
 
 
 def summary(
@@ -21,11 +21,11 @@ def summary(
 
   Args:
     experiment: Experiment.
-    results: what its evaluators found, over replicas.
+    results: the evaluators' results, over replicas.
     spent: see `loop.TrainingRun.spent`.
-    state: at the end.
+    state: the state at the end.
   """
-  hurt, refused = faults.faults(experiment.env, experiment.visits, state)
+  found, refused = faults.faults(experiment.env, experiment.visits, state)
   common = {
     "algorithm": experiment.config["algorithm"],
     "dataset": experiment.config["source"],
@@ -38,38 +38,43 @@ def summary(
     "unreadable_images": experiment.unreadable.count,
     "compile_seconds": spent["compiled"],
     "wall_seconds": spent["wall"],
-    "faults": [{f.kind: f.number, "step": f.step, "steps": f.steps} for f in hurt],
+    "faults": [{f.kind: f.number, "step": f.step, "steps": f.steps} for f in found],
     "refused": refused,
     **experiment.algorithm.facts(experiment.visits[-1].round + 1),
   }
   if experiment.env.is_peer:
     common |= messages(spent)
-  runs = [facts | found for facts, found in zip(_facts(experiment), results, strict=True)]
+  runs = [facts | result for facts, result in zip(_facts(experiment), results, strict=True)]
   return common | ({"replicas": len(runs), "runs": runs} if len(runs) > 1 else runs[0])
 
 
 def messages(spent: dict[str, float]) -> dict[str, Any]:
-  """What a peer left, heard and refused: {'messages': {name: number}, 'bytes_sent': by kind}."""
-  found = {
+  """A peer's counts of messages sent, read and refused.
+
+  Returns:
+    {'messages': {name: number}, 'bytes_sent': {kind: bytes}}.
+  """
+  counts = {
     key.removeprefix(MESSAGES): int(n) for key, n in spent.items() if key.startswith(MESSAGES)
   }
   taken = "taken_bytes/"
-  sent = {key.removeprefix(taken): n for key, n in found.items() if key.startswith(taken)}
-  return {"messages": dict(sorted(found.items())), "bytes_sent": sent}
+  sent = {key.removeprefix(taken): n for key, n in counts.items() if key.startswith(taken)}
+  return {"messages": dict(sorted(counts.items())), "bytes_sent": sent}
 
 
 def _facts(experiment):
-  """What is known of every replica without measuring: who holds what, and how much was used."""
-  env, shards = experiment.env, experiment.data.shards
+  """The facts of each replica that need no evaluation: its shards, and the examples processed."""
+  env = experiment.env
+  shards = experiment.data.shards
   processed = experiment.streams.processed(experiment.visits)
   for r, seed in enumerate(env.population.seeds):
     first = r * env.population.holders
-    own = env.local_ids if env.is_peer else range(first, first + env.population.holders)
+    holders = env.local_ids if env.is_peer else range(first, first + env.population.holders)
     facts = {
       "seed": seed,
-      "label_counts": [shards.label_counts[k].tolist() for k in own],
-      "primary_labels": [list(shards.primary[k]) for k in own],
-      "private_examples": [int(processed[k]) for k in own],
+      "label_counts": [shards.label_counts[k].tolist() for k in holders],
+      "primary_labels": [list(shards.primary[k]) for k in holders],
+      "private_examples": [int(processed[k]) for k in holders],
     }
     if env.is_peer:
       facts["here"] = list(env.local_ids)

@@ -1,4 +1,4 @@
-"""What a run writes while it trains: metrics.jsonl and TensorBoard events."""
+"""The log of a run: metrics.jsonl and TensorBoard events."""
 
 import json
 import zlib
@@ -19,29 +19,29 @@ METRICS = "metrics.jsonl"
 class Writer:
   """Appends to WORKDIR/metrics.jsonl and to TensorBoard events under WORKDIR/tensorboard.
 
-  One process writes: with several, only the first makes a `Writer`.
+  With several processes only the first one makes a `Writer`.
   """
 
   def __init__(
     self, workdir: str | Path, *, resume_step: int | None, known: dict[str, int] | None = None
   ) -> None:
-    """Begins; on resume, cuts off what was written after the restored step.
+    """Opens the log; on resume, cuts off the lines written after the restored step.
 
     Args:
-      workdir: the run's folder; made where it is missing.
-      resume_step: int, training batches at the restored step; lines with a greater `step` and an
-        incomplete last line are cut off. None: nothing was restored, the file starts empty.
-      known: what `written` said when that step was saved; None: not known.
+      workdir: the run's folder; made if it is missing.
+      resume_step: training batches at the restored step; lines with a greater `step` and an
+        incomplete last line are cut off. None: nothing was restored, and the file starts empty.
+      known: what `written` returned when that step was saved; None: not known.
 
     Raises:
-      ConfigError: where lines are damaged or missing that the restored step knows of.
+      ConfigError: if lines up to the restored step are damaged or missing.
     """
     folder = Path(workdir)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / METRICS
     if path.exists() and not path.is_file():
-      raise ConfigError("file", str(path), "is no file")
-    first = 0 if resume_step is None else resume_step + 1  # the first step to be written again
+      raise ConfigError("file", str(path), "is not a file")
+    first = 0 if resume_step is None else resume_step + 1  # the first step to write again
     lines = [] if resume_step is None else _mended(path, resume_step, known)
     if path.exists():
       replace(path, b"".join(lines))
@@ -53,10 +53,10 @@ class Writer:
     """Appends one line and flushes it.
 
     Args:
-      step: int, training batches so far.
-      phase: str, the phase's name or 'eval'.
-      numbers: {key: a number or a 0-d array}; what is not finite is written as null, since JSON
-        has no word for it, and is left out of TensorBoard.
+      step: training batches so far.
+      phase: the phase's name, or 'eval'.
+      numbers: {key: a number or a 0-d array}; values that are not finite are written as null, since
+        JSON has no form for them, and are left out of TensorBoard.
     """
     numbers = {key: plain(np.asarray(value).item()) for key, value in numbers.items()}
     line = dict(step=int(step), phase=phase, **numbers)
@@ -68,11 +68,11 @@ class Writer:
     self._events.write(known, int(step))
 
   def written(self) -> dict[str, int]:
-    """The lines so far and their CRC-32, those of earlier stretches included."""
+    """The number of lines so far and their CRC-32, earlier stretches included."""
     return dict(self._written)
 
   def close(self) -> None:
-    """Writes what is still held."""
+    """Writes the lines that are still held."""
     self._tail.add(b"")
 
   def __enter__(self):
@@ -86,27 +86,27 @@ def read_metrics(workdir: str | Path) -> list[dict[str, Any]]:
   """The complete lines of WORKDIR/metrics.jsonl as dicts, null as None.
 
   Raises:
-    ConfigError: for a line that is none.
+    ConfigError: for a damaged line.
   """
   path = Path(workdir) / METRICS
   return [_parsed(path, n, line) for n, line in enumerate(_lines(path), 1)] if path.exists() else []
 
 
 class Silent:
-  """A `Writer` or `Progress` that shows nothing: with several processes, all but the first's."""
+  """A `Writer` or `Progress` that does nothing, for all processes but the first."""
 
   def __init__(self, *arguments: Any, **keywords: Any) -> None:
-    """Takes whatever those take."""
+    """Accepts the arguments of either."""
 
   def write(self, step: int, phase: str, numbers: dict[str, Any]) -> None:
-    """Nothing is written."""
+    """Does nothing."""
 
   def written(self) -> dict[str, int]:
-    """Nothing was."""
+    """Returns {}: nothing was written."""
     return {}
 
   def update(self, step: int, **numbers: Any) -> None:
-    """Nothing is shown."""
+    """Does nothing."""
 
   def __enter__(self):
     return self
@@ -116,38 +116,41 @@ class Silent:
 
 
 def _lines(path):
-  """The complete lines of a file, each with its end: what a killed process left half is no line."""
+  """The complete lines of a file, each with its end; a killed process may leave half a line."""
   try:
-    found = path.read_bytes().split(b"\n")
+    lines = path.read_bytes().split(b"\n")
   except OSError as error:
     raise ConfigError("workdir", str(path), f"cannot be read: {error.strerror}") from None
-  return [line + b"\n" for line in found[:-1]]
+  return [line + b"\n" for line in lines[:-1]]
 
 
 def _content(data):
-  """What a line holds as a dict, or None."""
+  """The content of a line as a dict; None if it is damaged."""
   try:
-    found = json.loads(data)
-    return found if isinstance(found["step"], int) else None
+    content = json.loads(data)
+    return content if isinstance(content["step"], int) else None
   except (ValueError, KeyError, TypeError, RecursionError):
     return None
 
 
 def _parsed(path, number, line):
-  """A line as a dict."""
-  found = _content(line)
-  if found is not None:
-    return found
+  """The content of a line as a dict; raises ConfigError if it is damaged."""
+  content = _content(line)
+  if content is not None:
+    return content
   raise ConfigError("workdir", str(path), f"line {number} is damaged. {_MEND}")
 
 
 def _mended(path, last, known):
-  """The lines with `step <= last`, byte by byte, without what a crash left between them."""
+  """The lines with `step <= last`, byte by byte, without the empty or doubled lines of a crash."""
   if not path.exists():
     if known and known["lines"]:
       agreement.say(f"{path} is gone: it begins again after step {last}")
     return []
-  lines, whole, seen, removed = _lines(path), [], set(), 0
+  lines = _lines(path)
+  kept = []
+  seen = set()
+  removed = 0
   torn = path.read_bytes()[sum(map(len, lines)) :]  # a killed process's last bytes
   if "phase" in (_content(torn) or ()):
     lines.append(torn + b"\n")
@@ -155,17 +158,17 @@ def _mended(path, last, known):
     if line in seen or not line.strip(b"\0 \r\n"):
       removed += 1
     elif _parsed(path, number, line)["step"] <= last:
-      whole.append(line)
+      kept.append(line)
     seen.add(line)
   if removed:
     agreement.say(f"{path}: {removed} empty or doubled lines removed")
   if torn:
-    agreement.say(f"{path}: the last line, which was cut off, mended")
-  crc = zlib.crc32(b"".join(whole))
-  if known and (len(whole), crc) != (known["lines"], known["crc"]):
-    hint = f"its {len(whole)} lines up to step {last} are not the {known['lines']} written."
+    agreement.say(f"{path}: the last line was cut off and is mended")
+  crc = zlib.crc32(b"".join(kept))
+  if known and (len(kept), crc) != (known["lines"], known["crc"]):
+    hint = f"its {len(kept)} lines up to step {last} are not the {known['lines']} written."
     raise ConfigError("workdir", str(path), f"{hint} {_MEND}")
-  return whole
+  return kept
 
 
-_MEND = "Put a copy in its place, or delete the file to go on without its earlier lines"
+_MEND = "Put a copy in its place, or delete the file to continue without its earlier lines"

@@ -151,13 +151,13 @@ def test_when_none_is_left_nothing_is_started_over(ran, capsys):
   for step in (8, 12):
     (workdir / "checkpoints" / str(step) / "meta" / "metadata").write_bytes(b"{}")
   for _ in range(2):
-    with pytest.raises(ConfigError, match="none that is whole is left"):
+    with pytest.raises(ConfigError, match="no whole one is left"):
       loop.run(ran.experiment, workdir, command="")
   names = sorted(p.name for p in (workdir / "checkpoints").iterdir())
   assert names == ["damaged-12", "damaged-8"]
   assert capsys.readouterr().err.count("set aside") == 2
   shutil.rmtree(workdir / "checkpoints")
-  with pytest.raises(ConfigError, match="nothing is started over"):
+  with pytest.raises(ConfigError, match="the run is not started over"):
     loop.run(ran.experiment, workdir, command="")
 
 
@@ -171,5 +171,5 @@ def test_who_only_reads_passes_damage_over_and_leaves_it(ran, capsys):
   given = start.weights(workdir, 2, key="start")
   chex.assert_trees_all_equal(given["params"], expected)
   assert run_folder.steps(workdir) == [8, 12]
-  with pytest.raises(ConfigError, match="none that is whole is left"):
+  with pytest.raises(ConfigError, match="no whole one is left"):
     kdjax.load(workdir, client=2, step=12)

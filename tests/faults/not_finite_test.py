@@ -21,6 +21,7 @@ from kdjax.training.stepper import Stepper
 from kdjax.types import TrainingError
 
 VICTIM = 2
+FAULTY = "had a loss or gradient that was not finite"
 FAMILIES = ("separate", "fedavg", "mhd fresh", "mhd pool", "fedmd", "kd", "gossip average")
 FAMILIES += ("gossip admm", "fedgkt", "pairwise", "pairwise as_coded")
 
@@ -174,19 +175,19 @@ def poisoned(tmp_path, fault, **more):
 @pytest.mark.parametrize("fault, steps", [("reset", 12), ("freeze", 1)])
 def test_a_run_names_the_client_and_goes_on(tmp_path, capsys, fault, steps):
   assert loop.run(poisoned(tmp_path, fault), tmp_path, command="again") == DONE
-  assert "client 2 was not finite at step 1" in capsys.readouterr().err
+  assert f"client 2 {FAULTY} at step 1:" in capsys.readouterr().err
   summary = files.read_json(tmp_path / "summary.json")
   assert summary["faults"] == [{"client": 2, "step": 1, "steps": steps}]
   said = [line for line in writer.read_metrics(tmp_path) if line["phase"] == "fault"]
   assert [(line["client"], line["since"]) for line in said] == [(2, 1)]
   losses = [line["loss"] for line in writer.read_metrics(tmp_path) if "loss" in line]
   assert np.isfinite(losses).all() and len(losses) >= 2
-  said = "client 2 was not finite at step 1, the first one"
+  said = f"client 2 {FAULTY} at step 1, the first such client"
   assert said in " ".join(table.closing_table(tmp_path).split())
 
 
 def test_a_run_can_end_for_it_and_go_on_with_another_policy(tmp_path):
-  with pytest.raises(TrainingError, match="client 2 was not finite at step 1, the first of 1"):
+  with pytest.raises(TrainingError, match=f"client 2 {FAULTY} at step 1, the first of 1"):
     loop.run(poisoned(tmp_path, "stop"), tmp_path, command="again")
   assert loop.run(poisoned(tmp_path, "reset"), tmp_path, command="again") == DONE
 
@@ -196,7 +197,7 @@ def test_a_run_ends_where_all_have_fallen_silent(tmp_path):
   with c.unlocked():
     c.normalise = dict(mean=(0.5,), std=(1e-39,))  # 0 in float32
     c.faults.client, c.log_every = "freeze", 5
-  with pytest.raises(TrainingError, match="client 0 was not finite at step 1, the first of 4"):
+  with pytest.raises(TrainingError, match=f"client 0 {FAULTY} at step 1, the first of 4"):
     loop.run(small.build(c), tmp_path, command="again")
 
 
@@ -208,16 +209,16 @@ def test_a_process_rests_when_its_own_clients_are_silent():
   visits = small.build(ensembles.config("separate", dtype="float32", steps=12)).visits
   own = lambda *since: tuple({"since": jax.numpy.array(x)} for x in since)
   watch = not_finite.FaultMonitor(env, visits)
-  assert not watch.rests  # no step has run
-  for aux, rests in ((own([-1, 0], [2]), False), (own([3, 0], [2]), True)):
+  assert not watch.all_frozen  # no step has run
+  for aux, all_frozen in ((own([-1, 0], [2]), False), (own([3, 0], [2]), True)):
     watch.note(aux)
     watch.note(None)  # a phase without a batch, and without aux: what was waited for is looked at
-    assert watch.rests is rests
+    assert watch.all_frozen is all_frozen
   elsewhere = types.SimpleNamespace(addressable_shards=[], is_fully_addressable=False)
   watch = not_finite.FaultMonitor(env, visits)
   watch.note(({"since": elsewhere}, {"since": elsewhere}))
   watch.note(())
-  assert watch.rests
+  assert watch.all_frozen
 
 
 @pytest.mark.parametrize("answers", ["before", "apart"])
@@ -240,10 +241,10 @@ def test_a_server_that_cannot_take_a_step_is_named(tmp_path, capsys, answers):
   log = writer.Writer(tmp_path, resume_step=None)
   with log:
     not_finite.report(fault, "stop", log, 3)
-  assert "replica 0's server was not finite at step" in capsys.readouterr().err
+  assert f"replica 0's server {FAULTY} at step" in capsys.readouterr().err
   (line,) = writer.read_metrics(tmp_path)
   assert line == {"step": 3, "phase": "fault", "server": 0, "since": fault.step}
-  with pytest.raises(TrainingError, match="was not finite at step"):
+  with pytest.raises(TrainingError, match=f"{FAULTY} at step"):
     not_finite.check(e.env, e.visits, state)
 
 
@@ -257,7 +258,7 @@ def test_a_state_that_is_not_finite_is_not_saved(tmp_path):
   with pytest.raises(TrainingError, match="client 0 is not finite at step 2"):
     run.save(state._replace(clients=(broken,)), 2)
   counted = {"seen": jax.numpy.array([1.0, 2.0, np.inf, 4.0])}
-  with pytest.raises(TrainingError, match="kept for client 2 in `TrainState.local`"):
+  with pytest.raises(TrainingError, match="entry of client 2 in `TrainState.local`"):
     run.save(state._replace(local=(counted,)), 2)
   run.checkpoints.close()
   assert run_folder.steps(tmp_path) == [1]

@@ -157,7 +157,7 @@ def test_a_finished_run_goes_on_to_a_new_end(method, key, short, long, tmp_path,
   assert loop.run(first, tmp_path / "run", command="") == DONE
   done = first.batches
   assert loop.run(second, tmp_path / "run", command="") == DONE
-  assert f"goes on from step {done} with {key} = {long}" in capsys.readouterr().err
+  assert f"continues from step {done} with {key} = {long}" in capsys.readouterr().err
   assert loop.run(second, tmp_path / "straight", command="") == DONE
   found, expected = (final(second, tmp_path / name) for name in ("run", "straight"))
   chex.assert_trees_all_equal(found, expected)
@@ -185,7 +185,7 @@ def test_where_the_first_process_cannot_open_its_log_none_goes_on(tmp_path, monk
   monkeypatch.setattr(loop.hosts, "first", lambda: False)
   monkeypatch.setattr(loop.agreement, "from_first", nowhere)
   with pytest.raises(OSError, match="File exists"):
-    loop._log(tmp_path, None, {})
+    loop._open_log(tmp_path, None, {})
 
 
 def test_a_save_that_is_tried_again_leaves_a_log_that_can_be_resumed(tmp_path, monkeypatch):

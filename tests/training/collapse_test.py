@@ -151,7 +151,7 @@ def test_a_collapsed_head_stands_in_log_summary_table_and_page(collapsed, capsys
   assert all(f"client {k}'s head {head} (class {c})" in line for k, head, c in expected)
   assert line.count("(class ") == len(expected) == 12
   assert "normalise.mean=('data',) and normalise.std=('data',)" in line
-  words = f"12 heads said one class for everything: client 0 main: class {label} since step 4;"
+  words = f"12 heads predicted one class for everything: client 0 main: class {label} since step 4;"
   text = " ".join(table.closing_table(place).split())
   assert words in text and "and 8 more" in text
   assert words in page.write_report(place).read_text()
@@ -163,6 +163,6 @@ def test_an_unfinished_runs_page_names_them_too(collapsed, tmp_path):
   with writer.Writer(tmp_path, resume_step=None) as log:
     collapse.report([collapse.Collapse(0, 2, "aux1", 3, 4, 8)], log, 8)
     collapse.report([], log, 12)  # says nothing
-  assert "a head said one class for everything: client 2 aux1: class 3 since step 4." in (
+  assert "a head predicted one class for everything: client 2 aux1: class 3 since step 4." in (
     page.write_report(tmp_path).read_text()
   )

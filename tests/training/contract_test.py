@@ -49,15 +49,15 @@ WRONG = {
   "init must return .* it returned a tuple of 1": lambda made: made._replace(init=lambda c: c),
   "step must return .TrainState, aux., not a TrainState": step(lambda state, aux: state),
   "every cohort, 1 in a tuple, not a dict": step(lambda state, aux: (state, aux[0])),
-  r"one number a client, .4., as aux 'loss', not \[\]": step(
+  r"one number per client, .4., as aux 'loss', not \[\]": step(
     lambda state, aux: (state, ({"loss": aux[0]["loss"].mean()},))
   ),
   r"clients.0..params.*'bias'. as float32.4, 8., not as bfloat16.4, 8.": step(halved),
-  "local is built as that": step(lambda state, aux: (state._replace(local=((1.0,),)), aux)),
+  "local has the structure of the one": step(lambda state, aux: (state._replace(local=((1.0,),)), aux)),
   "bytes_sent returns 7, not bytes by kind": phase(bytes_sent=lambda pos: 7),
-  "lr returns None, no float": phase(lr=lambda pos: None),
+  "lr returns None, not a float": phase(lr=lambda pos: None),
   "phase 'train' cannot run so often": phase(steps=-3),
-  r"those that could \('train'\) run 0 times a round": phase(steps=0),
+  r"those that could \('train'\) run 0 times in a round": phase(steps=0),
 }
 
 

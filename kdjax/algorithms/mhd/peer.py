@@ -108,7 +108,7 @@ def swap_predictions(
   def outside(stepper, state, visit):
     every = hyper.refresh_every
     coming = visit._replace(phase=predict, phase_start=visit.round * every, calls=every)
-    made, quiet = stepper.told(state, coming, "predict"), health.frozen(env, state.clients)
+    made, quiet = stepper.outputs(state, coming, "predict"), health.frozen(env, state.clients)
     steps = jax.tree.map(lambda *xs: np.stack(xs, 1), *made)  # [K_g, S_P, U, ...] over cohorts
     own = {
       k: {name: x[i] for name, x in zip(shapes, jax.tree.leaves(sent), strict=True)}
