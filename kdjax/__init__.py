@@ -1,4 +1,4 @@
-"""kdjax: agents with private data teach each other by distillation, all in one jitted step.
+"""kdjax: clients with private data teach each other by distillation, all in one jitted step.
 
 >>> import kdjax
 >>> config = kdjax.get_config("mhd_digits", steps=40, replicas=1)
@@ -13,7 +13,7 @@ import importlib
 
 __version__ = "0.4.0"
 
-_HOMES = {  # loaded when they are asked for, so that `import kdjax` starts nothing
+_HOMES = {  # name: its module, loaded at the first access so that `import kdjax` starts nothing
   "ConfigError": "types",
   "Method": "types",
   "Run": "run",

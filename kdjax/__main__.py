@@ -4,7 +4,7 @@ from kdjax import ending
 
 
 def cli() -> None:
-  """Runs the command line, which takes a while to import: signals are heard before."""
+  """Runs the command line; listens for signals first, because its imports take a while."""
   ending.listen()
   from kdjax import main
 

@@ -42,17 +42,17 @@ def get_config(config: Config, **changes: Any) -> ConfigDict:
   """A config, with changes.
 
   Args:
-    config: the name of a packaged one ('mhd_digits', 'mhd_digits:fedavg'), a file, a ConfigDict, or
-      a dict of what differs from `kdjax.configs.common.base()`.
+    config: the name of a packaged config ('mhd_digits', 'mhd_digits:fedavg'), a file, a ConfigDict,
+      or a dict of the values that differ from `kdjax.configs.common.base()`.
     **changes: new values by key; keys of groups with a dot, as in **{'algo.teachers': 2}.
 
   Raises:
-    ConfigError: for a config or a key that is not there.
+    ConfigError: for a config or a key that does not exist.
   """
   if isinstance(config, str | Path):
-    found = read_config(str(config))
+    changed = read_config(str(config))
   elif isinstance(config, ConfigDict):
-    found = copied(config)
+    changed = copied(config)
   else:
     found = _from_dict(config)
   with found.unlocked(), found.ignore_type():
@@ -60,9 +60,9 @@ def get_config(config: Config, **changes: Any) -> ConfigDict:
     if other and isinstance(changes.get("algo"), dict | ConfigDict):
       found.algo = ConfigDict()  # another method's
     for key, value in changes.items():
-      _set(found, key, value)
-  _check_algo(found, (config if isinstance(config, dict) else {}) | changes)
-  return found.lock()
+      _set(changed, key, value)
+  _check_algo(changed, (config if isinstance(config, dict) else {}) | changes)
+  return changed.lock()
 
 
 def _from_dict(given):
@@ -85,7 +85,7 @@ def _set(config, key, value):
   closed = isinstance(schema().get(key), dict) and key not in (*OPEN, *PARTIAL) or key == "algo"
   if closed and isinstance(value, dict | ConfigDict):
     value = {**group[name].to_dict(), **value}
-  if not key.startswith("algo.") and name not in group:  # a method's own: `_check_algo`
+  if not key.startswith("algo.") and name not in group:  # `_check_algo` checks those of `algo`
     raise ConfigError(key, value, no_key(name, group))
   try:
     group[name] = value
@@ -94,11 +94,11 @@ def _set(config, key, value):
 
 
 def _check_algo(config, given):
-  """Refuses what is given for `algo` where the method has no such hyper-parameter."""
-  own = {key.split(".")[1]: value for key, value in given.items() if key.startswith("algo.")}
-  own |= given["algo"] if isinstance(given.get("algo"), dict | ConfigDict) else {}
-  known = inspect.signature(find_method(config.algorithm).hyper).parameters if own else ()
-  for name, value in own.items():
+  """Refuses values given for hyper-parameters that the method does not have."""
+  algo = {key.split(".")[1]: value for key, value in given.items() if key.startswith("algo.")}
+  algo |= given["algo"] if isinstance(given.get("algo"), dict | ConfigDict) else {}
+  known = inspect.signature(find_method(config.algorithm).hyper).parameters if algo else ()
+  for name, value in algo.items():
     if name not in known:
       raise ConfigError(f"algo.{name}", value, no_key(name, known))
 
@@ -106,25 +106,25 @@ def _check_algo(config, given):
 def build(
   config: Config, *, data: Source | None = None, devices: list[jax.Device] | None = None
 ) -> Experiment:
-  """The experiment that a config describes.
+  """Builds the experiment that a config describes.
 
   Args:
-    config: what `get_config` takes.
-    data: examples in memory, see `kdjax.arrays`; None: what the config names.
-    devices: jax devices to use; None: all, but of a CPU's host devices as many as pay.
+    config: as in `get_config`.
+    data: examples in memory, see `kdjax.arrays`; None: the data that the config names.
+    devices: jax devices to use; None: all, but only as many of a CPU's host devices as are useful.
 
   Raises:
-    ConfigError: for whatever in the config cannot work.
+    ConfigError: for anything in the config that cannot work.
   """
   config = get_config(config)
-  built = experiment.build(config, data=_handed_out(config, data), devices=devices)
+  built = experiment.build(config, data=_dealt(config, data), devices=devices)
   built.check_start()
   needs.check(built, built.shapes())
   return built
 
 
-def _handed_out(config, data):
-  """In-memory examples, handed out to the clients as the config says; None stays None."""
+def _dealt(config, data):
+  """In-memory examples, dealt to the clients as the config says; None stays None."""
   if data is None:
     return None
   if not isinstance(data, Source):
@@ -143,24 +143,25 @@ def train(
   devices: list[jax.Device] | None = None,
   stop: Callable[[], bool] = lambda: False,
 ) -> Run:
-  """Trains a config's method, then those that it is compared with; the same call resumes.
+  """Trains a config's method, then the variants it is compared with; the same call resumes.
 
   Args:
     config, data, devices: as in `build`.
     workdir: the run's folder.
-    stop: asked between dispatches; when true, the run saves and returns.
+    stop: called between dispatches; when it returns true, the run saves and ends.
 
   Returns:
-    Its folder; `summary` is None where it was stopped, or the disk takes no checkpoint.
+    The run; its `summary` is None if it was stopped, or if the disk takes no checkpoint.
 
   Raises:
-    ConfigError: for whatever cannot work, before any work is done.
-    TrainingError: where a loss is no longer finite.
+    ConfigError: for anything that cannot work, before any training.
+    TrainingError: if a loss is no longer finite.
   """
   config = get_config(config)
-  given = dict(data=_handed_out(config, data), devices=devices)
-  run_folder.check_data(workdir, plain(config), given["data"])
-  everything = experiments(config, begun=run_folder.is_begun(workdir), **given)
+  dealt = _dealt(config, data)
+  run_folder.check_data(workdir, plain(config), dealt)
+  begun = run_folder.is_begun(workdir)
+  everything = experiments(config, data=dealt, devices=devices, begun=begun)
   run(everything, Path(workdir), command=f"kdjax.train(..., {str(workdir)!r})", stop=stop)
   return Run(workdir)
 
@@ -207,31 +208,32 @@ def experiments(
   devices: list[jax.Device] | None = None,
   begun: bool = False,
 ) -> dict[str, Experiment]:
-  """The config's experiment under '', then those that it is compared with, on the same split.
+  """Builds the config's experiment under '', then its variants, on the same split.
 
-  On a kind of device that was never measured a new one begins with `measure.contest`, some minutes.
+  A new run on a kind of device that was never measured begins with `measure.contest`, which takes
+  some minutes.
 
   Args:
     config, data, devices: as in `build`.
-    begun: whether the run goes on: what only its first step needs may be gone.
+    begun: whether the run is resumed; the files that only its first step needs may then be missing.
 
   Raises:
-    ConfigError: for whatever cannot work, or does not fit into this machine.
+    ConfigError: for anything that cannot work, or that does not fit into this machine.
   """
   validate(plain(config))
-  others = variants(config)  # whatever is wrong with any of them is said before work
+  others = variants(config)  # an error in any of them is raised before any work
   if data is None and begun:
     data = _reopened(config)
   found = _built(config, others, data, devices)
   for one in found.values():
     if not begun:
-      one.check_start()
-    needs.check(one, one.shapes())
+      planned.check_start()
+    needs.check(planned, planned.shapes())
   if devices is None and not begun and hosts.alone():
-    known = found[""].data
-    if measure.contest(config, measure.CONTEST, data=known, say=agreement.say):
-      found = _built(config, others, known, devices)  # in the form that has won
-  return {name: needs.fitted(one) for name, one in found.items()}
+    opened = built[""].data
+    if measure.contest(config, measure.CONTEST, data=opened, say=agreement.say):
+      built = _built(config, others, opened, devices)  # in the form that has won
+  return {name: needs.fitted(planned) for name, planned in built.items()}
 
 
 def _reopened(config):
@@ -244,15 +246,15 @@ def _reopened(config):
 def _built(config, others, data, devices):
   """{name: experiment}, all on the same data."""
   first = experiment.build(config, data=data, devices=devices)
-  found = {"": first}
+  built = {"": first}
   for name, other in others.items():
     with blamed(f"compare.{name}"):
-      found[name] = experiment.build(other, data=first.data, devices=devices)
-  for one in found.values():
-    if ":" in one.config["algorithm"]:  # one's own: what it returns is seen before any work
-      for visit in plan.first_visits(one):
-        plan.trace(one, visit)
-  return found
+      built[name] = experiment.build(other, data=first.data, devices=devices)
+  for planned in built.values():
+    if ":" in planned.config["algorithm"]:  # a user's own method is checked before any training
+      for visit in plan.first_visits(planned):
+        plan.trace(planned, visit)
+  return built
 
 
 def peer(
@@ -289,15 +291,15 @@ def run(
 ) -> int:
   """Trains one experiment after the other, in WORKDIR and WORKDIR/NAME; see `loop.run`.
 
-  The first of them is profiled.
+  Only the first one is profiled.
   """
   from kdjax.training import loop
 
-  for name, one in experiments.items():
-    run_folder.check_config(workdir / name, one.config)
-  for name, one in experiments.items():
+  for name, planned in experiments.items():
+    run_folder.check_config(workdir / name, planned.config)
+  for name, planned in experiments.items():
     steps = 0 if name else profile
-    code = loop.run(one, workdir / name, command=command, stop=stop, profile=steps)
+    code = loop.run(planned, workdir / name, command=command, stop=stop, profile=steps)
     if code != DONE:
       return code
   return DONE

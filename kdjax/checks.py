@@ -1,7 +1,7 @@
-"""What no config can hold: keys, types and values that are wrong whatever the data and the method.
+"""Checks keys, types and values of a config that are wrong for any data and any method.
 
-What the method, the data or the machine decide is checked where they are known; all of it before a
-run's folder exists.
+Values that depend on the method, the data or the machine are checked where these are known, and all
+before a run's folder exists.
 """
 
 import math
@@ -14,11 +14,11 @@ from kdjax.types import ConfigError
 
 LONGEST = 4096  # characters of a text: no path is longer
 WHOLE = 2**31 - 1  # positions and sizes are 32-bit numbers on a device
-LARGEST = 1e9  # no weight, rate or bound is larger, but for numbers that may be infinite
-BYTES = ("source_resident_bytes",)  # of the host's memory, which may be more
+LARGEST = 1e9  # no weight, rate or bound is larger, except numbers that may be infinite
+BYTES = ("source_resident_bytes",)  # keys in bytes of the host's memory, which may be larger
 MOST_STEPS, MOST_ROUNDS = 10**8, 10**6
-MOST_CLIENTS = 10_000  # of all replicas: each is dealt its data and draws on the host
-# (least, most) of what the schema's numbers can be; of all others (0, no bound).
+MOST_CLIENTS = 10_000  # of all replicas: each has its own data lists and draws on the host
+# (least, most) of the schema's numbers; (0, no bound) for all others.
 RANGES: dict[str, tuple[float, float]] = {
   "batch": (1, WHOLE),
   "replicas": (1, MOST_CLIENTS),
@@ -38,7 +38,10 @@ CHOICES: dict[str, tuple[str, ...]] = {
   "mesh.remat": ("auto", "on", "off"),
   "mesh.blocks": ("unroll", "scan"),
 }
-PARTIAL = ("source_info", "public_source_info")  # what they leave out is as the source is found
+PARTIAL = (
+  "source_info",
+  "public_source_info",
+)  # groups that may leave out keys; the source has them
 ENTRY = "each entry is (how many, model, model arguments)"
 
 
@@ -62,7 +65,7 @@ def validate(config: dict[str, Any]) -> None:
 
 
 def leaves(tree: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-  """(dotted key, value) of everything in a config that is no group and no sequence."""
+  """(dotted key, value) of every value in a config that is not a group or a sequence."""
   if isinstance(tree, dict):
     for name, value in tree.items():
       if not isinstance(name, str):
@@ -76,7 +79,7 @@ def leaves(tree: Any, key: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _check_leaf(key, value):
-  """Refuses what no key takes: NaN, infinity, what overflows on a device, what JSON cannot hold."""
+  """Refuses values that no key may have: NaN, infinity, overflow on a device, no form in JSON."""
   if isinstance(value, float):
     if not math.isfinite(value):
       raise ConfigError(key, value, "must be a finite number")
@@ -98,7 +101,7 @@ def _check_leaf(key, value):
 
 
 def _keys(config):
-  """Every key is the schema's, of its type; those of closed groups too."""
+  """Checks that the config has exactly the schema's keys, with their types."""
   known = schema()
   for key in config:
     if key not in known:
@@ -112,7 +115,7 @@ def _keys(config):
 
 
 def _group(key, group, usual):
-  """A closed group has the schema's keys, all of them unless it is one of `PARTIAL`."""
+  """Checks that a closed group has the schema's keys; all of them, unless it is in `PARTIAL`."""
   for name, value in group.items():
     if name not in usual:
       raise ConfigError(f"{key}.{name}", value, no_key(name, usual))
@@ -123,9 +126,9 @@ def _group(key, group, usual):
 
 
 def check_type(key: str, value: Any, usual: Any) -> None:
-  """Refuses a value of another type than the schema's; whole numbers are numbers."""
+  """Refuses a value of another type than the schema's; a whole number may stand for a number."""
   number = isinstance(value, int | float) and not isinstance(value, bool)
-  infinite = key in INFINITE and value == "inf"  # as `plain` writes it
+  infinite = key in INFINITE and value == "inf"  # the form that `plain` writes
   right = {
     bool: (isinstance(value, bool), "True or False"),
     int: (number and isinstance(value, int), "a whole number"),
@@ -142,8 +145,8 @@ def check_type(key: str, value: Any, usual: Any) -> None:
 
 
 def _values(config):
-  """The schema's numbers lie in their ranges, its names are among those that there are."""
-  for key, value in _flat(config):
+  """Checks that numbers lie in their ranges and that names are among the known ones."""
+  for key, value in _closed(config):
     if key in CHOICES and value not in CHOICES[key]:
       raise ConfigError(key, value, "must be one of " + ", ".join(CHOICES[key]))
     if isinstance(value, bool | str | list | tuple):
@@ -155,13 +158,13 @@ def _values(config):
     if value > most and key in RANGES:
       raise ConfigError(key, value, f"must lie in {least}..{most:,}")
   if config["seed"] + config["replicas"] > 2**31:
-    raise ConfigError("seed", config["seed"], "must be below 2**31, that of every replica too")
+    raise ConfigError("seed", config["seed"], "the seed of every replica must be below 2**31")
   if not config["mesh"]["device_tflops"] > 0:
     raise ConfigError("mesh.device_tflops", config["mesh"]["device_tflops"], "must be above 0")
 
 
-def _flat(config):
-  """(dotted key, value) of the keys of the schema, those of its closed groups too."""
+def _closed(config):
+  """(dotted key, value) of the schema's own keys, those of its closed groups included."""
   for key, value in config.items():
     if not isinstance(value, dict):
       if key != "compare":
@@ -171,15 +174,15 @@ def _flat(config):
 
 
 def _length(config):
-  """Refuses a run that would not end."""
+  """Refuses a run that would take too long to end."""
   for key, most in (("steps", MOST_STEPS), ("rounds", MOST_ROUNDS)):
     if config[key] > most:
-      hint = f"so many would take {took(config[key])} at 1 ms each; at most {most:,}"
+      hint = f"it would take {took(config[key])} at 1 ms each; at most {most:,}"
       raise ConfigError(key, config[key], hint)
 
 
 def took(calls: int) -> str:
-  """The time of so many calls of a millisecond."""
+  """The time of `calls` calls of one millisecond each, in words."""
   hours = calls / 3.6e6
   return f"{hours / 24:,.0f} days" if hours >= 48 else f"{hours:,.1f} hours"
 
@@ -187,7 +190,7 @@ def took(calls: int) -> str:
 def _images(config):
   for key in PARTIAL:
     shape = config[key].get("image", [0, 0, 0])
-    sizes = shape if isinstance(shape, list) else ()  # zeros where nothing is given
+    sizes = shape if isinstance(shape, list) else ()  # zeros if nothing is given
     if len(sizes) not in (1, 3) or not all(type(n) is int and n >= 0 for n in sizes):
       hint = "(height, width, channels) in pixels, or (features,) of a table"
       raise ConfigError(f"{key}.image", shape, hint)
@@ -215,7 +218,7 @@ def check_clients(key: str, clients: list) -> None:
       raise ConfigError(key, entry, ENTRY)
     for own in ("classes", "heads"):
       if own in arguments:
-        hint = f"{own} is no model argument: the data and the method set it"
+        hint = f"{own} is not a model argument: the data and the method set it"
         raise ConfigError(key, entry, hint)
 
 
@@ -224,7 +227,7 @@ def _count(clients, replicas):
   if K * replicas > MOST_CLIENTS:
     key, value = ("clients", K) if replicas < K else ("replicas", replicas)
     hint = f"{K:,} clients in each of {replicas:,} replicas are more than {MOST_CLIENTS:,}"
-    raise ConfigError(key, value, f"{hint}: each is dealt its data and draws on the host")
+    raise ConfigError(key, value, f"{hint}: each has its own data lists and draws on the host")
 
 
 def _evals(config):

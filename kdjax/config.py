@@ -1,7 +1,7 @@
-"""Configs: where one is found, what its keys are, and how two differ.
+"""Configs: how one is found, which keys it has, and how two differ.
 
-`configs/common.py: base` is the schema: every key, its type, its group. A key that it does not have
-is refused, wherever it was set.
+`configs/common.py: base` is the schema: every key, its type, its group. A key that is not in the
+schema is refused, wherever it was set.
 """
 
 import dataclasses
@@ -20,18 +20,18 @@ from ml_collections import ConfigDict
 from kdjax.plugins import NAMES, find_method, look_in
 from kdjax.types import ConfigError
 
-# What changes no number of a run.
+# Keys that change no result of a run.
 SAME_NUMBERS = ("mesh", "input", "log_every", "save_every", "evals", "compare", "baselines")
-# What may differ between a run and its resumption: what becomes of a client that is not finite can
-# be decided anew, and what `peers` hear is a matter of chance, each with a patience of its own.
+# Keys that may differ between a run and its resumption. The policy for faulty clients may change,
+# and which messages arrive at `peers` is a matter of chance anyway.
 FREE_ON_RESUME = (*SAME_NUMBERS, "faults", "peers")
-# Groups with counts that are for plans: the data themselves are compared.
+# Counts in these groups serve plans only and may differ; the data are compared directly.
 INFO, COUNTS = ("source_info", "public_source_info"), ("train", "test")
-# How long a run is: may change between the two, from one number above 0 to another.
+# The length of a run. A resumption may change it from one number above 0 to another.
 LENGTH = ("steps", "rounds")
-# Groups whose keys are not the schema's, but those of what they are handed to.
+# Groups whose keys are the arguments of a function or class, not those of the schema.
 OPEN = ("model", "augment", "algo", "optim", "evals", "compare", "baselines")
-INFINITE = ("skew",)  # keys of numbers that may be infinite, which JSON does not know: 'inf'
+INFINITE = ("skew",)  # keys of numbers that may be infinite, written 'inf' because JSON has no form
 
 
 def packaged() -> dict[str, Path]:
@@ -45,28 +45,28 @@ def find_config(name: str) -> tuple[Path, str]:
   """The file that `--config` names, and the words after it: 'mhd_digits:fedavg', 'DIR/my.py'.
 
   Raises:
-    ConfigError: where there is none.
+    ConfigError: if there is no such file.
   """
-  place, _, words = str(name).partition(":")
-  if Path(place).suffix == ".py" and Path(place).is_file():
-    return Path(place), words
+  stem, _, words = str(name).partition(":")
+  if Path(stem).suffix == ".py" and Path(stem).is_file():
+    return Path(stem), words
   known = packaged()
-  if place in known:
-    return known[place], words
-  if Path(f"{place}.py").is_file():  # not taken: a name alone means the same in every folder
-    hint = f"write {str(name).replace(place, f'{place}.py', 1)}, the file that is there"
+  if stem in known:
+    return known[stem], words
+  if Path(f"{stem}.py").is_file():  # not taken: a name alone means the same in every folder
+    hint = f"write {str(name).replace(stem, f'{stem}.py', 1)}, which is a file here"
     raise ConfigError("--config", name, hint)
-  near = difflib.get_close_matches(Path(place).stem, known, n=1)
-  said = f"did you mean {near[0]}? " if near else ""
-  hint = f"{said}a file that is there, or one of kdjax's own: {', '.join(known)}"
+  near = difflib.get_close_matches(Path(stem).stem, known, n=1)
+  suggestion = f"did you mean {near[0]}? " if near else ""
+  hint = f"{suggestion}an existing file, or one of kdjax's own: {', '.join(known)}"
   raise ConfigError("--config", name, hint)
 
 
 def read_config(name: str) -> ConfigDict:
-  """The config of a file, found as `find_config` finds it; modules beside it can be named in it.
+  """The config of the file that `find_config` finds; it may name modules in the file's folder.
 
   Raises:
-    ConfigError: for a name or words that mean nothing.
+    ConfigError: for a name that does not exist, or words that the file does not know.
   """
   path, words = find_config(name)
   look_in(path.resolve().parent)
@@ -80,9 +80,9 @@ def read_config(name: str) -> ConfigDict:
 
 
 def configs_cli(argv: list[str]) -> int:
-  """`kdjax configs`: the names of the packaged experiments and what they are."""
+  """`kdjax configs`: prints the names of the packaged experiments, each with its first sentence."""
   if argv and argv not in (["--help"], ["-h"]):
-    raise ConfigError("arguments", argv, "kdjax configs takes none")
+    raise ConfigError("arguments", argv, "kdjax configs takes no arguments")
   for name, path in packaged().items():
     first = path.read_text().split('"""')[1].strip().splitlines()[0]
     print(f"{name:26} {first}")
@@ -98,7 +98,7 @@ def schema() -> dict[str, Any]:
 
 
 def plain(config: Any) -> Any:
-  """A config as nested dicts, lists and scalars, as it stands in `config.json`."""
+  """A config as nested dicts, lists and scalars, the form of `config.json`."""
   config = config.to_dict() if hasattr(config, "to_dict") else config
   if isinstance(config, dict):
     infinite = {k for k in INFINITE if isinstance(config.get(k), float) and config[k] == math.inf}
@@ -107,14 +107,14 @@ def plain(config: Any) -> Any:
 
 
 def tuples(value: Any) -> Any:
-  """The same with tuples for lists: what `plain` wrote, as one writes it in a config."""
+  """The same with tuples in place of lists, the form of a config's file."""
   if isinstance(value, dict):
     return {key: tuples(item) for key, item in value.items()}
   return tuple(map(tuples, value)) if isinstance(value, list) else value
 
 
 def no_key(key: str, known: Iterable[str]) -> str:
-  """What to say of a key that is not among those known."""
+  """The hint for a key that is not among the known ones."""
   near = difflib.get_close_matches(str(key), known, n=1)
   if near:
     return f"no such key; did you mean {near[0]}?"
@@ -122,15 +122,15 @@ def no_key(key: str, known: Iterable[str]) -> str:
 
 
 def place(config: ConfigDict, key: str, value: Any) -> tuple[ConfigDict, str]:
-  """The group that a dotted key lies in, and its name there, which may be new.
+  """The group of a dotted key, and the key's name in it, which may be new.
 
   Args:
     config: ConfigDict.
     key: such as 'algo.teachers'.
-    value: what it is to be, for the message.
+    value: the value to set, for the message.
 
   Raises:
-    ConfigError: for a group that is not there.
+    ConfigError: for a group that does not exist.
   """
   *groups, name = key.split(".")
   for group in groups:
@@ -151,16 +151,16 @@ def copied(config: ConfigDict) -> ConfigDict:
 
 
 def check_names(key: str, group: Any) -> None:
-  """Raises ConfigError for a name with a dot in a group or those inside, which no config can have.
+  """Raises ConfigError for a name with a dot, in a group or in the groups inside it.
 
   Args:
     key: the group's dotted key; '': the whole config.
-    group: a dict or ConfigDict; what is none has no names.
+    group: a dict or ConfigDict; any other value has no names.
   """
   if isinstance(group, dict | ConfigDict):
     for name, value in group.items():
       if "." in str(name):
-        hint = "names have no dots: groups are dicts in dicts, modules of yours lie at the top"
+        hint = "names have no dots: write groups as dicts in dicts, your own modules at the top"
         raise ConfigError(key or "config", name, hint)
       check_names(f"{key}.{name}" if key else str(name), value)
 
@@ -175,7 +175,7 @@ def check_flags(config: ConfigDict, words: Iterable[str]) -> None:
   for word in words:
     flag, _, value = word.partition("=")
     dashes, _, key = flag.partition("config.")
-    if dashes in ("-", "--") and "[" not in key:  # such as clients[0], a place in a tuple
+    if dashes in ("-", "--") and "[" not in key:  # clients[0] names an entry of a tuple
       group, name = place(config, key, value)
       if name not in group:
         raise ConfigError(key, value, _not_there(config, key, name, group))
@@ -203,22 +203,34 @@ def _check_number(key, value, kind):
 
 
 def ending_in(config: ConfigDict, key: str) -> list[str]:
-  """The keys of a config's own experiment that end in another: 'algo.teachers' in 'teachers'."""
+  """The keys of a config's own experiment that end in `key`: 'algo.teachers' in 'teachers'."""
   own = {name: v for name, v in plain(config).items() if name not in ("baselines", "compare")}
-  return [whole for whole in flat(own) if whole.endswith(f".{key}")]
+  return [dotted for dotted in flat(own) if dotted.endswith(f".{key}")]
 
 
-def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-  """A nested dict as {dotted key: value}."""
+def flat(
+  tree: dict[str, Any], prefix: str = "", *, separator: str = ".", keep_empty: bool = False
+) -> dict[str, Any]:
+  """A nested dict as {path: value}, the keys of a path joined by dots.
+
+  Args:
+    tree: nested dict.
+    prefix: text in front of every path.
+    separator: text between the keys of a path.
+    keep_empty: whether an empty dict is a value; otherwise it is left out.
+  """
   out: dict[str, Any] = {}
   for key, value in tree.items():
-    name = f"{prefix}{key}"
-    out |= flat(value, name + ".") if isinstance(value, dict) else {name: value}
+    path = f"{prefix}{key}"
+    if isinstance(value, dict) and (value or not keep_empty):
+      out |= flat(value, path + separator, separator=separator, keep_empty=keep_empty)
+    else:
+      out[path] = value
   return out
 
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[tuple[str, Any, Any]]:
-  """(dotted key, old value, new value) of what differs and may not, between a run's configs.
+  """(dotted key, old value, new value) of the keys that differ between two configs and must not.
 
   Raises:
     ConfigError: see `completed`.
@@ -243,25 +255,25 @@ def without_counts(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def completed(config: dict[str, Any]) -> dict[str, Any]:
-  """A config with the defaults of the hyper-parameters that it says nothing of.
+  """A config with the defaults of the hyper-parameters that it lacks.
 
-  Such as a run's, whose method has got another since.
+  For runs saved before a method gained a hyper-parameter.
 
   Raises:
-    ConfigError: for one that has no default.
+    ConfigError: for a missing hyper-parameter without a default.
   """
-  found = {}
+  defaults = {}
   for field in dataclasses.fields(find_method(config["algorithm"]).hyper):
     if field.name in config["algo"]:
       continue
     if field.default is not dataclasses.MISSING:
-      found[field.name] = plain(field.default)
+      defaults[field.name] = plain(field.default)
     elif field.default_factory is not dataclasses.MISSING:
-      found[field.name] = plain(field.default_factory())
+      defaults[field.name] = plain(field.default_factory())
     else:
-      hint = "missing; a hyper-parameter that a method gets later needs a default, for older runs"
+      hint = "missing; a hyper-parameter that a method gains later needs a default, for older runs"
       raise ConfigError(f"algo.{field.name}", None, hint)
-  return {**config, "algo": {**config["algo"], **found}}
+  return {**config, "algo": {**config["algo"], **defaults}}
 
 
 def replica_seeds(config: dict[str, Any]) -> tuple[int, ...]:

@@ -1,8 +1,9 @@
-"""`--plan --target=...`: what an experiment would cost on a machine that is not here.
+"""`--plan --target=...`: the cost of an experiment on a machine that is not at hand.
 
-Every program of the experiment is compiled by the target's own compiler. Its memory and its
-instructions are the compiler's word; times are the roofline's: each kernel takes what the slower of
-arithmetic and memory takes at the data sheet's rates, none overlap. Only a clock decides.
+The target's own compiler compiles every program of the experiment. Memory and instructions are
+those of the compiled programs. Times are the roofline's: each kernel takes as long as the slower of
+its arithmetic and its memory traffic at the data sheet's rates, and kernels do not overlap. Only a
+measurement decides.
 """
 
 import dataclasses
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
   from kdjax.experiment import Experiment
 
 EVALUATION = "evaluate"  # the name of the phase that measures accuracy
-HALVINGS = 4  # of a batch that does not fit, at most
+HALVINGS = 4  # the most often that a batch is halved until it fits
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,17 +39,16 @@ class PhasePlan:
   """One phase of an experiment, compiled for a target."""
 
   name: str
-  calls: int  # in the whole run
-  compiling: float  # seconds that it took here
+  calls: int  # calls in the whole run
+  compiling: float  # seconds of compilation on this machine
   memory: memory.Compiled
-  cost: Cost | None  # None: it does not fit
-  estimate: (
-    float | None
-  )  # seconds of a call, a TPU's compiler's own; None where it has none, or a loop
+  cost: Cost | None  # None: the program does not fit
+  # Seconds of a call by a TPU's compiler; None if it gives no estimate, or the program has a loop.
+  estimate: float | None
 
   @property
   def seconds(self) -> float:
-    """Of all its calls, by the roofline."""
+    """Seconds of all calls, by the roofline."""
     return self.calls * self.cost.time if self.cost else math.nan
 
 
@@ -57,15 +57,15 @@ class TargetPlan:
   """An experiment, compiled for a target."""
 
   target: Target
-  layout: dict[str, Any]  # mesh, map, batches as they were compiled
+  layout: dict[str, Any]  # mesh, map and batches of the compiled programs
   phases: tuple[PhasePlan, ...]
-  changed: tuple[str, ...]  # what had to differ from the config to fit, such as "mesh.remat='on'"
+  changed: tuple[str, ...]  # changes of the config to make it fit, such as "mesh.remat='on'"
   resident: int  # bytes of the training sets that every device holds all the time
-  thriftier: tuple[dict[str, str], ...]  # settings of `mesh` that need less, results being the same
+  thriftier: tuple[dict[str, str], ...]  # settings of `mesh` that need less memory, same results
 
   @property
   def need(self) -> float:
-    """Bytes a device, of the phase that needs most."""
+    """Bytes per device of the phase that needs most."""
     return self.resident + max(phase.memory.need for phase in self.phases)
 
   @property
@@ -75,41 +75,41 @@ class TargetPlan:
 
   @property
   def seconds(self) -> float:
-    """Of the whole run, by the roofline."""
+    """Seconds of the whole run, by the roofline."""
     return sum(phase.seconds for phase in self.phases)
 
 
 def make(config: Any, name: str) -> TargetPlan:
-  """Compiles an experiment for a target, and changes it as little as makes it fit.
+  """Compiles an experiment for a target, with the smallest changes that make it fit.
 
-  Where it does not fit: clients take turns, then activations are computed again, as far as the
-  config leaves it open, which changes no result; then batches are halved, at most four times, which
-  does. The last attempt is returned, whether it fits or not. An evaluation's batch changes no
-  result, and is halved by itself.
+  If it does not fit, first the clients take turns, then activations are recomputed, where the
+  config leaves that open. Neither changes a result. Then batches are halved, at most four times,
+  which does change results. The last attempt is returned, whether it fits or not. An evaluation's
+  batch changes no result and is halved separately.
 
   Args:
-    config: as `experiment.build` takes it; its data are not read.
-    name: of the target, 'v5e:2x4'.
+    config: as in `experiment.build`; its data are not read.
+    name: the target's name, such as 'v5e:2x4'.
 
   Raises:
-    ConfigError: for whatever in the config or the target cannot work.
+    ConfigError: for anything in the config or the target that cannot work.
   """
   config = plain(config)
   validate(config)
   target = targets.parse(name)
-  config["mesh"] |= {"steps_per_dispatch": 1}  # a dispatch's length is a value: its body is priced
+  config["mesh"] |= {"steps_per_dispatch": 1}  # the price is that of one step
   with targets.compiling(target) as devices:
-    planned, found = _compiled(config, target, devices, ())
-    for changes in _smaller(config, found):
-      if found.fits:
+    planned, target_plan = _compiled(config, target, devices, ())
+    for changes in _smaller(config, target_plan):
+      if target_plan.fits:
         break
       words = tuple(_words(changes))
-      planned, found = _compiled(_with(config, changes), target, devices, words)
-    return _evaluated(planned, found)
+      planned, target_plan = _compiled(_with(config, changes), target, devices, words)
+    return _evaluated(planned, target_plan)
 
 
 def _smaller(config, first):
-  """Changes of the config, each smaller than the one before."""
+  """Yields changes of the config that need less and less memory."""
   base: dict[str, Any] = {}
   for mesh in first.thriftier:
     base = {f"mesh.{key}": value for key, value in mesh.items()}
@@ -136,53 +136,63 @@ def _words(changes):
 
 
 def _compiled(config, target, devices, changed):
-  """(the experiment, what its phases need on a target)."""
+  """(the experiment, its TargetPlan)."""
   planned = experiment.build(config, data=plan.described(config), devices=list(devices))
-  phases = [_visited(planned, visit, target) for visit in plan.first_visits(planned)]
-  thriftier = layout.thriftier(config["mesh"], planned.env)
-  resident = plan.resident(planned)
-  thrift = tuple(thriftier)
-  return planned, TargetPlan(target, _layout(planned), tuple(phases), changed, resident, thrift)
+  phases = [_phase_plan(planned, visit, target) for visit in plan.first_visits(planned)]
+  target_plan = TargetPlan(
+    target=target,
+    layout=_layout(planned),
+    phases=tuple(phases),
+    changed=changed,
+    resident=plan.resident(planned),
+    thriftier=tuple(layout.thriftier(config["mesh"], planned.env)),
+  )
+  return planned, target_plan
 
 
-def _evaluated(planned, found):
-  """The plan with the passes that measure accuracy as its last phase, in a batch that fits."""
-  evals, parts = planned.config["evals"], planned.env.mesh.shape["data"]
+def _evaluated(planned, target_plan):
+  """The plan with the evaluation of accuracy as its last phase, in a batch that fits."""
+  evals = planned.config["evals"]
+  parts = planned.env.mesh.shape["data"]
+  target = target_plan.target
   if "accuracy" not in evals:
-    return found
+    return target_plan
   asked = evals["accuracy"]["batch"]
-  batch, phase = asked, _passes(planned, asked, found.target)
+  batch = asked
+  phase = _evaluation_plan(planned, batch, target)
   for _ in range(HALVINGS):
-    if found.resident + phase.memory.need <= found.target.memory or batch % (2 * parts):
+    if target_plan.resident + phase.memory.need <= target.memory or batch % (2 * parts):
       break
     batch //= 2
-    phase = _passes(planned, batch, found.target)
+    phase = _evaluation_plan(planned, batch, target)
   changed = () if batch == asked else (f"evals.accuracy.batch={batch}",)
   return dataclasses.replace(
-    found, phases=(*found.phases, phase), changed=(*found.changed, *changed)
+    target_plan,
+    phases=(*target_plan.phases, phase),
+    changed=(*target_plan.changed, *changed),
   )
 
 
-def _passes(planned, batch, target):
+def _evaluation_plan(planned, batch, target):
   calls, lowered = plan.evaluation(planned, batch)
   return _priced(EVALUATION, calls, lowered, target)
 
 
 def price_forms(config: Any, name: str) -> list[tuple[Form, PhasePlan]]:
-  """A config's first training phase, compiled for a target in every form, the cheapest first.
+  """Compiles a config's first training phase for a target in every form, the cheapest first.
 
-  A form that does not fit beside the training sets has no cost, and comes last.
+  A form that does not fit beside the training sets has no cost and comes last.
 
   Args:
     config, name: as in `make`.
 
   Raises:
-    ConfigError: for whatever in the config or the target cannot work.
+    ConfigError: for anything in the config or the target that cannot work.
   """
   config = plain(config)
   validate(config)
   target = targets.parse(name)
-  found = []
+  plans = []
   with targets.compiling(target) as devices:
     data = plan.described(config)
     env = experiment.build(config, data=data, devices=devices).env
@@ -192,14 +202,14 @@ def price_forms(config: Any, name: str) -> list[tuple[Form, PhasePlan]]:
       changed = config | {"mesh": config["mesh"] | asked}
       planned = experiment.build(changed, data=data, devices=devices)
       visit = next(v for v in plan.first_visits(planned) if v.phase.feed)
-      phase = _visited(planned, visit, target)
+      phase = _phase_plan(planned, visit, target)
       if plan.resident(planned) + phase.memory.need > target.memory:
         phase = dataclasses.replace(phase, cost=None)
-      found.append((form, phase))
-  return sorted(found, key=lambda one: one[1].cost.time if one[1].cost else math.inf)
+      plans.append((form, phase))
+  return sorted(plans, key=lambda pair: pair[1].cost.time if pair[1].cost else math.inf)
 
 
-def _visited(planned, visit, target):
+def _phase_plan(planned, visit, target):
   calls = schedule.totals(planned.visits)[visit.number]
   return _priced(visit.phase.name, calls, plan.lower(planned, visit), target)
 
@@ -212,12 +222,14 @@ def _priced(name, calls, lowered, target):
 
 
 def _phase(name, calls, seconds, compiled, target):
+  """The PhasePlan of a compiled program."""
   if compiled.program is None:
     return PhasePlan(name, calls, seconds, compiled, None, None)
   module = hlo.parse(compiled.program.as_text() or "")
-  said = (compiled.program.cost_analysis() or {}).get("optimal_seconds", -1.0)
-  looped = any(one.op == "while" for one, *_ in module.runs())  # it counts a loop's body once
-  estimate = said if said > 0 and not looped else None
+  optimal = (compiled.program.cost_analysis() or {}).get("optimal_seconds", -1.0)
+  # The compiler's estimate counts the body of a loop once.
+  has_loop = any(instruction.op == "while" for instruction, *_ in module.runs())
+  estimate = optimal if optimal > 0 and not has_loop else None
   return PhasePlan(name, calls, seconds, compiled, cost(module, target), estimate)
 
 
@@ -233,40 +245,40 @@ def _layout(planned: "Experiment") -> dict[str, Any]:
   }
 
 
-def record(found: TargetPlan, price: float) -> dict[str, Any]:
-  """The plan as JSON can hold it.
+def record(target_plan: TargetPlan, price: float) -> dict[str, Any]:
+  """The plan in JSON's types.
 
   Args:
-    found: TargetPlan.
-    price: of a device and hour; 0: not known.
+    target_plan: TargetPlan.
+    price: the price of a device per hour; 0: not known.
   """
-  hours = found.seconds / 3600
+  target = target_plan.target
+  hours = target_plan.seconds / 3600
   return {
-    "target": found.target.name,
-    "device": found.target.description,
-    "devices": found.target.size,
-    "layout": found.layout,
-    "changed": list(found.changed),
-    "fits": found.fits,
-    "bytes_needed": found.need,
-    "bytes_there": found.target.memory,
-    "bytes_of_resident_data": found.resident,
+    "target": target.name,
+    "device": target.description,
+    "devices": target.size,
+    "layout": target_plan.layout,
+    "changed": list(target_plan.changed),
+    "fits": target_plan.fits,
+    "bytes_needed": target_plan.need,
+    "bytes_there": target.memory,
+    "bytes_of_resident_data": target_plan.resident,
     "hours": None if math.isnan(hours) else hours,
-    "price": hours * found.target.size * price if price and not math.isnan(hours) else None,
-    "phases": [_phase_record(phase) for phase in found.phases],
+    "price": hours * target.size * price if price and not math.isnan(hours) else None,
+    "phases": [_phase_record(phase) for phase in target_plan.phases],
     "jax": jax.__version__,
   }
 
 
 def _phase_record(phase: PhasePlan) -> dict[str, Any]:
-  held = phase.memory
   out: dict[str, Any] = {
     "name": phase.name,
     "calls": phase.calls,
     "compile_seconds": phase.compiling,
-    "arguments": held.arguments,
-    "temporaries": held.temporaries,
-    "other_bytes": held.rest,
+    "arguments": phase.memory.arguments,
+    "temporaries": phase.memory.temporaries,
+    "other_bytes": phase.memory.rest,
     "compiler_seconds": phase.estimate,
   }
   if phase.cost:
@@ -281,8 +293,8 @@ def _phase_record(phase: PhasePlan) -> dict[str, Any]:
       "seconds_by_side": dict(c.seconds),
       "collectives": {k: {"number": n, "bytes": b} for k, (n, b) in c.collectives.items()},
       "products": [
-        {"kind": kind, "dtype": dtype, "layout": laid, "number": n}
-        for (kind, dtype, laid), n in sorted(c.products.items())
+        {"kind": kind, "dtype": dtype, "layout": dimensions, "number": n}
+        for (kind, dtype, dimensions), n in sorted(c.products.items())
       ],
     }
   return out
@@ -291,25 +303,25 @@ def _phase_record(phase: PhasePlan) -> dict[str, Any]:
 def describe(
   config: Any, names: list[str], *, price: float, as_json: bool, forms: bool
 ) -> Iterator[str]:
-  """The plans for some targets as text, each as soon as it is there; as JSON all at once.
+  """Yields the plans for some targets as text, each as soon as it is ready; as JSON all at once.
 
   Args:
     config: as in `make`.
-    names: of the targets.
-    price: of a device and hour; 0: not known.
-    as_json: whether as JSON.
-    forms: whether of every form of the first training phase, in place of all phases in one form.
+    names: the targets' names.
+    price: the price of a device per hour; 0: not known.
+    as_json: whether to yield JSON.
+    forms: whether to plan the first training phase in every form, instead of all phases in one.
 
   Raises:
-    ConfigError: for whatever in the config or a target cannot work.
+    ConfigError: for anything in the config or a target that cannot work.
   """
   if price < 0 or not math.isfinite(price):
     raise ConfigError("--price", price, "must be a number, 0 or more")
   for target in [targets.parse(name) for name in names]:
     with targets.compiling(target):
-      pass  # all compilers are there before the first works for minutes
+      pass  # raises at once if a compiler is missing, before another one works for minutes
   if forms and as_json:
-    rows = lambda found: [{**form._asdict(), **_phase_record(phase)} for form, phase in found]
+    rows = lambda plans: [{**form._asdict(), **_phase_record(phase)} for form, phase in plans]
     yield json.dumps({name: rows(price_forms(config, name)) for name in names}, indent=2)
   elif as_json:
     yield json.dumps([record(make(config, name), price) for name in names], indent=2)

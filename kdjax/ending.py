@@ -1,9 +1,9 @@
-"""How a process ends: its exit codes, and SIGTERM and SIGINT, which are heard at any moment.
+"""How a process ends: its exit codes, and SIGTERM and SIGINT, which it notices at any moment.
 
-Python runs its handlers between two instructions of the main thread, which may wait in C++ for
-minutes: compiling, for a peer, for a collective. So the handlers here do nothing; what counts is
-the byte that the interpreter writes into a pipe at once, and a thread reads. Nothing imported here
-takes time, since the command line listens before its other imports.
+Python runs signal handlers between two instructions of the main thread, which may wait in C++ for
+minutes: for a compilation, a peer or a collective. So the handlers here do nothing. Instead a
+thread reads the byte that the interpreter writes into a pipe at once. The imports of this module
+take no time, because the command line listens for signals before its other imports.
 """
 
 import contextlib
@@ -16,24 +16,28 @@ import time
 from collections.abc import Callable
 from typing import NoReturn
 
-DONE, FAULT, BAD_INPUT = 0, 1, 2  # exit codes; after those below the same command goes on
-STOPPED, UNSAVED, LOST = 42, 43, 44  # by a signal; the disk takes no checkpoint; a process is gone
+# Exit codes. After the last three the same command resumes the run.
+DONE, FAULT, BAD_INPUT = 0, 1, 2
+STOPPED = 42  # stopped by a signal
+UNSAVED = 43  # the disk takes no checkpoint
+LOST = 44  # another process is gone
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
-GRACE = 25.0  # seconds that a run has to come and ask; 30 are promised, and the end takes some
-SAME = 2.0  # seconds; a terminal or a launcher may signal a group, then each of it: one request
+GRACE = 25.0  # seconds that a run has to ask for signals; 30 are promised, and the end takes some
+# Seconds in which signals count as one request: a launcher may signal a group, then each member.
+SAME = 2.0
 
-before_end: list[Callable[[int], None]] = []  # told the exit code of a process that ends at once
-_heard = threading.Event()
-_asks = threading.Event()  # somebody asks between steps, and saves
-_told = threading.Event()  # and knows
+before_end: list[Callable[[int], None]] = []  # called with the exit code before an end at once
+_signalled = threading.Event()
+_asks = threading.Event()  # the run asks for signals between steps, and saves
+_noticed = threading.Event()  # the run has asked since the signal
 _pipe: list[int] = []
 
 
 def listen() -> None:
-  """From here on a signal stops the run: it saves and ends, or ends at once, always with 42.
+  """Listens for signals from now on: a signal makes the run save and end, or end at once, with 42.
 
-  At once where nobody has asked yet (`asked`), where nobody asks for `GRACE` seconds after it, and
-  at a second signal.
+  The run ends at once if it has not called `asked` before the signal, if it does not call `asked`
+  within `GRACE` seconds after it, or at a second signal.
   """
   if _pipe:
     return
@@ -47,26 +51,26 @@ def listen() -> None:
 
 
 def asked() -> bool:
-  """Whether a signal has come; whoever asks will save and end when told so."""
+  """Whether a signal has come; the caller must then save and end."""
   _asks.set()
-  if _heard.is_set():
-    _told.set()
-  return _heard.is_set()
+  if _signalled.is_set():
+    _noticed.set()
+  return _signalled.is_set()
 
 
 def end(code: int, line: str) -> NoReturn:
   """Ends this process at once from any thread, with one line.
 
-  Nothing is closed: files are whole at any moment (`core/files.py`), checkpoints too.
+  Nothing is closed: files (`core/files.py`) and checkpoints are whole at any moment.
   """
-  for tell in before_end:
-    tell(code)
+  for callback in before_end:
+    callback(code)
   say(line)
   os._exit(code)
 
 
 def fail(code: int, line: str) -> NoReturn:
-  """Ends this process because of an error, with one line; at once where others wait for it."""
+  """Ends this process because of an error, with one line; at once if others wait for it."""
   if before_end:
     end(code, line)
   print(f"kdjax: {line}", file=sys.stderr)
@@ -74,7 +78,7 @@ def fail(code: int, line: str) -> NoReturn:
 
 
 def say(line: str) -> None:
-  """Writes a line to stderr past its buffer; waits for no reader; a hidden cursor comes back."""
+  """Writes a line to stderr past its buffer without waiting for a reader; unhides the cursor."""
   text = ("\033[?25h\n" if os.isatty(2) else "") + f"kdjax: {line}\n"
   with contextlib.suppress(OSError, ValueError):  # stderr may be closed
     if select.select([], [2], [], 1.0)[1]:
@@ -82,10 +86,10 @@ def say(line: str) -> None:
 
 
 def unread(text: str = "") -> bool:
-  """Whether what is printed has no reader any more, as after `head`; it is dropped from then on.
+  """Whether stdout's reader has gone (`kdjax ... | head`); if so, further output is discarded.
 
   Args:
-    text: printed to find out; without any, only what is still in the buffer tells.
+    text: text to print for the test; without it only text in the buffer can show that.
   """
   try:
     print(end=text, flush=True)
@@ -98,28 +102,28 @@ def unread(text: str = "") -> bool:
 def _watch(fd):
   while not _stops(os.read(fd, 64)):
     pass
-  _heard.set()
+  _signalled.set()
   first = time.monotonic()
   if not _asks.is_set():
-    end(STOPPED, "stopped before there was anything to save; the same command begins anew")
+    end(STOPPED, "stopped before there was anything to save; the same command starts over")
   say("stopping after this step; once more to end at once")
   while True:
     more = os.read(fd, 64) if select.select([fd], [], [], 0.2)[0] else b""
     late = time.monotonic() - first
     if _stops(more) and late > SAME:
       end(STOPPED, "ended at once; the same command resumes from the last checkpoint")
-    if late > GRACE and not _told.is_set():
+    if late > GRACE and not _noticed.is_set():
       line = f"this step takes more than {GRACE:g} s, so it is not saved"
       end(STOPPED, f"stopped: {line}; the same command resumes from the last checkpoint")
 
 
 def _stops(signals):
-  """Whether what the interpreter wrote, a byte for each signal, asks for the end."""
+  """Whether any of these signals, a byte each, asks for the end."""
   return any(number in SIGNALS for number in signals)
 
 
 def _forget():
-  """A forked child has a pipe and signals of its own."""
+  """Gives a forked child the default signals, without this process's pipe."""
   signal.set_wakeup_fd(-1)
   for number in SIGNALS:
     signal.signal(number, signal.SIG_DFL)

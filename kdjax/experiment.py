@@ -1,4 +1,4 @@
-"""From a config to everything that does not change while training."""
+"""From a config to everything that training does not change."""
 
 import dataclasses
 import functools
@@ -38,7 +38,11 @@ from kdjax.types import Algorithm, Cohort, ConfigError, Evaluator, Method, Phase
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Experiment:
-  """Everything static about a run."""
+  """The static parts of a run, with caches of its programs and a record of unreadable images.
+
+  The caches `evaluators`, `traced` and `programs` fill up as they are used, and `unreadable` counts
+  during training. Nothing else changes after `build`.
+  """
 
   config: dict[str, Any]
   env: Env
@@ -50,7 +54,7 @@ class Experiment:
   view: Callable[[jax.Array], jax.Array]
   visits: tuple[schedule.Visit, ...]
   steps_per_dispatch: int
-  unreadable: Unreadable  # what a run finds of damaged images
+  unreadable: Unreadable  # the damaged images that the run has met
 
   @functools.cached_property
   def evaluators(self) -> dict[str, tuple[int, Evaluator]]:
@@ -62,12 +66,12 @@ class Experiment:
 
   @functools.cached_property
   def traced(self) -> dict[tuple[Phase, str], Any]:
-    """{(phase, backend): its jitted program}, see `program.jitted`."""
+    """A cache, {(phase, backend): its jitted program}, see `program.jitted`."""
     return {}
 
   @functools.cached_property
   def programs(self) -> dict[int | str, Any]:
-    """{number of a phase, or name of a reading: its compiled program}, see `Stepper`."""
+    """A cache, {phase's number, or name in `Stepper.outputs`: its compiled program}."""
     return {}
 
   @property
@@ -152,17 +156,17 @@ def build(
   identity: tuple[int, ...] | None = None,
   mail: Mail | None = None,
 ) -> Experiment:
-  """The experiment that a config describes.
+  """Builds the experiment that a config describes.
 
   Args:
     config: the resolved config, a ConfigDict or nested dict.
-    data: what to learn from; None: what the config names.
-    devices: jax devices to use; None: all, but of a CPU's host devices as many as pay.
+    data: the data; None: those that the config names.
+    devices: jax devices to use; None: all, but only as many of a CPU's host devices as are useful.
     identity: the K names under which clients draw; None: their numbers.
-    mail: of a peer: which clients train here, and how it meets the others; None: all do.
+    mail: in a peer: its own clients, and its exchange with the others; None: not a peer.
 
   Raises:
-    ConfigError: for whatever in the config cannot work.
+    ConfigError: for anything in the config that cannot work.
   """
   config = plain(config)
   validate(config)
@@ -170,9 +174,9 @@ def build(
   config = facts.resolved(config, data)
   method, hyper = chosen_method(config)
   config["algo"] = plain(dataclasses.asdict(hyper))
-  seen = views(config, data.source.train.shape)
+  image_views = views(config, data.source.train.shape)
   env, steps_per_dispatch = _ensemble(
-    config, method, hyper, data, seen.shape, devices=devices, identity=identity, mail=mail
+    config, method, hyper, data, image_views.shape, devices=devices, identity=identity, mail=mail
   )
   if mail is None:
     algorithm = method.make(env, hyper)
@@ -187,9 +191,9 @@ def build(
     algorithm=algorithm,
     streams=streams,
     data=data,
-    augment=seen.augment,
-    preprocess=seen.preprocess,
-    view=seen.view,
+    augment=image_views.augment,
+    preprocess=image_views.preprocess,
+    view=image_views.view,
     visits=schedule.visits(algorithm, streams.epoch_steps, **lengths),
     steps_per_dispatch=steps_per_dispatch,
     unreadable=Unreadable(
@@ -198,7 +202,7 @@ def build(
     ),
   )
   contract.check_plan(config["algorithm"], experiment.visits)
-  list(experiment.evaluators)  # made now, so that what is wrong with them is said before any work
+  list(experiment.evaluators)  # made now, so that their errors are raised before any work
   return experiment
 
 
@@ -206,7 +210,7 @@ def chosen_method(config: dict[str, Any]) -> tuple[Method, Any]:
   """A config's method and its hyper-parameters.
 
   Raises:
-    ConfigError: for a method that is not there, or hyper-parameters that are not its own.
+    ConfigError: for a method that does not exist, or hyper-parameters that it does not have.
   """
   method = find_method(config["algorithm"])
   known = inspect.signature(method.hyper).parameters
@@ -219,11 +223,11 @@ def chosen_method(config: dict[str, Any]) -> tuple[Method, Any]:
 
 
 def _ensemble(config, method, hyper, data, image, *, devices, identity, mail):
-  """(Env, steps of a dispatch): the clients, what they learn and where they are computed."""
+  """(Env, steps of a dispatch): the clients, their task and their layout on the devices."""
   tx, lr = optim.make(**config["optim"])
   cohorts = _cohorts(config, method, hyper, data.source.classes, tx, image)
-  here = cohorts if mail is None else part.cohorts(config, cohorts, mail.own)
-  placed = layout.lay_out(config, here, image, _dtype(config), devices)
+  own = cohorts if mail is None else part.cohorts(config, cohorts, mail.own)
+  placed = layout.lay_out(config, own, image, _dtype(config), devices)
   env = Env(
     cohorts=placed.cohorts,
     ensemble=tuple(layout.lowered(c, placed.form.conv, config["mesh"]) for c in cohorts),
@@ -252,13 +256,16 @@ def _holders(config):
 
 
 def _cohorts(config, method, hyper, classes, tx, image):
-  """The clients by architecture, all replicas, with the shapes of one and its width F."""
+  """The clients of all replicas by architecture, with one client's shapes and its width F."""
   stack = method.stack(config["clients"], hyper)
   if method.one_architecture and len(stack) > 1:
-    names, name = [name for _, name, _ in stack], config["algorithm"]
-    hint = f"{name} averages or copies weights, so all clients must be alike: one entry"
-    raise ConfigError("clients", names, hint)
-  K, heads, cohorts, first = sum(n for n, *_ in stack), method.heads(hyper), [], 0
+    names = [name for _, name, _ in stack]
+    hint = f"{config['algorithm']} averages or copies weights, so all clients must be alike"
+    raise ConfigError("clients", names, f"{hint}: one entry")
+  K = sum(n for n, *_ in stack)
+  heads = method.heads(hyper)
+  cohorts = []
+  first = 0  # the number of an entry's first client
   for n, name, arguments in stack:
     arguments = shared_arguments(name, config["model"]) | arguments
     model = build_model(name, classes=classes, heads=len(heads), **arguments)
@@ -273,9 +280,9 @@ def _cohorts(config, method, hyper, classes, tx, image):
 
 
 def _shapes(model, tx, image, dtype):
-  """(the shapes of one client, those that it returns for two examples)."""
-  one = lambda: clients.init_client(model, tx, jax.random.key(0), image, dtype)
-  template = jax.eval_shape(one)
+  """(the shapes of one client, the shapes of its output for two examples)."""
+  init = lambda: clients.init_client(model, tx, jax.random.key(0), image, dtype)
+  template = jax.eval_shape(init)
   examples = jax.ShapeDtypeStruct((2, *image), dtype)
   return template, jax.eval_shape(functools.partial(eval_mode, model), template, examples)
 
@@ -328,12 +335,13 @@ def _streams(env, data):
   public = data.public.labels
   public = public if env.task.public_labels else np.full_like(public, -1)
   i32 = lambda labels: labels.astype(np.int32)
-  who = env.population.seeds, env.population.identity
-  return Streams(data.shards, members, i32(data.source.train.labels), i32(public), *who)
+  seeds, identity = env.population.seeds, env.population.identity
+  private = i32(data.source.train.labels)
+  return Streams(data.shards, members, private, i32(public), seeds, identity)
 
 
 def _evaluator(experiment, name, arguments):
   make = find(name, package="kdjax.evals", key="evals", default="make")
-  takes = inspect.signature(make).parameters  # most need not know how often they are asked
-  rest = {k: v for k, v in arguments.items() if k != "every" or k in takes}
-  return call(make, experiment, key=f"evals.{name}", arguments=rest)
+  takes = inspect.signature(make).parameters  # few evaluators take `every`, their own period
+  taken = {k: v for k, v in arguments.items() if k != "every" or k in takes}
+  return call(make, experiment, key=f"evals.{name}", arguments=taken)

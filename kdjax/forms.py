@@ -1,8 +1,8 @@
-"""The forms that a step can take, and how long each took: `measured.csv`, and the user's own.
+"""The forms of a step, and the measured time of each: `measured.csv`, and the user's own table.
 
-A form changes no result beyond rounding, so it is chosen by what was measured: a table's row holds
-the time of one training step of K clients in one form, as `python -m benchmarks maps` and
-`kdjax measure` take them. A run takes the form that was fastest where network and K are nearest.
+A form changes no result beyond rounding, so measurements decide which one a run takes. A row of a
+table holds the time of one training step of K clients in one form, as `python -m benchmarks maps`
+and `kdjax measure` time it. A run takes the form that was fastest for the nearest network and K.
 """
 
 import csv
@@ -25,43 +25,43 @@ class Form(NamedTuple):
 
   local_map: str  # the local map, one of `mapping.MAPS`
   conv: str  # one of `conv.LOWERINGS`
-  spread: bool  # whether clients are spread over host devices, at most one a core
+  spread: bool  # whether clients are spread over host devices, at most one per core
 
 
 class Load(NamedTuple):
-  """What a device has to compute."""
+  """The work of a device."""
 
-  work: float  # multiply-adds of one client's forward pass on its batch; the heaviest client's
+  work: float  # multiply-adds of the heaviest client's forward pass on its batch
   convolves: bool  # whether the network has convolutions
-  clients: int  # of all replicas; an accelerator's own share of them
+  clients: int  # clients of all replicas; on an accelerator, the device's share of them
 
 
 class Measurement(NamedTuple):
-  """How long a step took."""
+  """The time of a step."""
 
   backend: str  # cpu, gpu, tpu
   device: str  # see `layout.device`
   load: Load
   form: Form
-  milliseconds: float  # a step of these clients
+  milliseconds: float  # one step of these clients
 
 
-# Of a table; `measured.csv` names network and commit too.
+# The columns of a table; `measured.csv` has those of network and commit too.
 COLUMNS = (
   *("backend", "device", "work", "convolves", "clients"),
   *("map", "conv", "spread", "milliseconds"),
 )
-TIE = 0.1  # closer than that is equal: then what compiles sooner and needs less memory for any K
-SOONER = ("scan", "vmap", "unroll")
+TIE = 0.1  # forms whose times differ by less are equal, and the first in SOONER is taken
+SOONER = ("scan", "vmap", "unroll")  # a loop compiles soonest and needs least memory for any K
 ONE_LOOP, ONE_PROGRAM = Form("scan", "direct", False), Form("vmap", "direct", False)
-# Multiply-adds of one client's forward pass on a batch: below, a GPU takes longer to launch a
+# Multiply-adds of one client's forward pass on a batch. Below this a GPU takes longer to launch a
 # loop's kernels, client by client, than to compute them.
 LAUNCH_BOUND = 2e10
 
 
 @functools.cache
 def measured() -> tuple[Measurement, ...]:
-  """All rows of `measured.csv`, and those that `kdjax measure --record` has kept."""
+  """All rows of `measured.csv`, and those recorded by `kdjax measure --record`."""
   shipped = importlib.resources.files("kdjax").joinpath("measured.csv").read_text()
   return (*rows(shipped), *recorded(own_table()))
 
@@ -81,18 +81,19 @@ def rows(text: str) -> tuple[Measurement, ...]:
 
 
 def own_table() -> Path:
-  """The user's own measurements."""
+  """The file of the user's own measurements."""
   return machine.cache() / "measured.csv"
 
 
 def recorded(path: Path) -> tuple[Measurement, ...]:
-  """The measurements of a file; none where there is no file."""
+  """The measurements in a file; none if there is no file."""
   return rows(path.read_text()) if path.exists() else ()
 
 
 def keep(new: Iterable[Measurement], path: Path) -> None:
-  """Adds measurements to a file; they replace those of the same setting and form."""
-  setting, new = lambda m: m[:4], tuple(new)
+  """Adds measurements to a file; they replace earlier ones of the same setting and form."""
+  setting = lambda m: m[:4]
+  new = tuple(new)
   kept = [m for m in recorded(path) if setting(m) not in set(map(setting, new))]
   text = io.StringIO()
   table = csv.writer(text, lineterminator="\n")
@@ -104,9 +105,9 @@ def keep(new: Iterable[Measurement], path: Path) -> None:
 
 
 def unmeasured(backend: str, load: Load) -> Form:
-  """The form of a run where nothing was measured: one batched program, or a loop over clients.
+  """The form of a run on a backend without measurements: one batched program, or a loop.
 
-  A loop where convolutions would become grouped ones, but for small ones on a GPU.
+  It is a loop over clients if batching would make grouped convolutions, except small ones on a GPU.
   """
   if load.convolves and (backend != "gpu" or load.work > LAUNCH_BOUND):
     return ONE_LOOP
@@ -114,7 +115,7 @@ def unmeasured(backend: str, load: Load) -> Form:
 
 
 def knows(rows: Iterable[Measurement], backend: str, device: str, load: Load) -> bool:
-  """Whether rows of this very device are there for half to twice the clients and the work."""
+  """Whether there are rows of this device for half to twice the clients and the work."""
   near = lambda a, b: abs(math.log(max(a, 1) / max(b, 1))) <= math.log(2) + 1e-9
   return any(
     (row.backend, row.device, row.load.convolves) == (backend, device, load.convolves)
@@ -134,15 +135,15 @@ def choose(
   conv: str,
   spreads: tuple[bool, ...],
 ) -> Form:
-  """The fastest measured form for a run; among equals the first of `SOONER`.
+  """The fastest measured form for a run; among equal ones the first of `SOONER`.
 
   Args:
-    rows: of `measured`. Times of two machines are not compared: where this one has none, those of
-      the first that has.
-    backend: 'cpu', 'gpu' or 'tpu'; for one that was never measured, `unmeasured`.
-    device: the name of this machine's.
-    load: what there is to compute.
-    local_map, conv: the config's `mesh.map` and `mesh.conv`; 'auto', or what is asked for.
+    rows: the rows of `measured`. Times of two machines are not compared: if this device has no row,
+      those of the first device in the table count.
+    backend: 'cpu', 'gpu' or 'tpu'; the result for one that was never measured is `unmeasured`.
+    device: the name of this machine's device.
+    load: the work of a device.
+    local_map, conv: the config's `mesh.map` and `mesh.conv`; 'auto', or the form asked for.
     spreads: the values of `Form.spread` that the run can have.
 
   Raises:
@@ -176,11 +177,11 @@ def choose(
     by_work = abs(math.log(row.load.work / max(load.work, 1)))
     return by_work + abs(math.log(row.load.clients / load.clients))
 
-  nearest = min(distance(r) for r in usable)
-  here = [r for r in usable if distance(r) == nearest]
-  # Only a loop's memory and compilation do not grow with K.
-  if load.clients > 2 * here[0].load.clients:
-    here = [r for r in here if r.form.local_map == "scan"] or here
-  fast = min(r.milliseconds for r in here) * (1 + TIE)
-  best = [r for r in here if r.milliseconds <= fast]
+  least = min(distance(r) for r in usable)
+  nearest = [r for r in usable if distance(r) == least]
+  # Only a loop's memory and compilation time do not grow with K.
+  if load.clients > 2 * nearest[0].load.clients:
+    nearest = [r for r in nearest if r.form.local_map == "scan"] or nearest
+  fast = min(r.milliseconds for r in nearest) * (1 + TIE)
+  best = [r for r in nearest if r.milliseconds <= fast]
   return min(best, key=lambda r: (SOONER.index(r.form.local_map), r.milliseconds)).form

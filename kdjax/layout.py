@@ -1,6 +1,6 @@
-"""How a run is laid out on the hardware: devices, mesh, local map, convolutions.
+"""The layout of a run on the hardware: devices, mesh, local map, convolutions.
 
-None of this changes a result beyond rounding; which form is fastest, `forms` knows.
+It changes no result beyond rounding. `forms` knows which form is fastest.
 """
 
 import dataclasses
@@ -20,8 +20,8 @@ from kdjax.forms import Form, Load
 from kdjax.types import Cohort, ConfigError
 
 MOST = 20  # steps of a dispatch
-# Multiply-adds of a dispatch's forward passes on a device: some 1.5 s on two cores; less than a
-# second where an accelerator sustains a few 10 TFLOP/s.
+# Multiply-adds of a dispatch's forward passes on a device. They take some 1.5 s on two cores, and
+# less than a second on an accelerator that sustains a few 10 TFLOP/s.
 LONGEST, LONGEST_ACCELERATED = 2.5e10, 1e12
 
 
@@ -29,7 +29,8 @@ def work(jaxpr: Any) -> int:
   """Multiply-adds of the matrix products and convolutions in a jaxpr; loops are not entered."""
   total = 0
   for equation in jaxpr.eqns:
-    out, name = equation.outvars[0].aval, equation.primitive.name
+    out = equation.outvars[0].aval
+    name = equation.primitive.name
     if name == "dot_general":
       (contracted, _), _ = equation.params["dimension_numbers"]
       total += out.size * math.prod(equation.invars[0].aval.shape[i] for i in contracted)
@@ -38,23 +39,23 @@ def work(jaxpr: Any) -> int:
       features = kernel.shape[equation.params["dimension_numbers"].rhs_spec[0]]
       total += out.size * kernel.size // features
     for inner in equation.params.values():
-      inner = getattr(inner, "jaxpr", inner)  # that of `jax.checkpoint` is open
+      inner = getattr(inner, "jaxpr", inner)  # the jaxpr of `jax.checkpoint` is open
       if hasattr(inner, "eqns") and name not in ("scan", "while"):
         total += work(inner)
   return total
 
 
 def device(devices: list[jax.Device] | None = None) -> str:
-  """What `measured.csv` calls these devices; None: this machine's."""
+  """The name of these devices in `measured.csv`; None: this machine's devices."""
   on_cpu = machine.backend() == "cpu"
   name = machine.processor() if on_cpu else (devices or jax.devices())[0].device_kind
   return name.replace(",", " ")
 
 
 class Placed(NamedTuple):
-  """Where and how a run's clients are computed."""
+  """The layout of a run's clients."""
 
-  cohorts: tuple[Cohort, ...]  # their networks `lowered`
+  cohorts: tuple[Cohort, ...]  # with the networks of `lowered`
   form: Form
   mesh: Mesh
   steps_per_dispatch: int
@@ -67,26 +68,26 @@ def lay_out(
   dtype: str,
   devices: list[jax.Device] | None,
 ) -> Placed:
-  """Devices, mesh, local map and convolutions of a run.
+  """Chooses devices, mesh, local map and convolutions of a run.
 
   Args:
-    config: nested dict; its `mesh` says what is asked for.
+    config: nested dict; its group `mesh` holds the user's choices.
     cohorts: all clients.
-    image, dtype: of one example.
-    devices: those that were asked for, or None.
+    image, dtype: shape and dtype of one example.
+    devices: the devices to use; None: `default_devices`.
 
   Raises:
     ConfigError: for a form that does not exist, or a batch that the `data` axis does not divide.
   """
   sizes = [len(c.ids) for c in cohorts]
-  to_do = load(config, cohorts, image, dtype, devices)
-  form = choose_form(config["mesh"], to_do, sizes=sizes, devices=devices)
+  per_device = load(config, cohorts, image, dtype, devices)
+  form = choose_form(config["mesh"], per_device, sizes=sizes, devices=devices)
   offered = all(offers(c.model, "conv") for c in cohorts)
   return Placed(
     tuple(lowered(c, form.conv, config["mesh"]) for c in cohorts),
     form,
     make_mesh(config, sizes, default_devices(sizes, form) if devices is None else devices),
-    config["mesh"]["steps_per_dispatch"] or steps_per_dispatch(form, to_do, offered=offered),
+    config["mesh"]["steps_per_dispatch"] or steps_per_dispatch(form, per_device, offered=offered),
   )
 
 
@@ -97,9 +98,9 @@ def load(
   dtype: str,
   devices: list[jax.Device] | None,
 ) -> Load:
-  """What a device has to compute in a step; of a CPU, whose devices share its cores, all of it.
+  """The work of a device in a step; on a CPU, whose devices share its cores, the whole work.
 
-  Arguments as in `lay_out`.
+  The arguments are those of `lay_out`.
   """
   sizes = [len(c.ids) for c in cohorts]
   client, data = (1, 1) if machine.backend() == "cpu" else sides(sizes, devices or jax.devices())
@@ -119,35 +120,38 @@ def forward_work(cohort: Cohort, image: tuple[int, ...], batch: int, dtype: str)
 
 
 def rematerialises(cohorts: tuple[Cohort, ...]) -> bool:
-  """Whether any network could keep less for its backward pass, and does not yet."""
+  """Whether any network can recompute activations in its backward pass, and does not yet."""
   return any(offers(c.model, "remat") and not c.model.remat for c in cohorts)  # type: ignore[attr-defined]
 
 
 def thriftier(options: dict[str, Any], env: Env) -> list[dict[str, str]]:
-  """What `options` leave to kdjax and need less memory, results being the same: more each time.
+  """Changes of `config.mesh` that need less memory with the same results, each less than the last.
+
+  Only options that the config leaves to kdjax are changed.
 
   Args:
     options: `config.mesh`.
-    env: of the experiment as it is laid out.
+    env: the Env of the experiment as it is laid out.
   """
-  found, so_far = [], {}
-  several = env.clients > env.mesh.shape["client"]  # on a device
-  if options["map"] == "auto" and env.local_map != "scan" and several:
-    so_far = {"map": "scan"}
-    found.append(so_far)
+  changes = []
+  first = {}
+  has_several = env.clients > env.mesh.shape["client"]  # clients on a device
+  if options["map"] == "auto" and env.local_map != "scan" and has_several:
+    first = {"map": "scan"}
+    changes.append(first)
   if options["remat"] == "auto" and rematerialises(env.cohorts):
-    found.append(so_far | {"remat": "on"})
-  return found
+    changes.append(first | {"remat": "on"})
+  return changes
 
 
 def lowered(cohort: Cohort, conv: str, options: dict[str, Any]) -> Cohort:
-  """The cohort, its network written as the form and the config say, where it can.
+  """The cohort with its network in the form of the layout, as far as the network offers it.
 
   Args:
     cohort: Cohort.
     conv: how its convolutions are written.
-    options: `config.mesh`: `remat`, whether activations are computed again in the backward pass;
-      `blocks`, whether those that are alike are a loop.
+    options: `config.mesh`. `remat`: whether activations are recomputed in the backward pass;
+      `blocks`: whether equal blocks are a loop.
   """
   chosen: dict[str, Any] = {"conv": conv, "scan": options["blocks"] == "scan"}
   if options["remat"] == "on":
@@ -159,13 +163,13 @@ def lowered(cohort: Cohort, conv: str, options: dict[str, Any]) -> Cohort:
 def choose_form(
   options: dict[str, Any], load: Load, *, sizes: list[int], devices: list[jax.Device] | None
 ) -> Form:
-  """The Form of a run; `forms.choose` on this machine.
+  """Chooses the Form of a run by `forms.choose` on this machine.
 
   Args:
     options: `config.mesh`.
-    load: what there is to compute.
+    load: the work of a device.
     sizes: clients of each cohort, all replicas.
-    devices: those that were asked for, or None.
+    devices: the devices to use; None: `default_devices`.
   """
   backend = machine.backend()
   if backend != "cpu" or not hosts.alone():
@@ -175,18 +179,18 @@ def choose_form(
   else:
     spreads = (len(devices) > 1,)
   asked = dict(local_map=options["map"], conv=options["conv"], spreads=spreads)
-  # Hosts may differ, their programs may not.
+  # Hosts may differ, but their programs must not.
   name = device(devices) if hosts.alone() else ""
   return forms.choose(forms.measured(), backend, name, load, **asked)
 
 
 def host_devices(sizes: list[int], most: int) -> int:
-  """Among how many host devices, at most so many, all cohorts can be shared evenly."""
+  """The most host devices, up to `most`, among which all cohorts can be shared evenly."""
   return next(n for n in range(most, 0, -1) if math.gcd(*sizes) % n == 0)
 
 
 def default_devices(sizes: list[int], form: Form) -> list[jax.Device]:
-  """The devices of a run that names none: all; of a CPU's host devices, as many as clients use.
+  """The devices of a run that names none: all, but only as many host devices as clients use.
 
   Args:
     sizes: clients of each cohort, all replicas.
@@ -199,13 +203,13 @@ def default_devices(sizes: list[int], form: Form) -> list[jax.Device]:
 
 
 def sides(sizes: list[int], devices: list[jax.Device]) -> tuple[int, int]:
-  """Among how many devices the clients of every cohort, and each client's batch, are shared."""
+  """(devices that share the clients of every cohort, devices that share each client's batch)."""
   client = math.gcd(*sizes, len(devices))
   return client, len(devices) // client
 
 
 def make_mesh(config: dict[str, Any], sizes: list[int], devices: list[jax.Device]) -> Mesh:
-  """The mesh (`client`, `data`): as many devices to clients as divide every cohort.
+  """The mesh (`client`, `data`); its `client` axis is as long as divides every cohort.
 
   Args:
     config: nested dict.
@@ -221,21 +225,22 @@ def make_mesh(config: dict[str, Any], sizes: list[int], devices: list[jax.Device
       hint = f"must be a multiple of {data}: {len(devices)} devices, {client} of them for clients"
       raise ConfigError(key, config[key], hint)
   # On a torus an axis of the mesh may need parts of two of its axes: 8 x 2 on 4 x 4 chips.
-  laid = mesh_utils.create_device_mesh((client, data), devices, allow_split_physical_axes=True)
-  return Mesh(laid, ("client", "data"), axis_types=(AxisType.Auto,) * 2)
+  grid = mesh_utils.create_device_mesh((client, data), devices, allow_split_physical_axes=True)
+  return Mesh(grid, ("client", "data"), axis_types=(AxisType.Auto,) * 2)
 
 
 def steps_per_dispatch(form: Form, load: Load, *, offered: bool) -> int:
-  """Steps that one dispatch holds: many where none is long and no slow convolution is looped.
+  """Steps that one dispatch holds: several, unless a step is long or loops over slow convolutions.
 
-  They share what a dispatch costs: the host's part, and on a CPU a page fault for every 4 KiB of
-  scratch.
+  The steps share the cost of a dispatch: the host's part, and on a CPU a page fault for every 4 KiB
+  of scratch memory.
 
   Args:
     form: Form.
-    load: what there is to compute.
-    offered: whether all networks let their convolutions be written as the form says; a user's own
-      may hold some whose gradients are slow in a loop of a CPU. So are grouped ones.
+    load: the work of a device.
+    offered: whether all networks write their convolutions in the layout's form. Gradients of other
+      convolutions, as of a user's own network, are slow in a loop on a CPU. So are those of grouped
+      convolutions.
   """
   on_cpu = machine.backend() == "cpu"
   grouped = (form.local_map, form.conv) == ("vmap", "direct")

@@ -1,13 +1,14 @@
 """The command line: `kdjax --config=NAME --workdir=FOLDER`, or `python -m kdjax.main`.
 
-Exit codes: 0 done; 42 stopped by a signal; 44 another process is gone; after both the same command
-resumes; 43 the disk takes no checkpoint: resumes where there is space; 2 bad input; 1 a fault.
+Exit codes: 0 done; 42 stopped by a signal; 44 another process is gone; 43 the disk takes no
+checkpoint; 2 bad input; 1 a fault. After 42 and 44 the same command resumes, after 43 once there is
+space.
 """
 
 from kdjax import ending
 
 if __name__ == "__main__":
-  ending.listen()  # before the other imports: they take time
+  ending.listen()  # before the other imports, which take time
 
 import contextlib
 import shlex
@@ -41,7 +42,7 @@ kdjax configs                the experiments that come with kdjax
 
 NAME is one of those, or a file; NAME:BASELINE runs one of its baselines (mhd_digits:fedavg).
 kdjax --helpfull lists all flags."""
-COMMANDS = {  # name: what runs it, (arguments) -> exit code
+COMMANDS = {  # name: its function, (arguments) -> exit code
   "compare": "kdjax.report.compare:compare_cli",
   "configs": "kdjax.config:configs_cli",
   "measure": "kdjax.measure:measure_cli",
@@ -51,7 +52,7 @@ COMMANDS = {  # name: what runs it, (arguments) -> exit code
 }
 LONGEST_NAME = 255  # characters of a file's name that a file system takes
 TOGETHER = 300  # seconds within which all processes start
-# What ml_collections raises for values that are none, and for files that cannot be loaded.
+# The errors of ml_collections for invalid values, and for files that cannot be loaded.
 BAD_FLAGS = (TypeError, ValueError, OverflowError, SyntaxError, ImportError, OSError)
 FLAGS = flags.FLAGS
 _CONFIG = config_flags.DEFINE_config_file(
@@ -87,7 +88,7 @@ def main(argv: list[str]) -> int:
     raise ConfigError("--config", None, "name an experiment, such as mhd_digits")
   if FLAGS.target and not FLAGS.plan:
     raise ConfigError(
-      "--target", ",".join(FLAGS.target), "needs --plan: it is no machine to run on"
+      "--target", ",".join(FLAGS.target), "needs --plan: a run cannot use this machine"
     )
   if FLAGS.workdir is None and not FLAGS.plan:
     raise ConfigError("--workdir", None, "name the run's folder, or use --plan")
@@ -109,7 +110,7 @@ def main(argv: list[str]) -> int:
   with watch.together() if several else contextlib.nullcontext():
     import jax
 
-    devices = jax.devices() if FLAGS.devices else None  # None: as many as pay
+    devices = jax.devices() if FLAGS.devices else None  # None: as many as are useful
     if FLAGS.target:
       from kdjax import elsewhere
 
@@ -126,7 +127,7 @@ def main(argv: list[str]) -> int:
 
 
 def _check_alone():
-  """Refuses flags that mean nothing without another, which is not there."""
+  """Refuses flags that mean nothing without another flag, which is missing."""
   several = ("coordinator", "distributed")
   needed = dict(forms=("target",), price=("target",), json=("target",))
   needed |= dict(processes=several, process=several)
@@ -138,7 +139,7 @@ def _check_alone():
 
 
 def peer_clients(several: bool) -> tuple[int, ...]:
-  """The clients that train here where others train elsewhere, or none.
+  """The clients of this peer, or () if the process is not a peer.
 
   Raises:
     ConfigError: for flags that do not go together.
@@ -158,23 +159,23 @@ def peer_clients(several: bool) -> tuple[int, ...]:
 def join() -> None:
   """Makes this process one of several; must precede JAX's first use of a device.
 
-  Ends the process where others do not come.
+  It ends the process if the others do not start in time.
 
   Raises:
-    ConfigError: where neither the flags nor the cluster say who takes part.
+    ConfigError: if neither the flags nor the cluster name the processes.
   """
   import jax
 
   who = (FLAGS.coordinator, FLAGS.processes, FLAGS.process)
   if FLAGS.coordinator and None in who:
     raise ConfigError("--coordinator", FLAGS.coordinator, "needs --processes and --process too")
-  jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM for itself
-  line = f"not all processes came within {TOGETHER:g} s; the same command resumes"
+  jax.config.update("jax_enable_preemption_service", False)  # it would catch SIGTERM itself
+  line = f"not all processes started within {TOGETHER:g} s; the same command resumes"
   late = threading.Timer(TOGETHER, ending.end, (ending.LOST, line))
   late.daemon = True
   late.start()
   try:
-    # At these JAX would abort: `late` and `watch` end the process before, with a message.
+    # At these timeouts JAX aborts; `late` and `watch` end the process earlier, with a message.
     longer = 2 * TOGETHER
     jax.distributed.initialize(
       *who, initialization_timeout=longer, heartbeat_timeout_seconds=longer
@@ -187,9 +188,16 @@ def join() -> None:
 
 
 def train(config: Any, workdir: Path, *, devices: list | None, own: tuple[int, ...]) -> int:
-  """Trains the config's method, then those that it is compared with; prints what came out.
+  """Trains the config's method, then the variants it is compared with; prints the results.
 
-  `devices` None: as many as pay. `own`, where not empty: the clients of a peer.
+  Args:
+    config: ConfigDict.
+    workdir: the run's folder.
+    devices: jax devices to use; None: as many as are useful.
+    own: the clients of a peer; (): the process is not a peer.
+
+  Returns:
+    The exit code.
   """
   from kdjax import api
   from kdjax.core import hosts
@@ -232,10 +240,10 @@ def peer_folder(own: tuple[int, ...]) -> str:
 
 
 def command() -> str:
-  """The command that resumes or repeats this run, on as many processes as you like."""
+  """The command that resumes or repeats this run, on any number of processes."""
   script = Path(sys.argv[0])
   program = [str(script)] if script.stem == "kdjax" else [sys.executable, "-m", "kdjax.main"]
-  own = ("coordinator", "processes", "process")  # only this launch's
+  own = ("coordinator", "processes", "process")  # flags of this launch alone
   kept, words = [], iter(sys.argv[1:])
   for word in words:
     flag, equals, _ = word.partition("=")
@@ -251,7 +259,7 @@ def parse_flags(argv: list[str]) -> list[str]:
   try:
     rest = flags.FLAGS(with_files(argv))
     if FLAGS.config is not None:
-      FLAGS.config.to_dict()  # a file that could not be loaded says so only when it is used
+      FLAGS.config.to_dict()  # a file that could not be loaded raises only when it is used
     return rest
   except ConfigError:
     raise
@@ -259,7 +267,7 @@ def parse_flags(argv: list[str]) -> list[str]:
     for _, _, name in _configs(argv):
       with contextlib.suppress(AttributeError, KeyError):  # of the file itself
         check_flags(read_config(name), argv)
-    hint = f"no such key: {error.args[0]}"  # a KeyError's own text would be quoted once more
+    hint = f"no such key: {error.args[0]}"  # str(error) of a KeyError would add quotes
     raise ConfigError("--config", " ".join(argv[1:]), hint) from None
   except flags.UnrecognizedFlagError as error:
     name, (_, equals, value) = error.flagname, error.flagvalue.partition("=")
@@ -278,7 +286,7 @@ def with_files(argv: list[str]) -> list[str]:
   """The command line with a config's name replaced by its file.
 
   Raises:
-    ConfigError: where there is no such config.
+    ConfigError: if there is no such config.
   """
   out = list(argv)
   for at, before, name in _configs(argv):
@@ -289,7 +297,7 @@ def with_files(argv: list[str]) -> list[str]:
 
 
 def _configs(argv):
-  """(the word's place, what stands before the name in it, the name) of every `--config`."""
+  """(the word's index, the text before the name in it, the name) of every `--config`."""
   for i, word in enumerate(argv):
     flag, equals, value = word.partition("=")
     if flag.lstrip("-") == "config" and flag.startswith("-"):
@@ -297,7 +305,7 @@ def _configs(argv):
 
 
 def _tuple_hint(argv):
-  """How to write what is no literal: `--config.compare=separate,fedavg`."""
+  """The hint for a tuple that was not written as one: `--config.compare=separate,fedavg`."""
   for word in argv:
     key, _, value = word.partition("=")
     if key.lstrip("-") == "config.compare" and not value.lstrip().startswith(("(", "{", "[")):
@@ -307,15 +315,17 @@ def _tuple_hint(argv):
 
 
 def _whose(error):
-  """Where to look for the cause of what nobody expected: in the user's own file, if one ran."""
-  python, own = Path(sysconfig.get_path("stdlib")), Path(kdjax.__file__).parent
-  places = [(x.filename, x.lineno) for x in reversed(traceback.extract_tb(error.__traceback__))]
-  if isinstance(error, SyntaxError):  # the file was read, and did not run
+  """Where to look for the cause of an unexpected error: the user's own file, if one ran."""
+  python = Path(sysconfig.get_path("stdlib"))
+  own = Path(kdjax.__file__).parent
+  frames = reversed(traceback.extract_tb(error.__traceback__))
+  places = [(frame.filename, frame.lineno) for frame in frames]
+  if isinstance(error, SyntaxError):  # the file was read and did not run
     places.insert(0, (error.filename or "", error.lineno))
   for name, line in places:
     path = Path(name)
-    library = any(part.endswith("-packages") for part in path.parts)
-    if path.is_file() and not library and not any(map(path.is_relative_to, (python, own))):
+    is_library = any(part.endswith("-packages") for part in path.parts)
+    if path.is_file() and not is_library and not any(map(path.is_relative_to, (python, own))):
       return f"{path}, line {line}: {type(error).__name__}: {error}"
   return "this is a fault of the program or of the machine"
 
@@ -340,11 +350,11 @@ def cli() -> None:
     ending.fail(ending.FAULT, str(error))
   except Exception as error:
     if isinstance(error, BrokenPipeError) and ending.unread("\n"):
-      sys.exit(ending.FAULT)  # it was this pipe, and whoever closed it knows
+      sys.exit(ending.FAULT)  # the broken pipe was stdout, and its reader needs no message
     traceback.print_exc()
     ending.fail(ending.FAULT, _whose(error))
   finally:
-    ending.unread()  # or Python would complain of it at its end
+    ending.unread()  # otherwise Python complains about a broken pipe at its end
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""`kdjax measure`: the forms in which this machine can run a config, timed, for `auto` to take.
+"""`kdjax measure`: times the forms in which this machine can run a config, for `auto` to choose.
 
 The forms (local map, how convolutions are written, whether clients are spread over host devices)
 change no result beyond rounding. They are timed in turn, a block of steps each, so that a slower
-minute of the machine hits all alike; what counts is the median.
+minute of the machine affects all of them. The median over blocks counts.
 """
 
 import argparse
@@ -25,18 +25,16 @@ from kdjax.models.conv import LOWERINGS
 from kdjax.timing import Bounds, Shared, Timing, compiled, timed, words
 from kdjax.types import ConfigError
 
-UNROLLED = 8  # clients of an accelerator: of more, a copy each takes a compiler too long
-
-
-# Before a run's first step: some minutes where it runs for hours, and never more.
+UNROLLED = 8  # the most clients on an accelerator for a copy each, which compilers take long for
+# The bounds of a contest before a run's first step: some minutes, where the run takes hours.
 CONTEST = Bounds(compiling=300.0, timing=60.0, most=3, runs=5)
 
 
 def candidates(load: Load, sizes: list[int]) -> list[Form]:
-  """What can be tried: every map and lowering, on one host device and on as many as pay.
+  """The forms to try: every map and lowering, on one host device and on as many as are useful.
 
-  First what a run would take where nothing was measured, then plain convolutions, and among these
-  what compiles sooner.
+  The form of a run without measurements comes first, then plain convolutions. Among equals, the
+  form that compiles sooner comes first.
   """
   backend = machine.backend()
   spread = layout.host_devices(sizes, len(jax.devices())) if backend == "cpu" else 1
@@ -44,7 +42,7 @@ def candidates(load: Load, sizes: list[int]) -> list[Form]:
   tried = [Form(*f) for f in itertools.product(MAPS, lowerings, sorted({False, spread > 1}))]
   if backend != "cpu" and load.clients > UNROLLED:
     tried = [f for f in tried if f.local_map != "unroll"]
-  # In a loop or a copy a client, `split` is `direct`.
+  # In a loop, or with a copy per client, `split` is the same as `direct`.
   tried = [f for f in tried if f.conv != "split" or f.local_map == "vmap"]
   usual = forms.unmeasured(backend, load)
   return sorted(
@@ -56,12 +54,12 @@ def measure(config: Any, bounds: Bounds, *, say=lambda text: None) -> list[Timin
   """Times the forms of a config's first training phase, the fastest first.
 
   Args:
-    config: as `experiment.build` takes it; its data are read.
+    config: as in `experiment.build`; its data are read.
     bounds: Bounds.
-    say: called with a line of text for every form, as it is compiled and timed.
+    say: called with a line of text when a form is compiled and when it is timed.
 
   Raises:
-    ConfigError: where no form fits into the device's memory.
+    ConfigError: if no form fits into the device's memory.
   """
   config = plain(config)
   first = experiment.build(config)
@@ -74,24 +72,25 @@ def measure(config: Any, bounds: Bounds, *, say=lambda text: None) -> list[Timin
 def contest(
   config: Any, bounds: Bounds, *, data: Data | None = None, say=lambda text: None
 ) -> list[Timing]:
-  """Where `auto` knows nothing of this kind of device: the cheapest forms, timed, and kept.
+  """Times the cheapest forms on a kind of device that `auto` does not know, and records the times.
 
-  What a form costs is read off its compiled program (`hardware/cost.py`); only the clock decides.
-  Where no file of `hardware/targets` describes the device, the first forms are timed. Nothing
-  happens on a CPU, with `mesh.map` or `mesh.conv` set, where no form fits into the device, or where
-  rows of this device are kept for a load that is as near as half and twice. Every time is kept as
-  soon as it is there.
+  The cost of a form comes from its compiled program (`hardware/cost.py`); its time decides. If no
+  file of `hardware/targets` describes the device, the first forms are timed. Every time is recorded
+  as soon as it is measured.
+
+  There is no contest on a CPU, with `mesh.map` or `mesh.conv` set, if no form fits into the device,
+  or if rows of this device are recorded for half to twice the load.
 
   Args:
     config, bounds, say: as in `measure`.
-    data: its data, where they are there already.
+    data: the config's data, if they are read already.
 
   Returns:
-    The timings, the fastest first; empty where there was no contest.
+    The timings, the fastest first; empty if there was no contest.
   """
   config = plain(config)
-  asked = config["mesh"]["map"], config["mesh"]["conv"]
-  if machine.backend() == "cpu" or asked != ("auto", "auto"):
+  choices = config["mesh"]["map"], config["mesh"]["conv"]
+  if machine.backend() == "cpu" or choices != ("auto", "auto"):
     return []
   first = experiment.build(config, data=data)
   if forms.knows(forms.measured(), machine.backend(), layout.device(), _load(config, first)):
@@ -104,11 +103,11 @@ def contest(
 
 
 def _compared(config, first, bounds, say, keep):
-  """The timings of the cheapest forms; empty where none fits."""
-  load, sizes = _load(config, first), [len(c.ids) for c in first.env.cohorts]
+  """The timings of the cheapest forms; empty if none fits."""
+  load = _load(config, first)
   shared = Shared()
-  tried = candidates(load, sizes)
-  if target.of(jax.devices()[0]) is None:  # no price says which of them are worth a compilation
+  tried = candidates(load, [len(c.ids) for c in first.env.cohorts])
+  if target.of(jax.devices()[0]) is None:  # there are no prices to choose by
     tried = tried[: bounds.most]
   ready = compiled(config, first, tried, shared, bounds.compiling, say=say)
   return timed(ready[: bounds.most], load, shared, bounds, say=say, keep=keep)
@@ -120,15 +119,17 @@ def _load(config, built):
 
 
 def record(timings: list[Timing], path: Path) -> None:
-  """Keeps measurements in the user's own table, which `auto` reads."""
-  here = machine.backend(), layout.device()
-  forms.keep((Measurement(*here, t.load, t.form, 1e3 * t.median) for t in timings), path)
+  """Records measurements in the user's own table, which `auto` reads."""
+  backend = machine.backend()
+  device = layout.device()
+  rows = [Measurement(backend, device, t.load, t.form, 1e3 * t.median) for t in timings]
+  forms.keep(rows, path)
 
 
 def table(timings: list[Timing]) -> str:
-  """The timings as plain text, beside what the compiled programs promised."""
+  """The timings as plain text, beside the memory and roofline of the compiled programs."""
   best = timings[0].median
-  head = ("ms a step", "of best", "roofline ms", "GiB planned", "compile s")
+  head = ("ms per step", "of best", "roofline ms", "GiB planned", "compile s")
   lines = [f"{'form':28} " + " ".join(f"{name:>12}" for name in head)]
   for t in timings:
     spread = f"{1e3 * t.median:.3g} ± {1e3 * (max(t.seconds) - min(t.seconds)) / 2:.2g}"
@@ -136,7 +137,7 @@ def table(timings: list[Timing]) -> str:
     cells = (spread, f"{t.median / best:.2f}", least, f"{t.need / GIB:.3f}", f"{t.compiling:.1f}")
     lines.append(f"{words(t.form):28} " + " ".join(f"{cell:>12}" for cell in cells))
   stats = jax.local_devices()[0].memory_stats() or {}
-  if "peak_bytes_in_use" in stats:  # of all forms: nothing sets it back
+  if "peak_bytes_in_use" in stats:  # over all forms, since nothing resets it
     most, peak = max(t.need for t in timings), stats["peak_bytes_in_use"]
     lines.append(f"memory: at most {most / GIB:.3f} GiB planned, {peak / GIB:.3f} at the peak")
   return "\n".join(lines)

@@ -1,7 +1,8 @@
 """Optimisers without a learning rate, and the schedules that supply it.
 
-An update is, in this order: clip by the client's global norm, weight decay on kernels only, leave
-out what is not finite, then momentum or Adam; the loop multiplies by the position's learning rate.
+An update consists, in this order, of clipping by the client's global norm, weight decay on kernels
+only, dropping gradients that are not finite, and momentum or Adam. The training step multiplies it
+by the position's learning rate.
 """
 
 import inspect
@@ -21,15 +22,16 @@ Rate = Callable[[int, int], float]  # (count, total) -> the learning rate
 
 
 def _kernels(params):
-  """True for the weights that decay: those called `kernel`, not biases or normalisation."""
+  """True for the weights that decay: those named `kernel`, not biases or normalisation."""
   return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key == "kernel", params)
 
 
 def only_finite() -> optax.GradientTransformationExtraArgs:
-  """Passes on what an optimiser may take in; takes `taken`, bool[], see `health.safe_gradients`.
+  """Passes finite updates on to the optimiser, and zeros of a skipped step.
 
-  It comes after clipping, which reads all gradients before it changes one, so that nothing is
-  written to memory between; if one of them was not finite, neither is their norm.
+  Its update takes `taken`, bool[], see `health.safe_gradients`. It comes after clipping, which
+  reads all gradients before it changes one, so that nothing is written to memory between the two.
+  If a gradient is not finite, neither is the norm of all.
   """
 
   def update(updates, state, params=None, *, taken=True, **others):
@@ -47,7 +49,7 @@ def _before(clip, weight_decay):
 def sgd(
   *, momentum: float, nesterov: bool, weight_decay: float, clip: float
 ) -> optax.GradientTransformation:
-  """SGD with momentum, which without any keeps no state; `clip` 0 clips nothing."""
+  """SGD with momentum; without momentum it keeps no state. `clip` 0 clips nothing."""
   velocity = optax.trace(momentum, nesterov) if momentum else optax.identity()
   return optax.chain(*_before(clip, weight_decay), velocity)
 
@@ -55,7 +57,7 @@ def sgd(
 def adam(
   *, b1: float, b2: float, eps: float, amsgrad: bool, weight_decay: float, clip: float
 ) -> optax.GradientTransformation:
-  """Adam; with `amsgrad` optax's variant, which maximises bias-corrected second moments."""
+  """Adam; `amsgrad` selects optax's variant, which maximises bias-corrected second moments."""
   scale = (optax.scale_by_amsgrad if amsgrad else optax.scale_by_adam)(b1, b2, eps)
   return optax.chain(*_before(clip, weight_decay), scale)
 
@@ -67,12 +69,12 @@ MOST_LR = 100
 
 
 def constant(lr: float, warmup: int) -> Rate:
-  """`lr` throughout, after `warmup` batches of linear rise."""
+  """The schedule that is `lr` throughout, after `warmup` batches of linear rise."""
   return lambda count, total: lr * _rise(count, warmup)
 
 
 def cosine(lr: float, warmup: int) -> Rate:
-  """From `lr` to 0 along half a cosine over the run's batches, after `warmup` of linear rise."""
+  """The schedule from `lr` to 0 along half a cosine, after `warmup` batches of linear rise."""
 
   def at(count, total):
     progress = (count - warmup) / max(total - warmup, 1)
@@ -83,10 +85,10 @@ def cosine(lr: float, warmup: int) -> Rate:
 
 
 def multistep(lr: float, warmup: int, *, milestones: Sequence[float], factor: float) -> Rate:
-  """`lr` times `factor` for every milestone that lies behind, after `warmup` of linear rise.
+  """The schedule that multiplies `lr` by `factor` at every milestone, after a linear rise.
 
   Args:
-    lr, warmup: as above.
+    lr, warmup: as in `constant`.
     milestones: ascending fractions of the run's batches, between 0 and 1.
     factor: above 0.
 
@@ -114,12 +116,11 @@ SCHEDULES: dict[str, Callable] = {"constant": constant, "cosine": cosine, "multi
 
 
 def make(**arguments: Any) -> tuple[optax.GradientTransformation, Rate]:
-  """The optimiser and schedule of `config.optim`.
+  """Makes the optimiser and schedule of `config.optim`.
 
   Args:
-    **arguments: `name`, an entry of `OPTIMISERS`, whose signature names further arguments; `lr`,
-      the highest learning rate; `schedule`, an entry of `SCHEDULES`, whose keyword-only arguments
-      are further ones; `warmup`, in batches.
+    **arguments: `name`, an entry of `OPTIMISERS`; `lr`, the highest learning rate; `schedule`, an
+      entry of `SCHEDULES`; `warmup`, in batches; and the keyword-only arguments of both entries.
 
   Returns:
     (optax.GradientTransformation without a learning rate, (count, total) -> learning rate).
@@ -159,12 +160,12 @@ def make(**arguments: Any) -> tuple[optax.GradientTransformation, Rate]:
 
 
 def make_under(key: str, arguments: dict[str, Any]) -> tuple[optax.GradientTransformation, Rate]:
-  """`make` from the arguments at another key of a config, which is what its errors name."""
+  """`make` with the arguments at another key of a config, which its errors then name."""
   try:
     return make(**arguments)
   except ConfigError as error:
-    where = key + error.key.removeprefix("optim")
-    raise ConfigError(where, error.value, error.hint) from None
+    full_key = key + error.key.removeprefix("optim")
+    raise ConfigError(full_key, error.value, error.hint) from None
 
 
 def _keywords(fn):

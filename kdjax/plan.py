@@ -1,4 +1,4 @@
-"""What an experiment would cost, without its data and without running it."""
+"""The cost of an experiment, without its data and without running it."""
 
 import io
 import math
@@ -23,12 +23,13 @@ from kdjax.training.schedule import Visit
 if TYPE_CHECKING:
   from rich.table import Table
 
+# A layout without loops, so that XLA can count its FLOPs.
 UNROLL = {
   "map": "unroll",
   "conv": "direct",
   "blocks": "unroll",
   "steps_per_dispatch": 1,
-}  # its FLOPs can be counted: it has no loop
+}
 
 
 def describe(config: Any, *, devices: list[jax.Device] | None = None) -> str:
@@ -39,7 +40,7 @@ def describe(config: Any, *, devices: list[jax.Device] | None = None) -> str:
     devices: see `experiment.build`.
 
   Raises:
-    ConfigError: for whatever in the config cannot work.
+    ConfigError: for anything in the config that cannot work.
   """
   config = plain(config)
   validate(config)
@@ -48,14 +49,14 @@ def describe(config: Any, *, devices: list[jax.Device] | None = None) -> str:
 
 
 def described(config: dict[str, Any]) -> Data:
-  """The config's data without the data."""
+  """The config's data as shapes and labels, without reading them."""
   return dataset.describe(config, replica_seeds(config))
 
 
 def counted_flops(
   config: dict[str, Any], *, devices: list[jax.Device] | None = None
 ) -> dict[str, float]:
-  """{phase: FLOPs of one call on all devices}, two a multiply-add, as XLA counts them."""
+  """{phase: FLOPs of one call on all devices} as XLA counts them, two per multiply-add."""
   mesh = {**config["mesh"], **UNROLL}
   unrolled = experiment.build({**config, "mesh": mesh}, data=described(config), devices=devices)
   size = unrolled.env.mesh.size
@@ -66,7 +67,7 @@ def counted_flops(
 
 
 def costs(planned: Experiment) -> dict[str, tuple[int, int]]:
-  """{phase: (bytes of temporaries per device, examples per call)}, from compiling each program."""
+  """{phase: (bytes of temporaries per device, examples per call)}; compiles each program."""
   out = {}
   for visit in first_visits(planned):
     feed = visit.phase.feed
@@ -94,23 +95,23 @@ def trace(planned: Experiment, visit: Visit) -> jax.stages.Traced:
 
 
 def evaluation(planned: Experiment, batch: int) -> tuple[int, jax.stages.Lowered]:
-  """(calls in the whole run, the program lowered) of a pass that measures accuracy.
+  """(calls in the whole run, the lowered program) of a pass that measures accuracy.
 
   Args:
     planned: Experiment with the evaluator `accuracy`.
-    batch: test images of a pass.
+    batch: test images per pass.
   """
   test = planned.data.source.test
   every = planned.config["evals"]["accuracy"]["every"]
   calls = schedule.evaluations(planned.visits, every) * math.ceil(len(test.labels) / batch)
-  shapes = (((batch, *test.shape), test.dtype), ((batch,), jnp.int32), ((batch,), jnp.float32))
-  arguments = (jax.ShapeDtypeStruct(*one) for one in shapes)
+  kinds = (((batch, *test.shape), test.dtype), ((batch,), jnp.int32), ((batch,), jnp.float32))
+  arguments = (jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in kinds)
   step = counting.program(planned, accuracy.counter(planned.env))
   return calls, step.lower(planned.shapes(), *arguments)
 
 
 def abstract_inputs(planned: Experiment, visit: Visit, total: int) -> tuple:
-  """`program.inputs` of a data set that is not there: indices from it, images by shape alone."""
+  """`inputs.inputs` without the images of the data set, which are given by shape alone."""
   train = planned.data.source.train
   batches, nows, count = inputs.inputs(planned, visit, 0, 1, total, images=False)
   image = lambda half: half._replace(
@@ -130,33 +131,34 @@ def render(planned: Experiment, costs: dict[str, tuple[int, int]], flops: dict[s
   from rich.console import Console
   from rich.table import Table
 
-  env, config = planned.env, planned.config
-  template = planned.shapes()
+  env = planned.env
+  config = planned.config
+  shapes = planned.shapes()
   text = io.StringIO()
   console = Console(file=text, width=88)
   title = f"Plan: {config['algorithm']} on {config['source']}"
   table = Table(title=title, show_header=False, title_justify="left")
   add = lambda name, value: table.add_row(name, value)
   mesh = env.mesh.shape
-  kind = jax.devices()[0].platform
-  add("clients", f"{env.K} a replica, {env.R} replica(s)")
+  platform = jax.devices()[0].platform
+  add("clients", f"{env.K} per replica, {env.R} replica(s)")
   for cohort in env.cohorts:
-    size = sum(x.size for x in jax.tree.leaves(cohort.template.params))
-    add(f"parameters, {cohort.name}", f"{size:,} a client, {len(cohort.ids)} client(s)")
-  add("mesh", f"client {mesh['client']} x data {mesh['data']} ({kind}), map {env.local_map}")
+    count = sum(x.size for x in jax.tree.leaves(cohort.template.params))
+    add(f"parameters, {cohort.name}", f"{count:,} per client, {len(cohort.ids)} client(s)")
+  add("mesh", f"client {mesh['client']} x data {mesh['data']} ({platform}), map {env.local_map}")
   add("training batches", f"{planned.batches:,}")
-  spread = env.task.private_sizes
-  guess = "" if _is_there(planned.sets["private"]) else "about "  # its labels stand in
-  add("private examples", f"{guess}{spread.min():,} to {spread.max():,} a client")
+  sizes = env.task.private_sizes
+  about = "" if _is_read(planned.sets["private"]) else "about "  # the labels are stand-ins
+  add("private examples", f"{about}{sizes.min():,} to {sizes.max():,} per client")
   add("public examples", f"{env.task.public_sizes[0]:,}")
   parts = {
-    "parameters and statistics": [(c.params, c.model_state) for c in template.clients],
-    "optimiser": [c.opt_state for c in template.clients],
-    "pool or method's own": template.local,
+    "parameters and statistics": [(c.params, c.model_state) for c in shapes.clients],
+    "optimiser": [c.opt_state for c in shapes.clients],
+    "pool or method's own": shapes.local,
   }
   for name, tree in parts.items():
     add(f"{name}, per device", human(nbytes(tree) / mesh["client"]))
-  add("server, per device", human(nbytes(template.server)))
+  add("server, per device", human(nbytes(shapes.server)))
   for name, size in stored(planned).items():
     add(name, size)
   end = planned.visits[-1].start + planned.visits[-1].calls
@@ -172,44 +174,46 @@ def render(planned: Experiment, costs: dict[str, tuple[int, int]], flops: dict[s
 
 def sets(planned: Experiment) -> dict[str, tuple[int, bool]]:
   """{half: (bytes of the training set, whether every device holds it)}, each array once."""
-  config, found = planned.config, {}
+  config = planned.config
+  sizes = {}
   for half, key, holdout in (("private", "source", "holdout"), ("public", "public_source", None)):
     if not config[key]:
       continue  # the public set is a share of the private one
-    info, examples = config[f"{key}_info"], planned.sets[half]
+    info = config[f"{key}_info"]
+    examples = planned.sets[half]
     size = math.prod(examples.shape) * examples.dtype.itemsize
     whole = size * (info["train"] - sum(held_out(config[holdout] if holdout else 0)))
     fits = sources.is_resident(config[key], whole, config["source_resident_bytes"])
-    if _is_there(examples):  # `source_info` left it open
+    if _is_read(examples):  # `source_info` left it open
       fits = examples.array is not None
-    found[half] = size * len(examples.labels), fits
-  return found
+    sizes[half] = size * len(examples.labels), fits
+  return sizes
 
 
-def _is_there(examples):
-  """Whether a set is the data itself, not a stand-in of `source_info`'s."""
+def _is_read(examples):
+  """Whether a set is the data itself, instead of a stand-in made from `source_info`."""
   return examples.read is not None or examples.array is not None
 
 
 def resident(planned: Experiment) -> int:
-  """Bytes of the training sets that every device holds; programs are lowered without them."""
+  """Bytes of the training sets that every device holds; lowered programs do not include them."""
   return sum(size for size, fits in sets(planned).values() if fits)
 
 
 def stored(planned: Experiment) -> dict[str, str]:
-  """{row: text}: the bytes of each training set, and where loading keeps them."""
+  """{row: text} of each training set: its bytes, and where it is kept."""
   rows = {}
   for half, (size, fits) in sets(planned).items():
-    where = "resident on every device" if fits else "read as needed"
+    kept = "resident on every device" if fits else "read as needed"
     name = f"{half} data" if planned.config["public_source"] else "data"
-    rows[f"{name} as {planned.sets[half].dtype}"] = f"{human(size)}, {where}"
+    rows[f"{name} as {planned.sets[half].dtype}"] = f"{human(size)}, {kept}"
   return rows
 
 
 def phase_table(
   planned: Experiment, costs: dict[str, tuple[int, int]], flops: dict[str, float]
 ) -> "Table":
-  """A row a phase: FLOPs, temporaries, and what the input must deliver."""
+  """A table with one row per phase: FLOPs, temporaries, time, and the input rate needed."""
   from rich.table import Table
 
   rate = planned.config["mesh"]["device_tflops"] * 1e12
@@ -218,7 +222,7 @@ def phase_table(
     "accelerator's; of this machine: kdjax measure"
   )
   table = Table(caption=caption, caption_justify="left")
-  for column in ("phase", "calls", "FLOP a call", "temporaries", "time", "images/s needed"):
+  for column in ("phase", "calls", "FLOP per call", "temporaries", "time", "images/s needed"):
     table.add_column(column, justify="left" if column == "phase" else "right")
   calls = schedule.totals(planned.visits)
   for visit in first_visits(planned):

@@ -1,8 +1,9 @@
-"""What a config names: methods, models, sources, evaluators, and the arguments of their functions.
+"""Finds what a config names (methods, models, sources, evaluators) and checks their arguments.
 
-A name has one of two forms. 'mlp' or 'split_cnn:Edge': one of kdjax's own, a file of a folder of
-the package, with something in it where the file holds several. 'package.module:name': yours; the
-module is looked for on Python's path, then in the working directory and beside the config.
+A name has one of two forms. 'mlp' or 'split_cnn:Edge' names one of kdjax's own, a file in a folder
+of the package, with an object in it if the file holds several. 'package.module:name' names a user's
+own. Its module is looked for on Python's path, then in the working directory and in the config's
+folder.
 """
 
 import difflib
@@ -20,16 +21,16 @@ from kdjax.types import ConfigError, Method
 
 
 def find(name: str, *, package: str, key: str, default: str) -> Any:
-  """What a config names.
+  """The object that a config names.
 
   Args:
-    name: see above.
-    package: where kdjax's own live, such as 'kdjax.evals'.
-    key: the config key that says so.
-    default: what a file of the package holds, where the name does not say.
+    name: a name in one of the forms above.
+    package: the package of kdjax's own, such as 'kdjax.evals'.
+    key: the config key that holds the name.
+    default: the object in a file of the package, if the name does not give one.
 
   Raises:
-    ConfigError: where there is no such thing; says what was looked for, and what there is.
+    ConfigError: if there is no such object; says where it was looked for, and which ones exist.
   """
   module_name, colon, attribute = str(name).partition(":")
   own = built_in(package)
@@ -38,7 +39,7 @@ def find(name: str, *, package: str, key: str, default: str) -> Any:
     module = importlib.import_module(f"{package}.{module_name}")
     return _attribute(module, attribute or default, key=key, name=name)
   if not colon and "." in module_name:
-    raise ConfigError(key, name, f"write '{module_name}:{default}', or what it is called there")
+    raise ConfigError(key, name, f"write '{module_name}:{default}', or the name of your object")
   if not colon:
     near = difflib.get_close_matches(module_name, own, n=1)
     if near:
@@ -51,11 +52,11 @@ def find(name: str, *, package: str, key: str, default: str) -> Any:
 
 
 def find_yours(name: str, *, key: str, hint: str) -> Any:
-  """What 'package.module:name' names; what goes wrong inside the module is not caught.
+  """The object that 'package.module:name' names; errors inside the module are not caught.
 
   Raises:
-    ConfigError: where there is no such module or nothing of that name in it; `hint` says what else
-      could stand there.
+    ConfigError: if there is no such module, or no such name in it; `hint` says what else could be
+      given.
   """
   module_name, _, attribute = str(name).partition(":")
   if not all(part.isidentifier() for part in (*module_name.split("."), attribute)):
@@ -80,7 +81,7 @@ def _attribute(module, attribute, *, key, name):
 
 
 def built_in(package: str) -> list[str]:
-  """The names of kdjax's own in one of its packages, but for the files that they share."""
+  """The names of kdjax's own in one of its packages, without the files that they share."""
   module = importlib.import_module(package)
   shared = getattr(module, "SHARED", ())
   return sorted(m.name for m in pkgutil.iter_modules(module.__path__) if m.name not in shared)
@@ -105,7 +106,7 @@ def find_method(name: str) -> Method:
   """The Method that `config.algorithm` names: METHOD in kdjax.algorithms, or your own.
 
   Raises:
-    ConfigError: where there is none.
+    ConfigError: if there is no such Method.
   """
   found = find(name, package="kdjax.algorithms", key="algorithm", default="METHOD")
   if not isinstance(found, Method):
@@ -117,7 +118,7 @@ def find_method(name: str) -> Method:
 
 
 def call(fn: Callable, *positional: Any, key: str, arguments: dict[str, Any]) -> Any:
-  """`fn(*positional, **arguments)`, once `accept` has found nothing wrong with them."""
+  """Calls `fn(*positional, **arguments)` after `accept` has checked the arguments."""
   accept(fn, key=key, arguments=arguments)
   return fn(*positional, **arguments)
 
@@ -126,8 +127,8 @@ def accept(fn: Callable, *, key: str, arguments: dict[str, Any]) -> None:
   """Checks arguments against a keyword-only signature, which is their schema.
 
   Raises:
-    ConfigError: for an argument that is unknown, or not of its annotation's type; for all that are
-      missing.
+    ConfigError: for an argument that is unknown or not of its annotation's type, or for missing
+      arguments.
   """
   signature = inspect.signature(fn).parameters
   known = {p.name: p for p in signature.values() if p.kind is p.KEYWORD_ONLY}
@@ -147,19 +148,19 @@ def accept(fn: Callable, *, key: str, arguments: dict[str, Any]) -> None:
 
 
 def _annotation(fn, parameter):
-  """A parameter's, as a type where it is text, as `from __future__ import annotations` makes it."""
+  """A parameter's annotation, evaluated if it is a string."""
   text = parameter.annotation
   if not isinstance(text, str):
     return text
   try:
     holder = types.SimpleNamespace(__annotations__={"": text})
     return typing.get_type_hints(holder, vars(sys.modules[fn.__module__]))[""]
-  except Exception:  # it cannot be evaluated here: what only a type checker imports
+  except Exception:  # it may name a module that only a type checker imports
     return text
 
 
 def wrong_type(value: Any, kind: Any) -> str | None:
-  """What a value must be to be of a type, where it is not: see `fits`."""
+  """The hint for a value that is not of a type, see `fits`; None if it is."""
   return None if fits(value, kind) else f"must be {_words(kind)}"
 
 
@@ -170,12 +171,12 @@ NAMES |= {tuple: "a tuple", dict: "a group of keys", types.NoneType: "None"}
 def fits(value: Any, kind: Any) -> bool:
   """Whether a value is of a type that a config can hold; True for all other annotations.
 
-  Those are bool, int, float (a whole number is one), str, tuple, dict, `tuple[int, ...]`,
-  `tuple[str, dict]`, `Sequence[float]` and unions; a list is a tuple.
+  A config can hold bool, int, float, str, tuple, dict, `tuple[int, ...]`, `tuple[str, dict]`,
+  `Sequence[float]` and unions. A whole number is a float, and a list is a tuple.
   """
   origin, inner = typing.get_origin(kind), typing.get_args(kind)
   if origin in (typing.Union, types.UnionType):
-    return any(fits(value, one) for one in inner)
+    return any(fits(value, member) for member in inner)
   if kind is types.NoneType:
     return value is None
   if kind in (int, float):
@@ -187,12 +188,12 @@ def fits(value: Any, kind: Any) -> bool:
   if not isinstance(value, list | tuple):
     return False
   if origin is Sequence or Ellipsis in inner:
-    return all(fits(one, inner[0]) for one in value)
+    return all(fits(item, inner[0]) for item in value)
   return not inner or (len(value) == len(inner) and all(map(fits, value, inner)))
 
 
 def _words(kind):
-  """What to call a type that `fits` knows."""
+  """A type that `fits` knows, in words."""
   origin, inner = typing.get_origin(kind), typing.get_args(kind)
   if origin in (typing.Union, types.UnionType):
     return " or ".join(map(_words, inner))

@@ -1,4 +1,4 @@
-"""A run's folder as a user reads it: config, metrics, results, trained clients."""
+"""Reads a run's folder for its user: config, metrics, results, trained clients."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,13 +17,13 @@ Row = dict[str, Any]
 
 
 class Run:
-  """A run, finished or not; everything is read when it is asked for."""
+  """A run, finished or not; each property reads its file when it is accessed."""
 
   def __init__(self, workdir: str | Path):
     """Opens the folder.
 
     Raises:
-      ConfigError: where it holds no run.
+      ConfigError: if it holds no run.
     """
     self.workdir = Path(workdir)
     run_folder.read(self.workdir)
@@ -49,9 +49,9 @@ class Run:
 
   @property
   def baselines(self) -> dict[str, "Run"]:
-    """The runs that it is compared with, by name."""
-    beside = sorted(path.parent for path in self.workdir.glob("*/config.json"))
-    return {folder.name: Run(folder) for folder in beside}
+    """The runs of the variants that it is compared with, by name."""
+    folders = sorted(path.parent for path in self.workdir.glob("*/config.json"))
+    return {folder.name: Run(folder) for folder in folders}
 
   def metrics(self) -> list[Row]:
     """The lines of metrics.jsonl: `step`, `phase` and numbers."""
@@ -82,12 +82,12 @@ class Run:
     return found
 
   def results(self) -> list[Row]:
-    """What the finished run reached: a row for every seed, client and head.
+    """The finished run's accuracies: a row for every seed, client and head.
 
-    Columns: run, seed, client (-1: one model a seed), head, and every accuracy that was measured.
+    Columns: run, seed, client (-1: one model per seed), head, and every accuracy that was measured.
 
     Raises:
-      ConfigError: where it has not finished.
+      ConfigError: if the run has not finished.
     """
     summary = self.summary
     if summary is None:
@@ -95,27 +95,26 @@ class Run:
     rows: dict[tuple, Row] = {}
     for result in summary.get("runs", [summary]):
       K = len(result["label_counts"])
-      owners = {(1,): [-1], (K,): result.get("here", range(K))}  # of so many values
+      owners = {(1,): [-1], (K,): result.get("here", range(K))}  # by the shape of the values
       for key in [k for k in result if k.endswith("_accuracy")]:
         for head, numbers in result[key].items():
           values = np.atleast_1d(np.array(numbers, float))
           for k, value in zip(owners.get(values.shape, ()), values, strict=False):
-            place = (result["seed"], k, head)
-            base = dict(zip(("seed", "client", "head"), place, strict=True))
-            rows.setdefault(place, {"run": summary["algorithm"], **base})[key] = float(value)
+            row = {"run": summary["algorithm"], "seed": result["seed"], "client": k, "head": head}
+            rows.setdefault((result["seed"], k, head), row)[key] = float(value)
     return list(rows.values())
 
   def client(self, client: int, *, seed: int | None = None, step: int | None = None) -> use.Trained:
     """A trained client; see `kdjax.load`.
 
     Args:
-      client: its number among those of `seed`, 0 .. K - 1, as in `results`; without a seed among
-        those of all seeds, 0 .. R*K - 1.
-      seed: one of the run's, where it has several.
+      client: its number among the clients of `seed`, 0 .. K - 1, as in `results`; without a seed,
+        its number among those of all seeds, 0 .. R*K - 1.
+      seed: one of the run's seeds, if it has several.
       step: the checkpoint to use, a training batch; None: the newest.
 
     Raises:
-      ConfigError: for a seed or client that the run has not.
+      ConfigError: for a seed or client that the run does not have.
     """
     if seed is not None:
       config = self.config
@@ -133,7 +132,7 @@ def frame(rows: list[Row]) -> "pd.DataFrame":
   """Rows of `Run.metrics` or `Run.results` as a DataFrame.
 
   Raises:
-    ConfigError: where pandas is not installed.
+    ConfigError: if pandas is not installed.
   """
   try:
     import pandas as pd

@@ -1,4 +1,4 @@
-"""Forms of a step, compiled and timed: what `measure` compares, within bounds."""
+"""Compiles and times forms of a step, within bounds, for `measure` to compare."""
 
 import dataclasses
 import statistics
@@ -17,40 +17,40 @@ from kdjax.hardware.target import GIB
 from kdjax.training import program
 from kdjax.training.stepper import Dispatch, Stepper
 
-BLOCK = 0.3  # seconds of a block, about
+BLOCK = 0.3  # the approximate seconds of a block
 
 
 class Bounds(NamedTuple):
-  """What timing may take.
+  """The bounds of a comparison.
 
-  Neither a compilation nor a dispatch can be interrupted: what has begun is finished.
+  Neither a compilation nor a dispatch can be interrupted: each one that has begun is finished.
   """
 
-  compiling: float  # seconds; one begins only if the longest so far would still end in time
+  compiling: float  # seconds; a compilation begins only if one as long as the longest would fit
   timing: float  # seconds after which no block begins
-  most: int  # forms that are timed, the cheapest
-  runs: int  # blocks of each
+  most: int  # forms to time, the cheapest ones
+  runs: int  # blocks of each form
 
 
 class Timing(NamedTuple):
-  """How one form did."""
+  """The measurements of one form."""
 
   form: Form
-  seconds: tuple[float, ...]  # a training step, one number a block
-  compiling: float  # seconds until it was ready
+  seconds: tuple[float, ...]  # of a training step, one number per block
+  compiling: float  # seconds until the form was ready
   load: Load
-  need: float  # bytes of a device, as its compiler says
-  roofline: float | None = None  # seconds of a step that the compiled program would cost at best
+  need: float  # bytes per device, by its compiler
+  roofline: float | None = None  # the least seconds of a step of the compiled program
 
   @property
   def median(self) -> float:
-    """Seconds of a training step."""
+    """The median over blocks of the seconds of a training step."""
     return statistics.median(self.seconds)
 
 
 @dataclasses.dataclass
 class Ready:
-  """A form that is compiled."""
+  """A compiled form."""
 
   form: Form
   stepper: Stepper
@@ -59,26 +59,26 @@ class Ready:
   compiling: float
   need: float
   price: float | None
-  repeats: int = 0  # dispatches of a block; 0: it never ran
+  repeats: int = 0  # dispatches of a block; 0: the form has not run yet
   seconds: list[float] = dataclasses.field(default_factory=list)
 
 
 class Shared:
-  """What forms on the same devices share: the resident sets, and one state, donated in turn."""
+  """The arrays that forms on the same devices share: the resident sets, and one state in turn."""
 
   def __init__(self) -> None:
-    """Nothing is there yet."""
+    """Begins without arrays."""
     self.tables: dict[Any, Any] = {}
     self.states: dict[Any, Any] = {}
 
   def stepper(self, built: Experiment) -> Stepper:
-    """A Stepper whose resident sets are those of the others."""
+    """A Stepper that shares its resident sets with those on the same mesh."""
     stepper = Stepper(built, self.tables.get(built.env.mesh))
     self.tables[built.env.mesh] = stepper.tables
     return stepper
 
   def state(self, stepper: Stepper) -> Any:
-    """The state, taken out: whoever takes it puts another back."""
+    """Takes the state out; the caller must `put` one back."""
     state = self.states.pop(stepper.experiment.env.mesh, None)
     return stepper.init() if state is None else state
 
@@ -96,39 +96,41 @@ def compiled(
   *,
   say,
 ) -> list[Ready]:
-  """The forms that fit, compiled as a run's steps are, the cheapest by the roofline first.
+  """Compiles forms as a run compiles its steps; returns those that fit, the cheapest first.
 
-  A dispatch is as long as a value says, so the price of its program is that of one step. On a
-  device that no file of `hardware/targets` describes there are no prices, and the order stays.
+  The price is the roofline's. The number of steps in a dispatch is a traced value, so the price of
+  its program is that of one step. On a device that no file of `hardware/targets` describes there
+  are no prices, and the order stays.
 
   Args:
     config: nested dict.
-    first: its experiment.
+    first: the config's experiment.
     tried: the forms.
     shared: Shared.
     seconds: `Bounds.compiling`.
     say: called with a line of text for every form.
   """
   ready: list[Ready] = []
-  began, longest = time.perf_counter(), 0.0
+  began = time.perf_counter()
+  longest = 0.0
   for form in tried:
     start = time.perf_counter()
     if start - began + longest > seconds:
       say(f"{words(form)}: left out, it might not be compiled within {seconds:.0f} s")
       continue
-    one = _ready(config, form, first, shared)
+    made = _ready(config, form, first, shared)
     longest = max(longest, time.perf_counter() - start)
-    if one is None:
+    if made is None:
       say(f"{words(form)}: does not fit")
       continue
-    price = "" if one.price is None else f", {1e3 * one.price:.3g} ms by the roofline"
-    say(f"{words(form)}: compiled in {one.compiling:.1f} s{price}, {one.need / GIB:.2f} GiB")
-    ready.append(one)
-  return sorted(ready, key=lambda one: one.price or 0.0)
+    price = "" if made.price is None else f", {1e3 * made.price:.3g} ms by the roofline"
+    say(f"{words(form)}: compiled in {made.compiling:.1f} s{price}, {made.need / GIB:.2f} GiB")
+    ready.append(made)
+  return sorted(ready, key=lambda made: made.price or 0.0)
 
 
 def _ready(config, form, first, shared):
-  """A form, compiled; None where it does not fit."""
+  """Compiles a form; None if it does not fit."""
   began = time.perf_counter()
   mesh = config["mesh"] | {"map": form.local_map, "conv": form.conv}
   devices = layout.default_devices([len(c.ids) for c in first.env.cohorts], form)
@@ -139,14 +141,14 @@ def _ready(config, form, first, shared):
   arguments = stepper.inputs(dispatch)
   jitted = program.jitted(stepper.experiment, dispatch.visit.phase)
   state = stepper.experiment.shapes()
-  found = memory.compile(jitted.lower(state, *arguments, stepper.tables))
-  where = target.of(devices[0])
-  if found.program is None or (where and found.need > where.memory):
+  compiled = memory.compile(jitted.lower(state, *arguments, stepper.tables))
+  sheet = target.of(devices[0])
+  if compiled.program is None or (sheet and compiled.need > sheet.memory):
     return None
-  stepper.experiment.programs[dispatch.visit.number] = found.program
-  price = cost(hlo.parse(found.program.as_text() or ""), where).time if where else None
+  stepper.experiment.programs[dispatch.visit.number] = compiled.program
+  price = cost(hlo.parse(compiled.program.as_text() or ""), sheet).time if sheet else None
   compiling = time.perf_counter() - began
-  return Ready(form, stepper, dispatch, arguments, compiling, found.need, price)
+  return Ready(form, stepper, dispatch, arguments, compiling, compiled.need, price)
 
 
 def timed(
@@ -158,63 +160,64 @@ def timed(
   say,
   keep: Callable[[Timing], None],
 ) -> list[Timing]:
-  """Times forms in turn, the fastest first; those that do not fit are left out.
+  """Times forms in turn; returns those that fit, the fastest first.
 
   Args:
-    ready: of `compiled`.
-    load: what a device has to compute.
+    ready: the forms from `compiled`.
+    load: the work of a device.
     shared: Shared.
     bounds: Bounds.
     say: called with a line of text for every form.
-    keep: called with a form's Timing whenever it has a new block.
+    keep: called with a form's Timing after each of its blocks.
   """
-  began, alive = time.perf_counter(), list(ready)
+  began = time.perf_counter()
+  fitting = list(ready)
   for turn in range(bounds.runs):
-    at = turn % max(1, len(alive))
-    for one in alive[at:] + alive[:at]:
+    shift = turn % max(1, len(fitting))
+    for made in fitting[shift:] + fitting[:shift]:
       if time.perf_counter() - began > bounds.timing:
         break
       try:
-        one.seconds.append(_block(one, shared))
+        made.seconds.append(_block(made, shared))
       except jax.errors.JaxRuntimeError as error:
         if not memory.exhausted(error):
           raise
-        say(f"{words(one.form)}: does not fit")
-        alive.remove(one)
+        say(f"{words(made.form)}: does not fit")
+        fitting.remove(made)
         continue
-      if len(one.seconds) == 1:
-        say(f"{words(one.form)}: {1e3 * one.seconds[0]:.3g} ms a step")
-      keep(_timing(one, load))
-  return sorted((_timing(one, load) for one in alive if one.seconds), key=lambda t: t.median)
+      if len(made.seconds) == 1:
+        say(f"{words(made.form)}: {1e3 * made.seconds[0]:.3g} ms per step")
+      keep(_timing(made, load))
+  return sorted((_timing(made, load) for made in fitting if made.seconds), key=lambda t: t.median)
 
 
-def _timing(one, load):
-  return Timing(one.form, tuple(one.seconds), one.compiling, load, one.need, one.price)
+def _timing(made, load):
+  return Timing(made.form, tuple(made.seconds), made.compiling, load, made.need, made.price)
 
 
-def _block(one, shared):
-  """Takes some training steps; returns the seconds of one."""
+def _block(made, shared):
+  """Times a block of training steps; returns the seconds of one step."""
   began = time.perf_counter()
-  state = shared.state(one.stepper)
-  if not one.repeats:  # a step to warm up, then a dispatch that says how many make a block
-    state, _ = one.stepper.run(state, one.dispatch._replace(calls=1))
+  state = shared.state(made.stepper)
+  if not made.repeats:  # one step to warm up, then a dispatch whose time gives `repeats`
+    state, _ = made.stepper.run(state, made.dispatch._replace(calls=1))
     jax.block_until_ready(state)
     began = time.perf_counter()
-    state, _ = one.stepper.run(state, one.dispatch, one.arguments)
+    state, _ = made.stepper.run(state, made.dispatch, made.arguments)
     jax.block_until_ready(state)
-    one.repeats = max(1, int(BLOCK / (time.perf_counter() - began)))
-  if one.seconds or one.repeats > 1:  # a long dispatch is a block by itself
+    made.repeats = max(1, int(BLOCK / (time.perf_counter() - began)))
+  if made.seconds or made.repeats > 1:  # otherwise that dispatch was the block
     began = time.perf_counter()
-    for _ in range(one.repeats):  # two dispatches at most are under way, as in a run
+    for _ in range(made.repeats):  # at most two dispatches are under way, as in a run
       before = state
-      state, _ = one.stepper.run(before, one.dispatch, one.arguments)
+      state, _ = made.stepper.run(before, made.dispatch, made.arguments)
       jax.block_until_ready(state.calls)
     jax.block_until_ready(state)
-  seconds = (time.perf_counter() - began) / (one.repeats * one.dispatch.calls)
-  shared.put(one.stepper, state)
+  seconds = (time.perf_counter() - began) / (made.repeats * made.dispatch.calls)
+  shared.put(made.stepper, state)
   return seconds
 
 
 def words(form: Form) -> str:
-  """A form's name."""
+  """A form in words."""
   return f"{form.local_map}, {form.conv}" + (", spread" if form.spread else "")

@@ -1,4 +1,4 @@
-"""Using what was trained: a client out of a run folder, its predictions, its weights."""
+"""Uses a trained client of a run folder: its predictions and its weights."""
 
 import dataclasses
 import io
@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from kdjax import experiment
-from kdjax.config import completed
+from kdjax.config import completed, flat
 from kdjax.core import files
 from kdjax.core.passes import eval_mode
 from kdjax.data import dataset
@@ -22,7 +22,8 @@ from kdjax.plugins import look_in
 from kdjax.training import fingerprint, run_folder
 from kdjax.types import ClientState, ConfigError, ModelOut, PyTree
 
-FAR = 4.0  # a batch whose mean or spread is off by so many times the training data's is warned of
+# A batch is warned of if its mean is off by FAR training deviations, or its spread by that factor.
+FAR = 4.0
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -31,23 +32,22 @@ class Trained:
 
   heads: tuple[str, ...]
   params: PyTree = dataclasses.field(repr=False)  # the weights, nested dicts of arrays
-  # BatchNorm statistics by collection; {} where there are none.
+  # BatchNorm statistics by collection; {} if the model has none.
   model_state: PyTree = dataclasses.field(repr=False)
-  shape: tuple[int, ...]  # of one example, as the source has it
+  shape: tuple[int, ...]  # of one example in the source's form
   dtype: np.dtype  # of its values
-  values: dict[str, float]  # of the training examples: min, max, mean, std; {} where unknown
-  # Jitted, from examples as they are; checks nothing.
+  values: dict[str, float]  # of the training examples: min, max, mean, std; {} if unknown
+  # The jitted forward pass on examples in the source's form; it checks nothing.
   forward: Callable[[jax.Array], ModelOut] = dataclasses.field(repr=False)
 
   def predict(self, images: np.ndarray) -> dict[str, jax.Array]:
-    """Probabilities {head: f32[N, C]} of examples [N, ...] as they are in the source.
+    """Probabilities {head: f32[N, C]} of examples [N, ...] in the source's form.
 
-    As in `kdjax.arrays`, real numbers become float32 where it was trained on features, and grey
-    images may be [N, h, w].
+    As in `kdjax.arrays`, real numbers become float32 if the client was trained on features, and
+    grey images may be [N, h, w].
 
     Raises:
-      ConfigError: for examples that it cannot have been trained on, of another shape or dtype, or
-        none at all.
+      ConfigError: for examples of another shape or dtype than those of training, or no examples.
     """
     return {head: jax.nn.softmax(z) for head, z in self.logits(images).items()}
 
@@ -66,16 +66,17 @@ class Trained:
     Keys are paths such as 'params/Dense_0/kernel' and 'batch_stats/norm1/mean'.
 
     Raises:
-      ConfigError: for another ending, or where safetensors is not installed.
+      ConfigError: for another ending, or if safetensors is not installed.
     """
     path = Path(path)
-    tree = {"params": self.params, **self.model_state}
-    files.replace(path, _encoded(path, _flat(tree), {"heads": ",".join(self.heads)}))
+    weights = flat({"params": self.params, **self.model_state}, separator="/")
+    arrays = {name: np.asarray(value) for name, value in weights.items()}
+    files.replace(path, _encoded(path, arrays, {"heads": ",".join(self.heads)}))
     return path
 
   def _checked(self, images):
     images = np.asarray(images)
-    images = as_examples(images) if self.shape[2:] == (1,) else images  # grey ones, as in `arrays`
+    images = as_examples(images) if self.shape[2:] == (1,) else images  # grey, as in `arrays`
     if images.ndim != 1 + len(self.shape) or images.shape[1:] != self.shape:
       expected = ", ".join(map(str, ("N", *self.shape)))
       hint = f"this client was trained on examples of shape [{expected}]"
@@ -96,28 +97,19 @@ def _range(values):
 
 
 def _warn_of_other_values(images, values):
-  """Digits in 0..16 look like any u8 image, but not like digits in 0..255."""
+  """Warns of values unlike those of training: digits in 0..16 are u8 as those in 0..255 are."""
   if not values or not images.size:
     return
   mean, std = float(images.mean()), float(images.std())
   spread = max(values["std"], 1e-9)
   if abs(mean - values["mean"]) > FAR * spread or not spread / FAR <= std <= FAR * spread:
-    known = "{min:g} to {max:g}, mean {mean:.3g}, standard deviation {std:.3g}".format_map(values)
-    found = f"{images.min():g} to {images.max():g}, mean {mean:.3g}, standard deviation {std:.3g}"
-    warnings.warn(f"values of {found}: the training data's were {known}", stacklevel=4)
-
-
-def _flat(tree, prefix=""):
-  """A nested dict as {path: array}."""
-  out = {}
-  for key, value in tree.items():
-    path = f"{prefix}{key}"
-    out |= _flat(value, f"{path}/") if isinstance(value, dict) else {path: np.asarray(value)}
-  return out
+    trained = "{min:g} to {max:g}, mean {mean:.3g}, standard deviation {std:.3g}".format_map(values)
+    given = f"{images.min():g} to {images.max():g}, mean {mean:.3g}, standard deviation {std:.3g}"
+    warnings.warn(f"values of {given}: the training data's were {trained}", stacklevel=4)
 
 
 def _encoded(path, arrays, metadata):
-  """The bytes of a file of arrays, by its ending."""
+  """The bytes of a file of arrays, in the format of its ending."""
   if path.suffix == ".npz":
     file = io.BytesIO()
     np.savez(file, **arrays)
@@ -132,15 +124,15 @@ def _encoded(path, arrays, metadata):
 
 
 def load(workdir: str | Path, *, client: int, step: int | None = None) -> Trained:
-  """A client of a finished or interrupted run, without the run's data.
+  """Loads a client of a finished or interrupted run; the run's data are not needed.
 
   Args:
     workdir: the run's folder.
-    client: its number, 0 .. R*K - 1, replica by replica.
+    client: the client's number, 0 .. R*K - 1, replica by replica.
     step: the checkpoint to use, a training batch; None: the newest.
 
   Raises:
-    ConfigError: for a folder without that checkpoint, whole, or a client that does not exist.
+    ConfigError: for a folder without that checkpoint as a whole, or a client that does not exist.
   """
   from kdjax.training import stored
 
@@ -150,8 +142,8 @@ def load(workdir: str | Path, *, client: int, step: int | None = None) -> Traine
   if not 0 <= client < env.clients:
     raise ConfigError("client", client, f"must lie in 0..{env.clients - 1}")
   if client not in env.local_ids:
-    here = ", ".join(map(str, env.local_ids))
-    raise ConfigError("client", client, f"trained elsewhere: here are {here}")
+    local = ", ".join(map(str, env.local_ids))
+    raise ConfigError("client", client, f"trained elsewhere: the clients here are {local}")
   read = lambda step: _weights(workdir, planned, step, client)
   g, weights, server = stored.newest(workdir, read, aside=False, only=step)
   source = planned.data.source.train
@@ -167,13 +159,14 @@ def load(workdir: str | Path, *, client: int, step: int | None = None) -> Traine
 
 
 def models(workdir: str | Path) -> int:
-  """How many models a seed of a run has: its clients, but where one of their models travels."""
+  """The number of models per seed of a run: one per client, unless the method's models travel."""
   return _planned(run_folder.read(workdir)).env.K
 
 
 def _record(workdir, step) -> dict[str, Any]:
-  """config.json of a run that has that checkpoint, or any."""
-  record, steps = run_folder.read(workdir), run_folder.steps(workdir)
+  """The config.json of a run, which must have the checkpoint of that step; None: any."""
+  record = run_folder.read(workdir)
+  steps = run_folder.steps(workdir)
   if not steps:
     raise ConfigError("workdir", str(workdir), "holds no checkpoint")
   if step not in (None, *steps):
@@ -199,30 +192,32 @@ def _weights(workdir, planned, step, client):
   """(the client's cohort, its ClientState without an optimiser, its replica's server or None)."""
   from kdjax.training import stored
 
-  env, template = planned.env, planned.shapes()
+  env = planned.env
+  shapes = planned.shapes()
   g, cohort = next((g, c) for g, c in enumerate(env.cohorts) if client in c.ids)
-  one = lambda tree, place: jax.tree.map(lambda x: np.asarray(x[place]), tree)
+  entry = lambda tree, i: jax.tree.map(lambda x: np.asarray(x[i]), tree)
   server = None
   if planned.algorithm.client_logits is None:
-    shapes = tuple({"params": c.params, "model_state": c.model_state} for c in template.clients)
-    saved = stored.read(workdir, step, "model", shapes)[g]
+    models = tuple({"params": c.params, "model_state": c.model_state} for c in shapes.clients)
+    saved = stored.read(workdir, step, "model", models)[g]
   else:
-    state = stored.state(workdir, step, template)
+    state = stored.state(workdir, step, shapes)
     saved = {"params": state.clients[g].params, "model_state": state.clients[g].model_state}
-    server = one(state.server, client // env.K)
-  return g, ClientState(**one(saved, cohort.ids.index(client)), opt_state=()), server
+    server = entry(state.server, client // env.K)
+  return g, ClientState(**entry(saved, cohort.ids.index(client)), opt_state=()), server
 
 
 def _forward(planned, g, weights, server):
-  """The client's jitted pass; where the method tests it behind a server, the logits are those."""
-  env, client_logits = planned.env, planned.algorithm.client_logits
+  """The client's jitted forward pass; `Algorithm.client_logits`, if any, gives the logits."""
+  env = planned.env
+  client_logits = planned.algorithm.client_logits
 
   @jax.jit
   def forward(images):
-    seen = jax.vmap(planned.view)(jnp.asarray(images)).astype(env.dtype)
-    out = eval_mode(env.cohorts[g].model, weights, seen)
+    views = jax.vmap(planned.view)(jnp.asarray(images)).astype(env.dtype)
+    out = eval_mode(env.cohorts[g].model, weights, views)
     if client_logits is None:
       return out
-    return out._replace(logits=client_logits(g, weights, server, seen))
+    return out._replace(logits=client_logits(g, weights, server, views))
 
   return forward

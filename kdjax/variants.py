@@ -1,4 +1,4 @@
-"""The variants of an experiment that a config compares: `config.compare`."""
+"""The variants that an experiment is compared with: `config.compare`."""
 
 import re
 from typing import Any
@@ -9,22 +9,22 @@ from kdjax.checks import check_clients, check_type, validate
 from kdjax.config import OPEN, copied, no_key, plain, schema
 from kdjax.types import ConfigError, blamed
 
-# What says who holds what: the same for all that are compared.
+# The keys that decide the shards, which all compared experiments share.
 SPLIT = (
   *("seed", "replicas", "source", "source_info", "limit", "holdout", "partition", "skew"),
   *("primary", "primary_labels", "labels", "alpha", "counts", "overlay"),
   *("public_source", "public_source_info", "public_share", "public_reuse", "public_limit"),
   "public_labels",
 )
-# What a run's folder holds itself, beside the folders of its variants and files with an ending.
+# The names that a run's folder uses itself, besides files with an ending.
 OWN = ("checkpoints", "lock", "plots", "pool", "profile", "tensorboard")
 
 
 def variants(config: ConfigDict) -> dict[str, ConfigDict]:
-  """The experiments that a config is compared with, by name: `config.compare`.
+  """The configs of the variants that a config is compared with, by name.
 
   Raises:
-    ConfigError: for a name without a meaning, a key that does not exist, or a change of the split.
+    ConfigError: for an unknown name, a key that does not exist, or a change of the shards.
   """
   compare = config.compare.to_dict() if hasattr(config.compare, "to_dict") else config.compare
   if isinstance(compare, str):
@@ -33,11 +33,11 @@ def variants(config: ConfigDict) -> dict[str, ConfigDict]:
   if not isinstance(compare, dict | list | tuple):
     raise ConfigError("compare", compare, "a tuple of names, or {name: what differs}")
   changes = compare if isinstance(compare, dict) else {name: {} for name in compare}
-  return {name: variant(config, name, found) for name, found in changes.items()}
+  return {name: variant(config, name, changed) for name, changed in changes.items()}
 
 
 def variant(config: ConfigDict, name: str, changes: dict[str, Any]) -> ConfigDict:
-  """The same experiment with what differs; `changes` over those of the baseline of that name.
+  """The same experiment with the changes of the baseline of that name, and `changes` over them.
 
   Raises:
     ConfigError: see `variants`.
@@ -51,7 +51,7 @@ def variant(config: ConfigDict, name: str, changes: dict[str, Any]) -> ConfigDic
   other = copied(config)
   with other.unlocked(), other.ignore_type():
     if named or algorithm != config.algorithm:
-      other.algo = {}  # another method's, or all of the baseline's own
+      other.algo = {}  # the hyper-parameters of another method, or all those of the baseline
     for layer in (base, changes, {"algorithm": algorithm, "compare": ()}):
       for field, value in layer.items():
         _check_field(f"{key}.{field}", field, value)
@@ -63,7 +63,7 @@ def variant(config: ConfigDict, name: str, changes: dict[str, Any]) -> ConfigDic
 
 
 def _check_field(key, field, value):
-  """What is laid over a config is a key of the schema, and of its kind."""
+  """Checks that a changed field is a key of the schema, and that its value has the type."""
   if field not in schema():
     raise ConfigError(key, value, no_key(field, schema()))
   value = plain(value)
@@ -73,15 +73,15 @@ def _check_field(key, field, value):
 
 
 def _over(field, old, value):
-  """A value laid over another; a part of a group goes over it, unless it names another kind."""
+  """The new value of a field; a group keeps its other keys, unless `value` names another kind."""
   if not isinstance(value, dict):
     return value
-  other_kind = field in OPEN and field != "algo" and {"name", "kind"} & set(value)
-  return value if other_kind else {**old.to_dict(), **value}
+  is_other_kind = field in OPEN and field != "algo" and {"name", "kind"} & set(value)
+  return value if is_other_kind else {**old.to_dict(), **value}
 
 
 def _check_name(key, name, config, changes):
-  """Names become folders; one that is no baseline must say what differs."""
+  """Checks a variant's name, which becomes a folder's; one without changes must be a baseline's."""
   if not isinstance(changes, dict):
     raise ConfigError(key, changes, "a dict of what differs")
   if not isinstance(name, str) or not re.fullmatch(r"\w[\w ,=+-]*", name):
@@ -90,16 +90,17 @@ def _check_name(key, name, config, changes):
     raise ConfigError("compare", name, "names become folders, and this one is the run's own")
   if not changes and name not in config.baselines:
     own = ", ".join(config.baselines)
-    raise ConfigError("compare", name, f"no baseline: one of {own}, or {{name: what differs}}")
+    hint = f"is not a baseline: one of {own}, or {{name: what differs}}"
+    raise ConfigError("compare", name, hint)
 
 
 def _same_split(config, other, key):
-  """Refuses a variant whose clients would hold something else."""
+  """Refuses a variant whose clients would hold other data."""
   count = lambda c: sum(n for n, *_ in c.clients)
   if count(config) != count(other):
     hint = f"clients = {count(other)} changes who holds what: the config has {count(config)}"
     raise ConfigError(key, [list(e) for e in other.clients], hint)
   for field in SPLIT:
     if plain(config[field]) != plain(other[field]):
-      hint = f"{field} would change who holds what: all that are compared share one split"
+      hint = f"{field} would change who holds what: all compared experiments share one split"
       raise ConfigError(f"{key}.{field}", plain(other[field]), hint)

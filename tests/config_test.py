@@ -32,7 +32,7 @@ def test_a_config_is_found_by_name_by_path_and_with_words(tmp_path):
   "name, hint",
   [
     ("mhd_digit", "did you mean mhd_digits"),
-    ("no/such.py", "a file that is there"),
+    ("no/such.py", "an existing file"),
     ("mhd_digits:fedavgg", "none of the baselines supervised, fedavg, gossip, kd, separate"),
     ("mhd_digits:network=edge", "graph=KIND"),
     ("fedgkt_digits:supervised,network=small", "network=edge, network=full"),
@@ -47,7 +47,7 @@ def test_a_file_without_its_ending_is_named_with_it(tmp_path):
   (tmp_path / "proto_digits.py").touch()
   name = str(tmp_path / "proto_digits")
   for words in ("", ":fedavg"):
-    with pytest.raises(ConfigError, match=re.escape(f": write {name}.py{words}, the file")):
+    with pytest.raises(ConfigError, match=re.escape(f": write {name}.py{words}, which is a")):
       config.read_config(name + words)
 
 
@@ -164,7 +164,7 @@ def test_a_change_goes_over_what_the_baseline_declares():
 
 REFUSED = [
   ("separate,fedavg", "compare", re.escape("('separate', 'fedavg')")),
-  (("rumour",), "compare", "no baseline: one of fedavg, gossip, kd, separate"),
+  (("rumour",), "compare", "is not a baseline: one of fedavg, gossip, kd, separate"),
   (3, "compare", "a tuple of names"),
   ({"/up": dict(steps=1)}, "compare", "names become folders"),
   ({"other split": dict(skew=0.0)}, "compare.other split.skew", "one split"),

@@ -181,7 +181,7 @@ def test_a_plan_names_what_a_run_would_cost():
   text = plan.describe(c)
   norms = 2 * 8  # scale and bias
   model = 64 * 8 + norms + 4 * (8 * 10 + 10)
-  assert f"{model:,} a client" in text
+  assert f"{model:,} per client" in text
   sent = 2 * 5 * 4 * (model + norms)  # two refreshes of weights and statistics, nothing before
   assert f"{plan.human(sent)} ({sent / 40:,.0f} bytes a batch)" in text
   assert "train" in text and "refresh" in text

@@ -72,7 +72,7 @@ def test_with_nothing_to_save_it_ends_at_once(program, number):
   running.send_signal(number)
   code, _, err = ends(running)
   assert code == 42 and err == (
-    "kdjax: stopped before there was anything to save; the same command begins anew\n"
+    "kdjax: stopped before there was anything to save; the same command starts over\n"
   )
 
 

@@ -37,7 +37,7 @@ def test_all_forms_are_timed_and_the_fastest_is_taken_afterwards(tmp_path, monke
   assert all(len(t.seconds) == 2 and min(t.seconds) > 0 for t in timings)
   assert "vmap, direct" in measure.table(timings)
   assert {t.roofline for t in timings} == {None}  # no file describes a CPU
-  for word in ("compiled in", "ms a step"):  # one line a form each, as it goes
+  for word in ("compiled in", "ms per step"):  # one line a form each, as it goes
     assert len([line for line in said if word in line]) == 3
   path = tmp_path / "own" / "measured.csv"
   measure.record(timings, path)

@@ -3,13 +3,14 @@
 import argparse
 import json
 import shlex
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from html import escape
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
+from kdjax.config import flat
 from kdjax.core import files
 from kdjax.report import captions, table, troubles
 from kdjax.report.stylesheet import STYLE
@@ -202,20 +203,13 @@ def _record(record: dict[str, Any]) -> str:
   parts = [("Config", record.get("config", {})), ("Versions and device", about)]
   boxes = []
   for title, tree in parts:
-    cells = (f"<tr><td>{escape(key)}</td><td>{escape(text)}</td></tr>" for key, text in _flat(tree))
+    values = flat(tree, keep_empty=True)
+    texts = {k: v if isinstance(v, str) else json.dumps(v) for k, v in values.items()}
+    cells = (f"<tr><td>{escape(k)}</td><td>{escape(text)}</td></tr>" for k, text in texts.items())
     pairs = f'<table class="pairs">{"".join(cells)}</table>'
     if tree:
       boxes.append(f"<details><summary>{title}</summary>{pairs}</details>")
   return "<h2>How it was made</h2>\n" + "\n".join(boxes) if boxes else ""
-
-
-def _flat(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-  """A nested dict as (dotted key, text) pairs."""
-  for key, value in tree.items():
-    if isinstance(value, dict) and value:
-      yield from _flat(value, f"{prefix}{key}.")
-    else:
-      yield f"{prefix}{key}", value if isinstance(value, str) else json.dumps(value)
 
 
 def _commands(workdir: str | Path, record: dict[str, Any]) -> str:

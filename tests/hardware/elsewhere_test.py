@@ -91,7 +91,7 @@ def test_an_evaluation_is_the_last_phase_in_a_batch_that_fits(compiler):
   found = elsewhere.make(asked, "h100:4")
   assert compiler.passes == [16, 8, 4] and found.fits
   assert found.changed == ("evals.accuracy.batch=4",)
-  assert "results being the same" in tables.lines(found, 0.0)[0]
+  assert "with the same results" in tables.lines(found, 0.0)[0]
   train, measures = found.phases
   assert (train.name, measures.name) == ("train", "evaluate")
   assert measures.calls == 3 * 10  # after 3, 6 and 8 steps; 37 test images
@@ -106,7 +106,7 @@ def test_what_never_fits_says_by_how_much(compiler):
   found = elsewhere.make(config(), "h100:4")
   assert not found.fits and found.layout["batch"] == 1
   (line,) = [line for line in tables.lines(found, 0.0) if "Does not fit" in line]
-  there = "100.00 of 59.36 GiB a device, 0.00 of them training data, 40.65 too many"
+  there = "100.00 of 59.36 GiB per device, 0.00 of them training data, 40.65 too many"
   guess = "if all of it is shared, 2 times the devices would do: compile for them to know."
   assert line == f"Does not fit: {there}; {guess}"
 
@@ -122,7 +122,7 @@ def test_the_table_and_the_json_say_the_same(compiler):
   replayed = 8 * found.phases[0].cost.replayed + measures["calls"] * found.phases[1].cost.replayed
   assert f"never less than {tables.duration(replayed)}, from command buffers" in text
   assert 0 < replayed < found.seconds
-  assert "4 x NVIDIA H100" in text and "Fits" in text and "no clock" in text
+  assert "4 x NVIDIA H100" in text and "Fits" in text and "not a clock" in text
   assert f"{train['launches']:,.0f}" in text
 
 

@@ -75,7 +75,7 @@ def test_activations_are_computed_again_only_where_they_do_not_fit(capsys):
   assert needs.fitted(e, limit=2**40) is e and capsys.readouterr().err == ""
   changed = needs.fitted(e, limit=1)
   assert changed.env.cohorts[0].model.remat and changed.hash == e.hash
-  assert "activations are computed again" in capsys.readouterr().err
+  assert "activations are recomputed" in capsys.readouterr().err
   assert changed.shapes() == e.shapes()
 
 

@@ -299,7 +299,7 @@ def test_processes_that_wait_for_each_other_equal_the_fused_run(tmp_path):
   with jax.enable_x64(True):
     places = (("peer-0-1", 0), ("peer-0-1", 1), ("peer-2", 2))
     found = [kdjax.load(tmp_path / name, client=k).params for name, k in places]
-    with pytest.raises(ConfigError, match="trained elsewhere: here are 0, 1"):
+    with pytest.raises(ConfigError, match="trained elsewhere: the clients here are 0, 1"):
       kdjax.load(tmp_path / "peer-0-1", client=2)
   chex.assert_trees_all_close(found, [params for params, _ in expected], rtol=1e-10, atol=1e-12)
   assert [row["client"] for row in kdjax.Run(tmp_path / "peer-2").results()][:2] == [2, 2]

@@ -53,7 +53,9 @@ WRONG = {
     lambda state, aux: (state, ({"loss": aux[0]["loss"].mean()},))
   ),
   r"clients.0..params.*'bias'. as float32.4, 8., not as bfloat16.4, 8.": step(halved),
-  "local has the structure of the one": step(lambda state, aux: (state._replace(local=((1.0,),)), aux)),
+  "local has the structure of the one": step(
+    lambda state, aux: (state._replace(local=((1.0,),)), aux)
+  ),
   "bytes_sent returns 7, not bytes by kind": phase(bytes_sent=lambda pos: 7),
   "lr returns None, not a float": phase(lr=lambda pos: None),
   "phase 'train' cannot run so often": phase(steps=-3),

@@ -211,7 +211,7 @@ def test_a_hyper_parameter_that_came_since_has_its_default(tmp_path, monkeypatch
   method()
   train(4)
   method("temp: float")
-  hint = "algo.temp = None: missing; .* a method gets later needs a default, for older runs"
+  hint = "algo.temp = None: missing; .* a method gains later needs a default, for older runs"
   for asked in (lambda: train(8, temp=1.0), lambda: kdjax.Run(run).client(0)):
     with pytest.raises(ConfigError, match=hint):
       asked()

@@ -153,7 +153,7 @@ def test_who_waits_in_vain_for_the_others_ends_with_44(tmp_path):
     [sys.executable, "-c", program, *flags({}), *waits], capture_output=True, text=True, timeout=120
   )
   assert done.returncode == 44
-  assert done.stderr == "kdjax: not all processes came within 1 s; the same command resumes\n"
+  assert done.stderr == "kdjax: not all processes started within 1 s; the same command resumes\n"
 
 
 def test_a_process_holds_what_its_devices_look_at():
