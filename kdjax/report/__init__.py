@@ -1,1 +1,1 @@
-"""What people look at after a run: page, figures, tables."""
+"""The report of a run: page, figures, tables."""

@@ -1,4 +1,4 @@
-"""What stands above and below every figure of a report."""
+"""The titles and captions of a report's figures."""
 
 from collections.abc import Sequence
 
@@ -36,19 +36,19 @@ FIGURES = {  # title, caption
   "overlap": (
     "Who gets what right",
     "Shares of examples that the returned edge model (teacher) and the core (student) classify "
-    "right: both, the core alone, the edge alone. Line: consensus, both over either. Mean over "
+    "correctly: both, the core alone, the edge alone. Line: consensus, both over either. Mean over "
     "seeds.",
   ),
   "confusion": (
     "Confusion",
-    "Row: true class; column: predicted class; percent of the true class's test examples, a panel "
-    "a client.",
+    "Row: true class; column: predicted class; percent of the true class's test examples, one "
+    "panel per client.",
   ),
   "communication": (
     "Communication",
     "Bytes over the whole run: counted, and by the paper's formulas.",
   ),
-  "flops": ("Arithmetic", "FLOPs, two a multiply-add; a training step counts as three passes."),
+  "flops": ("Arithmetic", "FLOPs, two per multiply-add; a training step counts as three passes."),
   "drift": (
     "Drift of the extractors",
     "Distance of the clients' extractor weights from their mean, over the mean's norm, after every "
@@ -56,13 +56,13 @@ FIGURES = {  # title, caption
   ),
   "distances": (
     "Accuracy by graph distance",
-    "On the label distribution of a client so many links away, its own at distance 0. What it "
-    "knows of clients more than one link away, where there are any, came through those between.",
+    "On the label distribution of a client at that distance in links, its own at distance 0. What "
+    "a client knows of clients more than one link away came through the clients between.",
   ),
   "owners": (
     "Who knows whose labels",
-    "Row: client; column: whose label distribution it is tested on; accuracy in percent, one panel "
-    "a head. The diagonal is private accuracy.",
+    "Row: client; column: client whose label distribution it is tested on; accuracy in percent, "
+    "one panel per head. The diagonal is private accuracy.",
   ),
   "graph": ("Graph", "An arrow runs from a student to a teacher it learns from."),
   "labels": ("Private data", "Private training examples of each class at each client."),
@@ -71,7 +71,7 @@ FIGURES = {  # title, caption
 
 
 def remarks(group: Sequence[RunRecord]) -> dict[str, str]:
-  """What this very group of runs adds to the captions: {figure: sentences}."""
+  """Additions to the captions for a group of runs: {figure: sentences}."""
   finished = group[0].summary is not None
   count, replicas = table.clients(group[0]) if finished else (0, 1)
   count -= len(table.liars(group[0]))
@@ -92,16 +92,16 @@ def remarks(group: Sequence[RunRecord]) -> dict[str, str]:
 
 
 def _rhythms(group: Sequence[RunRecord]) -> str:
-  """Why x is a share of each run, where the runs do not take as many steps."""
+  """Why the x axis is a share of each run; '' if all runs take the same number of steps."""
   from kdjax.report.curve_figures import same_rhythm
 
   examples = [r.get("private_examples", []) for run in group for r in table.results(run)[:1]]
   used = [np.mean(found) for found in examples if len(found)]
   if same_rhythm(group):
     return ""
-  said = "Methods count steps differently, so each is drawn over the share of its own run"
+  reason = "Methods count steps differently, so each is drawn over the share of its own run"
   if not used:
-    return f"{said}."
+    return f"{reason}."
   low, high = (f"{n:,.0f}" for n in (min(used), max(used)))
-  much = low if low == high else f"{low} to {high}"
-  return f"{said}; over a whole run {much} private examples a client went through a model."
+  amount = low if low == high else f"{low} to {high}"
+  return f"{reason}; over a whole run {amount} private examples per client went through a model."

@@ -1,7 +1,7 @@
-"""`kdjax compare RUN...`: what runs reached, side by side, over seeds.
+"""`kdjax compare RUN...`: the results of runs, side by side, over seeds.
 
-Every number is one seed's mean over its clients; mean and standard deviation are over seeds. Runs
-that differ in nothing but their seeds are one row.
+Every number is one seed's mean over its clients. Means and standard deviations are over seeds. Runs
+that differ only in their seeds are one row.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from kdjax.report.entries import Entry
 from kdjax.report.table import RunRecord
 from kdjax.types import ConfigError
 
-# How the names of shares begin that do not end in _accuracy.
+# Prefixes of the metrics that are shares and do not end in _accuracy.
 SHARES = ("linear_probe", *(f"overlap_{where}" for where in ("test", "core", "edge")))
 METRICS = ("private_accuracy", "shared_accuracy", "ensemble_accuracy")
 
@@ -27,20 +27,21 @@ def rows(
   metrics: Sequence[str] | None = None,
   baseline: str | None = None,
 ) -> list[dict[str, Any]]:
-  """One dict for every method and head: means and spreads over seeds, and what it cost.
+  """One dict for every method and head: means and spreads over seeds, and the costs.
 
   Args:
-    runs: as `entries.read` gives them; those that have not finished are left out.
+    runs: the runs of `entries.read`; those that have not finished are left out.
     metrics: keys of summary.json, {head: a number, or one per client}; None: those of `METRICS`
       that were measured.
-    baseline: the name of a row, or the folder of one of its runs; the dicts then hold the
-      differences to it too.
+    baseline: the name of a row, or the folder of one of its runs. The dicts then also hold the
+      differences to it.
 
   Returns:
-    dicts of the same keys: method, head, seeds (how many), clients; METRIC and METRIC_spread
-    (standard deviation over seeds, None with one); with a baseline METRIC_difference and
-    METRIC_difference_spread, seed by seed to the baseline's main head, and pairs (how many seeds
-    both have); bytes_sent and private_examples (a client's), a seed. None: not measured.
+    Dicts of the same keys: method, head, seeds (their number), clients; METRIC and METRIC_spread
+    (standard deviation over seeds, None with one seed); with a baseline METRIC_difference and
+    METRIC_difference_spread, by seed against the baseline's main head, and pairs (the number of
+    seeds that both have); bytes_sent and private_examples (per client), both per seed. None: not
+    measured.
 
   Raises:
     ConfigError: for a metric that no run has, or an unknown baseline.
@@ -61,17 +62,17 @@ def rows(
 
 
 def unpaired(runs: Sequence[RunRecord], baseline: str) -> list[str]:
-  """A sentence for each method whose seeds are not the baseline's: which are left out."""
+  """A sentence for each method whose seeds are not those of the baseline, with those left out."""
   found = entries.entries(runs)
   base = _named(found, baseline)
-  said = []
+  sentences = []
   for entry in found:
-    for one, other in ((entry, base), (base, entry)):
-      alone = [str(seed) for seed in one.seeds if seed not in other.seeds]
+    for side, other in ((entry, base), (base, entry)):
+      alone = [str(seed) for seed in side.seeds if seed not in other.seeds]
       if alone:
-        what = f"{entry.name} - {base.name}: left out, with {one.name} alone"
-        said.append(f"{what}: seeds {', '.join(alone)}")
-  return said
+        pair = f"{entry.name} - {base.name}: left out, with {side.name} alone"
+        sentences.append(f"{pair}: seeds {', '.join(alone)}")
+  return sentences
 
 
 def _metrics(found: Sequence[Entry], asked: Sequence[str] | None) -> list[str]:
@@ -130,7 +131,7 @@ def _differences(
 
 
 def _pair(key: str, values: np.ndarray | None) -> dict[str, float | None]:
-  """{key: mean, key_spread: standard deviation}; None for what is not there."""
+  """{key: mean, key_spread: standard deviation}; None if there are no values."""
   if values is None or np.isnan(values).any():
     return {key: None, f"{key}_spread": None}
   mean, spread = table.mean_and_spread(values)
@@ -143,7 +144,7 @@ def _examples(entry: Entry) -> float | None:
 
 
 def cells(found: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
-  """Header and text of the dicts that `rows` gives; a column without any number is left out."""
+  """(header, text cells) of the dicts of `rows`; a column without any number is left out."""
   columns = {"method": "method", "head": "head", "seeds": "seeds"}
   for key in found[0]:
     if f"{key}_spread" in found[0]:
@@ -151,7 +152,7 @@ def cells(found: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
       unit = " %" if _is_share(metric) else ""
       name = metric.removesuffix("_accuracy").replace("_", " ")
       columns[key] = f"{name}{unit}" + (" difference" if key != metric else "")
-  columns |= {"pairs": "pairs", "bytes_sent": "sent a seed", "private_examples": "examples"}
+  columns |= {"pairs": "pairs", "bytes_sent": "sent per seed", "private_examples": "examples"}
   columns = {k: n for k, n in columns.items() if any(row.get(k) is not None for row in found)}
   return list(columns.values()), [[_cell(row, key) for key in columns] for row in found]
 
@@ -176,12 +177,12 @@ def _cell(row: dict[str, Any], key: str) -> str:
 
 
 def text(found: Sequence[dict[str, Any]]) -> str:
-  """The dicts that `rows` gives as a table for a terminal, with a line on what it says."""
+  """The dicts of `rows` as a table for a terminal, with a caption."""
   header, lines = cells(found)
   several = any(row["seeds"] > 1 for row in found)
   over = "mean ± standard deviation over seeds" if several else "one seed each, no spread"
   note = f"Each seed's mean over its clients; {over}. Sent: every receiver counted. "
-  note += "Examples: private ones that went through a model, a client."
+  note += "Examples: private examples that went through a model, per client."
   return formats.text(header, lines, words=2, width=_width(), caption=note)
 
 
@@ -224,7 +225,7 @@ def _shown(found: Sequence[dict[str, Any]], options: argparse.Namespace) -> str:
 
 def _parser() -> argparse.ArgumentParser:
   parser = argparse.ArgumentParser(
-    prog="kdjax compare", description="What runs reached, side by side, over seeds."
+    prog="kdjax compare", description="The results of runs, side by side, over seeds."
   )
   parser.add_argument("runs", nargs="+", metavar="RUN", help="a run's folder, or a folder of them")
   form = parser.add_mutually_exclusive_group()

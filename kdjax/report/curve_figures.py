@@ -21,7 +21,7 @@ NOT_LOSSES = (
   "jump",
   "flag",
 )
-FEW = 25  # points up to which each has a marker: a single one would not be seen without
+FEW = 25  # up to so many points each has a marker, without which a single point is invisible
 
 
 def shared(group: Group) -> Figure | None:
@@ -67,7 +67,7 @@ def same_rhythm(group: Group) -> bool:
 
 
 def _length(run: RunRecord) -> int:
-  """Steps of a whole run; of one in rounds that has not finished, those so far."""
+  """Steps of a whole run; for an unfinished run in rounds, the steps so far."""
   if run.summary is not None:
     return run.summary["steps"]
   so_far = max((line["step"] for line in run.metrics), default=1)
@@ -87,7 +87,7 @@ def _methods(group: Group, key: str, label: str) -> Figure | None:
     if beside:
       head = most_taught(beside) if key == "shared_accuracy" else representative(beside)
       name = run.name if head == "main" else f"{run.name} {head}"
-      _baseline(axes, at(run, beside[head][:, 0]), beside[head][:, 1], name, i)
+      _baseline(axes, at(run, curves[head][:, 0]), curves[head][:, 1], name, i)
   for head, dashes in {representative(found): (0, (3, 1.2)), list(found)[-1]: "-"}.items():
     step, mean, _ = found[head].T
     name = f"{own.name} {head} {table.percent(mean[-1])}"
@@ -114,7 +114,7 @@ def representative(found: Iterable[str]) -> str:
 
 
 def _baseline(axes: Axes, x: np.ndarray, mean: np.ndarray, name: str, i: int) -> None:
-  """One baseline's curve, with about six markers, at other places than its neighbours'."""
+  """Draws a baseline's curve with about six markers, placed apart from its neighbours'."""
   every = max(1, -(-len(x) // 6))
   axes.plot(
     x,
@@ -175,7 +175,7 @@ def methods(group: Group) -> Figure | None:
 
 
 def final_values(run: RunRecord) -> dict[str, np.ndarray]:
-  """{head: f64[n]}: shared accuracies of a finished run, one a seed or a client of one seed."""
+  """{head: f64[n]}: a finished run's shared accuracies, per seed, or per client of one seed."""
   found = table.results(run)
   if len(found) == 1:
     clients = found[0].get("shared_accuracy", {})
@@ -184,25 +184,26 @@ def final_values(run: RunRecord) -> dict[str, np.ndarray]:
 
 
 def losses(group: Group) -> Figure | None:
-  """All numbers of the lines of metrics.jsonl that have a `loss`, but learning rate and speed."""
-  found: dict[tuple[str, str], list[tuple[int, float]]] = {}
+  """The numbers in the lines of metrics.jsonl that have a `loss`, without `NOT_LOSSES`."""
+  series: dict[tuple[str, str], list[tuple[int, float]]] = {}
   for line in group[0].metrics:
     for key in line if "loss" in line else ():
       if key not in NOT_LOSSES:
-        found.setdefault((line["phase"], key), []).append((line["step"], line[key]))
-  if not found:
+        series.setdefault((line["phase"], key), []).append((line["step"], line[key]))
+  if not series:
     return None
   figure = style.figure(style.NARROW, style.HEIGHT)
   axes, colours = figure.subplots(), style.colours(group[0])
-  several = len({phase for phase, _ in found}) > 1
-  rest = iter(style.PALETTE[::-1] * len(found))
-  for (phase, key), points in found.items():
+  has_several = len({phase for phase, _ in series}) > 1
+  rest = iter(style.PALETTE[::-1] * len(series))
+  for (phase, key), points in series.items():
     step, value = np.array(points, float).T
-    total = key == "loss"
-    colour = style.INK if total and not several else colours.get(key) or next(rest)
-    label = f"{phase}: {key}" if several else key
-    axes.plot(step, value, color=colour, label=label, lw=2.2 if total else 1.3)
-  low, high = min(style.drawn(axes), default=0.0), max(style.drawn(axes), default=1.0)
+    is_total = key == "loss"
+    colour = style.INK if is_total and not has_several else colours.get(key) or next(rest)
+    label = f"{phase}: {key}" if has_several else key
+    axes.plot(step, value, color=colour, label=label, lw=2.2 if is_total else 1.3)
+  low = min(style.drawn(axes), default=0.0)
+  high = max(style.drawn(axes), default=1.0)
   if low > 0 and high > 50 * low:
     axes.set_yscale("log")
   else:

@@ -1,7 +1,7 @@
-"""All that a run says over its seeds: `kdjax compare RUN --full`.
+"""All tables of a run over its seeds: `kdjax compare RUN --full`.
 
-Every number is one seed's mean over its clients; mean, standard deviation and extremes are over
-seeds. With baselines in WORKDIR/NAME, the difference to each is paired seed by seed.
+Every number is one seed's mean over its clients. Mean, standard deviation and extremes are over
+seeds. The difference to each baseline in WORKDIR/NAME is paired by seed.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from kdjax.report.table import RunRecord
 
 
 def spread(values: np.ndarray) -> str:
-  """'mean ± sd (lowest .. highest)' in percent, f64[R] over seeds; '-' where one has no number."""
+  """'mean ± sd (lowest .. highest)' in percent of f64[R] over seeds; '-' if any is NaN."""
   if np.isnan(values).any():
     return "-"
   low, high = 100 * values.min(), 100 * values.max()
@@ -44,7 +44,7 @@ def accuracy_table(group: Sequence[RunRecord]) -> str:
 
 
 def difference_table(group: Sequence[RunRecord]) -> str:
-  """Shared accuracy of the run's heads less that of each baseline, paired by seed."""
+  """Shared accuracy of the run's heads minus that of each baseline, paired by seed."""
   own, *others = group
   shared = table.over_clients(table.results(own), "shared_accuracy")
   rows = []
@@ -69,14 +69,14 @@ def distance_table(run: RunRecord) -> str:
 
 
 def cost_table(group: Sequence[RunRecord]) -> str:
-  """What every run sent, and how many private examples went through a model, a client."""
+  """The bytes that every run sent, and its private examples per client through a model."""
   rows = []
   for run in group:
     results = table.results(run)
     sent = sum((run.summary or {})["bytes_sent"].values()) / len(results)
     examples = np.mean([r["private_examples"] for r in results])
     rows.append([run.name, f"{sent / 1e6:.2f}", f"{examples:,.0f}"])
-  return markdown(["method", "MB sent a seed", "private examples a client"], rows)
+  return markdown(["method", "MB sent per seed", "private examples per client"], rows)
 
 
 def client_table(group: Sequence[RunRecord]) -> str:
@@ -96,9 +96,9 @@ def client_table(group: Sequence[RunRecord]) -> str:
 
 
 def round_table(run: RunRecord) -> str:
-  """Round by round, means over seeds: the core, its teacher, their consensus, and the watch.
+  """The core, its teacher, their consensus and the watch by round, means over seeds.
 
-  What was not measured has no column.
+  Numbers that were not measured have no column.
   """
   names = {
     "core": "overlap_test/student",
@@ -111,12 +111,12 @@ def round_table(run: RunRecord) -> str:
   steps: dict[int, dict] = {}
   for line in run.metrics:
     steps.setdefault(line["step"], {}).update(line)
-  rounds = [found for found in steps.values() if "flag" in found]  # the watch ends each
-  names = {name: key for name, key in names.items() if any(key in found for found in rounds)}
+  rounds = [line for line in steps.values() if "flag" in line]  # the watch ends each round
+  names = {name: key for name, key in names.items() if any(key in line for line in rounds)}
   cell = lambda value: "-" if value is None else table.percent(value)
   rows = [
-    [str(turn), *(cell(found.get(key)) for key in names.values())]
-    for turn, found in enumerate(rounds, 1)
+    [str(number), *(cell(line.get(key)) for key in names.values())]
+    for number, line in enumerate(rounds, 1)
   ]
   return markdown(["round", *names], rows) if rows else ""
 
@@ -125,7 +125,7 @@ def report(workdir: str | Path) -> str:
   """All tables of a run folder, as markdown.
 
   Raises:
-    ConfigError: the folder's own run, whatever its baselines, has not finished.
+    ConfigError: if the folder's own run has not finished, whatever its baselines.
   """
   group = table.read_runs(workdir)
   if group[0].summary is None or not group[0].record:

@@ -1,4 +1,4 @@
-"""Runs as a comparison takes them: those that differ in their seeds alone are one entry."""
+"""The entries of a comparison: runs that differ only in their seeds are one entry."""
 
 from collections.abc import Iterable, Sequence
 from operator import itemgetter
@@ -9,16 +9,16 @@ from kdjax.report import table
 from kdjax.report.table import RunRecord
 from kdjax.training import run_folder
 
-SEEDS = ("seed", "replicas")  # config keys that say which seeds a run has, and nothing else
+SEEDS = ("seed", "replicas")  # config keys that decide a run's seeds alone
 WORDS = 40  # characters of a config's value in an entry's name
 
 
 class Entry(NamedTuple):
-  """Runs that differ in nothing but their seeds."""
+  """Runs that differ only in their seeds."""
 
   name: str
-  results: tuple[dict[str, Any], ...]  # one a seed, ascending; `bytes` with them
-  folders: tuple[Path, ...]  # of its runs
+  results: tuple[dict[str, Any], ...]  # one per seed, ascending, with `bytes`
+  folders: tuple[Path, ...]  # the folders of its runs
 
   @property
   def seeds(self) -> list[int]:
@@ -27,60 +27,60 @@ class Entry(NamedTuple):
 
 
 class _Group(NamedTuple):
-  """An entry on its way."""
+  """An entry that is still being collected."""
 
   name: str
-  config: dict[str, Any]  # flat, without what does not make another experiment
+  config: dict[str, Any]  # flat, without keys that do not make another experiment
   folders: list[Path]
   results: list[dict[str, Any]]
 
 
 def folders(places: Iterable[str | Path]) -> list[Path]:
-  """The places, less the files beside folders: `runs/sweep/*` names the sweep's own too."""
-  found = list(map(Path, places))
-  beside = any(place.is_dir() for place in found)
-  return [place for place in found if not (beside and place.is_file())]
+  """The places, without files next to folders: `runs/sweep/*` also names the sweep's own files."""
+  paths = list(map(Path, places))
+  has_folder = any(path.is_dir() for path in paths)
+  return [path for path in paths if not (has_folder and path.is_file())]
 
 
 def read(places: Iterable[str | Path]) -> list[RunRecord]:
-  """All runs of run folders, their baselines with them, and of folders of run folders; each once.
+  """Reads the runs of run folders, with their baselines, and of folders of run folders; each once.
 
-  A place whose run has not finished is no obstacle beside one that has: a sweep may hold both.
+  Unfinished runs are allowed next to finished ones, since a sweep may hold both.
 
   Raises:
-    ConfigError: for a place without a run, or where none of all has finished.
+    ConfigError: for a place without a run, or if no run has finished.
   """
-  found: dict[Path, RunRecord] = {}
-  waiting: list[Path] = []
+  runs: dict[Path, RunRecord] = {}
+  unfinished: list[Path] = []
   for place in folders(places):
     inside = sorted(path.parent for path in place.glob(f"*/{run_folder.CONFIG}"))
-    here = [place] if (place / run_folder.CONFIG).exists() else inside
-    group = [run for folder in here for run in table.read_runs(folder)]
+    run_folders = [place] if (place / run_folder.CONFIG).exists() else inside
+    group = [run for folder in run_folders for run in table.read_runs(folder)]
     if not any(run.summary and run.record for run in group):
       if not any(run.record for run in group):
         raise table.not_finished(place)
-      waiting.append(place)
+      unfinished.append(place)
     for run in group:
-      found.setdefault(run.folder, run)
-  if waiting and not any(run.summary and run.record for run in found.values()):
-    raise table.not_finished(waiting[0])
-  return list(found.values())
+      runs.setdefault(run.folder, run)
+  if unfinished and not any(run.summary and run.record for run in runs.values()):
+    raise table.not_finished(unfinished[0])
+  return list(runs.values())
 
 
 def entries(runs: Sequence[RunRecord]) -> list[Entry]:
-  """The finished runs, those that differ in their seeds alone together, each under its own name."""
+  """The entries of the finished runs, each under a name of its own."""
   groups: list[_Group] = []
   for run in runs:
     found = _results(run)
     if not found:
       continue
-    fresh = _Group(run.name, _config(run), [run.folder], found)
-    home = next((group for group in groups if _belongs(fresh, group)), None)
-    if home:
-      home.results.extend(found)
-      home.folders.append(run.folder)
+    single = _Group(run.name, _config(run), [run.folder], found)
+    same = next((group for group in groups if _belongs(single, group)), None)
+    if same:
+      same.results.extend(found)
+      same.folders.append(run.folder)
     else:
-      groups.append(fresh)
+      groups.append(single)
   return [
     Entry(name, tuple(sorted(group.results, key=itemgetter("seed"))), tuple(group.folders))
     for name, group in zip(_names(groups), groups, strict=True)
@@ -88,7 +88,7 @@ def entries(runs: Sequence[RunRecord]) -> list[Entry]:
 
 
 def _belongs(one: _Group, other: _Group) -> bool:
-  """Whether two differ in their seeds, and in nothing else; a run made twice is two entries."""
+  """Whether two groups differ in all seeds and in nothing else; a repeated run is two entries."""
   seeds = [{result["seed"] for result in group.results} for group in (one, other)]
   return (one.name, one.config) == (other.name, other.config) and not seeds[0] & seeds[1]
 
@@ -101,7 +101,7 @@ def _results(run: RunRecord) -> list[dict[str, Any]]:
 
 
 def _config(run: RunRecord) -> dict[str, Any]:
-  """What makes a run another experiment: its flat config without seeds, speed and comparisons."""
+  """The part of a run's config that makes the experiment: without seeds, speed and comparisons."""
   from kdjax.config import SAME_NUMBERS, flat
 
   free = (*SEEDS, *SAME_NUMBERS)
@@ -110,7 +110,7 @@ def _config(run: RunRecord) -> dict[str, Any]:
 
 
 def _names(groups: Sequence[_Group]) -> list[str]:
-  """The method's name; where several share it, with what differs, or with the folder."""
+  """The method's name; if several groups share it, with the keys that differ or the folder."""
   names = []
   for group in groups:
     same = [other.config for other in groups if other.name == group.name]

@@ -1,7 +1,7 @@
 """The figures of a report, drawn from run folders.
 
-Every figure takes the runs as `table.read_runs` gives them, the run itself first, and returns a
-matplotlib Figure, or None where its numbers are missing.
+Every figure takes the runs of `table.read_runs`, the run itself first, and returns a matplotlib
+Figure, or None if its numbers are missing.
 """
 
 from collections.abc import Sequence
@@ -22,12 +22,12 @@ ENDINGS = (".png", ".svg", ".pdf")
 
 
 def draw(group: Group, folder: Path, *, pdf: bool = True) -> dict[str, Path]:
-  """Draws every figure whose numbers are there and saves it as PNG, SVG and, if asked for, PDF.
+  """Draws every figure whose numbers exist, and saves it as PNG, SVG and, on request, PDF.
 
   Args:
-    group: what `table.read_runs` gives.
-    folder: the files' folder; made where it is missing.
-    pdf: whether there are PDFs too.
+    group: the runs of `table.read_runs`.
+    folder: the folder of the files; made if it is missing.
+    pdf: whether to draw PDFs too.
 
   Returns:
     {figure: path of its SVG}, in the order of the report.
@@ -40,7 +40,7 @@ def draw(group: Group, folder: Path, *, pdf: bool = True) -> dict[str, Path]:
       figure = make(group)
       if figure is None:
         for ending in ENDINGS:
-          path.with_suffix(ending).unlink(missing_ok=True)  # an older report's
+          path.with_suffix(ending).unlink(missing_ok=True)  # the file of an older report
       else:
         style.save(figure, path, pdf=pdf)
         paths[make.__name__] = path.with_suffix(".svg")
@@ -48,14 +48,14 @@ def draw(group: Group, folder: Path, *, pdf: bool = True) -> dict[str, Path]:
 
 
 def distances(group: Group) -> Figure | None:
-  """Accuracy per head on the labels of clients at graph distance 0 (its own), 1, 2, ..."""
+  """Accuracy per head on the labels of clients at graph distance 0 (their own), 1, 2, ..."""
   found: dict[str, dict[str, list[float]]] = {}
   for result in table.results(group[0]):
     for head, numbers in result.get("accuracy_by_distance", {}).items():
       for distance, value in numbers.items():
         found.setdefault(head, {}).setdefault(distance, []).append(value)
-  met = {distance for numbers in found.values() for distance in numbers}
-  places = sorted(met, key=lambda d: (d == "unreachable", len(d), d))
+  hops = {distance for numbers in found.values() for distance in numbers}
+  places = sorted(hops, key=lambda d: (d == "unreachable", len(d), d))
   if not places:
     return None
   figure = style.figure(style.NARROW, style.HEIGHT)
@@ -75,7 +75,7 @@ def distances(group: Group) -> Figure | None:
 
 
 def owners(group: Group) -> Figure | None:
-  """A heat map a head: each client's accuracy on each client's label distribution."""
+  """One heat map per head: each client's accuracy on each client's label distribution."""
   found: dict[str, list[np.ndarray]] = {}
   for result in table.results(group[0]):
     for head, matrix in result.get("accuracy_by_owner", {}).items():
@@ -105,7 +105,7 @@ def owners(group: Group) -> Figure | None:
 
 
 def labels(group: Group) -> Figure | None:
-  """How many private examples of each class every client holds."""
+  """The number of private examples of each class that every client holds."""
   results = table.results(group[0])
   counts = np.array(results[0].get("label_counts", []) if results else [])
   if not counts.size:
@@ -122,7 +122,7 @@ def labels(group: Group) -> Figure | None:
 
 
 def graph(group: Group) -> Figure | None:
-  """Who learns from whom: clients on a circle, an arrow from each student to its teachers."""
+  """The graph: clients on a circle, an arrow from each student to its teachers."""
   results = table.results(group[0])
   edges = [edge for edge in results[0].get("edges", []) if edge[0] != edge[1]] if results else []
   if not edges:
@@ -144,7 +144,7 @@ def graph(group: Group) -> Figure | None:
     "units": "height",
     "width": 0.005,
   }
-  faint = max(0.08, min(0.9, 60 / len(edges)))  # where arrows are many, each is fainter
+  faint = max(0.08, min(0.9, 60 / len(edges)))  # the more arrows, the fainter each
   axes.quiver(
     *start.T, *(stop - start).T, color=style.PALETTE[0], alpha=faint, headwidth=6, **scale
   )

@@ -1,4 +1,4 @@
-"""One table of text cells in the forms that people paste: terminal, markdown, LaTeX, CSV."""
+"""Writes a table of text cells for a terminal, as markdown, as LaTeX or as CSV."""
 
 import csv as csv_module
 import io
@@ -14,17 +14,17 @@ LATEX = str.maketrans(
 
 
 def text(header: Row, rows: Sequence[Row], *, words: int, width: int, caption: str = "") -> str:
-  """A table for a terminal, without colours; a line between two groups of one first cell.
+  """A table for a terminal, without colours, with a line between rows of different first cells.
 
   Args:
     header: names of the columns.
-    rows: cells; a first cell that is empty belongs to the one above.
-    words: how many columns, from the left, hold words; numbers stand to the right.
-    width: columns of text at most; longer cells are folded.
-    caption: what stands below.
+    rows: cells; a row with an empty first cell belongs to the row above.
+    words: the number of columns, from the left, that hold words; the others hold numbers.
+    width: the most columns of text; longer cells are folded.
+    caption: text below the table.
 
   Returns:
-    str, its last line ended.
+    The text; its last line ends with a newline.
   """
   from rich import box
   from rich.console import Console
@@ -42,13 +42,13 @@ def text(header: Row, rows: Sequence[Row], *, words: int, width: int, caption: s
 
 
 def markdown(header: Row, rows: Sequence[Row]) -> str:
-  """A markdown table; its last line is not ended."""
+  """A markdown table; its last line has no newline."""
   line = lambda cells: "| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |"
   return "\n".join([line(header), line(["---"] * len(header)), *map(line, rows)])
 
 
 def latex(header: Row, rows: Sequence[Row], *, words: int) -> str:
-  """A `tabular` with the rules of booktabs; the first `words` columns stand to the left."""
+  """A `tabular` with the rules of booktabs; the first `words` columns are left-aligned."""
   minus = lambda cell: re.sub(r"^-(?=\d)", "$-$", cell.translate(LATEX))
   line = lambda cells: " & ".join(map(minus, cells)) + r" \\"
   return "\n".join(

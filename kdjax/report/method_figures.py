@@ -1,4 +1,4 @@
-"""Figures of what only some methods measure; None where the numbers are missing."""
+"""Figures of numbers that only some methods measure; None if the numbers are missing."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -16,9 +16,9 @@ PARTS = {"mutual": "both right", "exclusive": "core alone", "missed": "edge alon
 
 
 def overlap(group: Group) -> Figure | None:
-  """Which examples teacher and student get right, over the rounds: areas, and their consensus."""
-  found = {key: _overlaps(group[0].metrics, key) for key in SETS}
-  found = {key: points for key, points in found.items() if points}
+  """Areas of the examples that teacher and student classify correctly, and their consensus."""
+  overlaps = {key: _overlaps(group[0].metrics, key) for key in SETS}
+  found = {key: points for key, points in overlaps.items() if points}
   if not found:
     return None
   figure = style.figure(style.WIDE, style.HEIGHT)
@@ -49,7 +49,7 @@ def _overlaps(metrics: list[dict[str, Any]], key: str) -> list[dict[str, Any]]:
 
 
 def confusion(group: Group) -> Figure | None:
-  """A heat map a client: how often each class is taken for each, in percent of the true class."""
+  """One heat map per client: predicted classes in percent of each true class."""
   replicas = [r["confusion"] for r in table.results(group[0]) if r.get("confusion")]
   if not replicas:
     return None
@@ -74,7 +74,7 @@ def confusion(group: Group) -> Figure | None:
 
 
 def communication(group: Group) -> Figure | None:
-  """Bytes by the paper's formulas, beside what was really sent."""
+  """Bytes by the paper's formulas, beside the bytes really sent."""
   summary = group[0].summary or {}
   if not summary.get("communication"):
     return None
@@ -84,7 +84,7 @@ def communication(group: Group) -> Figure | None:
 
 
 def flops(group: Group) -> Figure | None:
-  """FLOPs that each part of the method takes."""
+  """The FLOPs of each part of the method."""
   found = (group[0].summary or {}).get("flops")
   if not found:
     return None
@@ -95,7 +95,7 @@ def flops(group: Group) -> Figure | None:
 
 
 def drift(group: Group) -> Figure | None:
-  """How far the clients' extractors are from their mean, over the training batches."""
+  """The distance of the clients' extractors from their mean, over the training batches."""
   points = [(x["step"], x["drift"]) for x in group[0].metrics if x["phase"] == "drift"]
   if not points:
     return None

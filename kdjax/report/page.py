@@ -1,4 +1,4 @@
-"""report.html: one self-contained page about a run; `kdjax report WORKDIR` remakes it."""
+"""report.html: a self-contained page about a run; `kdjax report WORKDIR` writes it again."""
 
 import argparse
 import json
@@ -26,22 +26,22 @@ def write_report(workdir: str | Path, *, pdf: bool = True) -> Path:
   """Draws WORKDIR/plots/* (PNG, SVG, PDF) and writes WORKDIR/report.html with them.
 
   Args:
-    workdir: a run folder; what it lacks (evaluations, summary, baselines) the report leaves out.
-    pdf: whether to draw PDFs too, which take as long as all else.
+    workdir: a run folder; the report leaves out what is missing (evaluations, summary, baselines).
+    pdf: whether to draw PDFs too, which take as long as everything else.
 
   Returns:
     The path of report.html.
 
   Raises:
-    ConfigError: where the folder holds no run.
+    ConfigError: if the folder holds no run.
   """
   from kdjax.report import figures
 
   folder = Path(workdir)
   if not run_folder.is_begun(folder):
-    several = any(folder.glob(f"*/{run_folder.CONFIG}"))
-    what = "it holds runs: name one, or see `kdjax compare`" if several else "no config.json"
-    raise ConfigError("RUN", str(folder), f"must be a run's folder: {what}")
+    holds_runs = any(folder.glob(f"*/{run_folder.CONFIG}"))
+    hint = "it holds runs: name one, or see `kdjax compare`" if holds_runs else "no config.json"
+    raise ConfigError("RUN", str(folder), f"must be a run's folder: {hint}")
   group = table.read_runs(folder)
   title = " on ".join(filter(None, [group[0].name, _dataset(group[0])]))
   parts = [
@@ -66,25 +66,25 @@ def write_report(workdir: str | Path, *, pdf: bool = True) -> Path:
 
 
 def lead(group: Group) -> str:
-  """What was run and what came out of it, as plain sentences; `group` from `table.read_runs`."""
+  """Sentences on a run and its results; `group` is that of `table.read_runs`."""
   run = group[0]
-  said = _done(run) if run.summary else _begun(run)
+  sentences = _done(run) if run.summary else _begun(run)
   for key, meaning in (
-    ("shared_accuracy", "shared accuracy (test data, every class alike)"),
+    ("shared_accuracy", "shared accuracy (test data, every class weighs the same)"),
     ("private_accuracy", "private accuracy (each client's own label distribution)"),
   ):
     found = table.accuracies(run, key)
     if found:
       head = max(found, key=lambda name: found[name][0])
-      said.append(f"Best {meaning}: {table.percent(*found[head])} %, head {head}.")
+      sentences.append(f"Best {meaning}: {table.percent(*found[head])} %, head {head}.")
   beside = {run.name: table.accuracies(run, "shared_accuracy").values() for run in group[1:]}
   best = {name: max(found, key=itemgetter(0)) for name, found in beside.items() if found}
   words = [f"{name} {table.percent(*pair)} %" for name, pair in best.items()]
   if words:
-    said.append(f"Best shared accuracy of the baselines: {', '.join(words)}.")
+    sentences.append(f"Best shared accuracy of the baselines: {', '.join(words)}.")
   if run.summary is not None:
-    said.append(f"± is over {table.spread_over(group)}.")
-  return " ".join(said)
+    sentences.append(f"± is over {table.spread_over(group)}.")
+  return " ".join(sentences)
 
 
 def _unbroken(text: str) -> str:
@@ -93,26 +93,27 @@ def _unbroken(text: str) -> str:
 
 
 def _done(run: RunRecord) -> list[str]:
-  """How a finished run was made: sentences."""
+  """Sentences on a finished run's clients, method and length."""
   count, replicas = table.clients(run)
-  edges, steps = table.results(run)[0].get("edges", []), (run.summary or {})["steps"]
+  edges = table.results(run)[0].get("edges", [])
+  steps = (run.summary or {})["steps"]
   who = f"{count} clients, each with private data of its own," if count > 1 else "One client"
   how = ""
   if edges:
-    complete = len(edges) == count * (count - 1)
-    graph = "on a complete graph" if complete else f"on a graph of {len(edges)} links"
+    is_complete = len(edges) == count * (count - 1)
+    graph = "on a complete graph" if is_complete else f"on a graph of {len(edges)} links"
     how = f", learning from each other {graph}"
-  said = [f"{who} trained with {run.name} for {steps:,} steps{how}."]
-  return said + ([f"{replicas} seeds ran side by side."] if replicas > 1 else [])
+  sentences = [f"{who} trained with {run.name} for {steps:,} steps{how}."]
+  return sentences + ([f"{replicas} seeds ran side by side."] if replicas > 1 else [])
 
 
 def _begun(run: RunRecord) -> list[str]:
-  """How far an unfinished run has come: sentences."""
+  """Sentences on an unfinished run's position and problems."""
   last = max((line["step"] for line in run.metrics), default=0)
   steps = run.record.get("config", {}).get("steps")
   goal = f" of {steps:,}" if steps else ""
-  begun = f"This run of {run.name} has not finished: it stands at step {last:,}{goal}."
-  return [begun, *troubles.said(run)]
+  position = f"This run of {run.name} has not finished: it is at step {last:,}{goal}."
+  return [position, *troubles.said(run)]
 
 
 def _dataset(run: RunRecord) -> str:
@@ -124,8 +125,10 @@ def _facts(run: RunRecord) -> str:
   """Tiles with the size and the speed of a finished run."""
   if run.summary is None:
     return ""
-  (count, replicas), profile = table.clients(run), _profile(run)
-  speed, duration = "{:,.0f}".format, lambda seconds: str(timedelta(seconds=round(seconds)))
+  count, replicas = table.clients(run)
+  profile = _profile(run)
+  speed = "{:,.0f}".format
+  duration = lambda seconds: str(timedelta(seconds=round(seconds)))
   facts: list[tuple[str, Any, Callable[[Any], str]]] = [
     ("clients", count, str),
     ("heads", len(run.summary["heads"]) - len(table.untaught(run)), str),
@@ -148,13 +151,13 @@ def _facts(run: RunRecord) -> str:
 
 
 def _profile(run):
-  """What `--profile` found; empty where it was not asked for."""
+  """The record of `--profile`; empty if the run was not profiled."""
   path = run.folder / "profile.json"
   return files.read_json(path) if path.is_file() else {}
 
 
 def _results(group: Group) -> str:
-  """The closing table; on a phone a card a head."""
+  """The closing table; on a phone, one card per head."""
   rows = table.rows(group)
   if not rows:
     return ""
@@ -176,13 +179,13 @@ def _results(group: Group) -> str:
 
 
 def _troubles(group: Group) -> str:
-  """What went wrong and did not end a run: a paragraph each."""
+  """The problems that did not stop a run, one paragraph each."""
   found = [text for run in group for text in troubles.said(run)]
   return "".join(f'\n<p class="trouble">{escape(text)}</p>' for text in found)
 
 
 def _pictures(group: Group, paths: dict[str, Path]) -> str:
-  """The figures, drawn within the page."""
+  """The figures, included in the page."""
   from kdjax.report import style
 
   remarks, cards = captions.remarks(group), []

@@ -1,4 +1,4 @@
-"""What all figures of a report share: colours for light and dark, axes, legends, files."""
+"""The common style of a report's figures: colours for light and dark, axes, legends, files."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -13,8 +13,8 @@ from kdjax.report import table
 from kdjax.report.table import RunRecord
 
 INK, QUIET, FAINT, PAPER = "#333333", "#8a8a8a", "#e4e4e4", "#ffffff"
-# Ten hues found by a search for the greatest least difference, to normal eyes and to three kinds
-# of colour blindness, on white and on the dark card; markers are the second cue.
+# Ten hues from a search for the largest least difference, for normal vision and three kinds of
+# colour blindness, on white and on the dark card. Markers are the second cue.
 PALETTE = (
   "#2f62b5", "#c99e19", "#e1708b", "#2e6201", "#35b0d8",
   "#672b71", "#897f2c", "#91556d", "#6481f1", "#3e3624",
@@ -37,7 +37,7 @@ STYLE: Any = {
   "grid.linewidth": 0.7,
   "legend.frameon": False,
   "pdf.fonttype": 42,  # letters stay letters
-  "svg.hashsalt": "kdjax",  # the same figure is the same file
+  "svg.hashsalt": "kdjax",  # equal figures become equal files
   "text.color": INK,
   "xtick.color": INK,
   "ytick.color": INK,
@@ -52,15 +52,15 @@ def figure(width: float, height: float, layout: Any = "constrained") -> Figure:
 
 
 def save(picture: Figure, path: Path, *, pdf: bool = True) -> None:
-  """Writes a figure beside `path`, a name without an ending, as PNG, SVG and, if asked for, PDF.
+  """Writes a figure as PNG, SVG and, on request, PDF; `path` is the name without an ending.
 
-  A browser shows the SVG in dark colours where the reader wants them; other programs in light ones.
+  A browser shows the SVG in dark colours if its reader prefers them, other programs in light ones.
   """
   if engine := picture.get_layout_engine():
     engine.execute(picture)
     picture.set_layout_engine("none")  # laid out once, not again for every file
   picture.savefig(path.with_suffix(".png"), dpi=PIXELS / picture.get_figwidth())
-  path.with_suffix(".pdf").unlink(missing_ok=True)  # an older report's
+  path.with_suffix(".pdf").unlink(missing_ok=True)  # the file of an older report
   if pdf:
     picture.savefig(path.with_suffix(".pdf"), metadata={"CreationDate": None})
   drawing = path.with_suffix(".svg")
@@ -70,7 +70,7 @@ def save(picture: Figure, path: Path, *, pdf: bool = True) -> None:
 
 
 def dark() -> str:
-  """The rules that turn a figure's colours dark; heat maps are inverted, their hue kept."""
+  """The CSS rules for a figure's dark colours; heat maps are inverted and keep their hue."""
   rules = [
     f'[style*="{what}: {light}"]{{{what}:{other}!important}}'
     for light, other in DARK.items()
@@ -81,7 +81,7 @@ def dark() -> str:
 
 
 def inline(path: Path) -> str:
-  """An SVG file as an element of a page, its names made its own."""
+  """An SVG file as an element of a page, with names that are unique on the page."""
   text = path.read_text(encoding="utf-8")
   text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
   text = re.sub(r'<svg[^>]*(viewBox="[^"]*")[^>]*>', r'<svg role="img" \1>', text, count=1)
@@ -100,7 +100,7 @@ def drawn(axes: Axes) -> np.ndarray:
 
 
 def over_steps(picture: Figure, axes: Axes) -> None:
-  """What all curves over the steps of one run share: the x axis, the grid, the legend."""
+  """Sets the x axis, grid and legend of curves over the steps of one run."""
   axes.set_xlabel("training step")
   axes.locator_params(axis="x", nbins=6, integer=True)
   axes.xaxis.set_major_formatter("{x:,.0f}")
@@ -109,7 +109,7 @@ def over_steps(picture: Figure, axes: Axes) -> None:
 
 
 def accuracy_axis(axes: Axes, label: str) -> None:
-  """A y axis in percent from 0 to just above what is drawn, at most 100."""
+  """Sets a y axis in percent from 0 to just above the curves, at most 100."""
   top = axes.dataLim.y1 if len(drawn(axes)) else 1.0  # bands included
   axes.set_ylim(0, np.clip(1.1 * top, 0.05, 1.02))
   axes.set_ylabel(label)
@@ -117,7 +117,7 @@ def accuracy_axis(axes: Axes, label: str) -> None:
 
 
 def legend(picture: Figure, axes: Axes) -> None:
-  """One legend below the figure, in as few even lines as hold it."""
+  """Adds a legend below the figure, in as few even lines as possible."""
   handles, names = axes.get_legend_handles_labels()
   fits = int(13 * picture.get_figwidth() / (max(map(len, names)) + 5))  # entries of the longest
   lines = -(-len(names) // min(max(fits, 1), 5))
@@ -126,7 +126,7 @@ def legend(picture: Figure, axes: Axes) -> None:
 
 
 def heat(axes: Axes) -> None:
-  """A heat map's axes: whole numbers, no frame."""
+  """Sets a heat map's axes: whole numbers, no frame."""
   axes.locator_params(nbins=10, integer=True)
   axes.tick_params(length=0)
   axes.spines[:].set_visible(False)
@@ -145,7 +145,7 @@ def bars(
   colours: Sequence[str],
   text: Callable[[float], str],
 ) -> Figure:
-  """A figure of one horizontal bar a name, its value beside it as `text` writes it."""
+  """A figure with one horizontal bar per name, and its value beside it as `text` writes it."""
   picture = figure(NARROW, 0.5 + 0.36 * len(names))
   axes = picture.subplots()
   drawn_bars = axes.barh(range(len(names)), values, 0.66, color=colours)

@@ -1,4 +1,4 @@
-"""How a report looks: light and dark, wide, on a phone, on paper."""
+"""The stylesheet of a report: light and dark, wide, on a phone, on paper."""
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #24292f; --quiet: #656d76; --line: #d8dee4; --card: #fff;

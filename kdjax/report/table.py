@@ -1,4 +1,4 @@
-"""What runs say of themselves, read back; and the closing table: a run beside its baselines."""
+"""Reads the records of runs, and makes the closing table of a run and its baselines."""
 
 import re
 from collections.abc import Sequence
@@ -12,13 +12,13 @@ from kdjax.report import formats, troubles
 from kdjax.training import run_folder, writer
 from kdjax.types import ConfigError
 
-WIDTH = 80  # columns of text, whatever the terminal
+WIDTH = 80  # columns of text on any terminal
 COLUMNS = ("run", "head", "private %", "shared %", "ensemble %", "bytes sent")
-Spread = tuple[float, float | None]  # a mean, and a standard deviation where there is one
+Spread = tuple[float, float | None]  # a mean, and a standard deviation if there is one
 
 
 class RunRecord(NamedTuple):
-  """A run folder as read back."""
+  """The contents of a run folder."""
 
   name: str  # the method, or the folder's name for a baseline
   folder: Path
@@ -39,16 +39,16 @@ class TableRow(NamedTuple):
 
 
 def read_runs(workdir: str | Path) -> list[RunRecord]:
-  """The run in WORKDIR, then every baseline WORKDIR/NAME that has a summary.json, by name."""
+  """Reads the run in WORKDIR, then every baseline WORKDIR/NAME with a summary.json, by name."""
   own = _read_run(Path(workdir))
-  beside = sorted(path.parent for path in Path(workdir).glob(f"*/{run_folder.SUMMARY}"))
-  if not (own.folder.parent / run_folder.CONFIG).exists():  # else it is itself somebody's baseline
+  baselines = sorted(path.parent for path in Path(workdir).glob(f"*/{run_folder.SUMMARY}"))
+  if not (own.folder.parent / run_folder.CONFIG).exists():  # otherwise it is a baseline itself
     own = own._replace(name=_method(own) or own.name)
-  return [own, *map(_read_run, beside)]
+  return [own, *map(_read_run, baselines)]
 
 
 def not_finished(place: str | Path) -> ConfigError:
-  """What to say of a folder without a finished run."""
+  """The error for a folder without a finished run."""
   hint = "holds no finished run: it needs summary.json and config.json"
   return ConfigError("RUN", str(place), hint)
 
@@ -69,19 +69,20 @@ def _read_run(folder: Path) -> RunRecord:
 
 
 def results(run: RunRecord) -> list[dict[str, Any]]:
-  """The summary's results of each replica; none where the run has not finished.
+  """The summary's results of each replica; none if the run has not finished.
 
-  Heads that nobody ever taught are left out, and the accuracies of clients that lie.
+  Heads that were never trained and the accuracies of hostile clients are left out.
   """
   if run.summary is None:
     return []
-  idle, found = untaught(run), [_honest(run, r) for r in run.summary.get("runs", [run.summary])]
+  idle = untaught(run)
+  replicas = [_honest(run, result) for result in run.summary.get("runs", [run.summary])]
   kept = lambda value: {name: v for name, v in value.items() if name not in idle}
-  return [{k: kept(v) if isinstance(v, dict) else v for k, v in r.items()} for r in found]
+  return [{k: kept(v) if isinstance(v, dict) else v for k, v in r.items()} for r in replicas]
 
 
 def liars(run: RunRecord) -> list[int]:
-  """The clients of a run that lie, in every replica (`config.hostile`)."""
+  """The hostile clients of each replica of a run (`config.hostile`)."""
   hostile = run.record.get("config", {}).get("hostile", {"kind": "none"})
   return [] if hostile["kind"] == "none" else hostile["clients"]
 
@@ -101,7 +102,7 @@ def _honest(run, found):
 
 
 def untaught(run: RunRecord) -> set[str]:
-  """The auxiliary heads of a run whose graph has no edge: they were never trained."""
+  """The auxiliary heads of a run whose graph has no edge, which were never trained."""
   summary = run.summary or {}
   edges = [r.get("edges") for r in summary.get("runs", [summary])]
   return set(summary["heads"][1:]) if all(found == [] for found in edges) else set()
@@ -111,7 +112,7 @@ def over_clients(found: Sequence[dict[str, Any]], key: str) -> dict[str, np.ndar
   """The mean over clients of an accuracy, for every seed.
 
   Args:
-    found: R results, one a seed.
+    found: R results, one per seed.
     key: such as 'shared_accuracy'.
 
   Returns:
@@ -125,7 +126,7 @@ def over_clients(found: Sequence[dict[str, Any]], key: str) -> dict[str, np.ndar
 
 
 def mean_and_spread(values: np.ndarray) -> Spread:
-  """Mean and sample standard deviation f64[R] over seeds; None for the latter with one seed."""
+  """Mean and sample standard deviation of f64[R] over seeds; with one seed the latter is None."""
   return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else None
 
 
@@ -138,7 +139,7 @@ def accuracies(run: RunRecord, key: str) -> dict[str, Spread]:
 
   Returns:
     {head: (mean, spread)}, fractions. With several seeds the spread is the standard deviation of
-    their means over clients. Of an unfinished run, what the last evaluation in metrics.jsonl says.
+    their means over clients. For an unfinished run, those of the last evaluation in metrics.jsonl.
   """
   found = results(run)
   if not found:
@@ -158,7 +159,7 @@ PART = re.compile(r"/(std|seed\d+)$")  # what the log has beside a mean, see tra
 def curves(run: RunRecord, key: str) -> dict[str, np.ndarray]:
   """{head: f64[points, 3] of (step, mean, spread)} of one accuracy over all evaluations.
 
-  The spread is over all clients of all seeds; NaN where there is none.
+  The spread is over all clients of all seeds; NaN if there is none.
   """
   found: dict[str, list[tuple]] = {}
   idle = untaught(run)
@@ -172,7 +173,7 @@ def curves(run: RunRecord, key: str) -> dict[str, np.ndarray]:
 
 
 def heads(run: RunRecord) -> list[str]:
-  """Names of all heads and entries of a run: the summary's `heads`, then what was measured."""
+  """Names of all heads and entries of a run: the summary's `heads`, then other measured ones."""
   keys = ("private_accuracy", "shared_accuracy", "ensemble_accuracy")
   measured = [head for key in keys for head in (*accuracies(run, key), *curves(run, key))]
   own = [head for head in (run.summary or {}).get("heads", []) if head in measured]
@@ -193,7 +194,7 @@ def clients(run: RunRecord) -> tuple[int, int]:
 
 
 def spread_over(group: Sequence[RunRecord]) -> str:
-  """What every ± of a group of runs is over, in words: '3 seeds', 'the 5 clients of one seed'."""
+  """The population of every ± of a group of runs: '3 seeds', 'the 5 clients of one seed'."""
   own = next(run for run in group if run.summary is not None)
   count, replicas = clients(own)
   count -= len(liars(own))
@@ -203,20 +204,18 @@ def spread_over(group: Sequence[RunRecord]) -> str:
 
 
 def rows(group: Sequence[RunRecord]) -> list[TableRow]:
-  """The closing table's rows for the finished runs: a row a head, the run's own first."""
+  """The closing table's rows for the finished runs: one per head, the run's own first."""
   lines = []
   for run in group:
     if run.summary is None:
       continue
-    private, shared = accuracies(run, "private_accuracy"), accuracies(run, "shared_accuracy")
-    ensemble = accuracies(run, "ensemble_accuracy")
+    keys = ("private_accuracy", "shared_accuracy", "ensemble_accuracy")
+    measured = [accuracies(run, key) for key in keys]
     sent = size(sum(run.summary.get("bytes_sent", {}).values()))
     for i, head in enumerate(heads(run)):
-      own, every, mean = (
-        percent(*c[head]) if head in c else "" for c in (private, shared, ensemble)
-      )
+      private, shared, ensemble = (percent(*m[head]) if head in m else "" for m in measured)
       name, total = (run.name, sent) if i == 0 else ("", "")
-      lines.append(TableRow(name, head, own, every, mean, total))
+      lines.append(TableRow(name, head, private, shared, ensemble, total))
   return lines
 
 
@@ -228,14 +227,14 @@ def size(count: float) -> str:
 
 
 def caption(group: Sequence[RunRecord]) -> str:
-  """What the columns and the ± of the table mean, in words."""
+  """The meaning of the table's columns and of its ±, in words."""
   replicas = clients(next(run for run in group if run.summary is not None))[1]
   total = ", all seeds together" if replicas > 1 else ""
   return (
     f"Test accuracy, mean ± standard deviation over {spread_over(group)}. private: on the client's "
-    "own label distribution; shared: every class alike; ensemble: the clients' averaged "
+    "own label distribution; shared: every class weighs the same; ensemble: the clients' averaged "
     f"predictions. bytes sent: over the whole run, every receiver counted{total}."
-    + (" Clients that lie are not counted." if any(map(liars, group)) else "")
+    + (" Hostile clients are not counted." if any(map(liars, group)) else "")
   )
 
 
@@ -246,7 +245,7 @@ def closing_table(workdir: str | Path) -> str:
     workdir: a run folder; its baselines are the folders WORKDIR/NAME with a summary.json.
 
   Returns:
-    str; empty where no run has finished.
+    The text; '' if no run has finished.
   """
   group = read_runs(workdir)
   lines = rows(group)

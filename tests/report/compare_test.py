@@ -119,7 +119,7 @@ def test_the_forms(places):
   assert float(back[0]["shared_accuracy"]) == found[0]["shared_accuracy"]
   cells = compare.cells(found)
   markdown = formats.markdown(*cells).splitlines()
-  assert markdown[0] == "| method | head | seeds | shared % | sent a seed | examples |"
+  assert markdown[0] == "| method | head | seeds | shared % | sent per seed | examples |"
   assert markdown[2] == "| mhd | main | 3 | 76.7 ± 15.3 | 2.0 kB | 100 |"
   latex = formats.latex(*cells, words=2)
   assert latex.startswith(r"\begin{tabular}{llrrrr}") and r"shared \%" in latex

@@ -118,7 +118,7 @@ def test_without_the_accuracy_evaluator_its_tables_are_left_out(tmp_path):
         del one[key]
     (place / "summary.json").write_text(json.dumps(summary))
   text = details.report(tmp_path)
-  assert text.startswith("| method | MB sent a seed |") and "shared" not in text
+  assert text.startswith("| method | MB sent per seed |") and "shared" not in text
 
 
 def test_a_run_that_has_not_finished_is_refused_whatever_its_baselines(tmp_path):

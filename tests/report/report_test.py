@@ -232,7 +232,7 @@ def test_lead_by_hand(workdir):
   assert lead(table.read_runs(workdir)) == (
     "2 clients, each with private data of its own, trained with mhd for 2,000 steps, learning from "
     "each other on a complete graph. "
-    "Best shared accuracy (test data, every class alike): 60.0 ± 0.0 %, head aux1. "
+    "Best shared accuracy (test data, every class weighs the same): 60.0 ± 0.0 %, head aux1. "
     "Best private accuracy (each client's own label distribution): 85.0 ± 5.0 %, head main. "
     "Best shared accuracy of the baselines: separate 60.0 ± 0.0 %. "
     "± is over the 2 clients of one seed."
@@ -250,8 +250,8 @@ def test_report_escapes(workdir):
 def test_report_of_an_unfinished_run(tmp_path):
   write_run(tmp_path)
   page = write_report(tmp_path, pdf=False).read_text()
-  assert "has not finished: it stands at step 300 of 2,000." in page
-  assert "every class alike): 75.0&nbsp;±&nbsp;1.0&nbsp;%, head aux1." in page
+  assert "has not finished: it is at step 300 of 2,000." in page
+  assert "every class weighs the same): 75.0&nbsp;±&nbsp;1.0&nbsp;%, head aux1." in page
   assert page.count("<svg") == 3
   assert "<h2>Results</h2>" not in page
 
@@ -259,7 +259,7 @@ def test_report_of_an_unfinished_run(tmp_path):
 def test_report_of_a_run_that_has_just_begun(tmp_path):
   write_run(tmp_path, curves=False)
   page = write_report(tmp_path, pdf=False).read_text()
-  assert "<svg" not in page and "it stands at step 0 of 2,000." in page
+  assert "<svg" not in page and "it is at step 0 of 2,000." in page
 
 
 @pytest.mark.parametrize("name", ["missing", "empty", "runs"])
