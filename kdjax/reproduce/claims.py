@@ -1,8 +1,8 @@
-"""How a paper's claims are declared: tasks, arms, quantities, and what is to be true of them.
+"""The declaration of a paper's claims: tasks, arms, quantities, and what must hold for them.
 
 A claim is judged by differences between two quantities, paired over seeds, against an effect that
-is stated beforehand; and only where its controls hold, which show that the task needs what the
-claim is about.
+is stated beforehand. It is judged only if its controls hold, which show that the task needs what
+the claim is about.
 """
 
 import math
@@ -11,26 +11,26 @@ from typing import Any, NamedTuple
 
 from kdjax.reproduce.verdict import NOT_TESTABLE
 
-SIZES = ("tiny", "small", "gpu", "paper")  # seconds or minutes a run; hours; a GPU; as published
-LAST_HEAD = "last"  # of a Quantity: aux3 where a task's clients have three, aux4 where four
+SIZES = ("tiny", "small", "gpu", "paper")  # runs of minutes; of hours; on a GPU; as published
+LAST_HEAD = "last"  # the head of a Quantity that is aux3 if clients have three, aux4 if four
 
 
 class Task(NamedTuple):
-  """A data set, its split and the clients: what all arms of a comparison share."""
+  """The data set, split and clients that all arms of a comparison share."""
 
   name: str  # a folder's name
   config: str  # an experiment's name, with its words: 'mhd_digits'
   minutes: float  # of an arm with six seeds, on two CPU cores, or on a GPU at size gpu or paper
   settings: dict[str, Any] = {}  # dotted config key: value, over the config's
-  data: str = ""  # the set that must lie in --data, a key of `data_sets.FORMS`; '': none
+  data: str = ""  # the data set needed in --data, a key of `data_sets.FORMS`; '': none
 
 
 class Arm(NamedTuple):
-  """One way of training: what differs from the task's config."""
+  """One way of training, as changes of the task's config."""
 
   settings: dict[str, Any] = {}  # dotted config key: value
   words: str = ""  # after the config's name: a baseline, 'fedavg', 'separate'
-  by_task: dict[str, dict[str, Any]] = {}  # task: what differs there, over `settings`
+  by_task: dict[str, dict[str, Any]] = {}  # task: further changes, over `settings`
 
   def on(self, task: str) -> dict[str, Any]:
     """The settings on the task of that name."""
@@ -38,9 +38,9 @@ class Arm(NamedTuple):
 
 
 def alone(tasks: Iterable[Task]) -> dict[str, dict[str, Any]]:
-  """`Arm.by_task` of the words 'supervised': one client that has all data, with the first network.
+  """`Arm.by_task` of the words 'supervised': one client with all data and the first network.
 
-  A task's settings come after the words, so that its own `clients` would make it several again.
+  A task's settings come after the words, so its own `clients` would make it several clients again.
   """
   found = {}
   for task in tasks:
@@ -51,37 +51,37 @@ def alone(tasks: Iterable[Task]) -> dict[str, dict[str, Any]]:
 
 
 class Quantity(NamedTuple):
-  """A number of an arm for every seed: of an entry of summary.json, the mean over clients."""
+  """A number of an arm per seed: the mean over clients of an entry of summary.json."""
 
   arm: str
-  head: str = "main"  # or an entry's: 'core/main'; LAST_HEAD: the last that the run has
+  head: str = "main"  # a head or an entry, 'core/main'; LAST_HEAD: the run's last one
   metric: str = "shared_accuracy"
-  clients: tuple[int, ...] = ()  # which count; (): all
+  clients: tuple[int, ...] = ()  # the clients that count; (): all
   distance: int | None = None  # with accuracy_by_distance: hops from student to teacher
   spread: bool = False  # the sample deviation over clients in place of their mean
-  # What the paper reports, in percent: of its own setting, shown beside every task; or by task.
+  # The paper's number in percent: of its own setting, shown beside every task; or by task.
   paper: float | Mapping[str, float] | None = None
 
   def reported(self, task: str) -> float | None:
-    """What the paper reports beside the task of that name; None: nothing."""
+    """The paper's number beside the task of that name; None if there is none."""
     return self.paper.get(task) if isinstance(self.paper, Mapping) else self.paper
 
   def __str__(self) -> str:
-    """Words for tables: 'fedavg, main'."""
+    """The quantity in words for tables: 'fedavg, main'."""
     words = [self.arm, self.head] + ([] if self.metric == "shared_accuracy" else [self.metric])
     words += [f"distance {self.distance}"] if self.distance is not None else []
-    who = "client" if len(self.clients) == 1 else "clients"
-    words += [f"{who} {' and '.join(map(str, self.clients))}"] if self.clients else []
+    noun = "client" if len(self.clients) == 1 else "clients"
+    words += [f"{noun} {' and '.join(map(str, self.clients))}"] if self.clients else []
     words += ["spread over clients"] if self.spread else []
     return ", ".join(word.replace("_", " ") for word in words)
 
 
 class Difference(NamedTuple):
-  """What must be so: left - right > above, in points; within: -above < left - right < above."""
+  """A condition: left - right > above, in points; within: -above < left - right < above."""
 
   left: Quantity
-  right: Quantity | float  # a number: in percent, such as chance
-  above: float  # points; below 0: not worse by more than that
+  right: Quantity | float  # a number is in percent, such as chance
+  above: float  # points; a negative bound means not worse by more than that
   within: bool = False
 
 
@@ -91,15 +91,15 @@ def above(left: Quantity, right: Quantity | float, by: float) -> Difference:
 
 
 class Control(NamedTuple):
-  """A difference without which the task says nothing about a claim."""
+  """A difference that must hold for a task to say anything about a claim."""
 
-  shows: str  # what it shows, in words: 'the task needs an exchange'
+  shows: str  # the meaning of the difference in words: 'the task needs an exchange'
   difference: Difference
-  unmet: dict[str, str] = {}  # task: why it does not hold there
+  unmet: dict[str, str] = {}  # task: why the control does not hold there
 
 
 class Claim(NamedTuple):
-  """One sentence of a paper, and what it means in numbers."""
+  """One sentence of a paper, and its meaning in numbers."""
 
   name: str
   where: str  # 'Table 1, Fig. 4'
@@ -107,10 +107,10 @@ class Claim(NamedTuple):
   tasks: dict[str, tuple[str, ...]]  # size: names of tasks
   differences: tuple[Difference, ...]  # all must hold
   controls: tuple[Control, ...]
-  explained: dict[tuple[str, str], str] = {}  # (task, verdict): why, where it came out so
+  explained: dict[tuple[str, str], str] = {}  # (task, verdict): why that is the verdict there
 
   def why(self, task: str, word: str) -> str:
-    """Why it came out so on the task of that name, by its own words or a control's; '': unsaid."""
+    """Why that is the verdict on a task, by the claim's own words or a control's; '' if unknown."""
     unmet = [c.unmet[task] for c in self.controls if word == NOT_TESTABLE and task in c.unmet]
     return self.explained.get((task, word), "".join(unmet[:1]))
 
@@ -118,12 +118,12 @@ class Claim(NamedTuple):
 def explained(
   claims: Iterable[Claim], why: Mapping[str, dict[tuple[str, str], str]]
 ) -> tuple[Claim, ...]:
-  """Claims with why they came out as they did: of each name, by task and verdict."""
+  """Claims with the reasons for their verdicts, given by name, task and verdict."""
   return tuple(claim._replace(explained=why.get(claim.name, {})) for claim in claims)
 
 
 class Lines(NamedTuple):
-  """A figure: quantities over a common x, a line or a bar group each."""
+  """A figure: quantities over a common x axis, one line for each series."""
 
   name: str
   title: str  # with the paper's figure: 'Heads (Fig. 4)'
@@ -135,7 +135,7 @@ class Lines(NamedTuple):
 
 
 class Curves(NamedTuple):
-  """A figure: what was logged over a run, mean and spread over seeds."""
+  """A figure: logged numbers over a run, mean and spread over seeds."""
 
   name: str
   title: str
@@ -151,15 +151,15 @@ class Matrices(NamedTuple):
   title: str
   entries: dict[str, tuple[str, str, str]]  # label: (arm, key of summary.json, its entry)
   tasks: dict[str, tuple[str, ...]]
-  clients: tuple[int, ...] = ()  # whose [C, C] matrices, where each has one; (): all
+  clients: tuple[int, ...] = ()  # the clients whose [C, C] matrices count; (): all
 
 
 class Costs(NamedTuple):
-  """A figure: a quantity of each arm against what the run cost, a point each."""
+  """A figure: a quantity of each arm against the cost of its run, one point per arm."""
 
   name: str
   title: str
-  cost: str  # 'bytes_sent', a seed's over all kinds; or a number of summary.json, 'flops.edge'
+  cost: str  # 'bytes_sent', per seed over all kinds; or a number of summary.json, 'flops.edge'
   xlabel: str
   ylabel: str
   series: dict[str, Quantity]
@@ -172,7 +172,7 @@ class Table(NamedTuple):
   name: str
   title: str  # with the paper's table: 'Shared accuracy (Table 1)'
   columns: tuple[str, ...]
-  rows: dict[str, tuple[Quantity | None, ...]]  # label: a quantity a column; None: there is none
+  rows: dict[str, tuple[Quantity | None, ...]]  # label: a quantity, or None, for each column
   tasks: dict[str, tuple[str, ...]]
 
 
@@ -180,7 +180,7 @@ Figure = Lines | Curves | Matrices | Costs | Table
 
 
 class Paper(NamedTuple):
-  """All that is declared about a paper."""
+  """The declaration of a paper: tasks, arms, claims and figures."""
 
   name: str
   title: str  # authors, title, year, address
@@ -201,7 +201,7 @@ def quantities(difference: Difference) -> list[Quantity]:
 
 
 def quantities_of(found: Claim | Figure) -> list[Quantity]:
-  """The quantities of a claim, its controls' first, or of a figure."""
+  """The quantities of a claim, those of its controls first, or of a figure."""
   match found:
     case Claim():
       every = (*(control.difference for control in found.controls), *found.differences)
@@ -216,7 +216,7 @@ def quantities_of(found: Claim | Figure) -> list[Quantity]:
 
 
 def arms_of(found: Claim | Figure) -> list[str]:
-  """The arms that a claim or a figure needs, its controls' first."""
+  """The arms that a claim or a figure needs, those of its controls first."""
   match found:
     case Curves():
       names = [arm for arm, _ in found.series.values()]
@@ -228,25 +228,27 @@ def arms_of(found: Claim | Figure) -> list[str]:
 
 
 def problems(paper: Paper) -> list[str]:
-  """What is wrong with a declaration, in words; none where it can be run and judged."""
+  """The errors of a declaration, in words; none if it can be run and judged."""
   found = []
-  names = [one.name for one in (*paper.claims, *paper.figures)]
+  declared = (*paper.claims, *paper.figures)
+  names = [item.name for item in declared]
   found += [
     f"{name} is declared twice" for name in sorted({n for n in names if names.count(n) > 1})
   ]
   known = {task.name for task in paper.tasks}
   for name, arm in paper.arms.items():
     found += [f"arm {name}: no task {task!r}" for task in sorted(set(arm.by_task) - known)]
-  for one in (*paper.claims, *paper.figures):
-    found += [f"{one.name}: no arm {arm!r}" for arm in arms_of(one) if arm not in paper.arms]
-    found += [f"{one.name}: no size {size!r}" for size in one.tasks if size not in SIZES]
-    named = {task for tasks in one.tasks.values() for task in tasks}
-    reports = [q.paper for q in quantities_of(one) if isinstance(q.paper, Mapping)]
+  for item in declared:
+    found += [f"{item.name}: no arm {arm!r}" for arm in arms_of(item) if arm not in paper.arms]
+    found += [f"{item.name}: no size {size!r}" for size in item.tasks if size not in SIZES]
+    named = {task for tasks in item.tasks.values() for task in tasks}
+    reports = [q.paper for q in quantities_of(item) if isinstance(q.paper, Mapping)]
     named |= {task for report in reports for task in report}
-    found += [f"{one.name}: no task {task!r}" for task in sorted(named - known)]
-  for one in paper.figures:
-    if isinstance(one, Table) and any(len(r) != len(one.columns) for r in one.rows.values()):
-      found.append(f"{one.name}: each row has a quantity, or None, for each column")
+    found += [f"{item.name}: no task {task!r}" for task in sorted(named - known)]
+  for figure in paper.figures:
+    rows = figure.rows.values() if isinstance(figure, Table) else ()
+    if isinstance(figure, Table) and any(len(row) != len(figure.columns) for row in rows):
+      found.append(f"{figure.name}: each row has a quantity, or None, for each column")
   for claim in paper.claims:
     if not claim.controls:
       found.append(f"{claim.name}: no control, so it could not fail")

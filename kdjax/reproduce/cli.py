@@ -1,13 +1,13 @@
 """`kdjax reproduce`: the tables, figures and claims of the papers, at the size of this machine.
 
-  kdjax reproduce --list                                  what there is, and what it costs
+  kdjax reproduce --list                                  all claims and figures, with their costs
   kdjax reproduce mhd.heads --list                        one claim, its arms and tasks
   kdjax reproduce mhd.heads --size=tiny --workdir=runs/reproduce
   kdjax reproduce mhd fedgkt --size=small --data=DIR --workdir=runs/reproduce
 
 Every claim is judged by rule (`verdict`), after its controls. The folder gets `results.json`, one
-page, and the figures; runs in it are taken as they are, unfinished ones go on. Exit codes: 0 done;
-42 stopped; 1 a run failed; 2 bad input.
+page, and the figures. Finished runs in it are kept, and unfinished ones are resumed. Exit codes:
+0 done; 42 stopped; 1 a run failed; 2 bad input.
 """
 
 import argparse
@@ -27,7 +27,7 @@ def reproduce_cli(argv: Sequence[str]) -> int:
   """`kdjax reproduce ...`; returns the exit code.
 
   Args:
-    argv: what follows the word `reproduce`.
+    argv: the words after `reproduce`.
 
   Raises:
     ConfigError: for a command line that cannot work.
@@ -51,25 +51,25 @@ def reproduce_cli(argv: Sequence[str]) -> int:
 
 
 def choose(names: Sequence[str]) -> list[Chosen]:
-  """Papers by name, 'mhd', and claims or figures by theirs, 'mhd.heads'.
+  """The papers, claims and figures of some names: 'mhd', 'mhd.heads'.
 
   Raises:
-    ConfigError: for a name that nothing has.
+    ConfigError: for an unknown name.
   """
   known = named()
   found: dict[str, Chosen] = {}
   for name in names:
-    place, _, one = name.partition(".")
-    if place not in known:
+    paper_name, _, item = name.partition(".")
+    if paper_name not in known:
       raise ConfigError("NAME", name, f"one of {', '.join(known)}, or PAPER.CLAIM; see --list")
-    paper = known[place]
-    old = found.get(place, Chosen(paper, (), ()))
-    claims = [c for c in paper.claims if one in ("", c.name) or c in old.claims]
-    figures = [f for f in paper.figures if one in ("", f.name) or f in old.figures]
+    paper = known[paper_name]
+    old = found.get(paper_name, Chosen(paper, (), ()))
+    claims = [c for c in paper.claims if item in ("", c.name) or c in old.claims]
+    figures = [f for f in paper.figures if item in ("", f.name) or f in old.figures]
     if (len(claims), len(figures)) == (len(old.claims), len(old.figures)):
-      own = ", ".join(o.name for o in (*paper.claims, *paper.figures))
-      raise ConfigError("NAME", name, f"{place} has {own}")
-    found[place] = Chosen(paper, claims, figures)
+      own = ", ".join(declared.name for declared in (*paper.claims, *paper.figures))
+      raise ConfigError("NAME", name, f"{paper_name} has {own}")
+    found[paper_name] = Chosen(paper, claims, figures)
   return list(found.values())
 
 

@@ -1,8 +1,8 @@
-"""Where a data set lies in the folder that `--data` names."""
+"""Finds a data set in the folder that `--data` names."""
 
 from pathlib import Path
 
-FORMS = {  # name: (what is looked for in the folder, the source that it then is), first found
+FORMS = {  # name: pairs (file or folder to look for, its source); the first one that exists counts
   "fashion_mnist": (("fashion_mnist.npz", "npz:{}"), ("fashion_mnist", "idx:{}")),
   "mnist": (("mnist.npz", "npz:{}"), ("mnist", "idx:{}")),
   "letter": (("letter.npz", "npz:{}"), ("letter/letter.npz", "npz:{}")),
@@ -13,11 +13,11 @@ FORMS = {  # name: (what is looked for in the folder, the source that it then is
   "tiny_imagenet": (("tiny_imagenet.npz", "npz:{}"), ("tiny-imagenet-200", "folder:{}")),
   "celeba": (("celeba.npz", "npz:{}"),),
 }
-TFDS = {"imagenet": "imagenet2012"}  # what only TFDS prepares, where the config's source reads it
+TFDS = {"imagenet": "imagenet2012"}  # data sets that only TFDS prepares
 
 
 def source(name: str, folder: Path | None) -> str | None:
-  """A config's `source` for a data set in a folder, 'npz:FILE'; None where it is not there."""
+  """The config's `source` of a data set in a folder, 'npz:FILE'; None if the set is missing."""
   if folder is None:
     return None
   if name in TFDS:

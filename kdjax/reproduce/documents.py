@@ -1,7 +1,7 @@
-"""What the documents say of results, written from `results.json`, never by hand.
+"""Writes the results in the documents from `results.json`; nobody writes them by hand.
 
-`docs/results.md` as a whole; in README.md what stands between the two marks: the last column of
-its table, and a table of how the claims came out. `docs/results.json` is the record of both.
+It writes all of `docs/results.md`, and the part of README.md between the two marks: the last column
+of its table, and a table of verdicts. `docs/results.json` is the record of both.
 """
 
 import re
@@ -39,7 +39,7 @@ def write(checkout: Path, found: Record) -> None:
 
   Args:
     checkout: the repository's folder.
-    found: what `record.write` returned; what the checkout has besides is kept.
+    found: the record of `record.write`; other results of the checkout are kept.
   """
   path = checkout / "docs" / record.FILE
   whole = as_declared(record.merged(path, found["claims"], found["tables"]))
@@ -50,7 +50,7 @@ def write(checkout: Path, found: Record) -> None:
 
 
 def check(found: Sequence[Record]) -> None:
-  """Refuses results that no commit can be made to give again.
+  """Refuses results that no commit reproduces, since the checkout had changes.
 
   Raises:
     ConfigError: naming the commit.
@@ -62,7 +62,7 @@ def check(found: Sequence[Record]) -> None:
 
 
 def as_declared(found: Record) -> Record:
-  """The records of what is declared today, in its words; what no paper declares is left out."""
+  """The records of today's declarations, in today's words; other records are left out."""
   known = {
     (f"{paper.name}.{one.name}", size, task): one
     for paper in named().values()
@@ -82,7 +82,7 @@ def as_declared(found: Record) -> Record:
 
 
 def page(found: Record) -> str:
-  """docs/results.md."""
+  """The text of docs/results.md."""
   claims = found["claims"]
   parts = ["# Results", _intro(), _counts(claims), _overview(claims)]
   for name, paper in named().items():
@@ -119,7 +119,7 @@ def _counts(claims: Sequence[Record]) -> str:
 
 
 def _overview(claims: Sequence[Record]) -> str:
-  """Claims and data sets."""
+  """The table of verdicts by claim and data set."""
   found: dict[str, dict[str, list[str]]] = {}  # claim: set: verdicts
   for one in judged(claims):
     found.setdefault(one["name"], {}).setdefault(data_set(one), []).append(one["verdict"])
@@ -129,7 +129,7 @@ def _overview(claims: Sequence[Record]) -> str:
 
 
 def tally(claims: Sequence[Record]) -> str:
-  """How many claims of each paper came out how, and on which data sets; '' where none has."""
+  """The number of claims of each paper by verdict, and their data sets; '' if there are none."""
   rows = []
   for name in named():
     own = [r for r in judged(claims) if r["name"].startswith(f"{name}.")]
@@ -141,12 +141,12 @@ def tally(claims: Sequence[Record]) -> str:
 
 
 def judged(claims: Sequence[Record]) -> list[Record]:
-  """Those of them that have a verdict."""
+  """The claims that have a verdict."""
   return [r for r in claims if r["verdict"] != NOT_RUN]
 
 
 def data_set(one: Record) -> str:
-  """What a claim was judged on, a key of `SETS`."""
+  """The data set of a claim's task, a key of `SETS`."""
   return named()[one["name"].partition(".")[0]].task(one["task"]).data or "digits"
 
 
@@ -209,10 +209,10 @@ def _table(one: Record) -> str:
 
 
 def in_readme(text: str, found: Record) -> str:
-  """README.md with the last column of its table and the counts as they came out.
+  """README.md with the results in the last column of its table, and the counts of verdicts.
 
   Args:
-    text: README.md; first between the marks stands a table whose rows begin with a method.
+    text: README.md; a table whose rows begin with a method comes first between the marks.
     found: the record.
 
   Raises:
@@ -237,7 +237,7 @@ def _row(line: str, ours: dict[str, str]) -> str:
 
 
 def best(tables: Sequence[Record]) -> dict[str, str]:
-  """{method: our shared accuracy on each data set}, of the table of all methods."""
+  """{method: our shared accuracy on each data set}, from the table of all methods."""
   found: dict[str, list[str]] = {}
   for one in tables:
     if one["name"] == OURS:

@@ -1,4 +1,4 @@
-"""A paper's figures, in the paper's own form, drawn from finished runs; SVG, PNG and PDF."""
+"""Draws a paper's figures in the paper's own form from finished runs, as SVG, PNG and PDF."""
 
 import math
 from collections.abc import Sequence
@@ -32,10 +32,11 @@ BAND = "band: ± standard deviation over seeds, and clients where there are seve
 def draw(asked: Asked, paper: Paper, one: Figure, task: Task, place: Path) -> Path | None:
   """Draws a figure of a task into `place`.svg, .png and .pdf.
 
-  None where a run is missing, and for a table.
+  Returns:
+    The path of the SVG; None if a run is missing, and for a table.
 
   Raises:
-    ConfigError: where a run measured no such thing.
+    ConfigError: if a run did not measure a quantity of the figure.
   """
   arms = {arm: runs(asked, paper, task, arm) for arm in arms_of(one)}
   results: dict[str, list[dict[str, Any]]] = {}
@@ -62,7 +63,7 @@ def draw(asked: Asked, paper: Paper, one: Figure, task: Task, place: Path) -> Pa
 
 
 def _lines(one: Lines, results: dict[str, list[dict[str, Any]]]) -> Picture:
-  """A line a series over the x axis, with the standard deviation over seeds."""
+  """One line per series over the x axis, with the standard deviation over seeds."""
   picture = style.figure(style.NARROW, style.HEIGHT)
   axes = picture.subplots()
   x = np.arange(len(one.x))
@@ -79,9 +80,9 @@ def _lines(one: Lines, results: dict[str, list[dict[str, Any]]]) -> Picture:
 
 
 def _curves(one: Curves, arms: dict[str, list[Run]]) -> Picture:
-  """What was logged over the run, mean over seeds and clients; accuracies in percent.
+  """Logged numbers over the run, means over seeds and clients; accuracies in percent.
 
-  The band is what the log has beside a mean, `KEY/std`; what has none is drawn without.
+  The band is `KEY/std` of the log; a number without it is drawn without a band.
   """
   picture = style.figure(style.NARROW, style.HEIGHT)
   axes = picture.subplots()
@@ -105,7 +106,7 @@ def _curves(one: Curves, arms: dict[str, list[Run]]) -> Picture:
 
 
 def _is_accuracy(key: str) -> bool:
-  """Whether a key of metrics.jsonl is of accuracies: 'shared_accuracy/main', 'train_accuracy'."""
+  """Whether a key of metrics.jsonl is an accuracy: 'shared_accuracy/main', 'train_accuracy'."""
   return key.partition("/")[0].endswith("_accuracy")
 
 
@@ -119,13 +120,13 @@ def _logged(run: Run, key: str) -> np.ndarray:
 
 
 def pooled(blocks: Sequence[np.ndarray]) -> np.ndarray:
-  """Mean and spread over several blocks of as many seeds, from those of each block.
+  """Mean and spread over several blocks of equally many seeds, from those of each block.
 
   Args:
     blocks: f64[points, 3] each: step, mean and standard deviation over the block.
 
   Returns:
-    f64[points, 3], as far as the shortest goes; the deviation is that of all values together.
+    f64[points, 3], as long as the shortest block; the deviation is that of all values together.
   """
   shortest = min(map(len, blocks))
   step, means, spreads = np.stack([block[:shortest] for block in blocks]).transpose(2, 0, 1)
@@ -156,17 +157,18 @@ def _matrices(one: Matrices, results: dict[str, list[dict[str, Any]]]) -> Pictur
 
 
 def _costs(one: Costs, results: dict[str, list[dict[str, Any]]]) -> Picture:
-  """A point an arm: its cost, and what it reached with the standard deviation over seeds."""
+  """One point per arm: its cost, and its quantity with the standard deviation over seeds."""
   picture = style.figure(style.NARROW, style.HEIGHT)
-  axes, costs = picture.subplots(), []
+  axes = picture.subplots()
+  costs = []
   for i, (label, quantity) in enumerate(one.series.items()):
     found = numbers.values(quantity, results[quantity.arm])
     costs.append(float(np.mean([numbers.cost_of(one.cost, r) for r in results[quantity.arm]])))
     height = ([found.mean()], [found.std(ddof=1)])
     axes.errorbar(costs[-1:], *height, label=label, **_look(i), capsize=2)
-  if max(costs) < 10 * min(costs):  # of a logarithmic axis no tick would be labelled
+  if max(costs) < 10 * min(costs):  # a logarithmic axis would have no labelled tick
     axes.set_xlim(0, 1.1 * max(costs))
-  else:  # nothing, and as wide as a decade all that is below the least that something costs
+  else:  # 0 is on the axis; the range below the least cost is as wide as a decade
     least = math.floor(math.log10(min(c for c in costs if c > 0)))
     most = math.ceil(math.log10(max(costs)))
     axes.set_xscale("symlog", linthresh=10.0**least)
@@ -180,6 +182,6 @@ def _costs(one: Costs, results: dict[str, list[dict[str, Any]]]) -> Picture:
 
 
 def _look(i: int) -> dict[str, Any]:
-  """Colour and marker of the i-th series: another marker where colours begin anew."""
+  """Colour and marker of the i-th series; the marker changes where the colours repeat."""
   n, m = len(style.PALETTE), len(style.MARKERS)
   return {"color": style.PALETTE[i % n], "marker": style.MARKERS[(i + i // n) % m], "ms": 4}

@@ -1,4 +1,4 @@
-"""Claims judged on tasks: controls first, then what they allow to be judged."""
+"""Judges claims on tasks: first the controls, then the differences if the controls hold."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -30,9 +30,9 @@ class Side(NamedTuple):
 
 
 class Row(NamedTuple):
-  """A difference as it came out."""
+  """The result of a difference."""
 
-  kind: str  # 'claim', or what a control shows
+  kind: str  # 'claim', or the words of a control
   left: Side
   right: Side
   above: float
@@ -41,7 +41,7 @@ class Row(NamedTuple):
 
 
 class Collapsed(NamedTuple):
-  """Heads of an arm that said one class for everything, counted over clients and seeds."""
+  """Collapsed heads of an arm, counted over clients and seeds."""
 
   arm: str
   head: str
@@ -50,27 +50,27 @@ class Collapsed(NamedTuple):
 
 
 class Judged(NamedTuple):
-  """A claim on a task."""
+  """The verdict on a claim on a task."""
 
   paper: str
   claim: Claim
   task: str
   word: str
   rows: tuple[Row, ...]  # controls first
-  note: str  # why it was not run; why it came out so
-  collapsed: tuple[Collapsed, ...]  # of the arms that have run
+  note: str  # why it was not run, or why that is the verdict
+  collapsed: tuple[Collapsed, ...]  # in the arms that have run
 
   @property
   def name(self) -> str:
-    """'mhd.heads'."""
+    """The claim's name with its paper's: 'mhd.heads'."""
     return f"{self.paper}.{self.claim.name}"
 
 
-Results = Callable[[str], list[dict[str, Any]] | None]  # of an arm, None: not finished
+Results = Callable[[str], list[dict[str, Any]] | None]  # arm -> its results; None: not finished
 
 
 def results_of(asked: Asked, paper: Paper, task: Task) -> Results:
-  """How to get an arm's results of every seed; read once."""
+  """A function that returns an arm's results of every seed, and reads them once."""
   read: dict[str, list[dict[str, Any]] | None] = {}
 
   def get(arm):
@@ -82,12 +82,12 @@ def results_of(asked: Asked, paper: Paper, task: Task) -> Results:
 
 
 def have(found: Results, differences: tuple[Difference, ...]) -> bool:
-  """Whether all runs of some differences have finished."""
+  """Whether all runs that some differences need have finished."""
   return all(found(q.arm) is not None for d in differences for q in quantities(d))
 
 
 def controls_hold(claim: Claim, found: Results) -> bool | None:
-  """Whether what a claim needs is so; None: its controls have not run."""
+  """Whether a claim's controls hold; None if they have not run."""
   if not have(found, tuple(c.difference for c in claim.controls)):
     return None
   return all(_judged(c.difference, found).word == verdict.CONFIRMED for c in claim.controls)
@@ -99,39 +99,39 @@ def judge(
   """The verdict on a claim by one task's finished runs.
 
   Args:
-    asked: what is asked for.
+    asked: the command line.
     paper, claim, task: the claim of a paper, on one of its tasks.
-    found: `results_of` the task, where it has been read; None: it is read now.
+    found: `results_of` the task, if it has been read; None: it is read now.
 
   Raises:
-    ConfigError: where a run measured no such thing as the claim is about.
+    ConfigError: if a run did not measure a quantity of the claim.
   """
   found = found or results_of(asked, paper, task)
-  here = runs(asked, paper, task, next(iter(paper.arms)))
-  if isinstance(here, NotHere):
-    return Judged(paper.name, claim, task.name, NOT_RUN, (), here.why, ())
+  first_arm = runs(asked, paper, task, next(iter(paper.arms)))
+  if isinstance(first_arm, NotHere):
+    return Judged(paper.name, claim, task.name, NOT_RUN, (), first_arm.why, ())
   if controls_hold(claim, found) is None:
     return Judged(paper.name, claim, task.name, NOT_RUN, (), "its controls have not run", ())
-  fell = collapsed(claim, found)
+  heads = collapsed(claim, found)
   rows = tuple(_row(control.shows, control.difference, found, task) for control in claim.controls)
   held = [row.found.word for row in rows]
   if all(word == verdict.CONFIRMED for word in held):
     if not have(found, claim.differences):
-      return Judged(paper.name, claim, task.name, NOT_RUN, rows, "has not run to its end", fell)
+      return Judged(paper.name, claim, task.name, NOT_RUN, rows, "has not run to its end", heads)
     rows += tuple(_row("claim", difference, found, task) for difference in claim.differences)
   word = verdict.together([row.found.word for row in rows if row.kind == "claim"], held)
   why = claim.why(task.name, word)
-  return Judged(paper.name, claim, task.name, word, rows, why, fell)
+  return Judged(paper.name, claim, task.name, word, rows, why, heads)
 
 
 def collapsed(claim: Claim, found: Results) -> tuple[Collapsed, ...]:
-  """The heads that collapsed in a claim's runs, as far as they have finished."""
+  """The heads that collapsed in a claim's finished runs."""
   counts: dict[tuple[str, str], Counter[bool]] = {}
   for arm in arms_of(claim):
     for result in found(arm) or ():
-      for one in result["collapsed"]:
-        tally = counts.setdefault((arm, one["head"]), Counter())
-        tally[one["until"] >= result["steps"]] += 1
+      for head in result["collapsed"]:
+        tally = counts.setdefault((arm, head["head"]), Counter())
+        tally[head["until"] >= result["steps"]] += 1
   return tuple(Collapsed(*key, tally[True], tally[False]) for key, tally in counts.items())
 
 
@@ -141,21 +141,22 @@ def _judged(difference: Difference, found: Results) -> Judgement:
 
 
 def _row(kind: str, difference: Difference, found: Results, task: Task) -> Row:
-  left, right = (side(one, found, task) for one in (difference.left, difference.right))
+  left, right = (side(q, found, task) for q in (difference.left, difference.right))
   judged = _judged(difference, found)
   return Row(kind, left, right, difference.above, difference.within, judged)
 
 
-def side(one: Quantity | float, found: Results, task: Task) -> Side:
-  """A quantity over seeds, or a number as it stands, beside what the paper reports."""
-  if not isinstance(one, Quantity):
-    return Side(f"{one:g} %", one, 0.0, None)
-  values = _values(one, found)
-  return Side(str(one), float(values.mean()), float(values.std(ddof=1)), one.reported(task.name))
+def side(quantity: Quantity | float, found: Results, task: Task) -> Side:
+  """A quantity over seeds, or a plain number, beside the paper's number."""
+  if not isinstance(quantity, Quantity):
+    return Side(f"{quantity:g} %", quantity, 0.0, None)
+  values = _values(quantity, found)
+  mean, spread = float(values.mean()), float(values.std(ddof=1))
+  return Side(str(quantity), mean, spread, quantity.reported(task.name))
 
 
-def _values(side: Quantity | float, found: Results) -> np.ndarray:
-  """f64[seeds] or f64[]: percent."""
-  if not isinstance(side, Quantity):
-    return np.asarray(side, float)
-  return numbers.values(side, found(side.arm) or [])
+def _values(quantity: Quantity | float, found: Results) -> np.ndarray:
+  """A quantity in percent: f64[seeds], or f64[] of a plain number."""
+  if not isinstance(quantity, Quantity):
+    return np.asarray(quantity, float)
+  return numbers.values(quantity, found(quantity.arm) or [])

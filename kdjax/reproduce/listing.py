@@ -1,4 +1,4 @@
-"""What `kdjax reproduce --list` says: what claims and figures compare, where, and what it costs."""
+"""The text of `kdjax reproduce --list`: claims and figures, with their tasks, arms and costs."""
 
 import textwrap
 from collections.abc import Sequence
@@ -28,39 +28,40 @@ NOTE = (
 
 
 def text(chosen: Sequence[Chosen], seeds: int) -> str:
-  """A block a paper, with the tasks and arms that are needed, and one a claim or figure.
+  """A block per paper, with the tasks and arms needed, and a block per claim or figure.
 
   Args:
-    chosen: what to list.
-    seeds: over which minutes are counted.
+    chosen: the papers, claims and figures to list.
+    seeds: the number of seeds that the minutes count.
 
   Returns:
-    str, its last line ended.
+    The text; its last line ends with a newline.
   """
   blocks = []
   for paper, claims, figures in chosen:
-    ones = (*claims, *figures)
-    blocks += [_paper(paper, ones), *(_one(paper, one, seeds) for one in ones)]
+    items = (*claims, *figures)
+    blocks += [_paper(paper, items), *(_item(paper, item, seeds) for item in items)]
   return "\n\n".join([*blocks, textwrap.fill(NOTE.format(seeds), WIDTH)]) + "\n"
 
 
-def _paper(paper: Paper, ones: Sequence[Claim | Figure]) -> str:
-  """Its title, and what the tasks and arms of some claims and figures are."""
-  used = {name for one in ones for tasks in one.tasks.values() for name in tasks}
-  tasks, arms = {}, {}
+def _paper(paper: Paper, items: Sequence[Claim | Figure]) -> str:
+  """A paper's title, and the tasks and arms of some of its claims and figures."""
+  used = {name for item in items for tasks in item.tasks.values() for name in tasks}
+  tasks = {}
+  arms = {}
   for task in paper.tasks:
     if task.name in used:
       needs = [f"data {task.data}"] if task.data else []
       tasks[task.name] = ", ".join([task.config, *_settings(task.settings), *needs])
-  for name in dict.fromkeys(arm for one in ones for arm in arms_of(one)):
+  for name in dict.fromkeys(arm for item in items for arm in arms_of(item)):
     arm = paper.arms[name]
-    there = [
+    by_task = [
       f"on {task}: {', '.join(_settings(settings))}"
       for task, settings in arm.by_task.items()
       if task in tasks
     ]
     words = [f":{arm.words}"] if arm.words else []
-    arms[name] = ", ".join([*words, *_settings(arm.settings), *there])
+    arms[name] = ", ".join([*words, *_settings(arm.settings), *by_task])
   lines = [textwrap.fill(f"{paper.name}: {paper.title}", WIDTH)]
   for kind, found in (("task", tasks), ("arm", arms)):
     column = max(map(len, found))
@@ -75,34 +76,36 @@ def _settings(settings: dict[str, Any]) -> list[str]:
   return [f"{key}={value}" for key, value in settings.items()]
 
 
-def _one(paper: Paper, one: Claim | Figure, seeds: int) -> str:
-  """A claim or figure: what it says, compares and needs."""
-  name = f"{paper.name}.{one.name}"
-  if isinstance(one, Claim):
-    lines = [f"{name}: {one.where}", _line("says", one.says)]
-    lines += [_line("claim", _difference(d)) for d in one.differences]
-    lines += [_line("only if", f"{c.shows}: {_difference(c.difference)}") for c in one.controls]
+def _item(paper: Paper, item: Claim | Figure, seeds: int) -> str:
+  """A claim or figure: its sentence or title, its differences or arms, and its costs."""
+  name = f"{paper.name}.{item.name}"
+  if isinstance(item, Claim):
+    lines = [f"{name}: {item.where}", _line("says", item.says)]
+    lines += [_line("claim", _difference(d)) for d in item.differences]
+    lines += [_line("only if", f"{c.shows}: {_difference(c.difference)}") for c in item.controls]
   else:
-    kind = "table" if isinstance(one, Table) else "figure"
-    lines = [f"{name}: a {kind}", _line("shows", one.title), _line("arms", ", ".join(arms_of(one)))]
-  costs = [_cost(paper, one, size, seeds) for size in SIZES if one.tasks.get(size)]
+    kind = "table" if isinstance(item, Table) else "figure"
+    arms = ", ".join(arms_of(item))
+    lines = [f"{name}: a {kind}", _line("shows", item.title), _line("arms", arms)]
+  costs = [_cost(paper, item, size, seeds) for size in SIZES if item.tasks.get(size)]
   return "\n".join([*lines, _line("minutes", "; ".join(costs))])
 
 
-def _difference(one: Difference) -> str:
-  """'[mhd, aux3] - [separate, main] > 10'."""
-  right = str(one.right) if isinstance(one.right, Quantity) else f"{one.right:g} %"
-  return f"[{one.left}] - [{right}] {record.effect(one.above, one.within)}"
+def _difference(difference: Difference) -> str:
+  """A difference in words: '[mhd, aux3] - [separate, main] > 10'."""
+  right = difference.right
+  words = str(right) if isinstance(right, Quantity) else f"{right:g} %"
+  return f"[{difference.left}] - [{words}] {record.effect(difference.above, difference.within)}"
 
 
-def _cost(paper: Paper, one: Claim | Figure, size: str, seeds: int) -> str:
-  """'small 63 (letter, cifar10)'."""
-  minutes = runs.minutes(Asked(Path(), size, seeds, None), paper, [one])
-  return f"{size} {minutes:,.0f} ({', '.join(one.tasks[size])})"
+def _cost(paper: Paper, item: Claim | Figure, size: str, seeds: int) -> str:
+  """The minutes and tasks at a size: 'small 63 (letter, cifar10)'."""
+  minutes = runs.minutes(Asked(Path(), size, seeds, None), paper, [item])
+  return f"{size} {minutes:,.0f} ({', '.join(item.tasks[size])})"
 
 
 def _line(name: str, words: str) -> str:
-  """A line that begins with a name, and goes on below the words."""
+  """A line that begins with a name; further lines are indented below its words."""
   start = f"  {name:7}  "
   return textwrap.fill(
     words,

@@ -1,4 +1,4 @@
-"""Numbers of finished runs, by seed: what verdicts, tables and figures are made of."""
+"""Numbers of finished runs by seed, for verdicts, tables and figures."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ PERCENT = 100.0
 
 
 def results(blocks: list[Run] | NotHere) -> list[dict[str, Any]] | None:
-  """summary.json's results of every seed of an arm, in order; None unless all have finished.
+  """The results in summary.json of every seed of an arm, in order; None unless all have finished.
 
   Raises:
     ConfigError: for a folder that holds another experiment.
@@ -28,17 +28,17 @@ def results(blocks: list[Run] | NotHere) -> list[dict[str, Any]] | None:
     whole = record.summary or {}
     shared = {key: whole[key] for key in whole if key not in ("runs", "replicas")}
     sent = sum(whole.get("bytes_sent", {}).values()) / whole.get("replicas", 1)
-    for replica, one in enumerate(table.results(record)):
-      collapsed = [x for x in whole.get("collapsed", ()) if x["replica"] == replica]
-      found.append(shared | one | {"bytes_sent": sent, "collapsed": collapsed})
+    for replica, result in enumerate(table.results(record)):
+      collapsed = [head for head in whole.get("collapsed", ()) if head["replica"] == replica]
+      found.append(shared | result | {"bytes_sent": sent, "collapsed": collapsed})
   return found
 
 
 def value(quantity: Quantity, result: dict[str, Any]) -> float:
-  """A quantity of one seed; a fraction, or a number as it stands where it has no heads.
+  """A quantity of one seed: a fraction, or a plain number of summary.json without heads.
 
   Raises:
-    ConfigError: where the run measured no such thing.
+    ConfigError: if the run did not measure the quantity.
   """
   found = result.get(quantity.metric)
   if isinstance(found, dict):
@@ -46,7 +46,7 @@ def value(quantity: Quantity, result: dict[str, Any]) -> float:
   if isinstance(found, dict) and quantity.distance is not None:
     found = found.get(str(quantity.distance))
   if found is None:
-    hint = "must be a number of summary.json, or {head: numbers}; the run has none"
+    hint = "must be a number of summary.json, or {head: numbers}; the run has no such entry"
     raise ConfigError("quantity", str(quantity), hint)
   numbers = np.atleast_1d(np.array(found, float))
   chosen = numbers[list(quantity.clients)] if quantity.clients else numbers
@@ -54,12 +54,12 @@ def value(quantity: Quantity, result: dict[str, Any]) -> float:
 
 
 def values(quantity: Quantity, found: list[dict[str, Any]]) -> np.ndarray:
-  """A quantity in percent, one a seed: f64[seeds]."""
+  """A quantity in percent, one number per seed: f64[seeds]."""
   return PERCENT * np.array([value(quantity, result) for result in found])
 
 
 def cost_of(key: str, result: dict[str, Any]) -> float:
-  """A number of a seed's result by its dotted key; one by kind is added up."""
+  """A number of a seed's result by its dotted key; numbers by kind are added up."""
   found: Any = result
   for part in key.split("."):
     found = found[part]

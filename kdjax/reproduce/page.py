@@ -1,4 +1,4 @@
-"""One self-contained page of what came out: verdicts, numbers beside the paper's, figures."""
+"""A self-contained page of the results: verdicts, numbers beside the paper's, figures."""
 
 from collections.abc import Sequence
 from html import escape
@@ -43,18 +43,18 @@ def write(
   asked: Asked, chosen: Sequence[Chosen], found: Sequence[Record], tables: Sequence[Record]
 ) -> Path:
   """Writes WORKDIR/reproduce.html of the records and figures; returns its path."""
-  title = "Claims and figures, " + ", ".join(one.paper.name for one in chosen)
+  title = "Claims and figures, " + ", ".join(part.paper.name for part in chosen)
   parts = [f"<h1>{escape(title)}</h1>", f'<p class="lead">{escape(lead(asked, found, tables))}</p>']
   parts += [_overview(found)]
-  for one in chosen:
-    own = lambda records, name=one.paper.name: [
+  for part in chosen:
+    own = lambda records, name=part.paper.name: [
       r for r in records if r["name"].partition(".")[0] == name
     ]
     ran = [r["task"] for r in (*own(found), *own(tables)) if r["rows"]]
-    held_out = record.held_out(one.paper, ran)
-    parts += [f"<h2>{escape(one.paper.title)}</h2>", _note(held_out), *map(_claim, own(found))]
+    held_out = record.held_out(part.paper, ran)
+    parts += [f"<h2>{escape(part.paper.title)}</h2>", _note(held_out), *map(_claim, own(found))]
     parts += [_table(t) for t in own(tables) if not t.get("drawn")]
-    parts.append(_figures(asked, one))
+    parts.append(_figures(asked, part))
   html = (
     '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
     '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -68,7 +68,7 @@ def write(
 
 
 def lead(asked: Asked, found: Sequence[Record], tables: Sequence[Record]) -> str:
-  """How to read it, and how it came out, in words."""
+  """Sentences on how to read the page, and the counts of verdicts."""
   tally = [f"{n} {word}" for word, n in record.counts(found).items() if n]
   return (
     f"{asked.seeds} seeds, size {asked.size}: {', '.join(tally) or 'nothing judged yet'}; a claim "
@@ -97,7 +97,7 @@ def _overview(found: Sequence[Record]) -> str:
 
 
 def _id(one: Record) -> str:
-  """A claim's place on the page, one a data set: 'mhd.heads.digits'."""
+  """The id of a claim on a data set: 'mhd.heads.digits'."""
   return f"{one['name']}.{one['task']}"
 
 
@@ -115,7 +115,7 @@ def _word(word: str) -> str:
 
 
 def _claim(one: Record) -> str:
-  """A claim on a data set: what it says, the numbers, why."""
+  """A claim on a data set: its sentence, the numbers and the reason of the verdict."""
   head = f"{escape(one['name'])} on {escape(one['task'])} {_word(one['verdict'])}"
   lines = []
   for row in one["rows"]:
@@ -151,7 +151,7 @@ def _table(one: Record) -> str:
 
 
 def _figures(asked: Asked, one: Chosen) -> str:
-  """The paper's figures whose runs are there."""
+  """The paper's figures whose runs have finished."""
   cards = []
   for figure in one.figures:
     for task in runs.tasks(asked, one.paper, figure):

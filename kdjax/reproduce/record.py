@@ -1,4 +1,4 @@
-"""What came out, as plain records: `results.json`, and the table of verdicts."""
+"""The results as plain records: `results.json`, and the table of verdicts."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -24,7 +24,7 @@ Record = dict[str, Any]
 
 
 def collect(asked: Asked, chosen: Sequence[Chosen]) -> list[Record]:
-  """Every claim on every task of the size asked for, judged, as plain records."""
+  """Judges every claim on every task of the size asked for; returns plain records."""
   found = []
   for paper, claims, _ in chosen:
     results = {task.name: judging.results_of(asked, paper, task) for task in paper.tasks}
@@ -40,38 +40,38 @@ def tables(asked: Asked, chosen: Sequence[Chosen]) -> list[Record]:
   """Every table, and the numbers of figures, on every task whose runs have finished."""
   found = []
   for paper, _, figures in chosen:
-    for one in figures:
-      if isinstance(one, (Table, Lines, Costs)):
-        for task in runs.tasks(asked, paper, one):
+    for figure in figures:
+      if isinstance(figure, (Table, Lines, Costs)):
+        for task in runs.tasks(asked, paper, figure):
           get = judging.results_of(asked, paper, task)
-          if all(get(arm) is not None for arm in arms_of(one)):
-            head = {"name": f"{paper.name}.{one.name}", "size": asked.size, "task": task.name}
-            made_by = made(runs.needed(asked, paper, task, arms_of(one)))
-            found.append(head | _table(one, task, get) | {"made": made_by})
+          if all(get(arm) is not None for arm in arms_of(figure)):
+            head = {"name": f"{paper.name}.{figure.name}", "size": asked.size, "task": task.name}
+            made_by = made(runs.needed(asked, paper, task, arms_of(figure)))
+            found.append(head | _table(figure, task, get) | {"made": made_by})
   return found
 
 
-def _table(one: Table | Lines | Costs, task: Task, get: judging.Results) -> Record:
-  """Title, columns and rows; `drawn`: whether they are a figure's, which the page draws."""
+def _table(figure: Table | Lines | Costs, task: Task, get: judging.Results) -> Record:
+  """Title, columns and rows of a table or figure; `drawn`: the page draws it as a figure."""
 
   def cell(quantity):
     return quantity and judging.side(quantity, get, task)._asdict()
 
   def costs(q):
-    return [cell(q), {"cost": float(np.mean([cost_of(one.cost, r) for r in get(q.arm) or ()]))}]
+    return [cell(q), {"cost": float(np.mean([cost_of(figure.cost, r) for r in get(q.arm) or ()]))}]
 
-  match one:
+  match figure:
     case Table():
-      title, columns = one.title, one.columns
-      rows = {label: [cell(q) for q in row] for label, row in one.rows.items()}
+      title, columns = figure.title, figure.columns
+      rows = {label: [cell(q) for q in row] for label, row in figure.rows.items()}
     case Lines():
-      title, columns = f"{one.title}: {one.ylabel}, by {one.xlabel}", one.x
-      rows = {label: [cell(q) for q in line] for label, line in one.series.items()}
-      rows = {label: row + [None] * (len(one.x) - len(row)) for label, row in rows.items()}
+      title, columns = f"{figure.title}: {figure.ylabel}, by {figure.xlabel}", figure.x
+      rows = {label: [cell(q) for q in line] for label, line in figure.series.items()}
+      rows = {label: row + [None] * (len(figure.x) - len(row)) for label, row in rows.items()}
     case Costs():
-      title, columns = one.title, (one.ylabel, one.xlabel)
-      rows = {label: costs(q) for label, q in one.series.items()}
-  drawn = {} if isinstance(one, Table) else {"drawn": True}
+      title, columns = figure.title, (figure.ylabel, figure.xlabel)
+      rows = {label: costs(q) for label, q in figure.series.items()}
+  drawn = {} if isinstance(figure, Table) else {"drawn": True}
   return {"title": title, "columns": list(columns), "rows": rows} | drawn
 
 
@@ -105,24 +105,25 @@ def _row(row: Row) -> Record:
 
 
 def made(done: Iterable[Run]) -> Record:
-  """Which kdjax on which machine some runs were made with; {} where there is none."""
+  """The commits, JAX versions and devices that made some runs; {} if no run exists."""
   paths = [run.point.folder / run_folder.CONFIG for run in done]
   read = [files.read_json(path) for path in paths if path.exists()]
   of = lambda get: ", ".join(sorted(set(map(get, read))))
-  commit, jax = of(lambda r: r["git"]), of(lambda r: r["versions"]["jax"])
+  commit = of(lambda r: r["git"])
+  jax = of(lambda r: r["versions"]["jax"])
   device = of(lambda r: r["device"])
   return {"commit": commit, "jax": jax, "device": device} if read else {}
 
 
 def made_with(found: Sequence[Record]) -> str:
-  """Which commits on which devices, in a sentence; '' where nothing was made."""
+  """A sentence on the commits and devices that made the results; '' if there are none."""
   every = [r["made"] for r in found if r.get("made")]  # older tables do not have it
   of = lambda key: ", ".join(sorted({one for made in every for one in made[key].split(", ")}))
   return f"Commit {of('commit')}; jax {of('jax')}; {of('device')}." if every else ""
 
 
 def write(path: Path, claims: Sequence[Record], tables: Sequence[Record]) -> Record:
-  """Puts records into a file as `merged` has them; returns all that it holds now."""
+  """Merges records into a file, see `merged`; returns all its records."""
   both = merged(path, claims, tables)
   path.parent.mkdir(parents=True, exist_ok=True)
   files.write_json(path, both)
@@ -130,16 +131,16 @@ def write(path: Path, claims: Sequence[Record], tables: Sequence[Record]) -> Rec
 
 
 def merged(path: Path, claims: Sequence[Record], tables: Sequence[Record]) -> Record:
-  """A file's records, and new ones in place of those of the same name, size and task.
+  """A file's records, with new ones in place of those of the same name, size and task.
 
-  What has not run here takes nothing's place.
+  A claim that was not run here never replaces a recorded verdict.
   """
   old = files.read_json(path) if path.exists() else {"claims": [], "tables": []}
   return {"claims": _over(old["claims"], claims), "tables": _over(old["tables"], tables)}
 
 
 def key(one: Record) -> tuple[str, str, str]:
-  """What a record is of: name, size and task."""
+  """The identity of a record: name, size and task."""
   return one["name"], one["size"], one["task"]
 
 
@@ -152,29 +153,29 @@ def _over(old: Sequence[Record], new: Sequence[Record]) -> list[Record]:
 
 
 def counts(found: Sequence[Record]) -> dict[str, int]:
-  """How many claims came out how, a claim on two data sets twice."""
+  """The number of claims by verdict; a claim on two data sets counts twice."""
   tally = Counter(record["verdict"] for record in found)
   return {word: tally[word] for word in VERDICTS}
 
 
 def difference(row: Record) -> str:
-  """'+12.3 [10.1, 14.5] > 2' in points."""
+  """A difference, its interval and its effect in points: '+12.3 [10.1, 14.5] > 2'."""
   interval = f"[{row['low']:+.1f}, {row['high']:+.1f}]"
   return f"{row['mean']:+.1f} {interval} {effect(row['above'], row['within'])}"
 
 
 def effect(above: float, within: bool) -> str:
-  """'> 2', or 'within ±2'."""
+  """An effect in words: '> 2', or 'within ±2'."""
   return f"within ±{above:g}" if within else f"> {above:g}"
 
 
 def side(one: Record) -> str:
-  """'fedavg, main: 95.7 ± 1.1 (paper 70.5)'."""
+  """A side of a difference in words: 'fedavg, main: 95.7 ± 1.1 (paper 70.5)'."""
   return one["name"] if one["name"].endswith("%") else f"{one['name']}: {cell(one)}"
 
 
 def cell(one: Record | None) -> str:
-  """'71.1 ± 1.7 (paper 54.5)'."""
+  """A cell of a table: '71.1 ± 1.7 (paper 54.5)'."""
   if one is None:
     return "-"
   if "cost" in one:
@@ -184,25 +185,26 @@ def cell(one: Record | None) -> str:
 
 
 def table_cells(one: Record) -> tuple[list[str], list[list[str]]]:
-  """Header and text of a table's record."""
+  """(header, text cells) of a table's record."""
   rows = [[label, *map(cell, row)] for label, row in one["rows"].items()]
   return ["", *one["columns"]], rows
 
 
 def collapsed(one: Record) -> str:
-  """Which heads of a claim's runs collapsed, in a sentence; '' where none did."""
+  """A sentence on the heads of a claim's runs that collapsed; '' if none did."""
   words = []
-  for fell in one.get("collapsed", ()):  # older records do not have it
-    counts = {"to the end": fell["to_the_end"], "for a while": fell["for_a_while"]}
+  for head in one.get("collapsed", ()):  # older records do not have it
+    counts = {"to the end": head["to_the_end"], "for a while": head["for_a_while"]}
     how = ", ".join(f"{n} {word}" for word, n in counts.items() if n)
-    words.append(f"{fell['arm']}, {fell['head']}: {how}")
+    words.append(f"{head['arm']}, {head['head']}: {how}")
   if not words:
     return ""
-  return f"Heads that said one class for everything, of all clients and seeds: {'; '.join(words)}."
+  text = "Heads that predicted one class for everything, of all clients and seeds"
+  return f"{text}: {'; '.join(words)}."
 
 
 def held_out(paper: Paper, tasks: Iterable[str]) -> str:
-  """Which of a paper's tasks test on training images, in a sentence; '' where none does."""
+  """A sentence on a paper's tasks that test on held-out training images; '' if none does."""
   names = set(tasks)
   tested = {t.name: example_set.held_out(t.settings.get("holdout", 0))[1] for t in paper.tasks}
   held = {name: n for name, n in tested.items() if n and name in names}

@@ -1,7 +1,7 @@
-"""The runs that claims and figures need: which, where, and trained one after another.
+"""The runs that claims and figures need, trained one after another.
 
 An arm of a task trains in blocks of six seeds, folded into one run: WORKDIR/PAPER/TASK/ARM/SEEDS.
-Claims share arms, so each is trained once. What stands in a folder already is checked, not redone.
+Claims share arms, so each arm is trained once. A run that exists already is checked, not repeated.
 """
 
 from collections.abc import Callable, Iterable
@@ -19,11 +19,11 @@ from kdjax.sweep.grid import Point, Sweep
 from kdjax.training import run_folder
 from kdjax.types import ConfigError
 
-BLOCK = 6  # seeds side by side in one run: an even number, so that two devices share any ensemble
+BLOCK = 6  # seeds side by side in one run; it is even, so that two devices share any ensemble
 
 
 class Asked(NamedTuple):
-  """What the command line asks for."""
+  """The arguments of the command line."""
 
   workdir: Path
   size: str
@@ -36,7 +36,7 @@ class Run(NamedTuple):
 
   sweep: Sweep  # with the config's name and the flags of every run
   point: Point
-  minutes: float  # that it is said to take
+  minutes: float  # its declared duration
 
 
 class NotHere(NamedTuple):
@@ -51,37 +51,37 @@ def tasks(asked: Asked, paper: Paper, one: Claim | Figure) -> list[Task]:
 
 
 def runs(asked: Asked, paper: Paper, task: Task, arm: str) -> list[Run] | NotHere:
-  """The blocks of seeds of an arm, in order; or why there are none.
+  """The blocks of seeds of an arm, in order, or the reason why it cannot be trained here.
 
   Raises:
     ConfigError: for settings that the config's schema does not have.
   """
   settings = {"compare": ()} | task.settings | paper.arms[arm].on(task.name)
   if task.data:
-    found = data_sets.source(task.data, asked.data)
-    if found is None:
+    source = data_sets.source(task.data, asked.data)
+    if source is None:
       return NotHere(f"needs the data set {task.data} in the folder --data")
-    settings["source"] = found
+    settings["source"] = source
   words = paper.arms[arm].words
   name, _, own = task.config.partition(":")
   words = ",".join(filter(None, (own, words)))
   config = f"{name}:{words}" if words else name
   folder = asked.workdir / paper.name / task.name / grid.folder_name(arm)
-  made = []
+  blocks = []
   for first in range(0, asked.seeds, BLOCK):
-    every = settings | {"seed": first, "replicas": BLOCK}
+    with_seeds = settings | {"seed": first, "replicas": BLOCK}
     place = folder / f"seeds_{first}-{first + BLOCK - 1}"
-    whole = grid.read_config(config, grid.as_flags(every))
+    whole = grid.read_config(config, grid.as_flags(with_seeds))
     sweep = Sweep(config, asked.workdir, {}, BLOCK, True, ())
-    made.append(Run(sweep, Point(place, every, whole), task.minutes))
-  return made
+    blocks.append(Run(sweep, Point(place, with_seeds, whole), task.minutes))
+  return blocks
 
 
 def check_same(run: Run) -> None:
-  """Refuses a folder that holds another experiment than the one declared.
+  """Refuses a folder that holds another experiment than the declared one.
 
   Raises:
-    ConfigError: naming what differs.
+    ConfigError: names the key that differs.
   """
   path = run.point.folder / run_folder.CONFIG
   if not path.exists():
@@ -95,12 +95,12 @@ def check_same(run: Run) -> None:
 
 
 def train(wanted: Iterable[Run], stop: sweep_cli.Stop, tick: Callable[[Run], None]) -> list[Run]:
-  """Trains what is not finished, one run after another; returns those that failed.
+  """Trains the unfinished runs, one after another; returns those that failed.
 
   Args:
     wanted: the runs.
-    stop: whose signals end it; the run under way is saved.
-    tick: called a few times a second with the run under way.
+    stop: a signal in it ends the work; the run under way is saved.
+    tick: called a few times per second with the run under way.
   """
   failed = []
   for run in wanted:
@@ -118,19 +118,19 @@ def train(wanted: Iterable[Run], stop: sweep_cli.Stop, tick: Callable[[Run], Non
 
 
 def needed(asked: Asked, paper: Paper, task: Task, arms: Iterable[str]) -> list[Run]:
-  """All runs of some arms of a task, without those that cannot be trained here."""
+  """All runs of some arms of a task, without arms that cannot be trained here."""
   found = [runs(asked, paper, task, arm) for arm in arms]
   return [run for blocks in found if not isinstance(blocks, NotHere) for run in blocks]
 
 
-def minutes(asked: Asked, paper: Paper, ones: Iterable[Claim | Figure]) -> float:
-  """What the runs of some claims and figures take, each counted once."""
+def minutes(asked: Asked, paper: Paper, items: Iterable[Claim | Figure]) -> float:
+  """The minutes of the runs of some claims and figures, each run counted once."""
   pairs = {
-    (t.name, arm): t for one in ones for t in tasks(asked, paper, one) for arm in arms_of(one)
+    (t.name, arm): t for item in items for t in tasks(asked, paper, item) for arm in arms_of(item)
   }
   return sum(task.minutes for task in pairs.values()) * asked.seeds / BLOCK
 
 
 def own_words(run: Run) -> str:
-  """The last line that a failed run said."""
+  """The last line in the log of a failed run."""
   return sweep_cli.last_line(run.point.folder / sweep_cli.LOG)

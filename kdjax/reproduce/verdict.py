@@ -1,4 +1,4 @@
-"""Verdicts by rule: paired over seeds, an effect stated beforehand, a 95 % interval."""
+"""Verdicts by rule: differences paired over seeds, an effect stated beforehand, a 95 % interval."""
 
 import math
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ LEVEL = 0.95
 
 
 class Judgement(NamedTuple):
-  """A difference in numbers, points."""
+  """The verdict on a difference, in points."""
 
   word: str  # confirmed, refuted or undecided
   mean: float
@@ -28,7 +28,7 @@ def interval(differences: Sequence[float]) -> tuple[float, float]:
   """Student's confidence interval of the mean of paired differences, at `LEVEL`.
 
   Args:
-    differences: one a seed; at least two.
+    differences: one per seed; at least two.
   """
   d = np.asarray(differences, float)
   half = stats.t.ppf((1 + LEVEL) / 2, len(d) - 1) * d.std(ddof=1) / math.sqrt(len(d))
@@ -36,13 +36,14 @@ def interval(differences: Sequence[float]) -> tuple[float, float]:
 
 
 def judge(differences: Sequence[float], above: float, within: bool = False) -> Judgement:
-  """Whether the mean paired difference lies above an effect, or within it on both sides.
+  """Judges whether the mean paired difference lies above an effect, or within it on both sides.
 
-  The interval wholly where the claim says: confirmed; wholly elsewhere: refuted; else undecided.
+  The claim is confirmed if the whole interval agrees with it, refuted if the whole interval
+  contradicts it, and undecided otherwise.
 
   Args:
-    differences: one a seed, points.
-    above: the effect, points.
+    differences: one per seed, in points.
+    above: the effect, in points.
     within: whether the claim is that the two are equal to within `above`.
 
   Raises:
@@ -54,22 +55,24 @@ def judge(differences: Sequence[float], above: float, within: bool = False) -> J
     raise ValueError(f"not all of {list(differences)} are finite")
   low, high = interval(differences)
   if within:
-    yes, no = -above < low and high < above, high < -above or low > above
+    is_confirmed = -above < low and high < above
+    is_refuted = high < -above or low > above
   else:
-    yes, no = low > above, high < above
-  word = CONFIRMED if yes else REFUTED if no else UNDECIDED
+    is_confirmed = low > above
+    is_refuted = high < above
+  word = CONFIRMED if is_confirmed else REFUTED if is_refuted else UNDECIDED
   return Judgement(word, float(np.mean(differences)), low, high, len(differences))
 
 
 def together(words: Sequence[str], controls: Sequence[str]) -> str:
-  """The verdict on a claim: every one of its differences must hold, and first its controls.
+  """The verdict on a claim: first its controls must hold, then all of its differences.
 
   Args:
-    words: of its differences; may be empty where a control does not hold.
-    controls: of its controls.
+    words: the verdicts on its differences; may be empty if a control does not hold.
+    controls: the verdicts on its controls.
 
   Raises:
-    ValueError: for a claim without controls, or without what is to be judged.
+    ValueError: for a claim without controls or without differences.
   """
   if not controls:
     raise ValueError("a claim is judged after its controls, and there are none")

@@ -1,4 +1,4 @@
-"""What to train next: controls before anything else, then what they allow to be judged."""
+"""Trains the runs in order: first the controls, then the runs of claims whose controls hold."""
 
 import signal
 import sys
@@ -17,7 +17,7 @@ SECONDS = 60
 
 
 class Chosen(NamedTuple):
-  """Claims and figures of a paper that were asked for."""
+  """The claims and figures of a paper that were asked for."""
 
   paper: Paper
   claims: Sequence[Claim]
@@ -25,9 +25,9 @@ class Chosen(NamedTuple):
 
 
 def in_order(asked: Asked, chosen: Sequence[Chosen]) -> Iterator[Run]:
-  """All runs, some of them more than once; what a control rules out is left out.
+  """Yields all runs, some more than once, without those that a failed control rules out.
 
-  To be asked for the next only when the ones before have ended.
+  The next run must be taken only after the earlier ones have ended.
   """
   for paper, claims, _ in chosen:
     for claim in claims:
@@ -48,20 +48,20 @@ def everything(asked: Asked, chosen: Sequence[Chosen]) -> list[Run]:
   """All runs that may be needed, each once."""
   found = {}
   for paper, claims, figures in chosen:
-    for one in (*claims, *figures):
-      for task in tasks(asked, paper, one):
-        for run in needed(asked, paper, task, arms_of(one)):
+    for item in (*claims, *figures):
+      for task in tasks(asked, paper, item):
+        for run in needed(asked, paper, task, arms_of(item)):
           found[run.point.folder] = run
   return list(found.values())
 
 
 def do(asked: Asked, chosen: Sequence[Chosen], minutes: float) -> int:
-  """Trains what is not finished, with a bar over all of it; returns the exit code.
+  """Trains the unfinished runs, with a bar over all runs; returns the exit code.
 
   Args:
-    asked: what is asked for.
+    asked: the command line.
     chosen: the claims and figures.
-    minutes: after which the run under way is saved and the rest left for later; 0: no limit.
+    minutes: the time after which the run under way is saved, and the rest is left; 0: no limit.
   """
   every = everything(asked, chosen)
   end = time.monotonic() + SECONDS * minutes if minutes else None
@@ -85,11 +85,11 @@ def do(asked: Asked, chosen: Sequence[Chosen], minutes: float) -> int:
 
 
 def _size(every: Sequence[Run]) -> int:
-  """Seconds that runs are said to take."""
+  """The declared seconds of some runs."""
   return max(1, round(sum(SECONDS * run.minutes for run in every))) if every else 0
 
 
 def _share(run: Run) -> float:
-  """How much of a run is done; 0 where only the run can tell."""
+  """The done share of a run; 0 if only the run itself knows its length."""
   steps = work(run.point)
   return min(0.99, steps_done(run.point) / steps) if steps else 0.0
