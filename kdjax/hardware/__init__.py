@@ -1,1 +1,1 @@
-"""Machines that are not at hand: what a program would cost there, as its compiler writes it."""
+"""The cost of a program on a machine that is not at hand, from its compiled text."""

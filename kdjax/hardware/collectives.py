@@ -1,4 +1,4 @@
-"""Collectives of a compiled program: who takes part, and what a device sends."""
+"""Collectives of a compiled program: the devices that take part, and the bytes they send."""
 
 import math
 import re
@@ -15,8 +15,8 @@ def message(kind: str, n: int, given: float) -> float:
 
   Args:
     kind: one of `COLLECTIVES`.
-    n: devices that take part.
-    given: bytes that each of them gives.
+    n: the number of devices that take part.
+    given: the bytes that each device contributes.
   """
   share = (n - 1) / n
   return (
@@ -32,13 +32,13 @@ def message(kind: str, n: int, given: float) -> float:
 
 
 def groups(module: Module, one: Instruction) -> list[list[int]]:
-  """Which devices take part together in a collective; of a permutation, which sends to which.
+  """The groups of devices that take part together in a collective; of a permutation, its pairs.
 
-  '{{0,1},{2,3}}'; '[groups,size]<=[dims]T(order)', all devices in rows; "mesh['a'=2,'b'=4] {'b'}",
-  those that differ in some axes alone; '{}', all.
+  The notations are '{{0,1},{2,3}}', lists; '[groups,size]<=[dims]T(order)', all devices in rows;
+  "mesh['a'=2,'b'=4] {'b'}", devices that differ in some axes alone; and '{}', all devices.
 
   Raises:
-    ValueError: for a notation that is not known; a guess would price it wrong.
+    ValueError: for an unknown notation, since a guess would price it wrong.
   """
   numbers = lambda text: [int(n) for n in text.split(",") if n]
   if one.op.startswith("collective-permute"):
@@ -59,4 +59,4 @@ def groups(module: Module, one: Instruction) -> list[list[int]]:
     return ids.reshape(-1, math.prod(ids.shape[ids.ndim - len(along) :])).tolist()
   if "replica_groups={}" in one.rest:
     return [list(range(module.devices))]
-  raise ValueError(f"{one.op} {one.name}: its groups are written in no known way: {one.rest[:200]}")
+  raise ValueError(f"{one.op} {one.name}: its groups have an unknown notation: {one.rest[:200]}")

@@ -1,4 +1,4 @@
-"""What one call of a compiled program costs a device: FLOPs, bytes, launches, messages."""
+"""The cost of one call of a compiled program on a device: FLOPs, bytes, launches, messages."""
 
 import collections
 import dataclasses
@@ -9,12 +9,12 @@ from kdjax.hardware.hlo import Computation, Instruction, Module
 from kdjax.hardware.products import found, rate
 from kdjax.hardware.target import Target
 
-FREE = {  # neither run nor move anything by themselves
+FREE = {  # operations that do no work of their own and move no bytes
   *("parameter", "constant", "tuple", "get-tuple-element", "bitcast", "while", "conditional"),
   *("call", "after-all", "partition-id", "replica-id", "opt-barrier", "domain", "async-start"),
   *("add-dependency", "async-update"),
 }
-HELD = (
+HELD = (  # custom calls that do no work of their own
   "AllocateBuffer",
   "Sharding",
   "SPMDFullToShardShape",
@@ -25,13 +25,13 @@ HELD = (
 
 @dataclasses.dataclass
 class Cost:
-  """Of one call, a device."""
+  """The cost of one call on one device."""
 
-  flops: float = 0.0  # of convolutions and products
-  arithmetic: float = 0.0  # seconds that these take at the device's peak
+  flops: float = 0.0  # FLOPs of convolutions and products
+  arithmetic: float = 0.0  # seconds of these at the device's peak
   moved: float = 0.0  # bytes to and from memory
   launches: float = 0.0  # kernels, each launched by itself
-  replayed: float = 0.0  # seconds of a call, were all kernels launched from command buffers
+  replayed: float = 0.0  # seconds of a call if all kernels were launched from command buffers
   seconds: dict[str, float] = dataclasses.field(
     default_factory=lambda: collections.defaultdict(float)
   )
@@ -42,12 +42,12 @@ class Cost:
 
   @property
   def time(self) -> float:
-    """Seconds of a call, if every kernel takes what its slowest side takes, and none overlap."""
+    """Seconds of a call: each kernel takes as long as its slowest side, and none overlap."""
     return sum(self.seconds.values())
 
   @property
   def binds(self) -> str:
-    """The side that takes most of that time."""
+    """The side that takes most of that time: compute, memory, launches or messages."""
     return max(self.seconds, key=lambda side: self.seconds[side], default="nothing")
 
 
@@ -55,9 +55,10 @@ def cost(module: Module, target: Target) -> Cost:
   """The cost of a compiled program on a target."""
   out = Cost()
   for one, computation, times in module.runs():
-    for part, there in ((one, computation), *module.within(one)):  # TPUs fuse some with a slice
+    # A TPU fuses some collectives with a slice.
+    for part, scope in ((one, computation), *module.within(one)):
       if part.op.removesuffix("-start") in COLLECTIVES:
-        seconds = times * _message(out, module, part, there, one, times, target)
+        seconds = times * _message(out, module, part, scope, one, times, target)
         out.seconds["messages"] += seconds
         out.replayed += seconds
     if not runs(one):
@@ -79,20 +80,20 @@ def cost(module: Module, target: Target) -> Cost:
 
 
 def _message(out, module, one, computation, whole, times, target):
-  """Seconds of one collective, which is counted; `whole`: itself, or the fusion that holds it."""
+  """Counts a collective and returns its seconds; `whole` is itself, or the fusion around it."""
   together = groups(module, one)
   if max(map(len, together), default=1) == 1:
     return 0.0
   kind = one.op.removesuffix("-start")
   if kind == "all-reduce" and whole.nbytes < one.nbytes:
-    kind = "reduce-scatter"  # of the sum a device keeps its slice
+    kind = "reduce-scatter"  # a device keeps only its slice of the sum
   sent = message(kind, max(map(len, together)), _given(one, computation))
   entry = out.collectives.setdefault(kind, [0.0, 0.0])
   entry[0] += times
   entry[1] += times * sent
   if any(len({device // target.host for device in group}) > 1 for group in together):
     return sent / target.network
-  # A permutation goes to one neighbour; a ring, all others, over all of a chip's links.
+  # A permutation goes to one neighbour; all other collectives use all links of a chip.
   return sent / (target.link / target.links if kind == "collective-permute" else target.link)
 
 
@@ -101,7 +102,7 @@ def _given(one, computation):
 
 
 def runs(one: Instruction) -> bool:
-  """Whether an instruction is work of its own."""
+  """Whether an instruction does work of its own."""
   if one.op in FREE or one.op.endswith("-done"):
     return False
   return not (one.op == "custom-call" and any(f'"{name}' in one.rest for name in HELD))
@@ -123,13 +124,13 @@ def traffic(module: Module, one: Instruction, computation: Computation) -> float
   read = sum(_memory(computation[name]) for name in one.operands if name in computation)
   if one.op in ("dynamic-slice", "gather", "slice", "slice-start"):
     read = min(read, one.result[-1 if one.op == "gather" else 0].padded)
-  if one.op == "copy-start":  # (to, from, ...): both ends, as far as they are main memory
+  if one.op == "copy-start":  # (to, from, ...): both ends count if they are in main memory
     return _held(one.result[:2])
   return read + _held(_results(one))
 
 
 def _results(one):
-  """The arrays that an instruction writes; not its operands again, nor a library's scratch."""
+  """The arrays that an instruction writes, without its operands and a library's scratch."""
   if one.op.removesuffix("-start") in COLLECTIVES and one.op.endswith("-start"):
     n = len(one.operands)  # (operands, results, ...), or the results alone
     return one.result[n : 2 * n] or one.result
@@ -139,7 +140,7 @@ def _results(one):
 
 
 def _memory(one):
-  """Bytes of a result as far as it lives in main memory."""
+  """Bytes of an instruction's results in main memory."""
   return _held(one.result)
 
 
@@ -148,7 +149,7 @@ def _held(arrays):
 
 
 def _read(module, inner, name):
-  """Bytes that a fused computation reads of one of its values: slices where it takes no more."""
+  """Bytes that a fused computation reads of one value: only slices, if it reads no more."""
   total = 0.0
   for user in inner.values():
     for position, operand in enumerate(user.operands):
@@ -157,7 +158,7 @@ def _read(module, inner, name):
       if user.op in ("dynamic-slice", "gather", "slice") and position == 0:
         total += user.padded
       elif user.op == "dynamic-update-slice" and position == 0:
-        pass  # in place
+        pass  # the update is in place
       elif user.op == "bitcast":
         total += _read(module, inner, user.name)
       elif user.op == "fusion":
@@ -172,7 +173,7 @@ def _read(module, inner, name):
 
 
 def _written(inner):
-  """Bytes that a fused computation writes: updates alone where it updates in place."""
+  """Bytes that a fused computation writes: only the update, if it updates in place."""
 
   def of(one):
     if one.op in ("bitcast", "tuple") and one.operands:

@@ -1,7 +1,7 @@
-"""The text of a compiled program, read into computations and instructions.
+"""Reads the text of a compiled program into computations and instructions.
 
-XLA's own cost analysis counts the body of a loop once. Here every instruction knows how often it
-runs: a call by the trips of the loops around it.
+XLA's own cost analysis counts the body of a loop once. `Module.runs` counts every instruction as
+often as a call runs it, by the trips of the loops around it.
 """
 
 import dataclasses
@@ -35,15 +35,15 @@ class Array:
 
   @functools.cached_property
   def padded(self) -> float:
-    """Bytes that it takes in memory: whole tiles, where its layout has some, as on TPUs.
+    """Bytes in memory; a layout with tiles, as on TPUs, takes whole tiles.
 
-    `{1,0:T(8,128)(2,1)}`: the two minor dimensions in tiles of 8 x 128, these in pairs.
+    `{1,0:T(8,128)(2,1)}` has the two minor dimensions in tiles of 8 x 128, and these in pairs.
     """
     tiles = _TILES.search(self.layout)
     if not tiles:
       return self.nbytes
     order = re.match(r"\{([\d,]*)", self.layout).group(1)  # type: ignore[union-attr]
-    dims = [self.shape[int(d)] for d in reversed(order.split(",")) if d]  # the minor one last
+    dims = [self.shape[int(d)] for d in reversed(order.split(",")) if d]  # the minor dimension last
     for text in re.findall(r"\(([\d,]+)\)", tiles.group(1)):
       tile = [int(n) for n in text.split(",")]
       dims = [1] * (len(tile) - len(dims)) + dims
@@ -53,7 +53,7 @@ class Array:
 
   @property
   def in_memory(self) -> bool:
-    """Whether it lives in the device's main memory: S(n) is elsewhere, on the chip or the host."""
+    """Whether it is in the device's main memory; S(n) is on the chip or the host."""
     return re.search(r"S\([1-9]", self.layout) is None
 
 
@@ -66,28 +66,28 @@ def _size(dtype):
 
 @dataclasses.dataclass(frozen=True)
 class Instruction:
-  """One line."""
+  """One instruction, a line of the text."""
 
   name: str
   op: str
   result: tuple[Array, ...]
   operands: tuple[str, ...]
-  rest: str  # what follows the operands
+  rest: str  # the text after the operands
   root: bool
   inside: str  # the text of the operands
 
   @property
   def nbytes(self) -> float:
-    """Of its result, without padding."""
+    """Bytes of its result without padding."""
     return sum(x.nbytes for x in self.result)
 
   @property
   def padded(self) -> float:
-    """Of its result, as memory holds it."""
+    """Bytes of its result in memory."""
     return sum(x.padded for x in self.result)
 
   def field(self, pattern: str) -> str:
-    """The first group of a pattern in what follows its operands, or ''."""
+    """The first group of a pattern in the text after its operands, or ''."""
     found = re.search(pattern, self.rest)
     return (found.group(1) or "") if found else ""
 
@@ -101,12 +101,12 @@ class Module:
 
   computations: dict[str, Computation]
   entry: str
-  devices: int  # that run it together
+  devices: int  # the number of devices that run it together
 
   def runs(self) -> Iterator[tuple[Instruction, Computation, float]]:
-    """(instruction, its computation, how often a call runs it).
+    """Yields (instruction, its computation, how often a call runs it).
 
-    Those of fused computations are not among them: a fusion is one instruction.
+    A fusion is one instruction; those of its computation are not yielded.
     """
     yield from self._runs(self.entry, 1.0)
 
@@ -125,11 +125,11 @@ class Module:
           yield from self._runs(body, times)
 
   def fused(self, fusion: Instruction) -> Computation:
-    """What a fusion computes."""
+    """The computation of a fusion."""
     return self.computations.get(_called(fusion, "calls"), {})
 
   def within(self, one: Instruction) -> Iterator[tuple[Instruction, Computation]]:
-    """What an instruction computes: itself, or all of a fusion, with where to find operands."""
+    """Yields the instructions inside a fusion, nested ones too, each with its computation."""
     if one.op != "fusion":
       return
     inner = self.fused(one)
@@ -138,9 +138,9 @@ class Module:
       yield from self.within(part)
 
   def trips(self, loop: Instruction) -> int:
-    """How often a loop runs: as XLA knows, else the bound that its condition compares with.
+    """The trips of a loop: XLA's known count, or else the bound in its condition.
 
-    1 where neither is there: then the loop is as long as a value says.
+    It is 1 if there is neither, and the length is a traced value.
     """
     known = loop.field(r'known_trip_count"?:\s*\{"?n"?:\s*"?(\d+)')
     if known:
@@ -170,7 +170,7 @@ def parse(text: str) -> Module:
   """A module from `compiled.as_text()`.
 
   Raises:
-    ValueError: where there is no entry.
+    ValueError: if there is no entry.
   """
   computations: dict[str, Computation] = {}
   entry, name = "", ""
@@ -186,13 +186,13 @@ def parse(text: str) -> Module:
       one = _instruction(*found.groups())
       computations[name][one.name] = one
   if not entry:
-    raise ValueError("the text has no ENTRY: it is no compiled program")
+    raise ValueError("the text has no ENTRY: it is not a compiled program")
   devices = math.prod(map(int, _DEVICES.findall(text.partition("\n")[0])))
   return Module(computations, entry, devices)
 
 
 def _instruction(root, name, text):
-  """One line: `name = shape op(operands), rest`."""
+  """Parses a line: `name = shape op(operands), rest`."""
   shape, at = _balanced(text, 0) if text.startswith("(") else (None, 0)
   if shape is None:
     at = _end_of_shape(text)
@@ -204,7 +204,7 @@ def _instruction(root, name, text):
     Array(dtype, tuple(int(n) for n in dims.split(",") if n), layout or "")
     for dtype, dims, layout in _SHAPE.findall(re.sub(r"/\*.*?\*/", "", shape))
   )
-  # Compiled text marks names; what is lowered and not compiled does not.
+  # Compiled text marks names with %, text that is only lowered does not.
   operands = tuple(re.findall(r"%([\w.\-]+)" if "%" in inside else r"[\w.\-]+", inside))
   return Instruction(name, op, arrays, operands, text[end:], bool(root), inside[1:-1])
 
@@ -215,7 +215,7 @@ def _end_of_shape(text):
     depth += (c in "{[(") - (c in "}])")
     if c == " " and depth == 0:
       return i
-  raise ValueError(f"no instruction: {text[:80]!r}")
+  raise ValueError(f"not an instruction: {text[:80]!r}")
 
 
 def _balanced(text, begin):

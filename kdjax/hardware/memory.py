@@ -1,4 +1,4 @@
-"""What a program needs of a device's memory, as its compiler says."""
+"""The device memory that a program needs, by its compiler."""
 
 import math
 import re
@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 
 _UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
-# How a TPU's compiler says that a program does not fit.
+# The messages of a TPU's compiler for a program that does not fit.
 _REFUSED = (
   re.compile(r"\(([\d.]+)([KMGT])\) exceeds available"),
   re.compile(r"Used ([\d.]+)([KMGT]) of [\d.]+[KMGT] \w*hbm"),
@@ -15,16 +15,16 @@ _REFUSED = (
 
 
 class Compiled(NamedTuple):
-  """A compiled program, or how it was refused."""
+  """A compiled program, or the need of a program that was refused."""
 
-  program: jax.stages.Compiled | None  # None: the compiler refuses what does not fit
-  arguments: float  # bytes a device: what goes in
-  temporaries: float  # and what it needs while it runs; of a refused one, all that it would need
-  rest: float  # its code, and results that do not take their arguments' place
+  program: jax.stages.Compiled | None  # None: the compiler refused it, since it does not fit
+  arguments: float  # bytes per device of the arguments
+  temporaries: float  # bytes of temporaries; for a refused program, all bytes that it would need
+  rest: float  # bytes of its code, and of results that do not reuse their arguments' memory
 
   @property
   def need(self) -> float:
-    """Bytes a device."""
+    """Bytes per device."""
     return self.arguments + self.temporaries + self.rest
 
 
@@ -32,7 +32,7 @@ def compile(lowered: jax.stages.Lowered, options: dict[str, Any] | None = None) 
   """Compiles a program for the devices it was lowered for.
 
   Raises:
-    JaxRuntimeError: for whatever its compiler cannot do, but for want of memory.
+    JaxRuntimeError: for any error of its compiler other than a lack of memory.
   """
   try:
     program = lowered.compile(compiler_options=options)
@@ -46,18 +46,19 @@ def compile(lowered: jax.stages.Lowered, options: dict[str, Any] | None = None) 
 
 
 def exhausted(error: Exception) -> bool:
-  """Whether a device, or a compiler that tries its kernels there, has run out of memory."""
+  """Whether a device, or a compiler that tries kernels on it, has run out of memory."""
   return "RESOURCE_EXHAUSTED" in str(error)
 
 
-def refused(said: str, error: Exception) -> float:
-  """Bytes that a refused program would need, from its compiler's message; else raises the error.
+def refused(message: str, error: Exception) -> float:
+  """Bytes that a refused program would need, from its compiler's message.
 
-  A GPU's compiler, where it times algorithms, names only what it could not get: inf.
+  It raises the error if that is not about memory. A GPU's compiler that times algorithms names only
+  an allocation that failed; the result is then inf.
   """
   for pattern in _REFUSED:
-    if found := pattern.search(said):
+    if found := pattern.search(message):
       return float(found.group(1)) * _UNITS[found.group(2)]
-  if exhausted(error) and re.search(r"(trying|ailed) to allocate", said):
+  if exhausted(error) and re.search(r"(trying|ailed) to allocate", message):
     return math.inf
   raise error

@@ -1,4 +1,4 @@
-"""Convolutions and matrix products of a compiled program: how many FLOPs, and how fast they run."""
+"""Convolutions and matrix products of a compiled program: their FLOPs and their rates."""
 
 import dataclasses
 import math
@@ -10,7 +10,7 @@ import numpy as np
 from kdjax.hardware.hlo import Array, Computation, Instruction, Module
 from kdjax.hardware.target import Target
 
-PASSES = 6  # in bfloat16, of a TPU's product of float32 at the highest precision
+PASSES = 6  # bfloat16 passes of a TPU's float32 product at the highest precision
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,23 +18,23 @@ class Product:
   """A convolution or a matrix product."""
 
   kind: str  # 'convolution' or 'product'
-  dtype: str  # of what is multiplied
-  layout: str  # a convolution's dimensions, 'b01f_01io->b01f', as the compiler left them
-  flops: float  # two a multiply-add
-  exact: bool  # whether asked for at the highest precision
+  dtype: str  # dtype of the factors
+  layout: str  # a convolution's dimensions in the compiled program, 'b01f_01io->b01f'
+  flops: float  # two per multiply-add
+  exact: bool  # whether the highest precision is asked for
 
 
 def found(module: Module, one: Instruction, computation: Computation) -> Iterator[Product]:
-  """The convolutions and matrix products of an instruction, those inside a fusion too."""
-  for part, there in ((one, computation), *module.within(one)):
-    arrays = [there[name].result[0] for name in part.operands if name in there]
+  """The convolutions and matrix products of an instruction, also those inside a fusion."""
+  for part, scope in ((one, computation), *module.within(one)):
+    arrays = [scope[name].result[0] for name in part.operands if name in scope]
     if part.op == "convolution":
       yield _convolution(part, arrays[0], arrays[1], part.result[0])
     elif part.op == "dot":
       contracted = part.field(r"lhs_contracting_dims=\{([\d,]*)\}")
       yield _product(part, arrays[0], contracted)
     elif part.op == "custom-call" and "cudnn$conv" in part.rest:
-      roles = arrays[0], arrays[1], part.result[0]  # what it reads, its kernel, what comes out
+      roles = arrays[0], arrays[1], part.result[0]  # input, kernel, output
       if "BackwardInput" in part.rest:
         roles = part.result[0], arrays[1], arrays[0]
       elif "BackwardFilter" in part.rest:
@@ -57,7 +57,7 @@ def _product(one, left, contracted):
 
 
 def _convolution(one: Instruction, read: Array, kernel: Array, out: Array, multiplied: str = ""):
-  """FLOPs as XLA counts them: a multiply-add for each pair of numbers that are both there."""
+  """A convolution with its FLOPs as XLA counts them: without multiply-adds of padding."""
   labels = one.field(r"dim_labels=([\w?]+_[\w?]+->[\w?]+)")
   from_, rest = labels.split("_")
   weights, to = rest.split("->")
@@ -87,7 +87,7 @@ def _convolution(one: Instruction, read: Array, kernel: Array, out: Array, multi
 
 
 def _pairs(*, n, k, out, low, stride, spread, dilation):
-  """Pairs (place of the output, place in the kernel) along one axis that meet a number."""
+  """The number of pairs (output position, kernel position) along one axis that meet an input."""
   at = stride * np.arange(out)[:, None] + dilation * np.arange(k) - low
   return int(((at >= 0) & (at <= (n - 1) * spread) & (at % spread == 0)).sum())
 
@@ -95,8 +95,8 @@ def _pairs(*, n, k, out, low, stride, spread, dilation):
 def rate(target: Target, product: Product) -> float:
   """FLOP/s of a product; a dtype that the target's file does not name runs as float32.
 
-  By JAX's default, NVIDIA's cards multiply float32 as TF32, and TPUs as bfloat16 in one pass; at
-  the highest precision TPUs take six.
+  By JAX's default, NVIDIA's cards multiply float32 as TF32, and TPUs as bfloat16 in one pass. At
+  the highest precision TPUs need six passes.
   """
   if target.kind == "tpu" and product.exact and product.dtype == "f32":
     return target.peak["float32"] / PASSES

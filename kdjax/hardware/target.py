@@ -1,6 +1,6 @@
-"""A machine to compile for: a file of numbers a kind of device, and how many of them.
+"""A machine to compile for: a kind of device, described by a file, and a number of devices.
 
-`--target=v5e:2x4`, `--target=h100:8`, or a file of one's own, `--target=mine.toml:8`.
+Examples are `--target=v5e:2x4`, `--target=h100:8`, and `--target=mine.toml:8` with a user's file.
 """
 
 import contextlib
@@ -23,10 +23,10 @@ from kdjax.types import ConfigError
 FOLDER = Path(__file__).parent / "targets"
 GIB = 2**30
 EXTRAS = {"tpu": "pip install 'kdjax[tpu]'", "gpu": "pip install 'kdjax[cuda12]'"}
-ALONE = {  # what lets compilers work where their devices are not
+ALONE = {  # settings that let compilers work without their devices
   "JAX_PLATFORMS": "cpu",
-  "JAX_SKIP_CUDA_CONSTRAINTS_CHECK": "1",  # of the driver's version
-  "TPU_SKIP_MDS_QUERY": "1",  # no cloud's metadata server to wait for
+  "JAX_SKIP_CUDA_CONSTRAINTS_CHECK": "1",  # the check of the driver's version
+  "TPU_SKIP_MDS_QUERY": "1",  # without a cloud there is no metadata server to wait for
   "TPU_WORKER_HOSTNAMES": "localhost",
   "TPU_STDERR_LOG_LEVEL": "3",
   "TPU_MIN_LOG_LEVEL": "3",
@@ -54,36 +54,36 @@ OPTIONAL = {
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-  """Devices of one kind; the numbers of one of them, from its file."""
+  """Devices of one kind, with the numbers of one device from its file."""
 
-  name: str  # as asked for, 'v5e:2x4'
+  name: str  # the name on the command line, 'v5e:2x4'
   kind: str  # 'tpu' or 'gpu'
   description: str
   shape: tuple[int, ...]  # of the torus, or (devices,)
-  memory: float  # bytes that a program may have
-  bandwidth: float  # bytes a second to and from that memory
+  memory: float  # bytes that a program may use
+  bandwidth: float  # bytes per second to and from that memory
   peak: dict[str, float]  # dtype: FLOP/s
-  link: float  # bytes a second to all other devices, one direction
-  links: float  # among which that is shared: a torus's neighbour has one
-  host: float  # devices that those links join; inf: all
-  network: float  # bytes a second of a device to those of other hosts, one direction
+  link: float  # bytes per second to all other devices together, one direction
+  links: float  # links that share this rate; a neighbour in a torus has one
+  host: float  # devices that the links join; inf: all
+  network: float  # bytes per second of a device to those of other hosts, one direction
   launch: float  # seconds between two kernels that are launched one by one
-  graph_launch: float  # and of those in a command buffer
-  device_kind: str  # what JAX calls such a device
-  topology: str  # what a TPU's compiler calls the generation, 'v5e'
+  graph_launch: float  # seconds between two kernels in a command buffer
+  device_kind: str  # JAX's name of such a device
+  topology: str  # the TPU compiler's name of the generation, 'v5e'
   megacore: bool  # whether a chip's two cores are one device
-  compiler: dict[str, Any]  # what the GPU's compiler must know of it
+  compiler: dict[str, Any]  # the device's properties that the GPU's compiler needs
 
   @property
   def size(self) -> int:
-    """How many devices."""
+    """The number of devices."""
     return math.prod(self.shape)
 
 
 def files() -> dict[str, Path]:
-  """{kind of device: its file}: those that come with kdjax, and one's own, which go before.
+  """{kind of device: its file} of kdjax's files and the user's, which take precedence.
 
-  One's own are in the folder that the environment's KDJAX_TARGETS names.
+  The user's files are in the folder that the environment variable KDJAX_TARGETS names.
   """
   own = os.environ.get("KDJAX_TARGETS")
   folders = (FOLDER, Path(own)) if own else (FOLDER,)
@@ -94,24 +94,25 @@ def parse(name: str) -> Target:
   """The target of a name such as 'v5e:2x4', 'h100:8' or 'mine.toml:8'.
 
   Raises:
-    ConfigError: for a kind that has no file, a file that cannot be read or lacks an entry, a size
-      that is none.
+    ConfigError: for a kind without a file, a file that cannot be read or lacks an entry, or an
+      invalid size.
   """
   kind, _, size = name.rpartition(":")
   known = files()
   if not kind or not re.fullmatch(r"[1-9]\d*(x[1-9]\d*)*", size):
     hint = "a kind and a size, such as h100:8 or v5e:2x4; kinds: " + ", ".join(sorted(known))
     raise ConfigError("--target", name, hint)
-  own = kind.endswith(".toml")
-  path = Path(kind) if own else known.get(kind)
+  is_file = kind.endswith(".toml")
+  path = Path(kind) if is_file else known.get(kind)
   if path is None or not path.is_file():
-    hint = "no such file" if own else f"one of {', '.join(sorted(known))}, or a file of your own"
+    kinds = f"one of {', '.join(sorted(known))}, or a file of your own"
+    hint = "no such file" if is_file else kinds
     raise ConfigError("--target", kind, hint)
   return _read(path, name, tuple(map(int, size.split("x"))))
 
 
 def of(device: jax.Device) -> Target | None:
-  """The target whose file describes a device by its `device_kind`; None where none does."""
+  """The target whose file describes a device by its `device_kind`; None if there is none."""
   found = (parse(f"{name}:1") for name in reversed(files()))
   return next((t for t in found if t.device_kind == device.device_kind), None)
 
@@ -144,7 +145,7 @@ def _read(path, name, shape):
 
 
 def _share() -> float:
-  """What JAX gives to programs of a GPU's memory."""
+  """The share of a GPU's memory that JAX gives to programs."""
   for name in ("XLA_CLIENT_MEM_FRACTION", "XLA_PYTHON_CLIENT_MEM_FRACTION"):
     if given := os.environ.get(name):
       try:
@@ -155,11 +156,11 @@ def _share() -> float:
 
 
 def _check(path, given):
-  """Raises a ConfigError for an entry that is missing, unknown, or no such thing as it must be."""
+  """Raises a ConfigError for an entry that is missing, unknown or invalid."""
   known = REQUIRED | OPTIONAL
   for key, value in given.items():
     if key not in known:
-      raise ConfigError(f"{path}: {key}", value, f"no such entry; there are {', '.join(known)}")
+      raise ConfigError(f"{path}: {key}", value, f"no such entry; known are {', '.join(known)}")
   for key, kind in known.items():
     if key in given or key in REQUIRED:
       _check_entry(f"{path}: {key}", given.get(key), kind, may_be_zero=key.endswith("_us"))
@@ -172,7 +173,7 @@ def _check(path, given):
   if given["kind"] == "gpu":
     capability = given.get("compiler", {}).get("capability")
     if not (isinstance(capability, str) and re.fullmatch(r"\d+\.\d+", capability)):
-      hint = 'the compiler must know the GPU, its `capability` too, such as "9.0"; see h100.toml'
+      hint = 'the compiler needs the GPU and its `capability`, such as "9.0"; see h100.toml'
       raise ConfigError(f"{path}: compiler.capability", capability, hint)
 
 
@@ -187,18 +188,18 @@ def _check_entry(key, value, kind, *, may_be_zero):
 
 
 def prepare() -> None:
-  """Settings that must precede JAX's first use of a device, where there need be none."""
+  """Makes the settings for compiling without devices; must precede JAX's first use of a device."""
   for key, value in ALONE.items():
     os.environ.setdefault(key, value)
-  # It finds the CUDA plug-in twice, and complains; what is missing is said by `devices`.
+  # xla_bridge finds the CUDA plug-in twice and complains; `devices` reports what is missing.
   logging.getLogger("jax._src.xla_bridge").setLevel(logging.CRITICAL)
 
 
 def devices(target: Target) -> list[jax.Device]:
-  """Descriptions of the target's devices, to compile for; no driver is needed.
+  """Descriptions of the target's devices to compile for; they need no driver.
 
   Raises:
-    ConfigError: where the compiler is not installed, or knows no such machine.
+    ConfigError: if the compiler is not installed, or does not know such a machine.
   """
   from jax.experimental import topologies
 
@@ -218,13 +219,13 @@ def devices(target: Target) -> list[jax.Device]:
 def _tpu(target):
   shape = "x".join(map(str, target.shape))
   more = {"chip_config_name": "megacore"} if target.megacore else {}
-  if len(target.shape) > 1 and 1 in target.shape[:2]:  # a row: no host of it has 2 x 2 chips
+  if len(target.shape) > 1 and 1 in target.shape[:2]:  # in a row no host has 2 x 2 chips
     more |= {"chips_per_host_bounds": (*(min(2, n) for n in target.shape[:2]), 1)}
   return dict(platform="tpu", topology_name=f"{target.topology}:{shape}", **more)
 
 
 def _gpu(target):
-  from jax._src import xla_bridge  # no public way makes a plug-in known without its devices
+  from jax._src import xla_bridge  # no public function registers a plug-in without its devices
 
   xla_bridge.discover_pjrt_plugins()
   shape = f"1x1x{target.size}"
@@ -252,12 +253,12 @@ device_description_str: "{target.description}"
 
 @contextlib.contextmanager
 def compiling(target: Target) -> Iterator[list[jax.Device]]:
-  """Programs traced inside are the target's; gives its devices."""
+  """Makes programs that are traced inside those of the target; yields its devices."""
   # libtpu aborts the process at any flag that is not its own, when it first compiles.
   flags = os.environ.pop("XLA_FLAGS", None) if target.kind == "tpu" else None
   cached = jax.config.jax_enable_compilation_cache  # type: ignore[attr-defined]
-  jax.config.update("jax_enable_compilation_cache", False)  # nothing could read such programs back
-  compilation_cache.reset_cache()  # it asks only once whether it is used
+  jax.config.update("jax_enable_compilation_cache", False)  # such programs cannot be read back
+  compilation_cache.reset_cache()  # the cache reads that setting only once
   try:
     with machine.compiling_for(target.kind):
       yield devices(target)
@@ -269,11 +270,11 @@ def compiling(target: Target) -> Iterator[list[jax.Device]]:
 
 
 def options(target: Target) -> dict[str, Any]:
-  """What the target's compiler is told.
+  """The options of the target's compiler.
 
-  A GPU that is not there cannot time its algorithms. A TPU's compiler tries window after window of
-  every convolution, most of its time; the first will do, since fusions, memory and messages stay
-  as they are, and only the kernels' code is smaller than it would be.
+  Without the GPU its algorithms cannot be timed. A TPU's compiler spends most of its time on trying
+  windows for every convolution. The first window is enough, since fusions, memory and messages stay
+  the same, and only the kernels' code is smaller than it would be.
   """
   if target.kind == "gpu":
     return {"xla_gpu_autotune_level": 0}
