@@ -3,10 +3,9 @@
   kdjax sweep --config=mhd_digits --workdir=runs/teachers \
     --grid algo.teachers=1,2,4 --seeds=5
 
-Every point is a run's folder below the sweep's, trained by a process of its own. `sweep.json` says
-what the sweep is, written before anything else, and which runs failed. The same command goes on;
-one with more values or seeds does, too. Exit codes: 0 all done; 42 stopped; 1 a run failed; 2 bad
-input.
+Every point is a run in a folder below the sweep's, trained by a process of its own. `sweep.json`
+declares the sweep before any run begins, and lists the runs that failed. The same command resumes,
+also with more values or seeds. Exit codes: 0 all done; 42 stopped; 1 a run failed; 2 bad input.
 """
 
 import argparse
@@ -38,7 +37,7 @@ PASSED = re.compile(r"--(config\.[\w.]+|devices)=.*", re.DOTALL)  # flags that g
 
 
 def work(point: Point) -> int:
-  """Training steps that a run takes, its baselines' with them; 0 where only it can tell."""
+  """Training steps of a run and its baselines; 0 if only the run itself knows its length."""
   return point.config["steps"] * (1 + len(point.config["compare"]))
 
 
@@ -61,13 +60,13 @@ def _last_step(path: Path) -> int:
 
 
 class Stop:
-  """Notes SIGINT and SIGTERM, which are then handed on to the run that is under way.
+  """Notes SIGINT and SIGTERM, which `run_point` then sends to the run under way.
 
-  Inside, they do not end this process, which has to wait for the run (see `kdjax.ending`).
+  Inside, the signals do not end this process, which has to wait for the run (see `kdjax.ending`).
   """
 
   def __init__(self) -> None:
-    """No signal has come."""
+    """Begins without a signal."""
     self.signals: list[int] = []
 
   def __enter__(self) -> "Stop":
@@ -109,7 +108,7 @@ def run_point(sweep: Sweep, point: Point, stop: Stop, tick: Callable[[], None]) 
 
 
 def last_line(path: Path) -> str:
-  """The last line of a log that is not empty."""
+  """The last line of a log that has text."""
   lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
   return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
@@ -137,13 +136,13 @@ def run(sweep: Sweep) -> int:
 
 
 def finished(point: Point) -> bool:
-  """Whether a run is over, its baselines too."""
+  """Whether a run and its baselines have finished."""
   names = ("", *point.config["compare"])
   return all((point.folder / name / "summary.json").exists() for name in names)
 
 
 def _train(sweep: Sweep, found: list[Point], failed: dict[str, Any], stop: Stop) -> int:
-  """Runs one point after another; notes in `failed` and in sweep.json which ones fail."""
+  """Runs one point after another; notes the runs that fail in `failed` and in sweep.json."""
   from kdjax.training.progress import Progress
 
   sizes = _sizes(found)
@@ -171,18 +170,18 @@ def _train(sweep: Sweep, found: list[Point], failed: dict[str, Any], stop: Stop)
 
 
 def _sizes(found: Sequence[Point]) -> dict[Path, int]:
-  """How much of the bar each run is: its steps; 1 each where some only know their rounds."""
+  """Each run's part of the bar: its steps, or 1 for all if some are counted in rounds."""
   known = all(work(point) for point in found)
   return {point.folder: work(point) if known else 1 for point in found}
 
 
 def _show(bar: "Progress", point: Point, past: int, size: int, **numbers: int) -> None:
-  """Moves the bar to where the run under way stands, short of its end."""
+  """Moves the bar to the position of the run under way, short of the run's end."""
   bar.update(past + min(steps_done(point), size - 1), **numbers)
 
 
 def results(found: Sequence[Point]) -> str:
-  """The finished runs, over seeds; '' where there is none."""
+  """The table of the finished runs over seeds; '' if there are none."""
   from kdjax.report import compare, entries
 
   folders = [point.folder for point in found if (point.folder / "summary.json").exists()]
@@ -193,7 +192,7 @@ def sweep_cli(argv: Sequence[str]) -> int:
   """`kdjax sweep ...`; returns the exit code.
 
   Args:
-    argv: what follows the word `sweep`.
+    argv: the words after `sweep`.
 
   Raises:
     ConfigError: for a command line, a grid or a folder that cannot work.

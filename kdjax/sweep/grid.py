@@ -1,4 +1,4 @@
-"""Which runs a sweep has, and what its folder says that it is."""
+"""The runs of a sweep, and the declaration in its folder."""
 
 import ast
 import hashlib
@@ -20,7 +20,7 @@ LONG = 100  # characters of a run's name
 
 
 class Sweep(NamedTuple):
-  """What a command line asks for."""
+  """The arguments of a command line."""
 
   config: str
   workdir: Path
@@ -34,19 +34,19 @@ class Point(NamedTuple):
   """One run of a sweep."""
 
   folder: Path
-  settings: dict[str, Any]  # what it sets of the grid, and its seed
-  config: dict[str, Any]  # all of its config
+  settings: dict[str, Any]  # its values of the grid, and its seed
+  config: dict[str, Any]  # its whole config
 
 
 def parse_grid(text: str) -> tuple[str, list[Any]]:
-  """'algo.teachers=1,2' as its key and its values.
+  """The key and the values of a grid's entry, such as 'algo.teachers=1,2'.
 
   Args:
-    text: KEY=V1,V2,...; a value is a Python literal, or else a string; a comma within brackets,
-      braces or quotes belongs to the value.
+    text: KEY=V1,V2,...; a value is a Python literal, or otherwise a string. A comma within
+      brackets, braces or quotes belongs to the value.
 
   Raises:
-    ConfigError: where there is no key or no value.
+    ConfigError: if there is no key or no value.
   """
   key, _, values = text.partition("=")
   if not key or not values:
@@ -55,7 +55,7 @@ def parse_grid(text: str) -> tuple[str, list[Any]]:
 
 
 def _split(text: str) -> list[str]:
-  """Parts between commas that are in no brackets and no quotes."""
+  """The parts between commas outside brackets and quotes."""
   parts, depth, quote = [""], 0, ""
   for c in text:
     if quote:
@@ -82,7 +82,7 @@ def read_config(name: str, flags: Sequence[str]) -> dict[str, Any]:
   """A config's plain values with `--config.key=value` flags over them, as a run would read them.
 
   Raises:
-    ConfigError: for a config that is not there, or values that no run can have.
+    ConfigError: for a config that does not exist, or values that no run can have.
   """
   from absl import flags as absl_flags
   from ml_collections import config_flags
@@ -108,7 +108,7 @@ def read_config(name: str, flags: Sequence[str]) -> dict[str, Any]:
 
 
 def points(sweep: Sweep) -> list[Point]:
-  """All runs of a sweep, the last key and the seeds fastest; those of one config once.
+  """All runs of a sweep, the last key and the seeds varying fastest; equal configs occur once.
 
   Raises:
     ConfigError: for a setting that the config's schema does not have, or seeds that overlap.
@@ -132,7 +132,7 @@ def points(sweep: Sweep) -> list[Point]:
 
 
 def _seed_settings(sweep: Sweep, base: int) -> Iterator[dict[str, int]]:
-  """What each run sets to get its seed or seeds: nothing where no --seeds was given."""
+  """Yields the seed settings of each run; one empty setting without --seeds."""
   if not sweep.seeds:
     yield {}
   elif sweep.fold:
@@ -148,13 +148,13 @@ def as_flags(settings: dict[str, Any]) -> list[str]:
 
 
 def run_name(settings: dict[str, Any]) -> str:
-  """A run's folder: its settings by key, the seed last; shortened by a hash where need be."""
+  """A run's folder: its settings by key, the seed last; a long name ends in a hash."""
   keys = sorted(settings, key=lambda key: (key in ("seed", "replicas"), key))
   return folder_name("_".join(f"{key}={settings[key]}" for key in keys) or "run")
 
 
 def folder_name(whole: str) -> str:
-  """A text as a folder's name: as it is where it can be one, else shortened, with a hash of it."""
+  """A text as a folder's name: unchanged if it can be one, otherwise shortened, with a hash."""
   name = re.sub(r"[^\w.=+-]+", "-", whole)
   if name == whole and len(name) <= LONG:
     return name
@@ -165,10 +165,10 @@ def declare(sweep: Sweep) -> dict[str, Any]:
   """Writes sweep.json, or checks that the folder's is this sweep or a part of it.
 
   Returns:
-    What earlier calls noted about runs that failed, {name: {code, last}}.
+    The failed runs of earlier calls, {name: {code, last}}.
 
   Raises:
-    ConfigError: where the folder holds another sweep, naming what differs.
+    ConfigError: if the folder holds another sweep; names the key that differs.
   """
   path = sweep.workdir / DECLARATION
   new = {
@@ -187,13 +187,13 @@ def declare(sweep: Sweep) -> dict[str, Any]:
 
 
 def note_failed(sweep: Sweep, failed: dict[str, Any]) -> None:
-  """Keeps in sweep.json which runs failed and how, {name: {code, last}}."""
+  """Writes the failed runs to sweep.json, {name: {code, last}}."""
   path = sweep.workdir / DECLARATION
   files.write_json(path, files.read_json(path) | {"failed": failed})
 
 
 def _check_same(old: dict[str, Any], new: dict[str, Any], workdir: Path) -> None:
-  """Raises ConfigError unless `new` is `old` with nothing but further values and seeds."""
+  """Raises ConfigError unless `new` differs from `old` only by further values and seeds."""
 
   def refuse(key: str, value: Any, was: Any) -> None:
     hint = f"{workdir} was begun with {was!r}; use another --workdir, that value, or add to it"

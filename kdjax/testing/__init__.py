@@ -1,6 +1,6 @@
-"""What every method is held to, for a method of your own too.
+"""The properties that every method must have, as tests for your own method too.
 
-A conftest.py makes CPU devices before JAX is used, a test runs every property on a `Case`:
+A conftest.py makes CPU devices before JAX is used, and a test runs every property on a `Case`:
 
   from kdjax import testing
 

@@ -1,4 +1,4 @@
-"""The property that nothing of a client whose numbers are not finite reaches another."""
+"""The property that values of a client that are not finite reach no other client."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ FEATURES = 36  # of an example: those of `small.IMAGE`, as numbers, which can be
 
 
 def stay(case: Case) -> None:
-  """One step on data that are not numbers: the others go on as if its client had not taken it."""
+  """After a step on NaN data, the others continue as if that client had not taken the step."""
   for fault in ("reset", "freeze"):
     clean, dirty = build(case, fault), build(case, fault, poison=np.nan)
     call, stepper = first_fault(clean, dirty), Stepper(clean)
@@ -35,13 +35,13 @@ def stay(case: Case) -> None:
     kept = all(np.isfinite(x).all() for x in jax.tree.leaves(jax.device_get(ends[0][1:])))
     assert kept, "add to `local` and `server` only where aux['live'] says that a step was taken"
     others = [rows(s, tuple(~m for m in who)) for s in ends]
-    message = f"a client that is not finite reaches others (faults.client={fault!r}): "
-    hint = "leave out those who do not speak (core.health.active_clients), and what is not finite"
+    message = f"a faulty client reaches others (faults.client={fault!r}): "
+    hint = "leave out inactive clients (core.health.active_clients) and values that are not finite"
     chex.assert_trees_all_equal(*others, custom_message=message + hint)
 
 
 def victim(case: Case) -> int:
-  """The holder of data who gets what are no numbers; where models travel, the first one visited."""
+  """The holder that gets NaN data; in methods whose models travel, the first holder visited."""
   return 1 if find_method(case.method).travels else 2
 
 
@@ -65,10 +65,10 @@ def features(source: Source) -> Source:
 
 
 def first_fault(clean: Experiment, dirty: Experiment) -> int:
-  """The first call in the second half of a run, or in all of it, that the victim cannot take.
+  """The first call in the second half of a run, or in all of it, that the victim skips.
 
   Raises:
-    AssertionError: where no client ever notices.
+    AssertionError: if no client ever notices the data.
   """
   end = clean.visits[-1].start + clean.visits[-1].calls
   for begin in (end // 2, 0):
@@ -80,11 +80,11 @@ def first_fault(clean: Experiment, dirty: Experiment) -> int:
     since = np.concatenate([np.asarray(c.health.since) for c in state.clients])
     if (since >= 0).any():
       return int(since[since >= 0].min())
-  raise AssertionError("nobody notices a loss that is not finite: use core.clients.update")
+  raise AssertionError("no client notices a loss that is not finite: use core.clients.update")
 
 
 def rows(state: TrainState, keep: tuple) -> tuple:
-  """What belongs to the clients for whom `keep`, bool a cohort, and to the server."""
+  """The state of the clients in `keep`, a bool array per cohort, and of the server."""
   whole = jax.device_get(state)
   chosen = lambda tree, mask: jax.tree.map(lambda x: x[mask], tree)
   clients = [chosen(c, m) for c, m in zip(whole.clients, keep, strict=True)]
@@ -93,7 +93,7 @@ def rows(state: TrainState, keep: tuple) -> tuple:
 
 
 def replace(state: TrainState, other: TrainState, who: tuple) -> TrainState:
-  """A state in which the clients `who`, bool a cohort, and what is theirs are those of another."""
+  """A state with the clients in `who`, a bool array per cohort, replaced by those of another."""
   put = lambda mask: lambda old, new: jnp.where(jnp.expand_dims(mask, range(1, old.ndim)), new, old)
   swap = lambda trees, others: tuple(
     jax.tree.map(put(m), tree, o) for tree, o, m in zip(trees, others, who, strict=True)

@@ -1,4 +1,4 @@
-"""What a method's programs hold, as they are written, before compilation."""
+"""The contents of a method's programs before compilation."""
 
 import re
 from collections import Counter
@@ -20,7 +20,7 @@ REDUCE = re.compile(r'"stablehlo\.(all_reduce|reduce_scatter)".*?\n *\}\) : \((.
 
 
 def config(case: Case, clients: int, norm: str, scale: int = 1) -> Any:
-  """Two cohorts of so many clients where a method allows them; batches `scale` times as large."""
+  """Two cohorts of `clients` clients, if the method allows two, with batches scaled by `scale`."""
   one = find_method(case.method).one_architecture or case.one_core
   entries = tuple((clients, *network) for network in NETWORKS[: 1 if one else 2])
   c = small.config(case, entries, norm=norm, dtype="float32", steps=60)
@@ -41,7 +41,7 @@ def lowered(c: Any, mesh: int, local_map: str) -> tuple[Env, dict[str, Any]]:
 
 
 def collectives(program: Any) -> Counter:
-  """Counter of (kind, shape and dtype of what one device hands over)."""
+  """Counts (kind, shape and dtype that one device sends) of the collectives in a program."""
   text = program.as_text()
   return Counter((kind, of) for rx in (ALONE, REDUCE) for kind, of in rx.findall(text))
 
@@ -52,12 +52,12 @@ def sums(program: Any) -> Counter:
 
 
 def calls_host(program: Any) -> bool:
-  """Whether a program leaves the devices in the middle of a step."""
+  """Whether a program calls the host in the middle of a step."""
   return bool(re.search(r"callback|infeed|outfeed|stablehlo\.(send|recv)", program.as_text()))
 
 
 def handed_over(program: Any) -> dict[str, set[tuple[int, ...]]]:
-  """{collective: shapes that one device hands over}, sums left out."""
+  """{collective: shapes that one device sends}, without sums."""
   found: dict[str, set[tuple[int, ...]]] = {}
   for kind, of in collectives(program) - sums(program):
     shape = tuple(int(n) for n in re.findall(r"(\d+)x", of))
@@ -66,7 +66,7 @@ def handed_over(program: Any) -> dict[str, set[tuple[int, ...]]]:
 
 
 def declared(case: Case, env: Env) -> Messages:
-  """The case's messages on 2 x 4 devices, of cohorts of two clients, b an eighth of two batches."""
+  """The case's messages on 2 x 4 devices with two clients per cohort and a batch of 8."""
   if not callable(case.messages):
     return case.messages
   sizes = Sizes(k=1, b=2, C=env.task.classes, F=32, L=snapshots.length(env))

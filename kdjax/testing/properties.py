@@ -1,4 +1,4 @@
-"""The properties of every method, each a function of a `Case` that fails with what to mend."""
+"""The properties of every method, each a function of a `Case` that fails with a hint."""
 
 import dataclasses
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from kdjax.training import schedule
 from kdjax.training.stepper import Stepper
 
 TWO_ARCHITECTURES = (
-  "The kit trains clients of two architectures. A method that averages or copies weights says "
+  "The tests train clients of two architectures. A method that averages or copies weights declares "
   "Method(..., one_architecture=True)."
 )
 
@@ -25,9 +25,9 @@ def check(name: str, case: Case) -> None:
   """Runs one of `PROPERTIES` on a method.
 
   Raises:
-    AssertionError: where the method does not have it; says what it did, what to declare or mend.
-    unittest.SkipTest: where the case says that it does not apply.
-    KeyError: for a name that is none of them.
+    AssertionError: if the method lacks it; says what happened, and what to declare or mend.
+    unittest.SkipTest: if the case says that it does not apply.
+    KeyError: for a name that is not among them.
   """
   try:
     PROPERTIES[name](case)
@@ -40,7 +40,7 @@ def check(name: str, case: Case) -> None:
 
 
 def structure_is_kept(case: Case) -> None:
-  """A step keeps shapes and dtypes, all stays finite, everyone learns, a saved state goes on."""
+  """Steps keep shapes and dtypes and stay finite, all clients learn, a saved state continues."""
   with jax.enable_x64(True):
     c = small.config(case, small.mixed(case))
     if c.graph.kind != "none":
@@ -63,7 +63,7 @@ def structure_is_kept(case: Case) -> None:
 
 
 def meshes_agree(case: Case) -> None:
-  """Eight devices, some for clients, some for a batch, by a loop: what one gives, to 1e-10."""
+  """Eight devices with a loop over clients give the results of one device, to 1e-10."""
   with jax.enable_x64(True):
     ends = []
     for mesh, local_map in ((1, "vmap"), (8, "scan")):
@@ -81,14 +81,14 @@ def meshes_agree(case: Case) -> None:
 
 
 def replicas_fold(case: Case) -> None:
-  """Two seeds side by side are the two runs: bit for bit under scan, in float32.
+  """Two seeds side by side give the results of two runs: bit for bit under scan, in float32.
 
-  Servers of several replicas are one batched program, whose rounding is another: where a method has
-  a server, to 1e-9 in float64.
+  The servers of several replicas are one batched program, which rounds differently. A method with a
+  server must agree to 1e-9 in float64.
   """
   if not case.folds:
     raise SkipTest("replicas wait for each other (Case.folds)")
-  message = "replicas meet: sums and messages stay within k // K, draws use env.population.seeds"
+  message = "replicas mix: keep sums and messages within k // K, and draw by env.population.seeds"
   served = jax.tree.leaves(_halves_of_two_seeds(case, "float32", shapes=True).server)
   with jax.enable_x64(bool(served)):
     together, alone = _halves_of_two_seeds(case, "float64" if served else "float32")
@@ -99,7 +99,7 @@ def replicas_fold(case: Case) -> None:
 
 
 def _halves_of_two_seeds(case, dtype, *, shapes=False):
-  """(the second seed's clients of a folded run, those of its own run); or the state's shapes."""
+  """(the second seed's clients in a folded run, those in its own run); or the state's shapes."""
   source, shards = small.data(K=3, R=2)
   one, settings = ((3, *small.MLP),), dict(norm="batch", dtype=dtype)
   both = small.config(case, one, replicas=2, **settings)
@@ -115,11 +115,11 @@ def _halves_of_two_seeds(case, dtype, *, shapes=False):
 
 
 def graph_is_kept(case: Case) -> None:
-  """Islands {0, 1} and {2, 3}: other data in one leaves the other bit for bit alone."""
+  """On islands {0, 1} and {2, 3}, other data in one island do not change a bit in the other."""
   if not case.along_graph:
     e = small.build(small.config(case, small.mixed(case), dtype="float32"))
     assert not e.algorithm.uses_graph, "Algorithm.uses_graph is set: declare Case(along_graph=True)"
-    raise SkipTest("learns along no graph (Case.along_graph)")
+    raise SkipTest("does not learn along the graph (Case.along_graph)")
   graph = dict(kind="islands", every=0, island=2, degree=2, edges=(), seed=0)
   source, shards = small.data()
   pixels = np.array(source.train.array)
@@ -133,15 +133,15 @@ def graph_is_kept(case: Case) -> None:
     other = Stepper(small.build(c, data_=(changed, shards)))
     steppers = Stepper(e), Stepper(e, other.tables)  # one program, two sets
     before, after = (small.by_client(e, small.train(e, stepper=s)[0]) for s in steppers)
-  message = "something flows against the graph: clients 0 and 1 feel what client 2 learns from"
+  message = "information flows against the graph: client 2's data change clients 0 and 1"
   _equal(before[:2], after[:2], message)
   for k in (2, 3):  # 3 learns from 2
     same = all(map(np.array_equal, jax.tree.leaves(before[k]), jax.tree.leaves(after[k])))
-    assert not same, f"client {k} feels nothing of its island: Case.along_graph says it learns"
+    assert not same, f"client 2's data do not change client {k}: Case.along_graph says they do"
 
 
 def names_are_kept(case: Case) -> None:
-  """Clients draw under their own names, whatever their place in a list."""
+  """Clients draw under their own names, whatever their position in a list."""
   if not case.by_name:
     raise SkipTest("draws by place (Case.by_name)")
   order = [2, 0, 3, 1]
@@ -169,7 +169,7 @@ def names_are_kept(case: Case) -> None:
 
 
 def work_is_shared(case: Case) -> None:
-  """Eight devices share the FLOPs, and hand over sums and the declared messages, no others."""
+  """Eight devices share the FLOPs, and send only sums and the declared messages."""
 
   def added(mesh):
     (env, once), (_, twice) = (
@@ -185,12 +185,13 @@ def work_is_shared(case: Case) -> None:
     work = shares[name] * 8
     assert work <= 1.05 * ideal[name], (
       f"phase {name!r}: eight devices do {work / max(ideal[name], 1):.2f} times the work of one: "
-      "something of a batch is computed on all of them"
+      "part of a batch is computed on all of them"
     )
-    found, said = programs.handed_over(program), messages.get(name, {})
-    assert found == said, (
-      f"phase {name!r} hands over {found}, Case.messages says {said}: declare "
-      f"messages={{{name!r}: {found}}}, or find out who gathers"
+    found = programs.handed_over(program)
+    declared = messages.get(name, {})
+    assert found == declared, (
+      f"phase {name!r} sends {found}, Case.messages says {declared}: declare "
+      f"messages={{{name!r}: {found}}}, or find the operation that gathers"
     )
     assert programs.sums(program) == programs.sums(twice[name]), (
       f"phase {name!r} sums over devices something that grows with the batch"
@@ -208,13 +209,13 @@ def sums_are_few(case: Case) -> None:
   for name, program in few.items():
     found = [programs.sums(p).total() for p in (program, many[name])]
     assert found[0] == found[1], (
-      f"phase {name!r} has {found[0]} sums with a client a device, {found[1]} with two: map "
+      f"phase {name!r} has {found[0]} sums with one client per device, {found[1]} with two: map "
       "clients first, then sum once for all of them"
     )
 
 
 def bytes_are_counted(case: Case) -> None:
-  """A method whose programs send something says how much; one that sends nothing says nothing."""
+  """A method counts bytes exactly if its programs send messages."""
   e = small.build(small.config(case, small.mixed(case), dtype="float32"))
   end = e.visits[-1].start + e.visits[-1].calls
   sent = sum(schedule.bytes_sent(e.algorithm, e.visits, end).values())
@@ -225,7 +226,7 @@ def bytes_are_counted(case: Case) -> None:
   else:
     assert sent == 0, (
       f"{sent} bytes are counted, but Case.messages says that nothing is sent: declare the phase, "
-      "with {} where it sends nothing but sums"
+      "with {} if it sends only sums"
     )
 
 

@@ -1,4 +1,4 @@
-"""Small experiments: synthetic images, tiny networks, a few steps; compiled in a second or two."""
+"""Small experiments: synthetic images, tiny networks, a few steps, compiled in seconds."""
 
 from typing import Any
 
@@ -23,7 +23,7 @@ Clients = tuple[tuple[int, str, dict[str, Any]], ...]
 
 
 def devices(count: int) -> None:
-  """Makes JAX run on so many CPU devices; for a conftest.py, before JAX's first use of one."""
+  """Makes JAX run on `count` CPU devices; for a conftest.py, before JAX's first use of a device."""
   jax.config.update("jax_platforms", "cpu")
   jax.config.update("jax_num_cpu_devices", count)
 
@@ -58,7 +58,7 @@ def config(
 
 
 def mixed(case: Case, each: int = 2) -> Clients:
-  """Two architectures of so many clients; one where the method averages or copies weights."""
+  """Two architectures of `each` clients; one if the method averages or copies weights."""
   if find_method(case.method).one_architecture or case.one_core:
     return ((2 * each, *MLP),)
   return ((each, *MLP), (each, *WIDE))
@@ -80,7 +80,7 @@ def data(
   R: int = 1,
   seed: int = 0,
 ) -> tuple[Source, Shards]:
-  """(Source, Shards): the first K * R clients' lists follow each other, then the public set."""
+  """(Source, Shards): the lists of K * R clients one after another, then the public set."""
   sizes = (tuple(sizes) * K)[:K] * R
   total = sum(sizes) + public
   source = Source("synthetic", images(total, seed), images(37, seed + 1), CLASSES)
@@ -101,7 +101,7 @@ def build(
   """An Experiment on the first `mesh` devices with a local map.
 
   Raises:
-    RuntimeError: where there are fewer devices.
+    RuntimeError: if there are fewer devices.
   """
   if len(jax.devices()) < mesh:
     hint = "call kdjax.testing.devices(8) in a conftest.py, before JAX is used"
@@ -124,18 +124,18 @@ def train(
   calls: int | None = None,
   stepper: Stepper | None = None,
 ) -> tuple[TrainState, Stepper]:
-  """(state, the Stepper) after the whole run, or after so many calls.
+  """(state, the Stepper) after the whole run, or after `calls` calls.
 
-  What was compiled for an experiment serves the calls that follow.
+  Later calls reuse the programs compiled for an experiment.
   """
   stepper = stepper or Stepper(e)
   state = stepper.init() if state is None else state
   end = e.visits[-1].start + e.visits[-1].calls if calls is None else calls
-  for one in stepper.dispatches(int(state.calls)):
-    left = end - one.visit.start - one.first
+  for dispatch in stepper.dispatches(int(state.calls)):
+    left = end - dispatch.visit.start - dispatch.first
     if left <= 0:
       break
-    state, _ = stepper.run(state, one._replace(calls=min(one.calls, left)))
+    state, _ = stepper.run(state, dispatch._replace(calls=min(dispatch.calls, left)))
   return state, stepper
 
 
