@@ -1,1 +1,1 @@
-"""Benchmarks: `python -m benchmarks SUITE` times kdjax beside others, each in its own process."""
+"""Benchmarks: `python -m benchmarks SUITE` times kdjax and others, each in its own process."""

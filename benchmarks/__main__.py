@@ -30,11 +30,11 @@ SUITES = (
   "accelerator",
 )
 OUT = "docs/benchmarks"
-PUBLISHED = 7  # runs, at least
+PUBLISHED = 7  # the least number of runs of a published result
 
 
 def parse(argv):
-  """The command line; ends the program where it is wrong."""
+  """Parses the command line; ends the program if it is wrong."""
   parser = argparse.ArgumentParser("python -m benchmarks", description="Times kdjax's suites.")
   parser.add_argument("suites", nargs="*", metavar="SUITE", help="suites by name, or all")
   parser.add_argument("--list", action="store_true", help="name the suites, and stop")
@@ -54,7 +54,7 @@ def parse(argv):
     "--ready",
     type=float,
     metavar="SECONDS",
-    help="so long all contestants of a contest may take to get ready, and half of it each",
+    help="all contestants of a contest together have so long to get ready, each half of it",
   )
   parser.add_argument(
     "--python",
@@ -77,12 +77,12 @@ def parse(argv):
   if args.runs < 1:
     parser.error("--runs must be at least 1")
   if args.suites and not args.quick and not Path(args.out).with_suffix(".md").exists():
-    parser.error(f"--out={args.out}: there is no {args.out}.md, where the tables would stand")
+    parser.error(f"--out={args.out}: there is no {args.out}.md for the tables")
   return args
 
 
 def main(argv=None):
-  """Runs the suites that the command line names; SIGTERM cuts them, and what was timed is kept."""
+  """Runs the suites that the command line names; after SIGTERM the blocks timed so far are kept."""
   args = parse(argv)
   names = SUITES if "all" in args.suites else tuple(dict.fromkeys(args.suites))
   if args.list:
@@ -115,38 +115,42 @@ def run(name, options, args):
   Args:
     name: one of SUITES.
     options: Options.
-    args: `parse`'s: `runs`, blocks of every contestant; `ready`, see `contest.run`; `out`, the
-      folder of NAME.json, beside which the document OUT.md lies; `quick`, nothing is written;
-      `record`, the table that gets the suite's times, or None.
+    args: the arguments of `parse`. `runs`: blocks of every contestant; `ready`: see `contest.run`;
+      `out`: the folder of NAME.json, next to the document OUT.md; `quick`: write nothing; `record`:
+      the table that gets the suite's times, or None.
 
   Returns:
-    {contest: its result}, of those that ran.
+    {contest: its result} of the contests that ran.
 
   Raises:
-    CutError: where the program is ended, once the rows there are have been written.
+    CutError: if the program is ended; the rows so far are written first.
   """
-  suite, done = load(name), {}
-  for one in suite.contests(options):
-    before, cut = machine(), None
+  suite = load(name)
+  done = {}
+  for planned in suite.contests(options):
+    before = machine()
+    cut = None
     try:
-      rows = contest.run(one, args.runs, lambda text: print(text, file=sys.stderr), args.ready)
+      rows = contest.run(planned, args.runs, lambda text: print(text, file=sys.stderr), args.ready)
     except contest.CutError as error:
       rows, cut = error.rows, error
     blocks = [len(row["seconds"]) for row in rows if "seconds" in row]
-    done[one.name] = dict(before, runs=min(blocks, default=0), rows=rows)
-    print(f"\n{name}: {one.name}\n\n{tables.table(rows, suite.COLUMNS)}", flush=True)
+    result = dict(before, runs=min(blocks, default=0), rows=rows)
+    done[planned.name] = result
+    print(f"\n{name}: {planned.name}\n\n{tables.table(rows, suite.COLUMNS)}", flush=True)
     if not args.quick:
-      write(suite, name, {one.name: done[one.name]}, Path(args.out))
+      write(suite, name, {planned.name: result}, Path(args.out))
     if args.record:
-      suite.record({one.name: done[one.name]}, Path(args.record))
+      suite.record({planned.name: result}, Path(args.record))
     if cut:
       raise cut
   return done
 
 
 def write(suite, name, results, out):
-  """Puts results into OUT/NAME.json, beside those of other contests, and the tables into OUT.md."""
-  path, document = out / f"{name}.json", out.with_suffix(".md")
+  """Adds results to those in OUT/NAME.json, and writes the tables into OUT.md."""
+  path = out / f"{name}.json"
+  document = out.with_suffix(".md")
   old = json.loads(path.read_text())["contests"] if path.exists() else {}
   result = {"suite": name, "contests": old | results}
   out.mkdir(parents=True, exist_ok=True)
@@ -156,7 +160,7 @@ def write(suite, name, results, out):
 
 
 def machine():
-  """Where and when: the commit, whether files differ from it, the processor, how busy it was."""
+  """The date, the commit, whether files differ from it, the processor and its load."""
   return dict(
     date=datetime.datetime.now(datetime.UTC).date().isoformat(),
     commit=git("rev-parse", "--short=12", "HEAD") or os.environ.get("COMMIT", "unknown"),
@@ -168,7 +172,7 @@ def machine():
 
 
 def git(*arguments):
-  """What git says about the folder that this file lies in; '' where it says nothing."""
+  """The output of git in the folder of this file; '' if there is none."""
   folder = Path(__file__).parent
   try:
     out = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True)

@@ -1,10 +1,10 @@
-"""What `faults.client` does for a client whose data are partly no numbers, and for the others.
+"""The effect of `faults.client` on a client with some NaN data, and on the others.
 
   python -m benchmarks.bad_rows
 
 MHD on digits as rows of 64 features, the quickstart's five clients, 1,000 batches, seeds 0 to 4.
-Fiftieths of client 2's rows become NaN. Shared accuracy of the last head in percent, mean and
-standard deviation over seeds.
+One row in fifty of client 2's data becomes NaN. The numbers are shared accuracies of the last head
+in percent, mean and standard deviation over seeds.
 """
 
 import jax
@@ -21,14 +21,14 @@ POLICIES = {"no bad rows": None, "reset": "reset", "freeze": "freeze"}
 
 
 def table(source):
-  """Digits as rows of features, which can be anything."""
+  """Digits as rows of features, which may be NaN."""
   rows = lambda s: (s.fetch(np.arange(len(s.labels))).reshape(-1, 64) / 255).astype("f4")
   one = lambda s: ExampleSet(s.labels, s.strata, (64,), rows(s), None)
   return Source(source.name, one(source.train), one(source.test), source.classes)
 
 
 def trained(policy, seed):
-  """(shared accuracy of the others, of the victim, steps that it did not take)."""
+  """(shared accuracy of the others, that of the victim, steps that the victim skipped)."""
   digits = plain(api.get_config("mhd_digits", replicas=1, seed=seed))
   found = dataset.open_data(digits, (seed,))
   source = table(found.source)
@@ -52,8 +52,8 @@ def main():
   """Prints a line for every policy."""
   for name, policy in POLICIES.items():
     others, own, lost = np.array([trained(policy, seed) for seed in SEEDS]).T
-    said = "  ".join(f"{100 * x.mean():5.1f} ± {100 * x.std(ddof=1):4.1f}" for x in (others, own))
-    print(f"{name:12} others, victim: {said}  steps not taken: {lost.astype(int)}", flush=True)
+    text = "  ".join(f"{100 * x.mean():5.1f} ± {100 * x.std(ddof=1):4.1f}" for x in (others, own))
+    print(f"{name:12} others, victim: {text}  skipped steps: {lost.astype(int)}", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""What the finiteness checks of every step cost: `python -m benchmarks.checks`.
+"""The cost of the finiteness checks of every step: `python -m benchmarks.checks`.
 
-The same training step with the checks of `core/health.py` and without, on one CPU device: XLA's own
-count of the bytes that it moves, and the clock, in turn, the median of several blocks each.
+The same training step runs with the checks of `core/health.py` and without, on one CPU device. The
+bytes that it moves are XLA's count. The times are taken in turn, the median of several blocks each.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from kdjax.core import health
 from kdjax.training.stepper import Stepper
 
 CLIENTS, BATCH = 8, 32
-BLOCK = 3.0  # seconds of a block, about
+BLOCK = 3.0  # the approximate seconds of a block
 
 
 class Side:
@@ -32,7 +32,7 @@ class Side:
     self.repeats = max(1, round(BLOCK / self.turn(2)))
 
   def turn(self, repeats):
-    """Seconds of a dispatch."""
+    """Runs some dispatches; returns the seconds of one."""
     began = time.perf_counter()
     for _ in range(repeats):
       self.state, _ = self.stepper.run(self.state, self.first, self.arguments)
@@ -41,14 +41,14 @@ class Side:
 
 
 def unchecked():
-  """Steps that are traced inside are always taken, whatever is in them."""
+  """Patches under which traced steps are always taken, whether their values are finite or not."""
   taken = mock.patch.object(health, "sound", lambda *_: jnp.bool_(True))
   as_they_are = mock.patch.object(health, "clean", lambda _, grads: grads)
   return taken, as_they_are
 
 
 def moved(config, data):
-  """Bytes of a step."""
+  """The bytes that a step moves."""
   planned = experiment.build(config, data=data, devices=jax.devices()[:1])
   train = next(v for v in plan.first_visits(planned) if v.phase.feed)
   return plan.lower(planned, train).compile().cost_analysis()["bytes accessed"]

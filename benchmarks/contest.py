@@ -1,11 +1,11 @@
-"""Contests: processes that hold the same work ready and are timed in turn.
+"""Contests: processes that do the same work and are timed in turn.
 
 A contestant is a process of its own, `COMMAND 'JSON spec'`. It builds and warms up, then writes one
-JSON line {"ready": true, ...facts}; for every line that it reads it does one block of work, waits
-for the results and writes {"seconds": s} ({"parts": {name: s}} where a block has several parts);
-when its input ends it writes {"peak_rss_bytes": n} and exits. All contestants are alive at the same
-time and one computes at a time, in an order that rotates, so that a slower minute of the machine
-hits everyone alike.
+JSON line {"ready": true, ...facts}. For every line that it reads, it does one block of work, waits
+for the results and writes {"seconds": s}, or {"parts": {name: s}} if a block has several parts.
+When its input ends, it writes {"peak_rss_bytes": n} and exits. All contestants are alive at the
+same time, and one computes at a time. Their order rotates, so that a slower minute of the machine
+affects all of them.
 """
 
 import contextlib
@@ -19,8 +19,8 @@ import tempfile
 import threading
 import time
 
-LIMIT = 1800.0  # seconds that a contestant may take for one answer
-PATIENCE = 60.0  # seconds that it may take to end
+LIMIT = 1800.0  # seconds that a contestant may take for an answer
+PATIENCE = 60.0  # seconds that a contestant may take to end
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,27 +29,27 @@ class Contestant:
 
   name: str
   command: tuple[str, ...]  # (): it cannot run here
-  spec: dict  # what the process is told; `steps` is the work of a block
+  spec: dict  # the process's argument; `steps` is the work of a block
   images: float = 0.0  # private and public examples of one step, all clients
-  flops: float = 0.0  # of one step, all clients
+  flops: float = 0.0  # FLOPs of one step, all clients
   missing: str = ""  # why it cannot run
   environment: dict = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
 class Contest:
-  """Contestants that do the same work; the first is what the others are compared with."""
+  """Contestants that do the same work; the others are compared with the first."""
 
   name: str
   contestants: tuple[Contestant, ...]
 
 
 class DroppedOutError(RuntimeError):
-  """A contestant died or did not answer; says what it said last."""
+  """A contestant died or did not answer; the message is its last line."""
 
 
 class CutError(Exception):
-  """Whoever started the program ends it; `rows` are those of the contest under way, see `run`."""
+  """The program was ended by SIGTERM; `rows` are those of the contest under way, see `run`."""
 
   rows = ()
 
@@ -60,13 +60,13 @@ def cut(*_):
 
 
 class Process:
-  """A contestant that runs, until the context is left."""
+  """The process of a contestant, which runs until the context is left."""
 
   def __init__(self, contestant):
     """Starts the process, whose first answer says that it is ready.
 
     Raises:
-      DroppedOutError: where there is no such program.
+      DroppedOutError: if there is no such program.
     """
     self._stderr = tempfile.TemporaryFile()  # noqa: SIM115, closed by `stop`
     try:
@@ -96,7 +96,7 @@ class Process:
       limit: seconds that it may take.
 
     Raises:
-      DroppedOutError: where none comes.
+      DroppedOutError: if no valid line comes in time.
     """
     try:
       line = self._lines.get(timeout=max(limit, 0))
@@ -111,13 +111,13 @@ class Process:
 
   def block(self):
     """The answer to one request for a block."""
-    with contextlib.suppress(BrokenPipeError):  # it died in between: `answer` tells
+    with contextlib.suppress(BrokenPipeError):  # the process died; `answer` raises
       self._process.stdin.write(b"block\n")
       self._process.stdin.flush()
     return self.answer()
 
   def last(self):
-    """Ends its input and returns what it reports at the end."""
+    """Ends the process's input, and returns its last answer."""
     with contextlib.suppress(BrokenPipeError):
       self._process.stdin.close()
     return self.answer()
@@ -126,8 +126,8 @@ class Process:
     self._process.wait()
     self._stderr.seek(0)
     lines = [line.strip() for line in self._stderr.read().decode(errors="replace").splitlines()]
-    said = next((line for line in reversed(lines) if line), "it said nothing")
-    return said if len(said) <= 200 else said[:200] + "..."
+    last = next((line for line in reversed(lines) if line), "it wrote nothing")
+    return last if len(last) <= 200 else last[:200] + "..."
 
   def __enter__(self):
     return self
@@ -136,7 +136,7 @@ class Process:
     self.stop(patience=0 if error else PATIENCE)
 
   def stop(self, patience):
-    """Ends the process, after so many seconds by force, and whatever it started."""
+    """Ends the process and its children, by force after `patience` seconds."""
     with contextlib.suppress(BrokenPipeError):
       self._process.stdin.close()
     with contextlib.suppress(subprocess.TimeoutExpired):
@@ -155,16 +155,16 @@ def run(contest, runs, log, ready=None):
     contest: Contest.
     runs: blocks of every contestant.
     log: called with a line of text now and then.
-    ready: seconds in which all contestants together have to get ready, and each in half of them;
-      who does not is left out. None: `LIMIT` each.
+    ready: seconds in which all contestants together must get ready, and each in half of them; a
+      contestant that does not is left out. None: `LIMIT` each.
 
   Returns:
-    A list of rows, one a contestant (one a part, where its blocks have parts): dicts with `name`,
-    `steps`, `images`, `flops`, `seconds` (one number a block) and `facts`; `error` in place of the
-    last two says why it was not run.
+    Rows, one per contestant (one per part, if its blocks have parts): dicts with `name`, `steps`,
+    `images`, `flops`, `seconds` (one number per block) and `facts`. A row with `error` instead of
+    the last two says why the contestant was not run.
 
   Raises:
-    CutError: where `cut` was called, with the rows as far as they have come.
+    CutError: if `cut` was called; it holds the rows so far.
   """
   rows = {c.name: _row(c) for c in contest.contestants}
   try:
@@ -188,8 +188,9 @@ def run(contest, runs, log, ready=None):
 
 
 def _ready(contest, rows, stack, log, ready):
-  """{name: its Process} of the contestants that got ready, one after another."""
-  alive, end = {}, time.monotonic() + (ready or 0)
+  """Starts the contestants one after another; {name: its Process} of those that got ready."""
+  alive = {}
+  end = time.monotonic() + (ready or 0)
   for c in contest.contestants:
     if not c.command:
       rows[c.name]["error"] = c.missing
@@ -218,7 +219,7 @@ def _seconds(answer):
 
 @contextlib.contextmanager
 def _noted(row, alive):
-  """Whatever ends a contestant becomes its row's `error`; the others go on without it."""
+  """Notes the error that ends a contestant in its row; the contest continues without it."""
   try:
     yield
   except DroppedOutError as error:
@@ -228,13 +229,13 @@ def _noted(row, alive):
 
 
 def rotated(names, turn):
-  """The names, beginning with another one every turn."""
+  """The names in an order that begins with another one every turn."""
   shift = turn % len(names) if names else 0
   return names[shift:] + names[:shift]
 
 
 def split(row):
-  """A row whose blocks have parts as a row a part; any other row as it is."""
+  """The rows of a row: one per part if its blocks have parts, otherwise the row itself."""
   if "error" in row:
     return [{k: v for k, v in row.items() if k not in ("seconds", "facts")}]
   if not isinstance(row["seconds"][0], dict):

@@ -1,14 +1,14 @@
-"""Whether an accelerator computes what the CPU does: every method, leaf by leaf.
+"""Compares an accelerator's results with the CPU's: every method, leaf by leaf.
 
   python -m benchmarks.correct --out=DIR      everything, on the CPU and on the default backend
 
 Each experiment trains from the same weights on the same batches in float64 and float32, and in
-bfloat16 on the accelerator: two turns of its method's cycle, in which every phase runs, and at
-least twenty calls. DIR/correct.json has, for each, the largest difference of a weight over the
-largest weight; the exit code is 1 where one exceeds its limit.
+bfloat16 on the accelerator. It takes two turns of its method's cycle, in which every phase runs,
+and at least twenty calls. DIR/correct.json has, for each, the largest difference of a weight over
+the largest weight. The exit code is 1 if one exceeds its limit.
 
-In float32 products have `jax_default_matmul_precision='highest'`: a GPU's default, TF32, has ten
-bits. A gate that amplifies rounding may still end elsewhere in float32; in float64 it may not.
+In float32 products have `jax_default_matmul_precision='highest'`, since a GPU's default, TF32, has
+ten bits. A gate amplifies rounding, so weights may differ more in float32, but not in float64.
 """
 
 import argparse
@@ -24,7 +24,7 @@ import numpy as np
 
 
 class Pair(NamedTuple):
-  """Two ways that are compared, each (backend, dtype); backend '': the default one."""
+  """Two ways to compare, each (backend, dtype); backend '' is the default one."""
 
   one: tuple[str, str]
   other: tuple[str, str]
@@ -33,7 +33,7 @@ class Pair(NamedTuple):
 
 SMALL = {"limit": 500}  # training images: short epochs
 RESNET = {"clients": ((5, "cifar_resnet", {"depth": 8}),), "algo.refresh_every": 4}
-EXPERIMENTS: dict[str, tuple[str, dict[str, Any]]] = {  # name: (config, what differs)
+EXPERIMENTS: dict[str, tuple[str, dict[str, Any]]] = {  # name: (config, changes)
   "mhd": ("mhd_digits", {"algo.refresh_every": 4}),
   "mhd_resnet": ("mhd_digits", RESNET),
   "mhd_resnet_vmap": ("mhd_digits", RESNET | {"mesh.map": "vmap"}),
@@ -55,10 +55,11 @@ EXPERIMENTS: dict[str, tuple[str, dict[str, Any]]] = {  # name: (config, what di
   ),
   "pairwise": ("pairwise_digits", SMALL),
 }
-# In float32, of the ResNet: a loop over clients and one batched program differ by 2.3e-3 on one CPU
-# already, by 3e-16 in float64, the other experiments by 1.1e-6 at most: a gate has ended elsewhere.
+# The limit of the ResNet in float32. A loop over clients and one batched program differ by 2.3e-3
+# even on one CPU, because a gate amplifies rounding. In float64 they differ by 3e-16, and the other
+# experiments by 1.1e-6 at most.
 RESNET_LIMIT = 2e-2
-TURNS, CALLS = 2, 20  # of the cycle, and calls at least
+TURNS, CALLS = 2, 20  # the turns of the cycle, and the least number of calls
 PAIRS = {
   "float64": Pair(("cpu", "float64"), ("", "float64"), 1e-9),
   "float32": Pair(("cpu", "float32"), ("", "float32"), 1e-3),
@@ -68,7 +69,7 @@ WAYS = tuple(dict.fromkeys(way for pair in PAIRS.values() for way in pair[:2]))
 
 
 def build(name: str, dtype: str):
-  """The experiment, on one device of this process' backend."""
+  """Builds an experiment on one device of this process's backend."""
   import jax
 
   from kdjax import api
@@ -76,7 +77,7 @@ def build(name: str, dtype: str):
   config, changes = EXPERIMENTS[name]
   always = {"model.dtype": dtype, "replicas": 1, "compare": (), "mesh.map": "scan"}
   config = api.get_config(config, **(always | {"mesh.steps_per_dispatch": 1} | changes))
-  if "server" in config.algo:  # a network of its own
+  if "server" in config.algo:  # the server has a network of its own
     network, arguments = config.algo.server
     with config.unlocked():
       config.algo.server = (network, {**arguments, "dtype": dtype})
@@ -84,13 +85,13 @@ def build(name: str, dtype: str):
 
 
 def length(visits) -> int:
-  """Calls of an experiment that are compared: of whole turns of the cycle, and enough of them."""
+  """The calls of an experiment to compare: whole turns of the cycle, and at least `CALLS`."""
   turns = max(v.start + v.calls for v in visits if v.round < TURNS)
   return max(CALLS, turns)
 
 
 def train(name: str, dtype: str, calls: int) -> list[np.ndarray]:
-  """All parameters after so many calls of an experiment's phases, or after `length`, if 0."""
+  """All parameters after `calls` calls of an experiment's phases; 0: after `length`."""
   import jax
 
   from kdjax.training.stepper import Stepper
@@ -109,19 +110,19 @@ def train(name: str, dtype: str, calls: int) -> list[np.ndarray]:
 
 
 def difference(one: list[np.ndarray], other: list[np.ndarray]) -> float:
-  """The largest difference of a weight, over the largest weight of `one`; nan where one is none."""
+  """The largest difference of a weight over the largest weight of `one`; nan if any is nan."""
   largest = max(float(np.abs(a).max()) for a in one)
   return float(np.max([np.abs(a - b).max() for a, b in zip(one, other, strict=True)])) / largest
 
 
 def place(out: Path, name: str, way: tuple[str, str]) -> Path:
-  """Where the weights of a way are kept."""
+  """The file of the weights of a way."""
   backend, dtype = way
   return out / "weights" / f"{name}_{backend or 'here'}_{dtype}.npz"
 
 
 def work(out: Path, backend: str, dtype: str, names: list[str], calls: int) -> None:
-  """Trains all experiments that are not there yet, in this process."""
+  """Trains all experiments whose weights are missing, in this process."""
   for name in names:
     path = place(out, name, (backend, dtype))
     if not path.exists():
@@ -133,7 +134,7 @@ def work(out: Path, backend: str, dtype: str, names: list[str], calls: int) -> N
 
 
 def collect(out: Path, names: list[str]) -> dict[str, dict[str, float | None]]:
-  """{experiment: {pair: difference, None: not run}}; also in OUT/correct.json."""
+  """Compares the weights; returns and writes {experiment: {pair: difference, None: not run}}."""
 
   def read(name, way):
     path = place(out, name, way)
@@ -150,12 +151,12 @@ def collect(out: Path, names: list[str]) -> dict[str, dict[str, float | None]]:
 
 
 def limit(name: str, pair: str) -> float:
-  """How much an experiment's weights may differ in a pair of ways."""
+  """The largest allowed difference of an experiment's weights in a pair of ways."""
   return RESNET_LIMIT if (pair, "resnet" in name) == ("float32", True) else PAIRS[pair].limit
 
 
 def exceeded(found: dict[str, dict[str, float | None]]) -> list[str]:
-  """What differs by more than it may, in words; a difference that is no number does."""
+  """The differences above their limits, in words; nan is above every limit."""
   return [
     f"{name}, {pair}: {value:.1e} exceeds {limit(name, pair):g}"
     for name, pairs in found.items()
@@ -165,9 +166,12 @@ def exceeded(found: dict[str, dict[str, float | None]]) -> list[str]:
 
 
 def main(argv: list[str] | None = None) -> int:
-  """Runs each way in a process of its own, all at once; 0 where all ended well within the limits.
+  """Runs each way in a process of its own, all at once; compares the weights.
 
-  SIGTERM ends them; what there is by then is compared.
+  SIGTERM ends the processes; the weights finished by then are compared.
+
+  Returns:
+    0 if all processes ended well, within the limits.
   """
   parser = argparse.ArgumentParser("python -m benchmarks.correct")
   parser.add_argument("--out", type=Path, required=True)
@@ -195,7 +199,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def start(way: tuple[str, str], options: argparse.Namespace) -> subprocess.Popen:
-  """The process that trains everything in one way; several share the accelerator."""
+  """Starts the process that trains everything in one way; several share the accelerator."""
   backend, dtype = way
   environment = os.environ | {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
   environment |= {"JAX_PLATFORMS": backend} if backend else {}

@@ -1,6 +1,6 @@
-"""The FLOPs of a step, counted by XLA without running it.
+"""Counts the FLOPs of a step by XLA, without running it.
 
-In a process of its own, so that the one that times the others holds no device.
+It counts in a process of its own, so that the process that times the others holds no device.
 """
 
 import functools
@@ -13,9 +13,9 @@ COUNTED = 2  # clients of the counted step: as many as an exchange needs
 
 
 def step_flops(spec):
-  """FLOPs of one training step of all of a spec's clients; two a multiply-add."""
-  one = {k: spec[k] for k in ("model", "batch", "algorithm")}
-  return spec["clients"] * _client_flops(json.dumps(one, sort_keys=True))
+  """FLOPs of one training step of all of a spec's clients, two per multiply-add."""
+  client = {k: spec[k] for k in ("model", "batch", "algorithm")}
+  return spec["clients"] * _client_flops(json.dumps(client, sort_keys=True))
 
 
 @functools.cache

@@ -1,6 +1,6 @@
-"""What the digests of a checkpoint cost beside saving it: `python -m benchmarks.digests`.
+"""The cost of a checkpoint's digests beside that of saving it: `python -m benchmarks.digests`.
 
-Eight clients' arrays of two sizes, saved by Orbax as a run does, in turn; medians.
+Eight clients' arrays of two sizes are digested and saved by Orbax in turn; the numbers are medians.
 """
 
 import logging
@@ -20,7 +20,7 @@ CLIENTS, ARRAYS, SAVES = 8, 8, 9
 def main():
   """Prints a line for every size."""
   logging.getLogger("absl").setLevel(logging.ERROR)
-  for numbers in (125_000, 980_000):  # of an array and client
+  for numbers in (125_000, 980_000):  # in an array, per client
     draw = np.random.default_rng(0)
     tree = {str(i): jnp.asarray(draw.random((CLIENTS, numbers), "f4")) for i in range(ARRAYS)}
     digests, saves = [], []
@@ -33,11 +33,12 @@ def main():
         manager.wait_until_finished()
         digests.append(between - began)
         saves.append(time.perf_counter() - between)
-    one, all_of_it = statistics.median(digests), statistics.median(saves)
+    digesting = statistics.median(digests)
+    saving = statistics.median(saves)
     size = sum(x.nbytes for x in tree.values()) / 1e6
     print(
-      f"{size:.0f} MB: digests {1e3 * one:.1f} ms, saving {1e3 * all_of_it:.0f} ms:"
-      f" {100 * one / all_of_it:.1f} %",
+      f"{size:.0f} MB: digests {1e3 * digesting:.1f} ms, saving {1e3 * saving:.0f} ms:"
+      f" {100 * digesting / saving:.1f} %",
       flush=True,
     )
 

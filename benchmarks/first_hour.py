@@ -1,18 +1,18 @@
-"""The first hour on a new GPU: so many minutes of work, in order of worth.
+"""The first hour on a new GPU: measurements in order of their worth, within some minutes.
 
-  python -m benchmarks.first_hour --out=DIR                    again and again: it goes on
+  python -m benchmarks.first_hour --out=DIR                    each further call continues
   python -m benchmarks.first_hour --out=DIR --resume=TAR       on another machine
   python -m benchmarks.first_hour --out=DIR --quick            a rehearsal, also without a GPU
 
-PyTorch runs under this interpreter too, or under --torch=PYTHON. What it needs is said before any
-minute is spent; docs/hardware.md says how to bring it to a machine without a network.
+PyTorch runs under this interpreter too, or under --torch=PYTHON. Missing packages are reported
+before any work; docs/hardware.md describes how to bring them to a machine without a network.
 
-Each part is a process with a time of its own, at the end of which it is cut, and may say what it
-has. A part that is cut or fails is tried again the next time, after the others, with what was
-compiled. All of it lies in a folder, --work; after every part DIR gets two files:
+Each part is a process with a time limit of its own. At the limit it is cut, and may still write its
+results. A part that is cut or fails is tried again at the next call, after the others, with the
+programs compiled so far. All files are in the folder --work. After every part DIR gets two files:
 
   done.json            {part: exit code}
-  first_hour.tar.gz    logs, records, what was compiled: for --resume
+  first_hour.tar.gz    logs, records and compiled programs, for --resume
 """
 
 import argparse
@@ -30,24 +30,24 @@ from pathlib import Path
 from typing import NamedTuple
 
 PYTHON = sys.executable
-NEEDED = (  # modules: kdjax's own, and those that the parts below import on their way
+NEEDED = (  # the modules that kdjax and the parts below import
   *("jax", "jaxlib", "flax", "optax", "orbax.checkpoint", "ml_collections", "absl", "jaxtyping"),
   *("numpy", "scipy", "sklearn", "PIL", "matplotlib", "rich", "etils"),
 )
 GRACE = 15.0  # seconds between SIGTERM and SIGKILL
-READY = 0.7  # of a contest's time: to get ready in
-MOST = 14 * 2**20  # bytes that are packed
+READY = 0.7  # the share of a contest's time to get ready in
+MOST = 14 * 2**20  # the most bytes to pack
 SUITES = ("accelerator", "maps", "fedavg")
 
 
 class Part(NamedTuple):
-  """One thing to do."""
+  """One part of the hour."""
 
   name: str
-  minutes: float  # that it may take
+  minutes: float  # its time limit
   command: tuple[str, ...]
-  quick: tuple[str, ...]  # its rehearsal: the same program at its smallest
-  missing: str = ""  # why it cannot run here
+  quick: tuple[str, ...]  # the command of its rehearsal: the same program at its smallest
+  missing: str = ""  # why it cannot run here; '': it can
 
 
 def suite(
@@ -62,11 +62,11 @@ def suite(
   """The contest of a benchmark's suite whose name holds `contest`, for K clients.
 
   Args:
-    name: the suite's.
-    minutes, missing: of the part.
-    contest, clients: see above.
-    *more: options; those that name interpreters go for the rehearsal too.
-    small: the contest that the rehearsal takes, where it is another one.
+    name: the suite's name.
+    minutes, missing: as in `Part`.
+    contest, clients: the contest, and its number of clients K.
+    *more: further options; those that name interpreters are also the rehearsal's.
+    small: the contest of the rehearsal; '': the same one.
   """
   command = (PYTHON, "-m", "benchmarks", name)
   python = [option for option in more if option.startswith("--python=")]
@@ -78,11 +78,11 @@ def suite(
 
 
 def parts(data: str, torch: str, fedjax: str) -> tuple[Part, ...]:
-  """All parts, the most worth first; they leave what they find in their working directory.
+  """All parts, those of most worth first; they write their results into their working directory.
 
   Args:
     data: a folder of data sets, or ''.
-    torch, fedjax: the interpreters that have them, or ''.
+    torch, fedjax: the interpreters with PyTorch and with FedJAX, or ''.
   """
   beside, record = pythons(torch=torch), "--record=measured.csv"
   correct = (PYTHON, "-m", "benchmarks.correct", "--out=correct")
@@ -119,22 +119,22 @@ def parts(data: str, torch: str, fedjax: str) -> tuple[Part, ...]:
 
 
 def pythons(**interpreters: str) -> list[str]:
-  """The options of `python -m benchmarks` that name the interpreters there are."""
+  """The options of `python -m benchmarks` that name the given interpreters."""
   return [f"--python={name}={os.path.abspath(path)}" for name, path in interpreters.items() if path]
 
 
 def rehearsed(part: Part) -> Part:
-  """The same part at its smallest, under a name of its own; it leaves no record."""
+  """The rehearsal of a part, under a name of its own; it leaves no record."""
   return part._replace(name=f"quick {part.name}", command=part.quick)
 
 
 def plain(name: str) -> str:
-  """A name of letters, digits, dots and dashes."""
+  """A name with letters, digits, dots and dashes alone."""
   return re.sub(r"[^A-Za-z0-9.-]+", "_", name)
 
 
 def absent(torch: str, fedjax: str, *more: str) -> list[str]:
-  """The modules, of NEEDED and more, that are not there, and where others were looked for."""
+  """The missing modules of NEEDED and `more`, and those missing under other interpreters."""
   found = [name for name in (*NEEDED, *more) if not _is_there(name)]
   for python, module in ((torch, "torch"), (fedjax, "fedjax")):
     if (
@@ -147,12 +147,12 @@ def absent(torch: str, fedjax: str, *more: str) -> list[str]:
 def _is_there(name):
   try:
     return importlib.util.find_spec(name) is not None
-  except ModuleNotFoundError:  # the package that it is in
+  except ModuleNotFoundError:  # the package of the module is missing
     return False
 
 
 def run(part: Part, work: Path, seconds: float) -> int:
-  """Runs a part in a folder, logged in NAME.log, at most so many seconds; returns its exit code."""
+  """Runs a part in a folder for at most `seconds`, logged in NAME.log; returns its exit code."""
   root = Path(__file__).parents[1]
   environment = os.environ | {
     "PYTHONPATH": os.pathsep.join(filter(None, (str(root), os.environ.get("PYTHONPATH")))),
@@ -170,7 +170,7 @@ def run(part: Part, work: Path, seconds: float) -> int:
 
 @contextlib.contextmanager
 def ended(child: subprocess.Popen):
-  """Ends a process when the context is left: asked first, so that it can end its own, then not."""
+  """Ends a process when the context is left: first by SIGTERM, after `GRACE` by SIGKILL."""
   try:
     yield
   finally:
@@ -184,7 +184,7 @@ def ended(child: subprocess.Popen):
 
 
 def do(every: tuple[Part, ...], out: Path, work: Path, minutes: float) -> dict[str, int]:
-  """Runs what has not ended well yet and fits into the time; returns {part: exit code} so far."""
+  """Runs the parts that have not succeeded and fit into the time; returns {part: exit code}."""
   end = time.monotonic() + 60 * minutes
   codes = begin(out, work)
   for part in sorted((p for p in every if codes.get(p.name) != 0), key=lambda p: p.name in codes):
@@ -205,7 +205,7 @@ def do(every: tuple[Part, ...], out: Path, work: Path, minutes: float) -> dict[s
 
 
 def begin(out: Path, work: Path) -> dict[str, int]:
-  """Makes the folders and the document that the suites' tables go into; the codes so far."""
+  """Makes the folders and the document for the suites' tables; returns the exit codes so far."""
   out.mkdir(parents=True, exist_ok=True)
   work.mkdir(parents=True, exist_ok=True)
   if not (work / "records.md").exists():
@@ -216,7 +216,7 @@ def begin(out: Path, work: Path) -> dict[str, int]:
 
 
 def keep(codes: dict[str, int], out: Path, work: Path) -> None:
-  """Writes OUT/done.json and OUT/first_hour.tar.gz: the smallest files first, while there is room.
+  """Writes OUT/done.json and OUT/first_hour.tar.gz, with the smallest files up to `MOST` bytes.
 
   The weights that `correct` compares are left out.
   """
@@ -234,7 +234,7 @@ def keep(codes: dict[str, int], out: Path, work: Path) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-  """Returns 0 where every part that can run here has ended well."""
+  """Runs the command line; returns 0 if every part that can run here has succeeded."""
   parser = argparse.ArgumentParser("python -m benchmarks.first_hour")
   parser.add_argument("--out", type=Path, required=True)
   parser.add_argument("--work", type=Path, default=Path("runs/first_hour"))
@@ -253,9 +253,9 @@ def main(argv: list[str] | None = None) -> int:
     for part in every:
       print(f"{part.minutes:4g} min  {part.name}{part.missing and ', not run: '}{part.missing}")
     return 0
-  nowhere = absent(options.torch, options.fedjax, *(["tensorboardX"] if options.data else []))
-  if nowhere:
-    print("missing: " + ", ".join(nowhere))
+  missing = absent(options.torch, options.fedjax, *(["tensorboardX"] if options.data else []))
+  if missing:
+    print("missing: " + ", ".join(missing))
     return 2
   if options.resume:
     with tarfile.open(options.resume) as tar:

@@ -1,6 +1,6 @@
 """The bytes that a training step moves, as XLA counts them: `python -m benchmarks.moved`.
 
-Nothing is run, so that the answer has no noise: on two commits it says what a change costs.
+Nothing is run, so the numbers have no noise: those of two commits show the cost of a change.
 """
 
 from benchmarks import settings

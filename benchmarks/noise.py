@@ -1,4 +1,4 @@
-"""A config: `mhd_cifar10` on noise in CIFAR-10's shape, for machines that do not have the set."""
+"""A config: `mhd_cifar10` on noise in CIFAR-10's shape, for machines without that data set."""
 
 import numpy as np
 
@@ -15,7 +15,7 @@ def get_config(words=""):
 
 
 def load() -> Source:
-  """50,000 and 10,000 images."""
+  """Makes 50,000 training and 10,000 test images of noise."""
   rng = np.random.default_rng(0)
 
   def draw(n):

@@ -1,4 +1,4 @@
-"""What the command line asks of a suite, and the contestants that suites share."""
+"""The command line's options for a suite, and the contestants that suites share."""
 
 import dataclasses
 import functools
@@ -26,7 +26,7 @@ class Options:
   """The command line."""
 
   quick: bool  # a smoke test: the smallest of everything
-  clients: tuple[int, ...]  # the Ks that were asked for; (): the suite's own
+  clients: tuple[int, ...]  # the numbers of clients asked for; (): the suite's own
   only: str  # contests whose name holds this text; '': all
   pythons: dict[str, str]  # rival: its interpreter
 
@@ -40,14 +40,16 @@ class Options:
 
   @functools.cached_property
   def gpu(self):
-    """Whether JAX finds a GPU; asked in another process, which gives it back."""
+    """Whether JAX finds a GPU; another process looks, so that the GPU is free afterwards."""
     command = [sys.executable, "-c", "import jax; print(jax.default_backend())"]
     out = subprocess.run(command, capture_output=True, text=True, check=True)
     return out.stdout.strip() == "gpu"
 
 
 SHARED = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}  # a GPU holds all contestants at once
-CACHE = "BENCHMARKS_CACHE"  # an environment variable: a folder for what contestants compile
+CACHE = (
+  "BENCHMARKS_CACHE"  # an environment variable: a folder for programs that contestants compile
+)
 
 
 def own(name, module, spec, **values):
@@ -63,7 +65,7 @@ def step(name, spec):
 
 
 def step_images(spec):
-  """Images that one step of all clients takes in: private ones and, in MHD, public ones."""
+  """The images in one step of all clients: private ones and, in MHD, public ones."""
   return spec["clients"] * spec["batch"] * (2 if spec["algorithm"] == "mhd" else 1)
 
 
@@ -76,7 +78,7 @@ def peak(options, dtype="float32"):
 
 
 def rival(options, name, label, script, spec, **values):
-  """A contestant under a rival's interpreter; where there is none, it says how to get one."""
+  """A contestant under a rival's interpreter; without one, its row says how to make it."""
   values["environment"] = SHARED | torch_cache(os.environ.get(CACHE))
   if name in options.pythons:
     return Contestant(label, (options.pythons[name], str(RIVALS / script)), spec, **values)
@@ -85,7 +87,7 @@ def rival(options, name, label, script, spec, **values):
 
 
 def torch_cache(folder):
-  """Environment variables: what PyTorch compiles is kept in a folder, or compiled every time."""
+  """Environment variables that keep PyTorch's compiled programs in a folder, or disable caches."""
   if folder:
     return {"TORCHINDUCTOR_CACHE_DIR": f"{folder}/torch"}
   return {"TORCHINDUCTOR_FORCE_DISABLE_CACHES": "1"}

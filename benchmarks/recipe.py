@@ -1,14 +1,14 @@
-"""Does MHD's recipe for small machines hold? Test data, many seeds, other rates and networks.
+"""Tests MHD's recipe for small machines: on test data, with many seeds, rates and networks.
 
   python -m benchmarks.recipe mhd_digits --seeds=20 --rates=1,0.333,3 --workdir=runs/recipe
   python -m benchmarks.recipe mhd_digits --network=cnn --seeds=20 --workdir=runs/recipe
   python -m benchmarks.recipe mhd_letter --source=npz:letter.npz --seeds=5 --workdir=runs/recipe
 
-MHD and separate training of one config; a line a rate, accuracies in percent on test data, and
-whether it holds: in every seed the last head is 10 points of shared accuracy above separate
-training, each head is above the one before it in the mean, the main head's private accuracy is
-within 1.5 points of separate training's in the mean, and no head collapses. A run is five seeds;
-what is in the folder is gone on with.
+It trains MHD and separate training of one config, and prints one line per learning rate with test
+accuracies in percent. The recipe holds if in every seed the last head is 10 points of shared
+accuracy above separate training, if each head is above the one before it in the mean, if the main
+head's private accuracy is within 1.5 points of separate training's in the mean, and if no head
+collapses. A run has five seeds. Runs that are in the folder are resumed.
 """
 
 import argparse
@@ -44,7 +44,7 @@ class Found(NamedTuple):
     return self.heads[:, -1] - self.separate
 
   def verdict(self):
-    """'holds', or what fails of what the recipe promises."""
+    """'holds', or the promises of the recipe that fail."""
     steps = np.diff(self.heads.mean(0))
     bounds = {
       f"last head not {GAIN:g} points above separate in every seed": (self.gain >= GAIN).all(),
@@ -84,7 +84,7 @@ HEADER = (
 
 
 def config(asked, rate, seed):
-  """The config at a rate that is so many times its own, on five seeds."""
+  """The config at `rate` times its learning rate, on five seeds."""
   changes = {"compare": ("separate",), "seed": seed, "replicas": FOLDED}
   if asked.source:
     changes["source"] = asked.source
@@ -99,14 +99,14 @@ def config(asked, rate, seed):
 
 
 def by_seed(run, column, head):
-  """[S], percent, mean over clients."""
+  """A head's accuracies by seed, [S]: percent, means over clients."""
   rows = [r for r in run.results() if r["head"] == head and r["client"] >= 0]
   seeds = sorted({r["seed"] for r in rows})
   return np.array([100 * np.mean([r[column] for r in rows if r["seed"] == s]) for s in seeds])
 
 
 def found(asked, rate):
-  """Found of all seeds; trains what is not there."""
+  """The `Found` of all seeds; trains the missing runs."""
   parts = []
   for seed in range(asked.first, asked.first + asked.seeds, FOLDED):
     name = f"{asked.config}-{asked.network.replace(' ', '-')}-{rate:g}-{seed}"
@@ -125,7 +125,7 @@ def found(asked, rate):
 
 
 def main():
-  """Trains and prints the table."""
+  """Trains the runs and prints the table."""
   parser = argparse.ArgumentParser("python -m benchmarks.recipe", description=__doc__)
   parser.add_argument("config", help="a config of MHD")
   parser.add_argument("--network", choices=NETWORKS, default="as it is")

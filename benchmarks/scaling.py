@@ -1,9 +1,9 @@
-"""Scaling on paper that a compiler signed: `python -m benchmarks.scaling h100 scaling.json`.
+"""Scaling by compiled programs: `python -m benchmarks.scaling h100 scaling.json`.
 
-Programs of three methods on CIFAR-10, for 8 to 256 devices that are not here. Weak: one client a
-device. Strong: eight clients, whose batches of 512 the devices share. A row a phase: FLOPs,
-temporaries and messages of a device. The file is gone on with;
-`--draw=FILE.svg` draws it.
+It compiles programs of three methods on CIFAR-10 for 8 to 256 devices that are not at hand. In weak
+scaling there is one client per device. In strong scaling the devices share eight clients' batches
+of 512. A row per phase has the FLOPs, temporaries and messages of a device. An existing file is
+continued; `--draw=FILE.svg` draws it.
 """
 
 import argparse
@@ -25,16 +25,17 @@ METHODS = {
   "FedGKT": ("fedgkt_cifar10", {}),
 }
 
-SHARED = ("server",)  # phases with one batch of a fixed size, which all devices share, weak too
+# Phases whose one batch of a fixed size all devices share, also in weak scaling.
+SHARED = ("server",)
 
 
 def config(method, kind, devices):
-  """A method's config for so many devices, which share clients (weak) or batches (strong)."""
+  """A method's config for a number of devices, with weak or strong scaling."""
   name, changes = METHODS[method]
   clients, batch = (devices, 64) if kind == "weak" else (8, 512)
   common = {"partition": "equal", "primary": "random", "primary_labels": (), "labels": 2}
   common |= {"batch": batch, "compare": (), "replicas": 1}
-  common["mesh.blocks"] = "scan"  # the server's, of FedGKT: alike ones are compiled once
+  common["mesh.blocks"] = "scan"  # equal blocks of FedGKT's server are compiled once
   common["evals.accuracy.batch"] = 512  # shared by up to 32 devices
   found = api.get_config(name)
   who = ((clients, *CNN),)
@@ -63,7 +64,7 @@ def row(method, kind, devices, name):
 
 
 def table(rows):
-  """Markdown, a row a phase: FLOPs of a call against eight devices', memory, bytes sent."""
+  """Markdown, one row per phase: FLOPs of a call against ideal scaling, memory, bytes sent."""
   header = ("method", "", "devices", "mesh", "phase", "FLOPs of ideal", "temporaries, MiB")
   header += ("KB sent a call",)
   out = ["| " + " | ".join(header) + " |"]
@@ -85,7 +86,7 @@ def table(rows):
 
 
 def draw(rows, path):
-  """FLOPs of a training step and bytes of its messages a device, over devices."""
+  """Draws FLOPs of a training step and bytes sent per device, over the number of devices."""
   from kdjax.report import style
 
   figure = style.figure(8.0, 3.2)
@@ -115,7 +116,7 @@ def draw(rows, path):
 
 
 def main():
-  """Compiles what is missing in the file, prints the table, draws."""
+  """Compiles the programs missing in the file, prints the table, and draws."""
   parser = argparse.ArgumentParser("python -m benchmarks.scaling", description=__doc__)
   parser.add_argument("target", help="a kind of device: v5e, h100, ...")
   parser.add_argument("file", type=Path)

@@ -40,16 +40,16 @@ MACS = {  # multiply-adds of a forward pass on one image
   "cifar": 16_835_200,
 }
 AUX_HEADS, TEACHERS = 3, 1  # of MHD: four heads, D = 1
-ENDLESS = 10**6  # batches: more than any contest takes
+ENDLESS = 10**6  # batches, more than any contest takes
 
 
 def config(spec):
-  """A whole config, as `configs/common.py` has them, as a nested dict.
+  """A whole config in the form of `configs/common.py`, as a nested dict.
 
   Args:
     spec: {'model': a key of MODELS, 'clients': K, 'batch': B, 'algorithm': 'separate', 'mhd' or
-      'fedavg'} and, where they are not 'float32', 'auto' and 0, 'dtype', 'map', 'conv' and
-      'steps_per_dispatch'.
+      'fedavg'} and optionally 'dtype' ('float32'), 'map', 'conv' ('auto') and 'steps_per_dispatch'
+      (0).
   """
   name, arguments, norm, image, classes = MODELS[spec["model"]]
   n = spec["clients"] * spec.get("examples", 4 * spec["batch"])
@@ -92,7 +92,7 @@ FEDERATED = MOMENTUM | dict(lr=0.1, momentum=0.0, weight_decay=0.0)
 
 
 def data(spec):
-  """Noise of a config's shape: `examples` a client (four batches), one public batch."""
+  """Noise of a config's shape: `examples` per client (default: four batches), one public batch."""
   *_, image, classes = MODELS[spec["model"]]
   K, each = spec["clients"], spec.get("examples", 4 * spec["batch"])
   n = K * each + spec["batch"]

@@ -1,4 +1,4 @@
-"""From timings to a table, and into the documents."""
+"""Makes tables of timings, and inserts them into the documents."""
 
 import dataclasses
 import re
@@ -10,7 +10,7 @@ PEAK = "matrix multiplication"  # the contestant that measures the machine's pea
 
 @dataclasses.dataclass(frozen=True)
 class Column:
-  """A heading and how a row is shown below it."""
+  """A heading, and the function that shows a row below it."""
 
   heading: str
   show: Callable  # (row, the contest's first row, its peak row or None) -> text
@@ -22,7 +22,7 @@ def step_seconds(row):
 
 
 def ratio(row, first):
-  """How much longer a step takes than the first contestant's: a ratio of medians."""
+  """The time of a step over that of the first contestant: a ratio of medians."""
   return step_seconds(row) / step_seconds(first)
 
 
@@ -39,7 +39,7 @@ def _duration(seconds):
 
 
 def _digits(x):
-  """Three significant digits, thousands in full."""
+  """A number with three significant digits; numbers from 100 on in full."""
   if x >= 100:
     return f"{x:,.0f}"
   return f"{x:.3g}"
@@ -56,7 +56,7 @@ def _ratio(row, first, peak):
 
 
 def comparable(row, first):
-  """Whether both were run, and neither is the peak."""
+  """Whether both rows were run, and neither is the peak."""
   return "seconds" in first and PEAK not in (row["name"], first["name"])
 
 
@@ -124,15 +124,15 @@ STEP = (TIME, RATIO, IMAGES, FLOPS, RATE, SHARE, COMPILE, SCRATCH, SCRATCH_RATIO
 
 
 def table(rows, columns):
-  """The markdown table of one contest, a row a contestant; the first row is the reference."""
+  """The markdown table of a contest, one row per contestant; the first row is the reference."""
   first = rows[0]
   peak = next((row for row in rows if row["name"] == PEAK), None)
   lines = ["contestant", *(c.heading for c in columns)], ["---"] * (1 + len(columns))
   body = []
   for row in rows:
     if "error" in row:
-      said = row["error"].replace("|", "/")
-      cells = [f"not run: {said}"] + [""] * (len(columns) - 1)
+      error = row["error"].replace("|", "/")
+      cells = [f"not run: {error}"] + [""] * (len(columns) - 1)
     else:
       cells = [c.show(row, first, peak) for c in columns]
     body.append([row["name"], *cells])
@@ -140,7 +140,7 @@ def table(rows, columns):
 
 
 def section(result, columns, note):
-  """A suite's part of the document: where and when, what is to be known, and every contest."""
+  """A suite's part of the document: its note, and every contest with its provenance."""
   parts = [note]
   for name, contest in result["contests"].items():
     parts += [f"**{name}**; {provenance(contest)}", table(contest["rows"], columns)]
@@ -148,7 +148,7 @@ def section(result, columns, note):
 
 
 def provenance(contest):
-  """One line: how often, when, from which commit, on what."""
+  """One line on a contest: its runs, date, commit, machine and versions."""
   dirty = " with changes" if contest["dirty"] else ""
   parts = (
     f"{contest['runs']} runs, {contest['date']}, commit {contest['commit']}{dirty}",
@@ -159,7 +159,7 @@ def provenance(contest):
 
 
 def versions(rows):
-  """The versions of everything that took part, and the devices: 'jax 0.10.2, torch 2.13.0, ...'."""
+  """The versions of all contestants, and the devices: 'jax 0.10.2, torch 2.13.0, ...'."""
   found = {}
   for row in rows:
     facts = row.get("facts", {})
@@ -172,7 +172,7 @@ def insert(document, suite, text):
   """The document with `text` between the suite's markers.
 
   Raises:
-    ValueError: where the document has not exactly one pair of them.
+    ValueError: unless the document has exactly one pair of them.
   """
   start, end = f"<!-- {suite} -->", f"<!-- /{suite} -->"
   pattern = re.compile(f"{re.escape(start)}.*?{re.escape(end)}", re.DOTALL)

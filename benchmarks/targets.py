@@ -1,8 +1,8 @@
-"""Experiments compiled for machines that are not here: the tables of docs/hardware.md.
+"""Experiments compiled for machines that are not at hand: the tables of docs/hardware.md.
 
 `python -m benchmarks.targets v5e:2x4,h100:8 mhd_imagenet mhd_cifar10` prints a row of Markdown for
-each phase of each config on each target whose compiler is installed. With `--scan` blocks that are
-alike are a loop (`mesh.blocks='scan'`), which a TPU's compiler is much sooner done with.
+each phase of each config on each target whose compiler is installed. With `--scan` equal blocks are
+a loop (`mesh.blocks='scan'`), which a TPU's compiler finishes much sooner.
 """
 
 import sys
@@ -50,7 +50,7 @@ def _costs(phase, where):
 
 
 def main():
-  """Prints the table; a pair that cannot be compiled is a line of its own."""
+  """Prints the table; a config that cannot be compiled for a target has a line with its error."""
   words = sys.argv[1:]
   settings = {"mesh.blocks": "scan"} if "--scan" in words else {}
   targets, *names = [word for word in words if word != "--scan"]

@@ -1,7 +1,7 @@
-"""What a TPU's compiler takes for one convolution with gradients: `python -m benchmarks.windows`.
+"""Times a TPU's compiler on one convolution with gradients: `python -m benchmarks.windows`.
 
-With all windows tried and with the first that will do, as plans have it (`hardware/target.py`):
-processor time, bytes of the kernels' code, and whether the programs are otherwise the same.
+It compares trying all windows with taking the first one, as plans do (`hardware/target.py`): the
+processor time, the bytes of the kernels' code, and whether the programs are otherwise the same.
 """
 
 import re
@@ -16,7 +16,7 @@ SHAPES = ((64, 14, 256), (64, 56, 64))  # images, their height and width, channe
 
 
 def compiled(chip, options, images, size, channels):
-  """(seconds of processor time, bytes of code, its text without the compiler's notes)."""
+  """(seconds of processor time, bytes of code, the program's text without the compiler's notes)."""
 
   def loss(x, kernel):
     layout = ("NHWC", "HWIO", "NHWC")

@@ -38,10 +38,8 @@ CHOICES: dict[str, tuple[str, ...]] = {
   "mesh.remat": ("auto", "on", "off"),
   "mesh.blocks": ("unroll", "scan"),
 }
-PARTIAL = (
-  "source_info",
-  "public_source_info",
-)  # groups that may leave out keys; the source has them
+# Groups that may leave out keys, which the source then gives.
+PARTIAL = ("source_info", "public_source_info")
 ENTRY = "each entry is (how many, model, model arguments)"
 
 

@@ -19,11 +19,8 @@ if TYPE_CHECKING:
   from kdjax.experiment import Experiment
 
 
-HELD_BY = (
-  "holdout",
-  "limit",
-  "public_source",
-)  # keys that, besides the data, decide a set's content
+# Keys that, besides the data, decide the content of a set.
+HELD_BY = ("holdout", "limit", "public_source")
 SAMPLED = 2048  # resident training examples whose values are summarised
 CONFIG, SUMMARY = "config.json", "summary.json"
 CHECKPOINTS, SAVED = "checkpoints", "saved.json"
