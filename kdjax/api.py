@@ -54,11 +54,11 @@ def get_config(config: Config, **changes: Any) -> ConfigDict:
   elif isinstance(config, ConfigDict):
     changed = copied(config)
   else:
-    found = _from_dict(config)
-  with found.unlocked(), found.ignore_type():
-    other = changes.get("algorithm", found.algorithm) != found.algorithm
+    changed = _from_dict(config)
+  with changed.unlocked(), changed.ignore_type():
+    other = changes.get("algorithm", changed.algorithm) != changed.algorithm
     if other and isinstance(changes.get("algo"), dict | ConfigDict):
-      found.algo = ConfigDict()  # another method's
+      changed.algo = ConfigDict()  # the hyper-parameters of another method
     for key, value in changes.items():
       _set(changed, key, value)
   _check_algo(changed, (config if isinstance(config, dict) else {}) | changes)
@@ -76,10 +76,7 @@ def _from_dict(given):
 
 
 def _set(config, key, value):
-  """Sets a dotted key; groups take what they are given, closed ones and `algo` over what is there.
-
-  A method's `algo` stays while the method does: `get_config` sets `algorithm` first.
-  """
+  """Sets a dotted key; closed groups and `algo` keep the values that are not given."""
   group, name = place(config, key, value)
   check_names(key, value)
   closed = isinstance(schema().get(key), dict) and key not in (*OPEN, *PARTIAL) or key == "algo"
@@ -224,8 +221,8 @@ def experiments(
   others = variants(config)  # an error in any of them is raised before any work
   if data is None and begun:
     data = _reopened(config)
-  found = _built(config, others, data, devices)
-  for one in found.values():
+  built = _built(config, others, data, devices)
+  for planned in built.values():
     if not begun:
       planned.check_start()
     needs.check(planned, planned.shapes())
@@ -237,7 +234,7 @@ def experiments(
 
 
 def _reopened(config):
-  """The Data of a run that goes on: images that were damaged since are replaced, not refused."""
+  """The data of a resumed run: images that were damaged since are replaced, not refused."""
   whole = plain(config)
   validate(whole)
   return dataset.open_data(whole, replica_seeds(whole), begun=True)

@@ -44,7 +44,7 @@ def test_a_run_is_loaded_whatever_source_info_counts(method, changes, tmp_path):
 def test_a_run_with_an_evaluator_that_reads_the_data_is_loaded(tmp_path):
   c = ensembles.config("separate", dtype="float32")
   c.evals.linear_probe = dict(every=100, batch=16, limit=0, C=1.0, iterations=10)
-  assert loop.run(ensembles.build(c), tmp_path, command="", stop=lambda: True) == loop.STOPPED
+  assert loop.run(ensembles.build(c), tmp_path, command="", stop=lambda: True) == STOPPED
   assert kdjax.load(tmp_path, client=3).heads == ("main",)
 
 

@@ -83,9 +83,9 @@ def _methods(group: Group, key: str, label: str) -> Figure | None:
   axes, percent = figure.subplots(), not same_rhythm(group)
   at = lambda run, step: step / _length(run) if percent else step
   for i, run in enumerate(others, 1):
-    beside = table.curves(run, key)
-    if beside:
-      head = most_taught(beside) if key == "shared_accuracy" else representative(beside)
+    curves = table.curves(run, key)
+    if curves:
+      head = most_taught(curves) if key == "shared_accuracy" else representative(curves)
       name = run.name if head == "main" else f"{run.name} {head}"
       _baseline(axes, at(run, curves[head][:, 0]), curves[head][:, 1], name, i)
   for head, dashes in {representative(found): (0, (3, 1.2)), list(found)[-1]: "-"}.items():

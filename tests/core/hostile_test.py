@@ -9,10 +9,11 @@ import pytest
 from helpers import usually
 
 from kdjax.core import hostile
+from kdjax.ending import DONE
 from kdjax.report import table
 from kdjax.testing import small
 from kdjax.training import loop
-from kdjax.types import DONE, ConfigError
+from kdjax.types import ConfigError
 
 KINDS = [kind for kind in hostile.KINDS if kind != "none"]
 HEAD = {"kernel": jnp.array([[1.0, 2.0, 3.0], [0.0, -1.0, 0.0]]), "bias": jnp.array([0.5, 0.0, -1])}

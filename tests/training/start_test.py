@@ -53,7 +53,7 @@ def test_a_client_is_counted_over_architectures_and_replicas(tmp_path):
   """As `kdjax.load` counts: replica by replica, and the architectures within each."""
   c = ensembles.config("separate", dtype="float32", clients=TWO, replicas=2)
   e = ensembles.build(c)
-  assert loop.run(e, tmp_path, command="", stop=lambda: True) == loop.STOPPED
+  assert loop.run(e, tmp_path, command="", stop=lambda: True) == STOPPED
   for k in (1, 2, 5, 7):
     chex.assert_trees_all_equal(
       weights(tmp_path, k, key="start")["params"], kdjax.load(tmp_path, client=k).params
@@ -65,10 +65,10 @@ def test_a_client_is_counted_over_architectures_and_replicas(tmp_path):
 def test_a_peers_clients_keep_their_numbers(tmp_path):
   c = ensembles.config("separate", dtype="float32", clients=TWO)
   e = ensembles.build(c)
-  assert loop.run(e, tmp_path, command="", stop=lambda: True) == loop.STOPPED
+  assert loop.run(e, tmp_path, command="", stop=lambda: True) == STOPPED
   record = json.loads((tmp_path / "config.json").read_text())
   (tmp_path / "config.json").write_text(json.dumps(record | {"here": [1, 3, 5, 6]}))
-  saved = stored.state(tmp_path, run_folder.steps(tmp_path)[-1], e.template())
+  saved = stored.state(tmp_path, run_folder.steps(tmp_path)[-1], e.shapes())
   expected = ensembles.by_client(e, saved)
   chex.assert_trees_all_equal(weights(tmp_path, 5, key="start")["params"], expected[2][0])
   with pytest.raises(ConfigError, match=r"start.client = 2: must be one of .* 1, 3, 5, 6"):
