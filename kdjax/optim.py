@@ -102,8 +102,8 @@ def multistep(lr: float, warmup: int, *, milestones: Sequence[float], factor: fl
     raise ConfigError("optim.factor", factor, "must be above 0")
 
   def at(count, total):
-    behind = sum(count >= round(m * total) for m in milestones)
-    return lr * _rise(count, warmup) * factor**behind
+    passed = sum(count >= round(m * total) for m in milestones)
+    return lr * _rise(count, warmup) * factor**passed
 
   return at
 
@@ -127,7 +127,7 @@ def make(**arguments: Any) -> tuple[optax.GradientTransformation, Rate]:
 
   Raises:
     ConfigError: for a name that does not exist, or an argument that is unknown, missing or out of
-      its range.
+      range.
   """
   for key in ("name", "lr", "schedule", "warmup"):
     if key not in arguments:
@@ -137,11 +137,12 @@ def make(**arguments: Any) -> tuple[optax.GradientTransformation, Rate]:
     raise ConfigError("optim.name", name, "must be one of " + ", ".join(OPTIMISERS))
   if not isinstance(schedule, str) or schedule not in SCHEDULES:
     raise ConfigError("optim.schedule", schedule, "must be one of " + ", ".join(SCHEDULES))
-  own, shape = _keywords(OPTIMISERS[name]), _keywords(SCHEDULES[schedule])
-  kinds = {"lr": float, "warmup": int, **own, **shape}
-  for key in sorted({**own, **shape}.keys() ^ set(arguments)):
+  of_schedule = _keywords(SCHEDULES[schedule])
+  required = {**_keywords(OPTIMISERS[name]), **of_schedule}
+  kinds = {"lr": float, "warmup": int, **required}
+  for key in sorted(required.keys() ^ set(arguments)):
     state = "is unknown" if key in arguments else "is missing"
-    hint = f"{name!r} with {schedule!r} takes {', '.join(sorted({**own, **shape}))}"
+    hint = f"{name!r} with {schedule!r} takes {', '.join(sorted(required))}"
     raise ConfigError(f"optim.{key}", arguments.get(key), f"{state}: {hint}")
   for key, value in dict(arguments, lr=lr, warmup=warmup).items():
     wrong = wrong_type(value, kinds[key])
@@ -155,7 +156,7 @@ def make(**arguments: Any) -> tuple[optax.GradientTransformation, Rate]:
       raise ConfigError(f"optim.{key}", value, "must be at least 0 and below 1")
   if lr > MOST_LR:
     raise ConfigError("optim.lr", lr, f"at most {MOST_LR}: no network learns at such a rate")
-  rate = SCHEDULES[schedule](lr, warmup, **{key: arguments.pop(key) for key in shape})
+  rate = SCHEDULES[schedule](lr, warmup, **{key: arguments.pop(key) for key in of_schedule})
   return OPTIMISERS[name](**arguments), rate
 
 

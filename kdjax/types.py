@@ -2,8 +2,8 @@
 
 Axis letters, used in every docstring and shape comment:
 
-  K    clients of one replica       R    replicas: seeds of the same ensemble, run side by side
-  K_g  clients of one cohort, all replicas, in a device's own share where code runs on a device
+  K    clients of one replica       R    replicas: the same ensemble with several seeds
+  K_g  clients of one cohort in all replicas; in code that runs on a device, the device's share
   B    private examples per client and step         U    public examples per client and step
   S    examples per step of a server
   H    heads: 0 is the main head, 1.. the auxiliary ones          C    classes
@@ -12,8 +12,9 @@ Axis letters, used in every docstring and shape comment:
   N    examples
 
 Clients are numbered replica by replica: client `k = replica * K + i` is client `i` of its replica.
-So are the holders of private data. Nearly always client i is holder i; a method that lets models
-travel (`stack`, docs/architecture.md) has clients that work on one holder's data after another's.
+The holders of private data are numbered in the same way. Nearly always client i is holder i. In a
+method whose models travel (`stack`, docs/architecture.md) a client works on one holder's data after
+another's.
 """
 
 from __future__ import annotations
@@ -36,19 +37,19 @@ PyTree = Any
 
 
 class ConfigError(ValueError):
-  """Input that cannot work: names the key, its value, and what would be right."""
+  """Invalid input: names the key, its value, and what would be right."""
 
   def __init__(self, key: str, value: Any, hint: str) -> None:
     self.key, self.value, self.hint = key, value, hint
     super().__init__(f"{_short(str(key))} = {_short(repr(value))}: {hint}")
 
-  def __reduce__(self):  # worker processes raise it too
+  def __reduce__(self):  # worker processes raise it too, so it must survive pickling
     return type(self), (self.key, self.value, self.hint)
 
 
 @contextlib.contextmanager
 def blamed(group: str) -> Iterator[None]:
-  """Puts the group in front of the key of a ConfigError that is raised inside."""
+  """Prefixes the key of a ConfigError that is raised inside with the name of its group."""
   try:
     yield
   except ConfigError as error:
@@ -56,13 +57,13 @@ def blamed(group: str) -> Iterator[None]:
 
 
 def _short(text):
-  """A text of one line, its middle left out where it is long."""
+  """The text on one line, without its middle if it is long."""
   text = text if text.isprintable() else ascii(text)
   return text if len(text) <= 400 else f"{text[:200]} ... {text[-100:]}"
 
 
 class TrainingError(RuntimeError):
-  """Training cannot go on; says which client, when, and what to try."""
+  """Training cannot continue: names the client, the step, and what to try."""
 
 
 class ModelOut(NamedTuple):
@@ -74,11 +75,12 @@ class ModelOut(NamedTuple):
 
 
 class Health(NamedTuple):
-  """What went wrong with each of the clients of one cohort; see core/health.py."""
+  """The faults of each client of one cohort; see core/health.py."""
 
-  since: jax.Array  # i32[K_g], the call of a phase in which its numbers first were not finite; -1
-  faults: jax.Array  # i32[K_g], steps that were not taken for that
-  refused: jax.Array  # i32[K_g], its teachers' predictions for an example that were not taken in
+  # i32[K_g], first phase call with a non-finite loss, gradient or statistic; -1: never
+  since: jax.Array
+  faults: jax.Array  # i32[K_g], steps skipped for that reason
+  refused: jax.Array  # i32[K_g], teacher predictions rejected as invalid
 
 
 class ClientState(NamedTuple):
@@ -87,7 +89,7 @@ class ClientState(NamedTuple):
   params: PyTree
   model_state: PyTree  # BatchNorm statistics
   opt_state: PyTree
-  health: Any = ()  # Health of who trains; () of a model that only speaks
+  health: Any = ()  # Health; () for a model that is only evaluated
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,30 +114,30 @@ class TrainState(NamedTuple):
 
 
 class Drawn(NamedTuple):
-  """The private or public half of a batch as the host draws it; all clients or a cohort's."""
+  """The private or public half of a batch as the host draws it, for all clients or one cohort."""
 
   index: Any  # i32[K_g, B], the example's place in the source
   label: Any  # i32[K_g, B]; -1 where there is none
   row: Any  # i32[K_g, B], the example's place in the client's own list
   mask: Any  # f32[K_g, B], 0 where the example is padding
-  image: Any = None  # [K_g, B, ..] of a set not on the devices: u8 images or f32 features
-  crop: Any = None  # i32[K_g, B], which of its augmented views; None: a new one in every batch
+  image: Any = None  # [K_g, B, ..], u8 images or f32 features; None: the set is on the devices
+  crop: Any = None  # i32[K_g, B], which augmented view; None: a new one in every batch
 
 
 class Examples(NamedTuple):
-  """The same half as a step sees it, on the device: a cohort's clients, or one of them."""
+  """The same half as a step sees it on the device, for a cohort's clients or for one of them."""
 
   image: Any  # f32[K_g, B, h, w, c] or f32[K_g, B, features], augmented and normalised
   label: Any  # i32[K_g, B]; -1 where there is none
   index: Any  # i32[K_g, B], the example's place in the source
   row: Any  # i32[K_g, B], the example's place in the client's own list
   mask: Any  # f32[K_g, B], 0 where the example is padding
-  key: Any = None  # key[K_g], for what the model itself draws (dropout)
-  total: Any = None  # f32[K_g], unmasked examples of the whole batch, those of all devices
+  key: Any = None  # key[K_g], for the model's own draws (dropout)
+  total: Any = None  # f32[K_g], unmasked examples of the whole batch, on all devices
 
 
 class Rows(NamedTuple):
-  """Examples for every replica's server, each named by whose it is and its row there."""
+  """Examples for every replica's server, named by their owner and their row in the owner's list."""
 
   owner: Any  # i32[R, S], global client numbers
   row: Any  # i32[R, S], as `Examples.row`
@@ -145,7 +147,7 @@ class Rows(NamedTuple):
 class Batch(NamedTuple):
   """One step's data; a half is a tuple over cohorts, None for a cohort that takes no part.
 
-  It holds what was drawn until `feed.materialise` makes examples of it.
+  The halves are Drawn until `feed.materialise` turns them into Examples.
   """
 
   private: tuple[Drawn | Examples | None, ...] | None
@@ -154,11 +156,11 @@ class Batch(NamedTuple):
 
 
 class Now(NamedTuple):
-  """Where in the run a call of a phase stands; traced, filled by the loop."""
+  """The position of a phase's call in the run; traced, filled by the loop."""
 
   call: Any  # i32[], calls of all phases before this one
   phase_call: Any  # i32[], calls of this phase before this one
-  visit_call: Any  # i32[], those of them in this visit of the phase
+  visit_call: Any  # i32[], calls before this one in this visit of the phase
   round: Any  # i32[], turns of the cycle completed
   lr: Any  # f32[]
   args: PyTree  # what `Phase.args` returned
@@ -173,7 +175,7 @@ class Pos(NamedTuple):
   round: int
   visit_calls: int  # calls of this visit
   phase_calls: int  # calls of this phase in the whole run
-  batches: int  # training batches of the run before this call, which `env.graph.at` counts in
+  batches: int  # training batches of the run before this call; the unit of `env.graph.at`
 
 
 class Feed(NamedTuple):
@@ -181,23 +183,24 @@ class Feed(NamedTuple):
 
   private: int = 0  # private examples per client
   public: int = 0  # public examples per client
-  kind: str = "stream"  # 'stream': endless; 'epoch': whole passes, short clients rest at the end
+  kind: str = "stream"  # 'stream': endless; 'epoch': whole passes, clients with less data rest
   epochs: int = 1  # passes per visit, for 'epoch'
   common: bool = False  # every client of a replica receives the same public batch
-  sample: int = 0  # > 0: a fresh random subset of the public set, this large, every round
-  cohorts: tuple[int, ...] | None = None  # those that take part; None: all
-  owner: Callable[[int, int], int] | None = None  # (round, client) -> whose data, in its replica
+  sample: int = 0  # > 0: in every round a fresh random subset of the public set, this large
+  cohorts: tuple[int, ...] | None = None  # the cohorts that take part; None: all
+  # (round, client) -> the holder, in the client's replica, whose data it works on.
+  owner: Callable[[int, int], int] | None = None
   # (round, client of all replicas) -> which augmented view of its private examples it sees; None: a
   # new one in every batch.
   crop: Callable[[int, int], int] | None = None
-  server: Callable[[Pos], Rows] | None = None  # what the servers work on
+  server: Callable[[Pos], Rows] | None = None  # the rows that the servers work on
 
 
-STATUS = (  # entries of a step's aux that are no losses
+STATUS = (  # entries of a step's aux that are not losses
   "live",  # whether the client took the step
-  "failed",  # whether it could not, for a number that was not finite
-  "refused",  # how many of its teachers' predictions were not taken in, not being finite
-  "since",  # the first call in which a number of its own was not finite; -1
+  "failed",  # whether it skipped the step because a number was not finite
+  "refused",  # teacher predictions rejected as invalid
+  "since",  # the first call in which one of its numbers was not finite; -1
 )
 
 
@@ -206,9 +209,9 @@ class Step(Protocol):
   """One call of a phase, a pure function."""
 
   def __call__(self, state: TrainState, batch: Batch, now: Now) -> tuple[TrainState, PyTree]:
-    """Returns (state, aux): losses by name, f32[K_g] in a dict a cohort, to be logged.
+    """Returns (state, aux); aux holds the losses to log: per cohort a dict of f32[K_g].
 
-    One dict of f32[R] where a server trains. The entries of `STATUS` are no losses;
+    Where a server trains, aux is a single dict of f32[R]. The entries of `STATUS` are not losses;
     `core.clients.update` adds them.
     """
 
@@ -220,27 +223,34 @@ class Apply(Protocol):
   def __call__(
     self, params: PyTree, half: Examples, statistics: PyTree = ...
   ) -> tuple[ModelOut, PyTree]:
-    """The statistics are the client's current ones unless given; returns those after the pass."""
+    """Returns (ModelOut, the statistics after the pass).
+
+    The pass starts from the client's current statistics unless others are given.
+    """
 
 
 @runtime_checkable
 class Objective(Protocol):
-  """What one client minimises."""
+  """The loss that one client minimises."""
 
   def __call__(
     self, apply: Apply, params: PyTree, data: PyTree
   ) -> tuple[jax.Array, tuple[dict[str, jax.Array], PyTree]]:
-    """(this device's share of the loss f32[], (aux: shares by name, the statistics after))."""
+    """Returns (this device's share of the loss f32[], (aux, statistics after the pass)).
+
+    aux is a dict of this device's shares by name.
+    """
 
 
 @runtime_checkable
 class Predict(Protocol):
-  """What can be tested of a state."""
+  """The logits to evaluate, by entry."""
 
   def __call__(self, state: TrainState, images: jax.Array) -> dict[str, Any]:
-    """By entry ('' is the client itself): logits f32[K_g, N, H, C], a tuple over cohorts.
+    """Returns {entry: logits}; the entry '' is the clients themselves.
 
-    Or f32[R, N, H, C], equal on every device: a server, a core, a model a replica.
+    Logits are f32[K_g, N, H, C] in a tuple over cohorts, or f32[R, N, H, C], equal on every device,
+    for a model that each replica has once, such as a server.
     """
 
 
@@ -249,25 +259,25 @@ class Evaluator(Protocol):
   """One measurement of a state."""
 
   def __call__(self, state: TrainState) -> list[dict[str, Any]]:
-    """Over replicas: {key: {name: a number, or one per client}}, keys of `summary.json`."""
+    """Returns, over replicas, {key of `summary.json`: {name: a number, or one per client}}."""
 
 
 @runtime_checkable
 class Outside(Protocol):
-  """Fetches what other processes sent, on the host, before a phase is called; see kdjax/peers."""
+  """Fetches other processes' messages on the host before a phase is called; see kdjax/peers."""
 
   def __call__(
     self, stepper: Any, state: TrainState, visit: Any
   ) -> tuple[PyTree, dict[str, float]]:
-    """(the phase's args: host arrays of fixed shape, what is to be counted of it: {name: number}).
+    """Returns (the phase's args as host arrays of fixed shape, {name: number} to be counted).
 
-    `stepper` is a training.stepper.Stepper, `visit` a training.schedule.Visit of the phase; the
-    state must be left as it is.
+    `stepper` is a training.stepper.Stepper, `visit` a training.schedule.Visit of the phase. The
+    state must not be changed.
     """
 
 
 class Phase(NamedTuple):
-  """One jitted program of a method and when it runs."""
+  """One jitted program of a method, and when it runs."""
 
   name: str
   step: Step
@@ -277,10 +287,10 @@ class Phase(NamedTuple):
   args: Callable[[Pos], PyTree] = lambda pos: ()  # traced values: graph, draws, drop-outs
   # Bytes by kind that a call sends, every receiver counted, all replicas together.
   bytes_sent: Callable[[Pos], dict[str, int]] = lambda pos: {}
-  publish: int = 0  # > 0: write every client's weights under pool/ after it; keep so many a client
-  log: bool = False  # write the aux of every visit's last call, whatever `log_every` says
-  closes: bool = False  # without a feed: it also ends the round that `config.steps` cuts short
-  outside: Outside | None = None  # where its `args` come from elsewhere, not from the position
+  publish: int = 0  # > 0: write each client's weights under pool/ after it; keep this many of each
+  log: bool = False  # write the aux of every visit's last call, whatever `log_every` is
+  closes: bool = False  # without a feed: it also ends a round that `config.steps` cuts short
+  outside: Outside | None = None  # the source of its `args` where the position does not give them
 
 
 @runtime_checkable
@@ -290,11 +300,11 @@ class Init(Protocol):
   def __call__(
     self, clients: tuple[ClientState, ...]
   ) -> tuple[tuple[ClientState, ...], tuple[PyTree, ...], PyTree]:
-    """From fresh clients, over cohorts, to (clients, local, server) of the TrainState."""
+    """Maps fresh clients, over cohorts, to (clients, local, server) of the TrainState."""
 
 
 class Algorithm(NamedTuple):
-  """A method on an ensemble: its state, an optional prologue, a cycle of phases that repeats."""
+  """A method on an ensemble: its state, an optional prologue and a cycle of phases that repeats."""
 
   init: Init
   cycle: tuple[Phase, ...]
@@ -302,7 +312,7 @@ class Algorithm(NamedTuple):
   prologue: tuple[Phase, ...] = ()
   bytes_at_start: Callable[[], dict[str, int]] = lambda: {}  # as `Phase.bytes_sent`, before step 0
   facts: Callable[[int], dict] = lambda rounds: {}  # the method's own keys of `summary.json`
-  # (g, client, server, images) -> the client's logits, as in `predict`; None: its own model's.
+  # (g, client, server, images) -> the client's logits, as in `predict`; None: those of its model.
   client_logits: Callable[[int, ClientState, PyTree, jax.Array], jax.Array] | None = None
   uses_graph: bool = False  # whether clients learn from each other along `env.graph`
 
@@ -312,19 +322,19 @@ class Method(NamedTuple):
 
   hyper: type  # a frozen dataclass of its hyper-parameters: the schema of `config.algo`
   make: Callable[[Env, Any], Algorithm]
-  heads: Callable[[Any], tuple[str, ...]] = lambda hyper: ("main",)  # that its models need
-  # (config.clients, hyper) -> the entries that train, where these are not one a holder of data.
+  heads: Callable[[Any], tuple[str, ...]] = lambda hyper: ("main",)  # the heads its models need
+  # (config.clients, hyper) -> the entries that train, where they are not one per holder of data.
   stack: Callable[[Any, Any], Any] = lambda clients, hyper: clients
   # (env, hyper, peers.Mail) -> the method for clients that train apart, `env.local_ids` in this
-  # process; its `init` takes the fresh clients of all of `env.ensemble`. None: it cannot.
+  # process; its `init` takes the fresh clients of all of `env.ensemble`. None: not supported.
   make_peer: Callable[[Env, Any, Any], Algorithm] | None = None
-  one_architecture: bool = False  # averages or copies weights, so all clients must be alike
-  travels: bool = False  # models work on one holder's data after another's: `stack` is their list
+  one_architecture: bool = False  # averages or copies weights: all clients need the same model
+  travels: bool = False  # models work on one holder's data after another's; `stack` lists them
 
 
 @dataclasses.dataclass(frozen=True)
 class Shards:
-  """Who holds which example of the training source; the holders of all replicas, in order."""
+  """The examples of the training source that each holder has; holders of all replicas, in order."""
 
   private: tuple[np.ndarray, ...]  # over holders: ascending i64 places in the train set
   public: tuple[np.ndarray, ...]  # over replicas: places in the public source

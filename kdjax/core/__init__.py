@@ -1,1 +1,1 @@
-"""What at least two methods need: clients, graph, losses, randomness, the mesh."""
+"""Modules that at least two methods need: clients, graph, losses, randomness, the mesh."""

@@ -1,4 +1,4 @@
-"""Several processes that have to act alike: what the first finds out, all know."""
+"""Agreement between processes that have to act alike: all learn what the first one found."""
 
 import json
 import sys
@@ -14,33 +14,33 @@ from kdjax.types import ConfigError
 
 
 def from_first(make: Callable[[], Any]) -> Any:
-  """What `make`, called in the first process alone, returns there: a JSON value, in all.
+  """Calls `make` in the first process alone and returns its value, a JSON value, in all of them.
 
   Raises:
-    ConfigError, OSError: in all, where it does in the first.
+    ConfigError, OSError: in all processes, where the first one raises it.
   """
   if hosts.alone():
     return make()
-  said = _outcome(make) if jax.process_index() == 0 else b""
-  size = int(multihost_utils.broadcast_one_to_all(np.int32(len(said))))
-  buffer = np.frombuffer(said.ljust(size), np.uint8)
-  found = json.loads(bytes(np.asarray(multihost_utils.broadcast_one_to_all(buffer), np.uint8)))
-  if "config" in found:
-    raise ConfigError(*found["config"])
-  if "disk" in found:
-    raise OSError(*found["disk"])
-  return found["value"]
+  encoded = _outcome(make) if jax.process_index() == 0 else b""
+  size = int(multihost_utils.broadcast_one_to_all(np.int32(len(encoded))))
+  buffer = np.frombuffer(encoded.ljust(size), np.uint8)
+  outcome = json.loads(bytes(np.asarray(multihost_utils.broadcast_one_to_all(buffer), np.uint8)))
+  if "config" in outcome:
+    raise ConfigError(*outcome["config"])
+  if "disk" in outcome:
+    raise OSError(*outcome["disk"])
+  return outcome["value"]
 
 
 def _outcome(make):
   """A call's value or its error as JSON."""
   try:
-    found = {"value": make()}
+    outcome = {"value": make()}
   except ConfigError as error:
-    found = {"config": [error.key, error.value, error.hint]}
+    outcome = {"config": [error.key, error.value, error.hint]}
   except OSError as error:
-    found = {"disk": [error.errno, error.strerror, error.filename]}
-  return json.dumps(found, default=str).encode()
+    outcome = {"disk": [error.errno, error.strerror, error.filename]}
+  return json.dumps(outcome, default=str).encode()
 
 
 def anywhere(flag: bool) -> bool:
@@ -52,12 +52,12 @@ def added(numbers: np.ndarray) -> np.ndarray:
   """u64[N], the sum over processes."""
   if hosts.alone():
     return numbers
-  halves = numbers.view(np.uint32)  # JAX has no u64 unless told to
+  halves = numbers.view(np.uint32)  # JAX has no u64 by default
   everyone = np.asarray(multihost_utils.process_allgather(halves))
   return everyone.view(np.uint64).sum(axis=0, dtype=np.uint64)
 
 
 def say(line: str) -> None:
-  """One line to the user, from the first process."""
+  """Prints one line for the user, in the first process only."""
   if jax.process_index() == 0:
     print(f"kdjax: {line}", file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""What annotations call an array: JAX's, traced or not, or NumPy's, on the host."""
+"""The array type of annotations: a JAX array, traced or not, or a NumPy array on the host."""
 
 from typing import TYPE_CHECKING
 
@@ -6,6 +6,6 @@ import numpy as np
 from jaxtyping import Array as JaxArray
 
 if TYPE_CHECKING:
-  Array = JaxArray  # what both have is what is used
+  Array = JaxArray  # the code uses only what both types have
 else:
   Array = JaxArray | np.ndarray

@@ -1,7 +1,7 @@
-"""A step of every client, on one device's share: losses, gradients, updates, fresh states.
+"""A step of every client on one device's share: losses, gradients, updates, fresh states.
 
-Losses are shares that add up over the mesh's `data` axis (core/env.py); gradients are mapped over
-clients first and summed over `data` once for all of them.
+Losses are shares that add up over the mesh's `data` axis (core/env.py). Gradients are first mapped
+over clients, then summed over `data` once for all clients together.
 """
 
 from typing import Any, NamedTuple
@@ -24,9 +24,9 @@ def share(
 ) -> Float[Array, ""]:
   """This device's share of a mean: `sum(v * mask) / total`; value, mask f32[B] -> f32[].
 
-  With `total` f32[], the unmasked examples of all devices that split the batch (`Examples.total`),
-  their shares add up to the mean over them; 0 if there are none. It is summed over devices before
-  the local map: inside it every client would wait for a sum of its own.
+  `total` f32[] counts the unmasked examples on all devices that split the batch (`Examples.total`),
+  so the devices' shares add up to the mean; without any example, to 0. The total is summed over
+  devices before the local map. Inside the map every client would wait for a sum of its own.
   """
   return jnp.sum(value * mask) / jnp.maximum(total, 1.0)
 
@@ -37,8 +37,27 @@ def local_mean(values: Float[Array, " B"], half: Examples) -> Float[Array, ""]:
 
 
 def has_data(half: Examples) -> Bool[Array, "..."]:
-  """bool[K_g]: whether each client has any unmasked example on any shard of the batch."""
+  """bool[K_g]: whether each client has an unmasked example on any shard of the batch."""
   return half.total > 0
+
+
+def whole_batch(tree: PyTree) -> PyTree:
+  """Joins the shares of a batch on all devices: leaves [K_g, share, ...] -> [K_g, B, ...]."""
+  return jax.lax.all_gather(tree, "data", axis=1, tiled=True)
+
+
+def select_rows(chosen: Bool[Array, "..."], new: PyTree, old: PyTree) -> PyTree:
+  """The new tree where `chosen` holds, the old one elsewhere.
+
+  Args:
+    chosen: bool[...], the leading axes of every leaf.
+    new, old: pytrees of one structure; leaves of `new` may broadcast to those of `old`.
+  """
+
+  def pick(n, o):
+    return jnp.where(jnp.expand_dims(chosen, range(chosen.ndim, o.ndim)), n, o)
+
+  return jax.tree.map(pick, new, old)
 
 
 def update(
@@ -54,20 +73,21 @@ def update(
   Args:
     env: Env.
     clients: tuple over cohorts of ClientState.
-    objective: (apply, params, d) -> (share of the loss, (aux, model_state)) for one client, where
+    objective: (apply, params, d) -> (share of the loss, (aux, model_state)) for one client. There
       `apply(params, half) -> (ModelOut, model_state)` runs the client's model in training mode
-      from its current statistics, or from those given as a third argument; aux is a dict of
-      shares, and d this client's part of `data`. An entry 'refused' counts what its teachers
-      said that was not taken in.
-    data: tuple over cohorts of pytrees, leaves [K_g, ...]; None for a cohort that stays as it is.
+      from its current statistics, or from those given as a third argument. aux is a dict of
+      shares, and d is this client's part of `data`. An entry 'refused' of aux counts the teacher
+      predictions that were rejected.
+    data: tuple over cohorts of pytrees, leaves [K_g, ...]; None for a cohort that takes no part.
     lr: f32[].
     active: tuple over cohorts of bool[K_g]; a client that is not active keeps its parameters, its
-      statistics and its optimiser state. None: all are.
+      statistics and its optimiser state. None: all are active.
 
   Returns:
-    (clients, aux): the new states, and a tuple over cohorts of dicts of f32[K_g]. 'live' in them
-    is true of clients that took the step; the losses of all others, which rested or had numbers
-    that were not finite (core/health.py), mean nothing. 'failed' is true of the latter.
+    (clients, aux): the new states, and a tuple over cohorts of dicts of f32[K_g]. The entry 'live'
+    is true for clients that took the step. 'failed' is true for active clients that skipped it
+    because a number was not finite (core/health.py). Losses of clients that are not live are
+    meaningless.
   """
   active = active or (None,) * len(clients)
   pairs = [
@@ -78,11 +98,11 @@ def update(
 
 
 class Gradients(NamedTuple):
-  """What one client learns from its batch; gradients and aux are shares until they are summed."""
+  """One client's gradients on its batch; gradients and aux are shares until they are summed."""
 
   params: PyTree
   aux: dict[str, jax.Array]
-  statistics: PyTree  # its model_state after the pass
+  statistics: PyTree  # the client's model_state after the pass
 
 
 def _update_cohort(env, cohort, clients, objective, data, lr, active):
@@ -99,9 +119,9 @@ def _update_cohort(env, cohort, clients, objective, data, lr, active):
   def step(client, grads, active):
     return apply_step(env, cohort.tx, lr, client, grads, active)
 
-  if env.mesh.shape["data"] == 1:  # one after the other: no client's gradients outlive its turn
-    both = lambda client, d, active: step(client, differentiate(client, d), active)
-    return mapping.evolve(env.local_map, both, clients, data, active)
+  if env.mesh.shape["data"] == 1:  # in one map: a loop then keeps one client's gradients at a time
+    evolve = lambda client, d, active: step(client, differentiate(client, d), active)
+    return mapping.evolve(env.local_map, evolve, clients, data, active)
   grads = env.map_clients(differentiate, clients, data)
   params, aux = jax.lax.psum((grads.params, grads.aux), "data")
   return env.map_clients(step, clients, Gradients(params, aux, grads.statistics), active)
@@ -115,23 +135,24 @@ def apply_step(
   grads: Gradients,
   active: Bool[Array, ""] | None,
 ) -> tuple[ClientState, dict[str, jax.Array]]:
-  """One client's step; one whose numbers are not finite (core/health.py) moves nothing.
+  """One client's step; a step with numbers that are not finite (core/health.py) is skipped.
 
   Args:
     env: Env.
-    tx: its optimiser.
+    tx: the client's optimiser.
     lr: f32[].
-    old: its state.
+    old: the client's state.
     grads: Gradients, summed over the `data` axis.
-    active: bool[], whether it takes part in this step; None: it does.
+    active: bool[], whether the client takes part in this step; None: it does.
 
   Returns:
-    (ClientState, aux with whether it took the step as 'live', or could not as 'failed').
+    (ClientState, aux); aux gains 'live', whether the client took the step, and 'failed', whether it
+    skipped the step because a number was not finite.
   """
   finite = health.may_step(grads.aux, grads.params, grads.statistics)
-  going = health.is_active(env, old.health)
-  taken = finite & going
-  failed = ~finite & going
+  unfrozen = health.is_active(env, old.health)
+  taken = finite & unfrozen
+  failed = ~finite & unfrozen
   params, opt_state = gradients.apply_update(tx, lr, grads.params, old.params, old.opt_state, taken)
   counted = health.counted(old.health, failed, grads.aux.get("refused", 0))
   new = ClientState(params, select(taken, grads.statistics, old.model_state), opt_state, counted)
@@ -154,7 +175,7 @@ def init_client(
   dtype: str,
   given: dict[str, Any] | None = None,
 ) -> ClientState:
-  """One client's ClientState: fresh, but for the weights that are given."""
+  """One client's initial ClientState; weights that are given replace fresh ones."""
   given = given or {}
   variables = dict(model.init(key, jnp.zeros((1, *image), dtype), train=False))
   params = _with(variables.pop("params"), given.get("params", {}))
@@ -163,16 +184,16 @@ def init_client(
 
 
 def _with(tree, given, path=()):
-  """A nested dict with the leaves that `given` has replaced by them."""
+  """A nested dict in which the leaves of `given` replace its own."""
   out = dict(tree)
   for key, value in given.items():
-    here = (*path, key)
+    full_path = (*path, key)
     if isinstance(value, dict) and isinstance(tree.get(key), dict):
-      out[key] = _with(tree[key], value, here)
+      out[key] = _with(tree[key], value, full_path)
     elif key not in tree or jnp.shape(tree[key]) != jnp.shape(value):
       shape, own = jnp.shape(value), jnp.shape(tree.get(key))
       hint = f"the weights there are {shape}, this model's {own}: name a part that both have"
-      raise ConfigError("start.part", "/".join(here), hint)
+      raise ConfigError("start.part", "/".join(full_path), hint)
     else:
       out[key] = jnp.asarray(value, tree[key].dtype)
   return out

@@ -1,4 +1,4 @@
-"""What models cost: to run, to fetch, and to learn from."""
+"""The cost of models: FLOPs to run and train them, bytes to send them."""
 
 import jax
 import numpy as np
@@ -13,7 +13,7 @@ from kdjax.types import ClientState, PyTree
 def forward_flops(
   model: nn.Module, template: ClientState, shape: tuple[int, ...], dtype: str | np.dtype
 ) -> float:
-  """FLOPs of one example's forward pass, as XLA counts them before it optimises.
+  """FLOPs of one example's forward pass, as XLA counts them before optimisation.
 
   The number is the same for every form of the step: see `counted`.
 
@@ -38,20 +38,20 @@ def counted(model: nn.Module) -> nn.Module:
 
 
 def unlooped(model: nn.Module) -> nn.Module:
-  """The model without a loop over its blocks: of a loop, what is counted is one turn."""
+  """The model without a loop over its blocks, as XLA counts only one turn of a loop."""
   return model.clone(scan=False) if offers(model, "scan") else model
 
 
 def client_flops(env: Env, examples: Shaped[np.ndarray, " clients"]) -> dict[str, float]:
-  """A method's `flops` in `Algorithm.facts`, as far as they are the clients': means over them.
+  """The clients' part of a method's `flops` in `Algorithm.facts`: means over the clients.
 
   Args:
     env: Env.
-    examples: [R*K], forward passes of each client's model in a run, in examples; an example of a
-      training step counts as three, its pass and a gradient of twice that size.
+    examples: [R*K], examples that pass forward through each client's model in a run. An example of
+      a training step counts as three: its forward pass and a gradient of twice that cost.
 
   Returns:
-    {'forward_edge': of one example's forward pass, 'edge': of one client's run}.
+    {'forward_edge': FLOPs of one example's forward pass, 'edge': FLOPs of one client's run}.
   """
   forward = np.zeros(env.clients)
   for c in env.cohorts:
@@ -60,5 +60,5 @@ def client_flops(env: Env, examples: Shaped[np.ndarray, " clients"]) -> dict[str
 
 
 def nbytes(tree: PyTree) -> int:
-  """Bytes of a pytree of arrays or shapes, from their shapes and dtypes."""
+  """Bytes of a pytree of arrays or of shapes."""
   return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(tree))

@@ -1,8 +1,8 @@
-"""What every method is told about the ensemble, and how its values move between devices.
+"""The static description of the ensemble that every method gets, and movement between devices.
 
 Everything here runs on one device's share: the mesh's `client` axis splits the clients of every
-cohort, its `data` axis splits every batch. `check_vma=False` is chosen once, in `sharded`: with it
-a gradient holds only this device's addend until it is summed over `data`.
+cohort, its `data` axis splits every batch. `sharded` alone sets `check_vma=False`. With it a
+gradient holds only this device's addend until it is summed over `data`.
 """
 
 import dataclasses
@@ -26,17 +26,17 @@ from kdjax.types import Cohort, Pos, PyTree, TrainState
 
 @dataclasses.dataclass(frozen=True)
 class Population:
-  """Who takes part; R replicas of the same ensemble run side by side."""
+  """The clients and holders; R replicas of the same ensemble run side by side."""
 
   K: int  # clients of one replica
-  holders: int  # of private data, of one replica; K, unless models travel
+  holders: int  # holders of private data in one replica; K, unless models travel
   seeds: tuple[int, ...]  # of the R replicas
   identity: tuple[int, ...]  # [K], the name each client draws under: its number, unless permuted
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Task:
-  """What there is to learn, and how many examples of it there are."""
+  """The classification task, and the number of examples."""
 
   image: tuple[int, ...]  # the shape of an example as a model sees it, [h, w, c] or [features]
   classes: int
@@ -49,38 +49,38 @@ class Task:
 
 @dataclasses.dataclass(frozen=True)
 class Training:
-  """What a step takes in, for how long, and how fast it learns."""
+  """Batch sizes, the length of the run, the learning rate, and the treatment of faults."""
 
   batch: int  # private examples per client and step
   public_batch: int  # public examples per client and step
   steps: int  # training batches of the whole run; 0 where the config counts rounds
   lr: Callable[[int, int], float]  # (count, total) -> the schedule of config.optim
-  fault: str  # what becomes of a client whose numbers are not finite, see core/health.py
+  fault: str  # what happens to a client whose numbers are not finite, see core/health.py
 
 
 class Hostile(NamedTuple):
-  """Who lies, in every replica, and how (core/hostile.py)."""
+  """The clients of every replica that send falsified models, and how (core/hostile.py)."""
 
   kind: str
   clients: tuple[int, ...]
-  scale: float  # how sure they pretend to be
+  scale: float  # the size of the falsified logits
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Env:
-  """What every method is told about the ensemble; static."""
+  """The static description of the ensemble that every method gets."""
 
-  cohorts: tuple[Cohort, ...]  # the clients that train here
-  ensemble: tuple[Cohort, ...]  # all clients; the same, but in a peer of kdjax/peers
+  cohorts: tuple[Cohort, ...]  # the clients that train in this program
+  ensemble: tuple[Cohort, ...]  # all clients; equal to `cohorts`, except in a peer (kdjax/peers)
   population: Population
-  graph: Schedule  # who learns from whom, over the holders
+  graph: Schedule  # edges from student to teacher, over the holders
   task: Task
   training: Training
   heads: tuple[str, ...]
   dtype: str  # of the examples
   mesh: Mesh
   local_map: str  # one of `mapping.MAPS`
-  scan: bool = False  # whether blocks that are alike are a loop, in networks that offer it
+  scan: bool = False  # whether identical blocks are a loop, in networks that offer it
   hostile: Hostile = Hostile("none", (), 0.0)
 
   @property
@@ -99,26 +99,26 @@ class Env:
     return self.R * self.K
 
   def rate(self, pos: Pos) -> float:
-    """The learning rate of a phase whose batches the schedule counts over the whole run."""
+    """The learning rate of a phase whose schedule counts its batches over the whole run."""
     return self.training.lr(pos.phase_call, pos.phase_calls)
 
   @property
   def local_ids(self) -> tuple[int, ...]:
-    """Global numbers of the clients that train here, ascending: all, but in a peer."""
+    """Global numbers of the clients that train here, ascending; all clients, except in a peer."""
     return tuple(sorted(k for c in self.cohorts for k in c.ids))
 
   @property
   def local_holders(self) -> tuple[int, ...]:
-    """The holders of private data of whom this process knows: all, but in a peer."""
+    """The holders whose private data this process has; all, except in a peer."""
     return self.local_ids if self.is_peer else tuple(range(self.R * self.population.holders))
 
   @property
   def is_peer(self) -> bool:
-    """Whether others of the ensemble train elsewhere."""
+    """Whether other clients of the ensemble train in other processes."""
     return len(self.local_ids) < self.clients
 
   def snapshots(self) -> tuple[tuple[PyTree, PyTree], ...]:
-    """Over the ensemble's cohorts: what one client is to others, shapes (params, model_state)."""
+    """Per cohort of the ensemble: shapes of one client's snapshot, (params, model_state)."""
     return tuple((c.template.params, c.template.model_state) for c in self.ensemble)
 
   def placed(self, g: int) -> Int[Array, "devices K_g"]:
@@ -141,19 +141,19 @@ class Env:
     return self.keys_of(self.ids(g), purpose, step)
 
   def keys_of(self, ids: Int[Array, " n"], purpose: str, step: jax.Array | int) -> Key[Array, " n"]:
-    """key[n]: the own keys of clients i32[n], global numbers, for a purpose at a step."""
+    """key[n]: each client's own key for a purpose at a step; ids i32[n] are global numbers."""
     seed = jnp.repeat(jnp.asarray(self.population.seeds), self.K)[ids]
     name = jnp.tile(jnp.asarray(self.population.identity), self.R)[ids]
     return jax.vmap(lambda s, c: client_key(s, purpose, step, c))(seed, name)
 
   def common_keys(self, g: int, purpose: str, step: jax.Array | int) -> Key[Array, " K_g"]:
-    """key[K_g]: one key for all clients of a replica, of a name that no client has."""
+    """key[K_g]: one key shared by all clients of a replica, different from every client's own."""
     return self.common_keys_of(self.ids(g), purpose, step)
 
   def common_keys_of(
     self, ids: Int[Array, " n"], purpose: str, step: jax.Array | int
   ) -> Key[Array, " n"]:
-    """key[n]: as `common_keys`, for clients i32[n], global numbers."""
+    """key[n]: as `common_keys`, for clients with global numbers i32[n]."""
     seed = jnp.repeat(jnp.asarray(self.population.seeds), self.K)[ids]
     return jax.vmap(lambda s: client_key(s, purpose, step, EVERYONE))(seed)
 
@@ -186,41 +186,44 @@ class Env:
   ) -> tuple[jax.Array, ...]:
     """Each client's copies of other clients' values, by rings over the `client` axis.
 
-    Values go round in both directions, each as far as the longest of the edges asks: on a cycle to
-    the next device, on a complete graph past all of them. A device holds its own values and
-    those that pass, where gathering would hold all.
+    Values travel in both directions, each as far as the longest edge needs: on a cycle to the next
+    device, on a complete graph past all of them. A device holds its own values and those that pass
+    by, where gathering would hold all.
 
     Args:
-      xs: tuple over the first cohorts, those that are asked, of arrays [K_g, ...], equal in shape
-        beyond K_g.
-      wanted: a tuple of requests, one a cohort or several of one, i32[K_g] or i32[K_g, S]: global
-        client numbers; -1 fetches zeros.
-      edges: bool[K, K], whom a client of a replica may want anything of, beside itself; a value
-        decides whom it does.
+      xs: tuple over the first cohorts, those whose values are wanted, of arrays [K_g, ...], equal
+        in shape beyond K_g.
+      wanted: a tuple of requests, one per cohort or several of one cohort, i32[K_g] or
+        i32[K_g, S]: global client numbers; -1 fetches zeros.
+      edges: bool[K, K], the static superset of the requests within a replica: row i is true for the
+        clients that client i may request beside itself.
 
     Returns:
       A tuple over the requests of arrays [K_g, ...] or [K_g, S, ...].
     """
-    n, here = self.mesh.shape["client"], jax.lax.axis_index("client")
+    n = self.mesh.shape["client"]
+    device = jax.lax.axis_index("client")
     ahead, behind = self.reach(edges)
     out = tuple(jnp.zeros((*w.shape, *xs[0].shape[1:]), xs[0].dtype) for w in wanted)
     for h, x in enumerate(xs):
-      out, ids = _taken(out, wanted, x, self.ids(h)), self.placed(h)
+      out = _taken(out, wanted, x, self.ids(h))
+      ids = self.placed(h)
       for hops, step in ((ahead, 1), (behind, -1)):
         ring = [(i, (i - step) % n) for i in range(n)]
 
         def turn(hop, carried, ring=ring, step=step, ids=ids):
           passing, out = carried
           passing = jax.lax.ppermute(passing, "client", ring)
-          return passing, _taken(out, wanted, passing, ids[(here + step * (hop + 1)) % n])
+          return passing, _taken(out, wanted, passing, ids[(device + step * (hop + 1)) % n])
 
-        # A loop, for in a program without one all that passes is kept until the end.
+        # A loop, because an unrolled program keeps every passing value until the end.
         _, out = jax.lax.fori_loop(0, hops, turn, (x, out))
     return out
 
   def reach(self, edges: Bool[np.ndarray, "K K"]) -> tuple[int, int]:
-    """(ahead, behind): over how many devices of the ring, each the shorter way, edges go."""
-    n, device = self.mesh.shape["client"], np.zeros(self.clients, int)
+    """(ahead, behind): the most devices that an edge spans in each direction, the shorter way."""
+    n = self.mesh.shape["client"]
+    device = np.zeros(self.clients, int)
     for cohort in self.ensemble if self.is_peer else self.cohorts:
       device[list(cohort.ids)] = np.repeat(np.arange(n), len(cohort.ids) // n)
     student, teacher = np.nonzero(edges)
@@ -238,11 +241,15 @@ class Env:
     """
     order = np.argsort(np.concatenate([c.ids for c in self.ensemble]))
     whole = jnp.concatenate(xs)[order]
-    there = lambda w: jnp.expand_dims(w >= 0, range(w.ndim, w.ndim + whole.ndim - 1))
-    return tuple(jnp.where(there(w), whole[w], 0) for w in wanted)
+    exists = lambda w: jnp.expand_dims(w >= 0, range(w.ndim, w.ndim + whole.ndim - 1))
+    return tuple(jnp.where(exists(w), whole[w], 0) for w in wanted)
 
   def own(self, trees: tuple[PyTree, ...]) -> tuple[PyTree, ...]:
-    """The clients that train here, of pytrees over `ensemble` that are equal on every device."""
+    """The rows of the clients that train in this program, over `cohorts`.
+
+    Args:
+      trees: pytrees over `ensemble`, equal on every device.
+    """
     out = []
     for g, cohort in enumerate(self.cohorts):
       h = next(h for h, c in enumerate(self.ensemble) if cohort.ids[0] in c.ids)
@@ -255,14 +262,14 @@ class Env:
   ) -> dict[str, tuple[jax.Array, ...]]:
     """Every client's logits: {'': tuple over cohorts of f32[K_g, N, H, C]}; images f32[N, ...]."""
 
-    def one(cohort, client):
+    def of_cohort(cohort, client):
       return self.map_clients(lambda c: eval_mode(cohort.model, c, images).logits, client)
 
-    return {"": tuple(map(one, self.cohorts, state.clients))}
+    return {"": tuple(map(of_cohort, self.cohorts, state.clients))}
 
 
 def _taken(out, wanted, x, ids):
-  """`out` with what is wanted of the clients i32[K_h], whose values are x [K_h, ...]."""
+  """`out` with the values x [K_h, ...] of clients i32[K_h] filled in where they are wanted."""
   hit = tuple(w[..., None] == ids for w in wanted)  # [K_g, (S,) K_h]
   return tuple(
     jnp.where(jnp.expand_dims(m.any(-1), range(m.ndim - 1, o.ndim)), x[m.argmax(-1)], o)
@@ -271,8 +278,6 @@ def _taken(out, wanted, x, ids):
 
 
 STATE = TrainState(calls=P(), clients=P("client"), local=P("client"), server=P())  # type: ignore[arg-type]
-
-
 DRAWN = P("client", "data")  # every leaf of a Drawn is [K_g, B, ...]
 
 

@@ -1,4 +1,4 @@
-"""Files that are whole: replaced all at once or not at all; JSON of trees with arrays in them."""
+"""Files that are replaced all at once or not at all, and JSON of trees with arrays in them."""
 
 import contextlib
 import json
@@ -24,26 +24,27 @@ def write_json(path: str | Path, value: Any) -> None:
 
 
 def read_json(path: str | Path) -> Any:
-  """What `write_json` wrote; what was not finite comes back as None.
+  """Reads the file of `write_json`; numbers that were not finite come back as None.
 
   Raises:
-    ConfigError: where a file is there that is no JSON object.
+    ConfigError: the file cannot be read, or is not a JSON object.
+    FileNotFoundError: there is no such file.
   """
   try:
-    found = json.loads(Path(path).read_bytes())
+    value = json.loads(Path(path).read_bytes())
   except FileNotFoundError:
     raise
   except OSError as error:
     raise ConfigError("file", str(path), f"cannot be read: {error.strerror}") from None
   except (ValueError, RecursionError):
-    found = None
-  if not isinstance(found, dict):
+    value = None
+  if not isinstance(value, dict):
     raise ConfigError("file", str(path), "is damaged: no JSON object")
-  return found
+  return value
 
 
 def plain(value: Any) -> Any:
-  """The same tree in JSON's own types: arrays become lists, numbers that are not finite None."""
+  """The tree in JSON's own types: arrays become lists, and numbers that are not finite None."""
   if isinstance(value, dict):
     return {str(key): plain(item) for key, item in value.items()}
   if isinstance(value, list | tuple):
@@ -55,21 +56,22 @@ def plain(value: Any) -> Any:
 
 @contextlib.contextmanager
 def whole(path: Path) -> Iterator[Path]:
-  """The place to write a new file to; it becomes `path` at the end, if all went well.
+  """Yields a temporary path to write to, which becomes `path` at the end unless an error is raised.
 
-  Whoever reads `path` sees the old file or the new one, never half; several may write at once.
+  A reader of `path` sees the old file or the new one, never a part; several processes may write at
+  the same time.
   """
   part = path.with_name(f".{path.name}.{os.getpid()}.tmp")
   try:
     yield part
     with open(part, "rb+") as file:
-      os.fsync(file.fileno())  # its bytes are on disk before the name is the new file's
+      os.fsync(file.fileno())  # the bytes must be on disk before the name points to them
     part.replace(path)
   finally:
     part.unlink(missing_ok=True)
 
 
 def replace(path: Path, data: bytes) -> None:
-  """Puts `data` in place of a file, `whole`."""
+  """Replaces a file's content by `data`, as `whole` does."""
   with whole(path) as part:
     part.write_bytes(data)

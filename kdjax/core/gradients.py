@@ -1,4 +1,4 @@
-"""The only place where a gradient is taken."""
+"""The only module that takes gradients."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -21,8 +21,8 @@ def of(loss: Callable[[PyTree], tuple[jax.Array, PyTree]], params: PyTree) -> tu
     params: a pytree.
 
   Returns:
-    (gradients, aux), this device's addends: the caller sums them over `data` once, for all clients
-    together (inside `shard_map` with `check_vma=False` nothing else does).
+    (gradients, aux), this device's addends. The caller sums them over `data` once, for all clients
+    together; inside `shard_map` with `check_vma=False` nothing else does.
   """
   grads, aux = jax.grad(loss, has_aux=True)(params)
   return grads, aux
@@ -31,19 +31,19 @@ def of(loss: Callable[[PyTree], tuple[jax.Array, PyTree]], params: PyTree) -> tu
 class Pass(NamedTuple):
   """A forward pass whose gradient is taken later."""
 
-  out: Any  # what it found
-  pull: Any  # from a gradient of `out` to one of the parameters
+  out: Any  # the pass's output
+  pull: Any  # gradient with respect to `out` -> gradient with respect to the parameters
   aux: Any
 
 
 def forward(fn: Callable[[PyTree], tuple[PyTree, PyTree]], params: PyTree) -> Pass:
-  """Runs `fn(params) -> (out, aux)` now, for `recall` to take its gradient later."""
+  """Runs `fn(params) -> (out, aux)` now, so that `recall` can give its gradient later."""
   out, pull, aux = jax.vjp(fn, params, has_aux=True)
   return Pass(out, pull, aux)
 
 
 def recall(done: Pass, params: PyTree) -> PyTree:
-  """A pass's `out` as a function of the parameters that it was made with, without running it."""
+  """A pass's `out` as a differentiable function of its parameters, without running it again."""
 
   @jax.custom_vjp
   def out(params):
@@ -61,14 +61,14 @@ def apply_update(
   opt_state: PyTree,
   taken: bool | Bool[Array, ""] = True,
 ) -> tuple[PyTree, PyTree]:
-  """One step of one client: `params - lr * tx(grads)`; one that is not taken moves nothing.
+  """One step of one client: `params - lr * tx(grads)`; a step that is not taken changes nothing.
 
   Args:
     tx: an optax transformation that holds no learning rate.
     lr: f32[], the step size of this position.
     grads, params: pytrees of the same structure.
     opt_state: `tx`'s state.
-    taken: bool[], what the transformations of `kdjax.optim` look at.
+    taken: bool[], passed on to the transformations of `kdjax.optim`.
 
   Returns:
     (params, opt_state).

@@ -1,7 +1,8 @@
-"""Who learns from whom: directed graphs over the K clients of a replica, and schedules of graphs.
+"""Directed graphs over the K clients of a replica, from student to teacher, and their schedules.
 
 `adjacency[i, j]` is true where client i learns from client j: edges point from student to teacher,
-as in Zhmoginov et al., Section 3.1. A graph is a value; changing it in a run recompiles nothing.
+as in Zhmoginov et al., Section 3.1. A graph is a traced value, so a change of graph in a run needs
+no recompilation.
 """
 
 import dataclasses
@@ -38,7 +39,7 @@ def complete(K: int) -> Bool[np.ndarray, "K K"]:
 
 
 def islands(K: int, size: int) -> Bool[np.ndarray, "K K"]:
-  """Groups of `size` neighbours in number, complete within, nothing between; bool[K, K]."""
+  """Groups of `size` consecutive clients, complete within and without edges between; bool[K, K]."""
   group = np.arange(K) // size
   return (group[:, None] == group[None, :]) & complete(K)
 
@@ -59,11 +60,11 @@ def star(K: int) -> Bool[np.ndarray, "K K"]:
 
 
 def random_regular(K: int, degree: int, seed: int) -> Bool[np.ndarray, "K K"]:
-  """A random undirected graph in which everyone has `degree` neighbours; bool[K, K].
+  """A random undirected graph in which every client has `degree` neighbours; bool[K, K].
 
   Steger and Wormald's pairing (Combinatorics, Probability and Computing, 1999): join random free
-  ends that make neither a loop nor a double edge, start again when none are left to join. That
-  hardly ever ends where nearly all are neighbours: then who is none is drawn.
+  ends that make neither a loop nor a double edge, and start again when no pair is left to join.
+  For dense graphs that almost never succeeds, so the complement is drawn instead.
   """
   if degree > (DENSE if K <= ALL_PAIRS else 1 / 2) * K:
     return complete(K) & ~random_regular(K, K - 1 - degree, seed)
@@ -119,10 +120,10 @@ def adjacency(
   Args:
     kind: an entry of `KINDS`.
     K: clients.
-    island: clients an island, for 'islands'.
-    degree: neighbours of everyone, for 'random_regular'.
+    island: clients per island, for 'islands'.
+    degree: neighbours of every client, for 'random_regular'.
     edges: pairs (student, teacher), for 'edges'.
-    seed: of 'random_regular'.
+    seed: for 'random_regular'.
 
   Returns:
     bool[K, K].
@@ -161,10 +162,10 @@ def adjacency(
 
 @dataclasses.dataclass(frozen=True)
 class Schedule:
-  """Graphs that take turns: each holds for `every` training batches, then the next."""
+  """Graphs that take turns, each for `every` training batches."""
 
   adjacency: np.ndarray  # bool[S, K, K]
-  every: int  # 0: the first graph holds for ever
+  every: int  # 0: the first graph holds for the whole run
 
   def at(self, count: int) -> Bool[np.ndarray, "K K"]:
     """The graph bool[K, K] after `count` training batches."""
@@ -172,17 +173,17 @@ class Schedule:
     return self.adjacency[turn % len(self.adjacency)]
 
   def union(self) -> Bool[np.ndarray, "K K"]:
-    """The edges bool[K, K] that any of the graphs has."""
+    """The edges bool[K, K] of all graphs together."""
     return np.asarray(self.adjacency.any(0))
 
 
 def make(
   K: int, *, kind: str, every: int, island: int, degree: int, edges: Sequence[Any], seed: int
 ) -> Schedule:
-  """The schedule of `config.graph`; `kind` is a name or several, separated by commas.
+  """The schedule of `config.graph`; `kind` is one name, or several separated by commas.
 
   Raises:
-    ConfigError: see `adjacency`; also where several graphs have no period or one graph has one.
+    ConfigError: see `adjacency`; also where several graphs have no period, or one graph has one.
   """
   kinds = [k.strip() for k in kind.split(",")]
   if every < 0 or (len(kinds) > 1) != (every > 0):
@@ -225,16 +226,16 @@ def choose(
   step: int,
   identity: Int[np.ndarray, " K"],
 ) -> Int[np.ndarray, " K"]:
-  """For every client a uniformly random teacher: an argmax of Gumbel noise.
+  """Draws a uniformly random teacher for every client, as the argmax of Gumbel noise.
 
-  The noise is keyed by (seed, purpose, step, student, teacher), so that it does not matter where
-  a client stands in a list.
+  The noise is keyed by (seed, purpose, step, student, teacher), so the draw does not depend on the
+  order of the clients.
 
   Args:
     adjacency: bool[K, K].
     seed: the replica's seed.
     purpose: what is drawn.
-    step: how often it was drawn before.
+    step: the number of earlier draws for this purpose.
     identity: i64[K], the name each client draws under.
 
   Returns:

@@ -1,15 +1,15 @@
-"""Clients that lie: what they send is made of another model than the one they train.
+"""Hostile clients: everything they send is made from a falsified copy of the model they train.
 
 Every model ends in linear heads, so each of these lies about labels is a change of the heads'
-weights, and the same lie whether weights travel or predictions: with logits z of C classes,
+weights, and it is the same lie whether weights or predictions travel. With logits z of C classes:
 
-  permuted   z'_c = z_{c-1}: every class is called by the next one's name
+  permuted   z'_c = z_{c-1}: every class gets the name of the next one
   least      z' = -z: the least likely class comes first
-  constant   z' = scale e_0: class 0, whatever there is to see
-  confident  z' = scale z_{c-1}: permuted, and surer than anybody honest
-  flipped    all weights are negated, which is no lie about labels but a common attack on averages
+  constant   z' = scale e_0: class 0, whatever the example is
+  confident  z' = scale z_{c-1}: permuted, and more confident than any honest client
+  flipped    all weights are negated; this is not a lie about labels but a common attack on averages
 
-They hear, train and are tested as everybody else.
+Hostile clients receive messages, train and are tested like all others.
 """
 
 import jax
@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from kdjax.core.env import Env
 from kdjax.types import ClientState, PyTree
 
-HEADS = {  # (array [..., C] of a head, whether it is the bias, scale) -> what is sent of it
+HEADS = {  # (array [..., C] of a head, whether it is the bias, scale) -> the array that is sent
   "permuted": lambda x, bias, scale: jnp.roll(x, 1, -1),
   "least": lambda x, bias, scale: -x,
   "constant": lambda x, bias, scale: scale * jnp.eye(1, *x.shape)[0] if bias else jnp.zeros_like(x),
@@ -30,11 +30,11 @@ KINDS = ("none", "flipped", *HEADS)
 def lie(
   kind: str, scale: float, heads: tuple[str, ...], params: dict[str, PyTree]
 ) -> dict[str, PyTree]:
-  """What one hostile client sends in place of its parameters.
+  """The parameters that one hostile client sends in place of its own.
 
   Args:
-    kind: an entry of `KINDS`, but 'none'.
-    scale: how sure it pretends to be.
+    kind: an entry of `KINDS` other than 'none'.
+    scale: the size of the falsified logits, for 'constant' and 'confident'.
     heads: names of the model's heads.
     params: with `heads/NAME/kernel` [F, C] and `heads/NAME/bias` [C].
   """
@@ -49,10 +49,10 @@ def lie(
 
 
 def as_sent(env: Env, clients: tuple[ClientState, ...]) -> tuple[ClientState, ...]:
-  """The clients as others get to see them: whatever leaves one is made of this.
+  """The clients as others see them: every message is made from these models.
 
   Args:
-    env: Env; `env.hostile` says who lies, and how.
+    env: Env; `env.hostile` names the hostile clients and their lie.
     clients: over cohorts.
   """
   kind, who, scale = env.hostile

@@ -1,7 +1,7 @@
-"""Several processes that run one program: who speaks for all, and what each of them holds.
+"""Several processes that run one program: which of them writes, and what each of them holds.
 
-Every process runs the same loop on the same config; a mesh spans the devices of all. With one
-process these functions do what their names say without communicating.
+Every process runs the same loop on the same config, and the mesh spans the devices of all. With one
+process these functions do not communicate.
 """
 
 import jax
@@ -15,7 +15,7 @@ from kdjax.types import PyTree
 
 
 def first() -> bool:
-  """Whether this process writes what only one may write."""
+  """Whether this is the process that writes the files of the run."""
   return jax.process_index() == 0
 
 
@@ -29,8 +29,8 @@ def place(mesh: Mesh, specs: tuple[PyTree, ...], trees: tuple[PyTree, ...]) -> t
 
   Args:
     mesh: Mesh.
-    specs: a tuple of PartitionSpec pytrees, each a prefix of a tree.
-    trees: as many pytrees of whole NumPy arrays.
+    specs: a tuple of PartitionSpec pytrees, each a prefix of the tree in the same place.
+    trees: a tuple of pytrees of whole NumPy arrays.
 
   Returns:
     The pytrees; with one process they stay as they are, for `jit` to place.
@@ -59,26 +59,27 @@ def _whole(x):
 
 
 class AnyProcess:
-  """Whether a flag is set in any process; all have to ask, equally often.
+  """Whether a flag is set in any process; all processes have to ask equally often.
 
-  With several, an answer is that to the question before: it travels while a step computes, so that
-  nobody waits for it.
+  With several processes, the answer is the one to the previous question. It travels while a step
+  computes, so that no process waits for it.
   """
 
   def __init__(self, *, first: bool):
-    """Nothing is asked yet; `first` is the answer to the first question."""
-    self._asked, self._first = None, first
+    """`first` is the answer to the first question."""
+    self._pending: jax.Array | None = None
+    self._first = first
 
   def __call__(self, flag: bool) -> bool:
-    """Asks, and returns the answer: bool."""
+    """Asks, and returns the answer to the previous question."""
     if jax.process_count() == 1:
       return flag
-    before, self._asked = self._asked, _any(flag)
-    return self._first if before is None else bool(before.addressable_data(0))
+    previous, self._pending = self._pending, _any(flag)
+    return self._first if previous is None else bool(previous.addressable_data(0))
 
 
 def _any(flag):
-  """bool[], on its way: whether the flag is set anywhere."""
+  """bool[], computed asynchronously: whether the flag is set in any process."""
   mesh = Mesh(np.array(jax.devices()), ("all",))
   flags = jax.make_array_from_callback(
     (mesh.size,), NamedSharding(mesh, PartitionSpec("all")), lambda index: np.full(1, flag)
@@ -87,7 +88,7 @@ def _any(flag):
 
 
 def holds(mesh: Mesh, clients: int, examples: int) -> Bool[np.ndarray, "clients examples"]:
-  """bool[clients, examples]: which of a cohort's examples of a batch this process's devices need.
+  """bool[clients, examples]: the examples of a cohort's batch that this process's devices need.
 
   Args:
     mesh: Mesh with axes (`client`, `data`).

@@ -1,4 +1,4 @@
-"""Losses and confidences of distillation, one number per example; whoever calls reduces.
+"""Losses and confidences of distillation, one number per example; the caller reduces them.
 
 Equation numbers: Zhmoginov et al., Decentralized Learning with Multi-Headed Distillation,
 CVPR 2023, https://arxiv.org/abs/2211.15774.
@@ -118,7 +118,7 @@ def embedding_distance(
 
 
 def renormalise(p: Float[Array, "... C"]) -> Float[Array, "... C"]:
-  """Probabilities that add up to 1 again where some were not sent; all zeros stay zeros.
+  """Scales probabilities to add up to 1 where some were not sent; all zeros stay zeros.
 
   p f32[..., C] -> f32[..., C].
   """
@@ -129,7 +129,7 @@ def renormalise(p: Float[Array, "... C"]) -> Float[Array, "... C"]:
 def most_confident(
   confidence: Float[Array, "J ..."], candidates: Float[Array, "J ... C"]
 ) -> Float[Array, "... C"]:
-  """The candidate with the largest confidence, for every example; ties go to the first.
+  """The candidate with the largest confidence for every example; ties go to the first.
 
   Args:
     confidence: f32[J, ...].

@@ -11,7 +11,10 @@ _target: contextvars.ContextVar[str] = contextvars.ContextVar("target", default=
 
 
 def backend() -> str:
-  """What programs are traced for: 'cpu', 'gpu' or 'tpu'; JAX's default but in `compiling_for`."""
+  """The kind of device that programs are traced for: 'cpu', 'gpu' or 'tpu'.
+
+  It is JAX's default, except inside `compiling_for`.
+  """
   import jax
 
   return _target.get() or jax.default_backend()
@@ -19,7 +22,7 @@ def backend() -> str:
 
 @contextlib.contextmanager
 def compiling_for(kind: str) -> Iterator[None]:
-  """Inside, programs are traced for devices of another kind, which need not be here."""
+  """A context in which programs are traced for another kind of device, present or not."""
   token = _target.set(kind)
   try:
     yield
@@ -28,7 +31,7 @@ def compiling_for(kind: str) -> Iterator[None]:
 
 
 def cores() -> int:
-  """CPU cores that this process may use."""
+  """The number of CPU cores that this process may use."""
   return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -41,17 +44,22 @@ def processor() -> str:
 
 
 def cache() -> Path:
-  """Where kdjax keeps what it may make again: compiled programs, measurements."""
+  """The folder of files that kdjax can make again: compiled programs, measurements."""
   home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
   return Path(home) / "kdjax"
 
 
 def configure_jax(devices: int, *, x64: bool) -> None:
-  """Settings that must precede JAX's first use of a device."""
+  """Configures JAX; to be called before its first use of a device.
+
+  Args:
+    devices: the number of CPU devices.
+    x64: whether 64-bit types are enabled.
+  """
   import jax
   from absl import logging
 
-  logging.set_verbosity(logging.WARNING)  # Orbax reports every step of every save as information
+  logging.set_verbosity(logging.WARNING)  # Orbax logs every step of every save as information
 
   jax.config.update("jax_enable_x64", x64)
   jax.config.update("jax_num_cpu_devices", devices)

@@ -1,4 +1,4 @@
-"""The local map: how one device runs its clients, without changing what they compute."""
+"""The local map: how one device runs its clients. It does not change their results."""
 
 from collections.abc import Callable
 
@@ -16,7 +16,7 @@ def map_clients(local_map: str, fn: Callable, *args: PyTree) -> PyTree:
 
   Args:
     local_map: 'vmap' (one batched program; every convolution becomes a grouped one), 'unroll' (one
-      copy of the program a client) or 'scan' (a loop over clients).
+      copy of the program per client) or 'scan' (a loop over clients).
     fn: a function of one client's pytrees.
     *args: pytrees whose leaves are `[K_g, ...]`.
 
@@ -26,18 +26,18 @@ def map_clients(local_map: str, fn: Callable, *args: PyTree) -> PyTree:
   if local_map == "vmap":
     return jax.vmap(fn)(*args)
   if local_map == "scan":
-    return jax.lax.map(lambda one: fn(*one), args)
+    return jax.lax.map(lambda own: fn(*own), args)
   if local_map == "unroll":
     n = jax.tree.leaves(args)[0].shape[0]
     once = jax.jit(fn, inline=True)  # traced once, copied for every client
     outs = [once(*jax.tree.map(lambda x, k=k: x[k], args)) for k in range(n)]
     stacked = map(jnp.stack, zip(*map(jax.tree.leaves, outs), strict=True))
-    return jax.tree.unflatten(jax.tree.structure(outs[0]), stacked)  # all have one structure
+    return jax.tree.unflatten(jax.tree.structure(outs[0]), stacked)  # all structures are equal
   raise ValueError(f"unknown map {local_map!r}: one of {MAPS}")
 
 
 def evolve(local_map: str, fn: Callable, state: PyTree, *args: PyTree) -> tuple[PyTree, PyTree]:
-  """Replaces every client's state by what `fn` makes of it; a loop does so in place.
+  """Updates every client's state by `fn`; with 'scan' the loop updates it in place.
 
   Args:
     local_map: as in `map_clients`.
@@ -54,12 +54,12 @@ def evolve(local_map: str, fn: Callable, state: PyTree, *args: PyTree) -> tuple[
   def pick(state, k):
     return jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, k, keepdims=False), state)
 
-  def body(state, one):
-    k, arguments = one
-    # Inlined, XLA would copy whole stacks, to read them while it writes them.
+  def body(state, turn):
+    k, arguments = turn
+    # If this read were inlined, XLA would copy whole stacks to read them while it writes them.
     old = noinline(pick)(state, k)
     new, out = fn(old, *arguments)
-    put = lambda x, one: jax.lax.dynamic_update_index_in_dim(x, one, k, 0)
+    put = lambda stack, own: jax.lax.dynamic_update_index_in_dim(stack, own, k, 0)
     return jax.tree.map(put, state, new), out
 
   clients = jax.tree.leaves(state)[0].shape[0]

@@ -1,8 +1,8 @@
 """Accuracies from counts per class: one pass over the test set yields all of them.
 
-Shared accuracy is the mean over classes of the accuracy within the class; private accuracy of a
-client weighs the classes as its private training examples do (Zhmoginov et al., Section 4.2.1;
-the exact expectation, so no test example is drawn).
+Shared accuracy is the mean over classes of the accuracy within the class. Private accuracy of a
+client weighs the classes by their frequencies in its private training data (Zhmoginov et al.,
+Section 4.2.1). It is the exact expectation, so no test examples are drawn.
 """
 
 from typing import Any
@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 def class_accuracy(
   correct: Int[np.ndarray, "... C"], total: Int[np.ndarray, " C"]
 ) -> Float[np.ndarray, "... C"]:
-  """Accuracy within each class, NaN where a class has no test example.
+  """Accuracy within each class; NaN for a class without test examples.
 
   Args:
     correct: i64[..., C].
@@ -28,7 +28,7 @@ def class_accuracy(
 
 
 def shared_accuracy(accuracy: Float[np.ndarray, "... C"]) -> np.ndarray:
-  """Mean over the classes that the test set has; f64[..., C] -> f64[...]."""
+  """Mean over the classes with test examples; f64[..., C] -> f64[...]."""
   return np.nanmean(accuracy, axis=-1)
 
 
@@ -46,7 +46,7 @@ def accuracy_by_owner(
   """
   tested = ~np.isnan(accuracy[0])
   counts = np.asarray(label_counts, float)[:, tested]
-  with np.errstate(invalid="ignore"):  # NaN for a client none of whose labels are tested
+  with np.errstate(invalid="ignore"):  # NaN for a client without any tested label
     pi = counts / counts.sum(1, keepdims=True)  # [K, C]
   return accuracy[:, tested] @ pi.T
 

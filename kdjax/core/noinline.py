@@ -1,7 +1,7 @@
 """A boundary that XLA:CPU's fusion respects.
 
-XLA:CPU fuses whatever is computed from an array into each of its readers, so that every reader
-computes it again; optimisation barriers are gone by then. It does not look into calls.
+XLA:CPU fuses the computation of an array into each of its readers, so every reader repeats it.
+Optimisation barriers are removed before fusion, but fusion does not cross calls.
 """
 
 from collections.abc import Callable
@@ -13,10 +13,10 @@ from kdjax.core import machine
 
 
 def noinline(fn: Callable) -> Callable:
-  """`fn`, on CPU as a call that is not inlined: its arguments and results are arrays in memory.
+  """`fn` as a call that is not inlined on CPU: its arguments and results are arrays in memory.
 
   Args:
-    fn: a pure function of pytrees of arrays, to be used while a program is traced.
+    fn: a pure function of pytrees of arrays, called while a program is traced.
   """
   if machine.backend() != "cpu":
     return fn

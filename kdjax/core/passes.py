@@ -1,4 +1,4 @@
-"""A single client's forward passes: as it is tested, and as it learns."""
+"""A single client's forward passes, in evaluation and in training mode."""
 
 import dataclasses
 
@@ -12,7 +12,7 @@ READ = "read"  # the collection in which a model's heads leave what they read
 
 
 def offers(model: nn.Module, choice: str) -> bool:
-  """Whether a network has such a field, as `conv`, `remat` or `scan`; a user's own may not."""
+  """Whether a network has the field `choice`: `conv`, `remat` or `scan`; a user's may lack it."""
   return choice in {field.name for field in dataclasses.fields(model)}
 
 

@@ -1,4 +1,4 @@
-"""Keys: every draw is a function of (seed, purpose, step, client, place in the batch)."""
+"""Random keys: every draw is a function of (seed, purpose, step, client, place in the batch)."""
 
 import zlib
 
@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-EVERYONE = 2**31 - 1  # the name under which all clients of a replica draw the same
+EVERYONE = 2**31 - 1  # the name for draws that all clients of a replica share
 
 
 def purpose_id(purpose: str) -> int:
@@ -22,15 +22,15 @@ def client_key(
   Args:
     seed: i32[], the replica's seed.
     purpose: str, what is drawn.
-    step: i32[], how often this purpose has drawn before.
-    client: i32[], the client's number in its replica.
+    step: i32[], the number of earlier draws for this purpose.
+    client: i32[], the name that the client draws under.
   """
   key = jax.random.fold_in(jax.random.key(seed), purpose_id(purpose))
   return jax.random.fold_in(jax.random.fold_in(key, step), client)
 
 
 def example_keys(key: jax.Array, n: int) -> jax.Array:
-  """Keys `[n]` for a device's share of a batch: by place in the whole batch, whatever the mesh.
+  """Keys `[n]` for a device's share of a batch, by place in the whole batch on any mesh.
 
   Args:
     key: the client's key, equal on every shard of the `data` axis.
@@ -41,7 +41,7 @@ def example_keys(key: jax.Array, n: int) -> jax.Array:
 
 
 def host_rng(*words: int | np.integer | str) -> np.random.Generator:
-  """A NumPy generator keyed by integers and purpose names, in this order."""
+  """A NumPy generator keyed by integers and purpose names, in the given order."""
   numbers = [purpose_id(w) if isinstance(w, str) else int(w) for w in words]
-  entropy = [len(numbers), *numbers]  # a missing word is not a zero
+  entropy = [len(numbers), *numbers]  # NumPy pads entropy with zeros: the length tells them apart
   return np.random.Generator(np.random.Philox(np.random.SeedSequence(entropy)))

@@ -1,7 +1,7 @@
 """Snapshots: whole models, weights and statistics, as flat vectors that travel between clients.
 
-Padded to the longest, those of different architectures share one array; who made one says how to
-read it.
+Snapshots are padded to the longest one, so those of different architectures share one array. The
+client that a snapshot is of determines how to read it.
 """
 
 import functools
@@ -25,7 +25,7 @@ def flatten(tree: PyTree, length: int) -> Float[Array, " L"]:
 
 
 def unflatten(flat: Float[Array, " L"], template: PyTree) -> PyTree:
-  """The pytree that `flatten` made; `template` has its structure, shapes and dtypes."""
+  """The inverse of `flatten`; `template` has the pytree's structure, shapes and dtypes."""
   leaves, tree = jax.tree.flatten(template)
   ends = np.cumsum([x.size for x in leaves])
   parts = [
@@ -36,7 +36,7 @@ def unflatten(flat: Float[Array, " L"], template: PyTree) -> PyTree:
 
 
 def client(env: Env, g: int, flat: Float[Array, " L"]) -> ClientState:
-  """The client of cohort g of the ensemble that a snapshot f32[L] is of, without an optimiser."""
+  """The client, of cohort g of the ensemble, in a snapshot f32[L]; without an optimiser state."""
   params, model_state = unflatten(flat, env.snapshots()[g])
   return ClientState(params, model_state, opt_state=())
 
@@ -49,15 +49,15 @@ def apply(
   *args: PyTree,
   nobody: Callable | None = None,
 ) -> PyTree:
-  """`fn(model, client, *args)` of the client, of whichever architecture, that a snapshot is of.
+  """`fn(model, client, *args)` for the client in a snapshot, with the model of its architecture.
 
   Args:
     env: Env.
-    fn: what it returns has the same shapes for every model.
-    peer: i32[], whose snapshot it is; -1: nobody's.
+    fn: a function whose outputs have the same shapes for every model.
+    peer: i32[], the client that the snapshot is of; -1: none.
     flat: f32[L].
-    args: what else `fn` takes.
-    nobody: (*args) -> what is returned for nobody's; None: anything is.
+    args: further arguments of `fn`.
+    nobody: (*args) -> the result where the peer is -1; None: the result there is arbitrary.
   """
 
   def of_cohort(g, flat, *args):
@@ -72,7 +72,7 @@ def apply(
 
 
 def length(env: Env) -> int:
-  """L: numbers in the longest snapshot."""
+  """L: the length of the longest snapshot."""
   return int(sizes(env).max())
 
 
@@ -90,7 +90,7 @@ def cohort_of(env: Env) -> Int[np.ndarray, " clients"]:
 
 
 def on_host(env: Env, clients: tuple[ClientState, ...]) -> dict[int, np.ndarray]:
-  """The snapshots of the clients that train here, by number, without padding."""
+  """{client: its snapshot without padding} for the clients of `env.cohorts`."""
   out = {}
   for cohort, client in zip(env.cohorts, clients, strict=True):
     leaves = jax.tree.leaves(hosts.fetch((client.params, client.model_state)))
@@ -100,12 +100,12 @@ def on_host(env: Env, clients: tuple[ClientState, ...]) -> dict[int, np.ndarray]
 
 
 def sizes(env: Env) -> Int[np.ndarray, " clients"]:
-  """Numbers in every client's snapshot, without padding; i64[R*K]."""
+  """Lengths of every client's snapshot without padding; i64[R*K]."""
   return np.array([sum(x.size for x in jax.tree.leaves(s)) for s in env.snapshots()])[
     cohort_of(env)
   ]
 
 
 def nbytes(env: Env) -> Int[np.ndarray, " clients"]:
-  """Bytes of every client's snapshot, without padding; i64[R*K]."""
+  """Bytes of every client's snapshot without padding; i64[R*K]."""
   return np.array([costs.nbytes(s) for s in env.snapshots()])[cohort_of(env)]

@@ -88,7 +88,7 @@ def test_a_closed_connection_is_a_loss_that_all_hear_of(first):
   two.hears("beat")
   one.socket.close()
   code, line = wait()
-  assert code == 44 and line.startswith("process 1 on host1 is gone since ")
+  assert code == 44 and line.startswith("process 1 on host1 has been gone since ")
   assert line.endswith("the same command resumes")
   assert two.hears("gone") == f"gone {line}"
   two.socket.close()
@@ -100,7 +100,7 @@ def test_silence_is_a_loss_but_only_for_long(first):
   beating((one, two), 2.0)
   assert wait(0) is None
   code, line = wait()
-  assert code == 44 and "is silent since" in line
+  assert code == 44 and "has been silent since" in line
   one.socket.close()
   two.socket.close()
 
@@ -109,7 +109,7 @@ def test_who_never_comes_is_a_loss(first):
   port, wait = first
   one = Peer(port, 1)
   beating((one,), 0.9)
-  assert "process 2 is silent" in wait()[1]
+  assert "process 2 has been silent" in wait()[1]
   one.socket.close()
 
 
@@ -203,7 +203,7 @@ def test_who_was_stopped_itself_accuses_nobody(monkeypatch):
       one.judge(start + now)
       assert not ends
     one.judge(start + 561)
-    assert len(ends) == 1 and ends[0].startswith("process 0 on host0 is silent")
+    assert len(ends) == 1 and ends[0].startswith("process 0 on host0 has been silent")
     one.selector.close()
 
 
@@ -215,5 +215,5 @@ def test_a_line_may_come_in_parts(first):
   one.sendall(b"lo 1 host1\n")
   two.hears("beat")
   one.close()
-  assert wait()[1].startswith("process 1 on host1 is gone")
+  assert wait()[1].startswith("process 1 on host1 has been gone")
   two.socket.close()
