@@ -1,1 +1,1 @@
-"""The methods: a file each, or a folder where one needs more."""
+"""The methods, one file or folder each."""

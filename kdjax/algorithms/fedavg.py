@@ -1,16 +1,16 @@
-"""FedAvg: local steps, then everyone continues from the weighted average of all models.
+"""FedAvg: local steps, then all clients continue from the weighted average of all models.
 
 McMahan, Moore, Ramage, Hampson, Aguera y Arcas: Communication-Efficient Learning of Deep Networks
 from Decentralized Data, AISTATS 2017, https://arxiv.org/abs/1602.05629, Algorithm 1 with all
-clients in every round. Between two averages everyone takes u local steps, as in Zhmoginov et al.,
-CVPR 2023, Table 1, or E passes over its own data, as in McMahan et al.; who has done its passes
-rests until the others have.
+clients in every round. Between two averages every client takes u local steps, as in Zhmoginov et
+al., CVPR 2023, Table 1, or E passes over its own data, as in McMahan et al. A client that has
+finished its passes rests until the others have.
 
-A round that `steps` cuts short ends with an average too, and what is tested within a round is the
-average of the models as they are then: the server's model, had it asked for them.
+A round that `steps` cuts short ends with an average too. Evaluations within a round test the
+average of the current models: the model that the server would have if it collected them.
 
 The average covers parameters and BatchNorm statistics, weighted by n_i / n. Momentum buffers stay
-with the client, or start anew after each average (`momentum='reset'`). All clients start from the
+with the client, or are reset after each average (`momentum='reset'`). All clients start from the
 weights of client 0 of their replica: the server's broadcast.
 """
 
@@ -40,40 +40,41 @@ from kdjax.types import (
   PyTree,
 )
 
-NOBODY = 1e-6  # less weight than any client's: rounding of a sum that is 0
+WEIGHT_TOLERANCE = 1e-6  # rounding of a sum of weights that is 0; less than any client's weight
 
 
 def average(
-  env: Env, tree: PyTree, weight: Float[np.ndarray, " clients"], heard: Bool[Array, " K_g"]
+  env: Env, tree: PyTree, weight: Float[np.ndarray, " clients"], active: Bool[Array, " K_g"]
 ) -> PyTree:
-  """Every client's weighted mean over those of its replica who are heard; its own if nobody is.
+  """For each client the weighted mean over its replica's active clients.
 
   Args:
     env: Env with one cohort.
     tree: leaves [K_g, ...].
     weight: f64[R*K], adding up to 1 in each replica.
-    heard: bool[K_g], whose values count.
+    active: bool[K_g], the clients whose values count.
 
   Returns:
-    A pytree of the same shapes.
+    A pytree of the same shapes; each client's own value where no client of its replica is active.
   """
-  replica, own = env.ids(0) // env.K, env.local_rows(0, weight)
+  replica = env.ids(0) // env.K
+  own_weight = env.local_rows(0, weight)
 
-  def add_up(x, on):
-    def add(total, one):
-      r, w, counts, value = one
+  def add_up(x, included):
+    def add(total, client):
+      r, w, counts, value = client
       return total.at[r].add(jnp.where(counts, w.astype(x.dtype) * value, 0)), None
 
     # One client after the other: a replica's sum has the same bits whatever runs beside it.
     zero = jnp.zeros((env.R, *x.shape[1:]), x.dtype)
-    total, _ = jax.lax.scan(add, zero, (replica, own, on, x))
+    total, _ = jax.lax.scan(add, zero, (replica, own_weight, included, x))
     return jax.lax.psum(total, "client")[replica]
 
-  lost = add_up(jnp.ones(heard.shape, env.dtype), ~heard)  # [K_g], the weight of the others
+  excluded_weight = add_up(jnp.ones(active.shape, env.dtype), ~active)  # [K_g]
 
   def mean(x):
-    left = jnp.expand_dims(1 - lost, range(1, x.ndim)).astype(x.dtype)
-    return jnp.where(left > NOBODY, add_up(x, heard) / left, x)
+    total_weight = jnp.expand_dims(1 - excluded_weight, range(1, x.ndim)).astype(x.dtype)
+    return jnp.where(total_weight > WEIGHT_TOLERANCE, add_up(x, active) / total_weight, x)
 
   return jax.tree.map(mean, tree)
 
@@ -81,28 +82,30 @@ def average(
 def meet(
   env: Env, clients: tuple[ClientState, ...], weight: Float[np.ndarray, " clients"]
 ) -> ClientState:
-  """The clients with the average of all models that are heard: who fell silent stays as it is.
+  """The clients with the average of all active clients' models; frozen clients keep their own.
 
   Args:
     env: Env with one cohort.
     clients: of that cohort.
     weight: f64[R*K], adding up to 1 in each replica.
   """
-  (c,), (told,) = clients, hostile.as_sent(env, clients)
-  return _averaged(env, c, told, weight)
+  (c,) = clients
+  (sent,) = hostile.as_sent(env, clients)
+  return _averaged(env, c, sent, weight)
 
 
-def _averaged(env, c, told, weight):
-  """The clients c, those who are active with the average of what all of them told."""
-  active, models = health.is_active(env, c.health), (told.params, told.model_state)
+def _averaged(env, c, sent, weight):
+  """The clients c, the active ones with the average of the models that the active ones sent."""
+  active = health.is_active(env, c.health)
+  models = (sent.params, sent.model_state)
   params, statistics = average(env, models, weight, active & health.finite_clients(models))
   return jax.vmap(select)(active, c._replace(params=params, model_state=statistics), c)
 
 
 def predict(env: Env, weight: Float[np.ndarray, " clients"]) -> Predict:
-  """`Algorithm.predict` of the average of all models as they are: at a round's end, any of them.
+  """`Algorithm.predict` of the average of all current models; at a round's end all are equal to it.
 
-  Within a round liars (`hostile`) are averaged as they train, not as they would have told.
+  Within a round, hostile clients count with the models that they train, not with falsified ones.
   """
 
   def averaged(state, images):
@@ -117,7 +120,7 @@ class Hyper:
   """Hyper-parameters of FedAvg."""
 
   local_steps: int = 0  # u, batches between two averages; or
-  local_epochs: int = 0  # E, passes of everyone over its own data between two averages
+  local_epochs: int = 0  # E, passes of every client over its own data between two averages
   momentum: str  # what an average does to the optimiser's state: keep or reset
 
   def __post_init__(self):
@@ -138,22 +141,23 @@ def make(env: Env, hyper: Hyper) -> Algorithm:
 
   def init(clients):
     (c,) = clients
-    everybody = jnp.ones(env.ids(0).shape, bool)
-    params, statistics = average(env, (c.params, c.model_state), first, everybody)
+    all_clients = jnp.ones(env.ids(0).shape, bool)
+    params, statistics = average(env, (c.params, c.model_state), first, all_clients)
     return (c._replace(params=params, model_state=statistics),), ((),), ()
 
   def step(state, batch, now):
     c = meet(env, state.clients, weight)
     if hyper.momentum == "reset":
-      anew = jax.vmap(env.cohorts[0].tx.init)(c.params)
-      opt_state = jax.vmap(select)(health.is_active(env, c.health), anew, c.opt_state)
+      fresh = jax.vmap(env.cohorts[0].tx.init)(c.params)
+      opt_state = jax.vmap(select)(health.is_active(env, c.health), fresh, c.opt_state)
       c = c._replace(opt_state=opt_state)
     return state._replace(clients=(c,)), ({},)
 
   # Each round the server receives every model and every client receives the average.
   model = nbytes(env.snapshots()[0])
   bytes_sent = lambda pos: {"weights": 2 * env.clients * model}
-  epochs, steps = hyper.local_epochs, hyper.local_steps or None
+  epochs = hyper.local_epochs
+  steps = hyper.local_steps or None
   feed = Feed(private=env.training.batch, kind="epoch" if epochs else "stream", epochs=epochs or 1)
   return Algorithm(
     init,
@@ -173,8 +177,8 @@ def flops(env: Env, feed: Feed, steps: int | None, rounds: int) -> dict[str, flo
   Args:
     env: Env with one cohort.
     feed: of the training phase.
-    steps: its calls in a round; None: epochs.
-    rounds: of the run, the last perhaps cut short by `steps` of the config.
+    steps: calls of the training phase per round; None: whole epochs.
+    rounds: of the run; `steps` of the config may cut the last one short.
   """
   sizes = env.task.private_sizes
   calls = steps or feed.epochs * -(-int(sizes.max()) // feed.private)

@@ -1,16 +1,17 @@
-"""Gossip: clients train alone, and one random edge after the other lets its two ends agree.
+"""Gossip: clients train alone, and in each round one random edge lets its two ends agree.
 
-In each round everyone takes local steps on `weight L_i + strength / 2 ||theta_i - anchor_i||^2`,
-where L_i is the mean cross entropy on its private data, then one edge of the undirected graph
-wakes. Two variants say what the anchor is.
+In each round every client takes local steps on
+`weight L_i + strength / 2 ||theta_i - anchor_i||^2`, where L_i is the mean cross entropy on its
+private data. Then one edge of the undirected graph wakes. Two variants define the anchor.
 
 'average', asynchronous pair averaging with proximal local steps: the two ends continue from the
-mean of their parameters and of their BatchNorm statistics; a client's anchor is what it last
-averaged (at first its first weights), its strength rho, its weight 1.
+mean of their parameters and of their BatchNorm statistics. A client's anchor is its last average
+(at first its first weights), its strength is rho, its weight 1.
 
 'admm', CL-ADMM of Vanhaesebrouck, Bellet, Tommasi: Decentralized Collaborative Learning of
 Personalized Models over Networks, AISTATS 2017, https://arxiv.org/abs/1610.05202, Section 4, in
-its asynchronous version. Everyone keeps a model of its own, and together they minimise sum_i Q_i,
+its asynchronous version. Every client keeps a model of its own, and together they minimise
+sum_i Q_i,
 
   Q_i = 1/2 sum_j W_ij ||theta_i - theta_j||^2 + mu D_ii c_i L_i(theta_i),
 
@@ -23,17 +24,18 @@ both models, and duals lambda_i^i and lambda_i^j:
   z        z_e^k = (theta_i^k + lambda_i^k / rho + theta_j^k + lambda_j^k / rho) / 2
   dual     lambda_i^k = lambda_i^k + rho (theta_i^k - z_e^k)
 
-z and dual move on the edge that wakes. In closed form, (1 + rho) theta_i^j = theta_i + rho z_e^j -
-lambda_i^j; put in, the primal problem is the one of local steps above with
+z and the duals change on the edge that wakes. In closed form, (1 + rho) theta_i^j = theta_i +
+rho z_e^j - lambda_i^j. With this, the primal problem becomes that of the local steps above with
 
   weight_i = mu D_ii c_i,  strength_i = D_ii rho (2 + rho) / (1 + rho),
   anchor_i = sum_j [rho z_e^i - lambda_i^i + (rho z_e^j - lambda_i^j) / (1 + rho)] / strength_i.
 
-Departures: everyone takes local steps in every round, so that methods compare at equal examples; in
-the paper only the two that wake compute, which is the same if the primal problem is solved exactly,
-for then nothing but z and duals is remembered. Statistics are no part of the objective and stay.
-At first z is everyone's own first weights and duals are 0: with `start.common` neighbours agree
-from the beginning. A graph that changes counts as the union of its turns.
+Departures: every client takes local steps in every round, so that methods compare at equal numbers
+of examples. In the paper only the two ends of the woken edge compute. The two are the same if the
+primal problem is solved exactly, because then only z and the duals carry over. BatchNorm statistics
+are not part of the objective and stay with the client. At first z is each client's own first
+weights and the duals are 0; with `start.common` neighbours agree from the beginning. Graphs that
+take turns count as their union.
 """
 
 import dataclasses
@@ -67,13 +69,14 @@ from kdjax.types import (
 
 
 class Variant(NamedTuple):
-  """What a woken edge does, and the local steps that follow from it."""
+  """The exchange along a woken edge, and the weights of the local steps."""
 
   init: Callable  # ClientState [K_g, ...] -> dict of local state with 'anchor' f32[K_g, L]
-  meet: Callable  # (ClientState, local state, partner i32[K_g], -1: asleep) -> both
+  # (ClientState, local state, partner i32[K_g]; -1: asleep) -> (ClientState, local state)
+  meet: Callable
   weight: Any  # f64[R*K], of the loss
   strength: Any  # f64[R*K], of the pull towards the anchor
-  meeting_bytes: int  # that a woken edge sends, both ways
+  meeting_bytes: int  # bytes that a woken edge sends, both ways
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -105,22 +108,23 @@ def make(env: Env, hyper: Hyper) -> Algorithm:
     alone = np.flatnonzero(~graph.any(1)).tolist()
     raise ConfigError("graph", alone, "these clients have no neighbour to gossip with")
   if hyper.variant == "average":
-    v = average(env, graph, rho=hyper.rho)
+    variant = average(env, graph, rho=hyper.rho)
   else:
-    v = admm(env, graph, rho=hyper.rho, mu=hyper.mu)
+    variant = admm(env, graph, rho=hyper.rho, mu=hyper.mu)
 
   def local(state, batch, now):
     (half,) = batch.private
     anchor = state.local[0]["anchor"]
     rows = lambda x: env.local_rows(0, x).astype(anchor.dtype)
-    data = (LocalData(half, anchor, rows(v.weight), rows(v.strength)),)
+    data = (LocalData(half, anchor, rows(variant.weight), rows(variant.strength)),)
     clients, aux = update(env, state.clients, objective, data, now.lr, (has_data(half),))
     return state._replace(clients=clients), aux
 
   def meet(state, batch, now):
-    speaks, partner = health.active_clients(env, state.clients), now.args
-    partner = jnp.where(speaks & speaks[partner], partner, -1)
-    client, own = v.meet(state.clients[0], state.local[0], env.local_rows(0, partner))
+    partner = now.args
+    active = health.active_clients(env, state.clients)
+    partner = jnp.where(active & active[partner], partner, -1)
+    client, own = variant.meet(state.clients[0], state.local[0], env.local_rows(0, partner))
     return state._replace(clients=(client,), local=(own,)), ({},)
 
   feed = Feed(private=env.training.batch, kind="epoch", epochs=hyper.local_epochs)
@@ -132,10 +136,10 @@ def make(env: Env, hyper: Hyper) -> Algorithm:
       None,
       1,
       args=lambda pos: partners(env, graph, pos.round),
-      bytes_sent=lambda pos: {"weights": env.R * v.meeting_bytes},
+      bytes_sent=lambda pos: {"weights": env.R * variant.meeting_bytes},
     ),
   )
-  init = lambda clients: (clients, (v.init(clients[0]),), ())
+  init = lambda clients: (clients, (variant.init(clients[0]),), ())
   return Algorithm(init, cycle, env.predict, uses_graph=True)
 
 
@@ -143,16 +147,16 @@ METHOD = Method(Hyper, make, one_architecture=True)
 
 
 class LocalData(NamedTuple):
-  """What one client learns from in a local step."""
+  """The data of one client's local step."""
 
   half: Examples
-  anchor: jax.Array  # f32[L], the weights that it is pulled towards
+  anchor: jax.Array  # f32[L], the weights that the client is pulled towards
   weight: jax.Array  # f32[], of the loss
   strength: jax.Array  # f32[], of the pull
 
 
 def objective(apply: Apply, params: PyTree, d: LocalData) -> tuple[jax.Array, tuple[dict, PyTree]]:
-  """Local steps' objective for `core.clients.update`."""
+  """The objective of local steps for `core.clients.update`."""
   out, model_state = apply(params, d.half)
   loss = losses.cross_entropy(out.logits[:, 0], d.half.label)
   away = snapshots.flatten(params, d.anchor.size) - d.anchor
@@ -163,14 +167,14 @@ def objective(apply: Apply, params: PyTree, d: LocalData) -> tuple[jax.Array, tu
 
 
 def neighbours(schedule: Schedule) -> Bool[np.ndarray, "K K"]:
-  """Who shares an edge, whatever its direction, in any graph of a schedule; bool[K, K]."""
+  """Pairs of clients that share an edge, in any direction and graph of a schedule; bool[K, K]."""
   return schedule.union() | schedule.union().T
 
 
 def woken(
   graph: Bool[np.ndarray, "K K"], *, seed: int, round: int, identity: Int[np.ndarray, " K"]
 ) -> Int[np.ndarray, "2"]:
-  """The edge that wakes after a round's local steps, uniform among all.
+  """Draws the edge that wakes after a round's local steps, uniformly among all edges.
 
   Args:
     graph: bool[K, K], symmetric, with an edge.
@@ -187,7 +191,7 @@ def woken(
 
 
 def partners(env: Env, graph: Bool[np.ndarray, "K K"], round: int) -> Int[np.ndarray, " clients"]:
-  """With whom everyone agrees after a round's local steps, -1: nobody; i32[R*K]."""
+  """Every client's partner after a round's local steps; i32[R*K], -1: none."""
   partner = np.full(env.clients, -1, np.int32)
   identity = np.asarray(env.population.identity)
   for r, seed in enumerate(env.population.seeds):
@@ -205,9 +209,9 @@ def average(env: Env, graph: Bool[np.ndarray, "K K"], *, rho: float) -> Variant:
 
   def meet(client, kept, partner):
     own = flat((client.params, client.model_state))
-    (told,) = hostile.as_sent(env, (client,))
-    (other,) = env.fetch((flat((told.params, told.model_state)),), (partner,), graph)
-    met = (partner >= 0) & health.finite_rows(other)  # a partner that is not finite changes nothing
+    (sent,) = hostile.as_sent(env, (client,))
+    (other,) = env.fetch((flat((sent.params, sent.model_state)),), (partner,), graph)
+    met = (partner >= 0) & health.finite_rows(other)  # models that are not finite are ignored
     mean = jnp.where(met[:, None], (own + other) / 2, own)
     params, model_state = jax.vmap(lambda x: snapshots.unflatten(x, env.snapshots()[0]))(mean)
     anchor = _flat(env.cohorts[0].template.params, params)
@@ -236,30 +240,33 @@ def admm(env: Env, graph: Bool[np.ndarray, "K K"], *, rho: float, mu: float) -> 
     return {"anchor": theta, "z": z, "dual": jnp.zeros_like(z)}
 
   def meet(client, kept, partner):
-    here = jnp.arange(env.K) == jnp.where(partner < 0, -1, partner % env.K)[:, None]  # [K_g, K]
-    edge = here.argmax(1)[:, None, None, None]
+    woken = jnp.arange(env.K) == jnp.where(partner < 0, -1, partner % env.K)[:, None]  # [K_g, K]
+    edge = woken.argmax(1)[:, None, None, None]
     z, dual = (jnp.take_along_axis(kept[k], edge, axis=1)[:, 0] for k in ("z", "dual"))
-    say = jax.vmap(functools.partial(tell, rho=rho))
-    said, (told,) = say(flat(client.params), z, dual), hostile.as_sent(env, (client,))
-    (heard,) = env.fetch((say(flat(told.params), z, dual),), (partner,), graph)
-    here &= jnp.isfinite(heard).all((1, 2))[:, None]  # what is not finite changes nothing
-    z, dual = agree(said, heard, rho=rho)
-    keep = lambda new, old: jnp.where(here[..., None, None], new[:, None], old)
-    z, dual = keep(z, kept["z"]), keep(dual, kept["dual"])
+    messages = jax.vmap(functools.partial(tell, rho=rho))
+    own = messages(flat(client.params), z, dual)
+    (sent,) = hostile.as_sent(env, (client,))
+    (other,) = env.fetch((messages(flat(sent.params), z, dual),), (partner,), graph)
+    woken &= jnp.isfinite(other).all((1, 2))[:, None]  # messages that are not finite are ignored
+    z, dual = agree(own, other, rho=rho)
+    write = lambda new, old: jnp.where(woken[..., None, None], new[:, None], old)
+    z = write(z, kept["z"])
+    dual = write(dual, kept["dual"])
     return client, {"anchor": around(z, dual), "z": z, "dual": dual}
 
-  meeting_bytes = 4 * nbytes(env.cohorts[0].template.params)  # each end tells of both models
+  meeting_bytes = 4 * nbytes(env.cohorts[0].template.params)  # each end sends both models
   return Variant(init, meet, mu * degree * confidence, strength, meeting_bytes)
 
 
 def anchor(
   z: Float[Array, "K 2 L"], dual: Float[Array, "K 2 L"], linked: Bool[Array, " K"], *, rho: float
 ) -> Float[Array, " L"]:
-  """Where the local steps of 'admm' are drawn to.
+  """The point towards which the local steps of 'admm' are pulled.
 
   Args:
-    z, dual: f32[K, 2, L], one client's, on the edges to everyone: its own model, the neighbour's.
-    linked: bool[K], who is a neighbour.
+    z, dual: f32[K, 2, L], one client's, on its edges to all clients: of its own model and of the
+      neighbour's.
+    linked: bool[K], which clients are neighbours.
     rho: ADMM's penalty.
 
   Returns:
@@ -273,11 +280,11 @@ def anchor(
 def tell(
   theta: Float[Array, " L"], z: Float[Array, "2 L"], dual: Float[Array, "2 L"], *, rho: float
 ) -> Float[Array, "2 L"]:
-  """What one end of a woken edge says of both models, `theta_i^k + lambda_i^k / rho`.
+  """The message of one end of a woken edge about both models, `theta_i^k + lambda_i^k / rho`.
 
   Args:
-    theta: f32[L], its own.
-    z, dual: f32[2, L], on this edge: its own model, the neighbour's.
+    theta: f32[L], its own model.
+    z, dual: f32[2, L], on this edge: of its own model and of the neighbour's.
     rho: ADMM's penalty.
 
   Returns:
@@ -288,14 +295,18 @@ def tell(
 
 
 def agree(
-  said: Float[Array, "*K 2 L"], heard: Float[Array, "*K 2 L"], *, rho: float
+  own: Float[Array, "*K 2 L"], other: Float[Array, "*K 2 L"], *, rho: float
 ) -> tuple[Float[Array, "*K 2 L"], Float[Array, "*K 2 L"]]:
-  """(z, dual) of a woken edge, f32[..., 2, L]; `said` and `heard` from `tell`, each own first.
+  """(z, dual) of a woken edge, f32[..., 2, L], from the messages of its two ends.
 
-  The dual is `lambda + rho (theta - z)`, which is `rho (said - z)`.
+  The dual is `lambda + rho (theta - z)`, which is `rho (own - z)`.
+
+  Args:
+    own, other: f32[..., 2, L], messages by `tell`, each with the sender's own model first.
+    rho: ADMM's penalty.
   """
-  z = (said + heard[..., ::-1, :]) / 2
-  return z, rho * (said - z)
+  z = (own + other[..., ::-1, :]) / 2
+  return z, rho * (own - z)
 
 
 def _flat(template, tree):

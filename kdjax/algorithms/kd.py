@@ -1,16 +1,17 @@
-"""Real-time distillation: clients imitate their sources on their own data while everyone trains.
+"""Real-time distillation: clients imitate their sources on their own data while all clients train.
 
 The baseline KD of Goldstein, Kachuee, Shiell, Sarrafzadeh: Real-Time Decentralized Knowledge
 Transfer at the Edge, 2020, https://arxiv.org/abs/2011.05961, Section 4: pairwise transfer without
 its transfer matrices. In turns,
 
-  local   everyone trains on its private data
+  local   every client trains on its private data
   fetch   every client with sources in the graph receives their weights
-  distil  it minimises over all its weights, p_a what source a says and p_b what it says itself,
+  distil  over all its weights, such a client minimises
             (alpha CE + beta mean_a KL(p_a || p_b)) / 2                                   (Eq. 5)
-          while clients without sources go on training on their private data
+          where p_a is the prediction of source a and p_b its own. Clients without sources continue
+          to train on their private data.
 
-Readings: the source is the first argument of Eq. 4's KL; Eq. 5 takes one mean over sources, as
+Readings: the source is the first argument of Eq. 4's KL. Eq. 5 takes one mean over sources, as
 Algorithm 1 does. Departure: a source's snapshot stays the same within an epoch of distillation.
 """
 
@@ -33,7 +34,7 @@ class Hyper:
   alpha: float  # weight of the cross entropy
   beta: float  # weight of the divergence from the sources
   local_epochs: int  # passes over the private data before a fetch
-  distil_epochs: int  # and after it
+  distil_epochs: int  # passes over the private data after a fetch
 
   def __post_init__(self):
     """Raises ConfigError for invalid values."""
@@ -45,14 +46,15 @@ def make(env: Env, hyper: Hyper) -> Algorithm:
   """Real-time distillation; see the file's docstring."""
 
   def objective(apply, params, d):
-    half, found = d
+    half, sources = d
     out, model_state = apply(params, half)
-    said = copies.logits(env, found.flat, found.peer, half.image)
-    own = local_mean(losses.cross_entropy(out.logits[:, 0], half.label), half)
-    other = local_mean(copies.divergence(said, found.peer, out.logits[:, 0]), half)
-    loss = jnp.where((found.peer >= 0).any(), (hyper.alpha * own + hyper.beta * other) / 2, own)
-    aux = {"loss": loss, "cross_entropy": own, "divergence": other}
-    return loss, (aux | {"refused": copies.refused(said, half.mask)}, model_state)
+    source_logits = copies.logits(env, sources.flat, sources.peer, half.image)
+    logits = out.logits[:, 0]
+    ce = local_mean(losses.cross_entropy(logits, half.label), half)
+    kl = local_mean(copies.divergence(source_logits, sources.peer, logits), half)
+    loss = jnp.where((sources.peer >= 0).any(), (hyper.alpha * ce + hyper.beta * kl) / 2, ce)
+    aux = {"loss": loss, "cross_entropy": ce, "divergence": kl}
+    return loss, (aux | {"refused": copies.refused(source_logits, half.mask)}, model_state)
 
   def distil(state, batch, now):
     data = tuple(zip(batch.private, state.local, strict=True))

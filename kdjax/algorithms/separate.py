@@ -1,6 +1,6 @@
 """Separate training: every client minimises the cross entropy on its own private data.
 
-The lower baseline of every paper here, and the part of every other method that is not exchange.
+It is the lower baseline of all the papers, and the local training of every other method.
 `supervised` is this method with one client that holds all private data.
 """
 
@@ -23,7 +23,7 @@ def cross_entropy(apply: Apply, params: PyTree, half: Examples) -> tuple[jax.Arr
     half: Examples of one client, leaves [B, ...].
 
   Returns:
-    (f32[] share of the loss, model_state).
+    (share of the loss f32[], model_state).
   """
   out, model_state = apply(params, half)
   each = losses.cross_entropy(out.logits[:, 0], half.label)
@@ -31,7 +31,7 @@ def cross_entropy(apply: Apply, params: PyTree, half: Examples) -> tuple[jax.Arr
 
 
 def objective(apply: Apply, params: PyTree, d: Examples) -> tuple[jax.Array, tuple[dict, PyTree]]:
-  """The objective of supervised training for `core.clients.update`; d is a Examples with labels."""
+  """The objective of supervised training for `core.clients.update`; d is Examples with labels."""
   loss, model_state = cross_entropy(apply, params, d)
   return loss, ({"loss": loss, "cross_entropy": loss}, model_state)
 
@@ -41,8 +41,8 @@ def supervised_step(env: Env, half: str = "private", *, rests: bool = True) -> S
 
   Args:
     env: Env.
-    half: of the batch, 'private' or 'public'.
-    rests: whether a client without data in a step rests; in a stream everyone always has some.
+    half: the half of the batch that is used, 'private' or 'public'.
+    rests: whether a client without data in a step rests; in a stream every client has data.
   """
 
   def step(state, batch, now):
@@ -55,11 +55,11 @@ def supervised_step(env: Env, half: str = "private", *, rests: bool = True) -> S
 
 
 def train_phase(env: Env, *, name: str, feed: Feed, steps: int | None) -> Phase:
-  """A phase in which every client takes supervised steps; one without data in a step rests.
+  """A phase in which every client takes supervised steps; a client without data in a step rests.
 
   Args:
     env: Env.
-    name: names the phase and keys its data order.
+    name: the phase's name, which also keys its data order.
     feed: Feed with private examples.
     steps: calls per visit, or None for whole epochs.
   """
@@ -68,7 +68,7 @@ def train_phase(env: Env, *, name: str, feed: Feed, steps: int | None) -> Phase:
 
 
 def stateless(env: Env) -> Init:
-  """An `Algorithm.init` for methods whose only state is the clients'."""
+  """An `Algorithm.init` for methods without any state beside the clients'."""
   return lambda clients: (clients, ((),) * len(env.cohorts), ())
 
 

@@ -145,7 +145,7 @@ def test_all_sums_over_the_teachers_without_self():
 
 @pytest.mark.parametrize("settings", [{"target": "all"}, {"include_self": False}])
 def test_teachers_that_are_not_there_teach_nothing(settings):
-  """An empty slot is all zeros, as `method.checked` leaves it: no loss, no gradient, no nan."""
+  """An empty slot is all zeros, see `method.valid_predictions`: no loss, no gradient, no nan."""
   student = [[1, 0.0001, 0.0001, 0.0001, 0.0001], HALVES]
   empty = [[[0.0] * 5]]
   near(aux(student, empty, valid=[False], **settings), [0.0])

@@ -1,9 +1,9 @@
-"""Teachers that predict on one common public batch, for everyone.
+"""Exchanges in which all clients predict one common public batch for all students.
 
 K forward passes serve any number of students. `fresh` (Zhmoginov et al., CVPR 2023, Algorithm 1):
-everyone's current predictions, computed once, before any update. `published`, a variant of the
-pool: everyone predicts with one of its own past snapshots, drawn at random. In which mode is
-`Hyper.speak_in`.
+all clients' current predictions, computed once before any update. `published`, a variant of the
+pool: every client predicts with one of its own past snapshots, drawn at random. `Hyper.speak_in` is
+the mode of these passes.
 """
 
 import functools
@@ -20,6 +20,7 @@ from kdjax.algorithms.mhd.exchange import Exchange, PredictFn, in_mode
 from kdjax.algorithms.mhd.hyper import Hyper
 from kdjax.core import costs, health, hostile
 from kdjax.core.arrays import Array
+from kdjax.core.clients import select_rows
 from kdjax.core.env import Env
 from kdjax.core.gradients import forward, recall
 from kdjax.core.passes import eval_mode, train_mode
@@ -28,33 +29,33 @@ from kdjax.types import Batch, ClientState, Examples, ModelOut, Now, Phase, PyTr
 
 
 class TeacherMessages(NamedTuple):
-  """What a student has of its teachers about its public batch; leaves [K_g, ...] over clients."""
+  """The messages of a student's teachers about its public batch; leaves [K_g, ...] over clients."""
 
   message: Any  # of D teachers, leaves [D, U, m, ...]
   xi: Any  # f32[D, U, F]
-  valid: Any  # bool[D], teachers that are there
-  student: Any = None  # what `recall` needs of the student's own pass
+  valid: Any  # bool[D], whether each teacher exists
+  student: Any = None  # the student's own pass, for `recall`
 
 
 class Past(NamedTuple):
-  """A client's own past snapshots, of one cohort's clients."""
+  """Past snapshots of the clients of one cohort, each client's own."""
 
   snapshots: Any  # (params, model_state), leaves [K_g, P, ...]
-  filled: Any  # bool[K_g, P]; no slot predicts before it is
+  filled: Any  # bool[K_g, P], slots that may predict
 
 
 def fresh(env: Env, predict_fn: PredictFn, hyper: Hyper, *, one_pass: bool) -> Exchange:
-  """Algorithm 1: everyone's current predictions.
+  """The Exchange of Algorithm 1: all clients' current predictions.
 
   Args:
     env: Env.
-    predict_fn: what a client predicts of what its model finds.
-    hyper: `teachers`, D, `top_k` and `speak_in` count here.
-    one_pass: whether a client predicts in its own pass in training mode, and learns from that very
-      pass; otherwise it predicts in a second one.
+    predict_fn: PredictFn.
+    hyper: Hyper, of which `teachers` (D), `top_k` and `speak_in` matter.
+    one_pass: whether a client's pass in training mode gives both its message and its gradient;
+      otherwise the message comes from a second pass.
   """
 
-  def both(cohort, client, half):
+  def pass_and_message(cohort, client, half):
     """A client's own pass in training mode, and its message."""
 
     def outputs(params):
@@ -66,11 +67,11 @@ def fresh(env: Env, predict_fn: PredictFn, hyper: Hyper, *, one_pass: bool) -> E
 
   def prepare(state, batch, now):
     if not one_pass:
-      speaking = hostile.as_sent(env, state.clients)
-      sent = _each(env, _message_fn(predict_fn, hyper), speaking, batch.public)
+      models = hostile.as_sent(env, state.clients)
+      sent = _each(env, _message_fn(predict_fn, hyper), models, batch.public)
       return _draw(env, state.clients, sent, now, hyper.teachers)
-    passes = _each(env, both, state.clients, batch.public)
-    sent = tuple(one for _, one in passes)
+    passes = _each(env, pass_and_message, state.clients, batch.public)
+    sent = tuple(messages for _, messages in passes)
     drawn = _draw(env, state.clients, sent, now, hyper.teachers)
     return tuple(d._replace(student=own) for d, (own, _) in zip(drawn, passes, strict=True))
 
@@ -92,9 +93,9 @@ def fresh(env: Env, predict_fn: PredictFn, hyper: Hyper, *, one_pass: bool) -> E
 
 
 def published(env: Env, predict_fn: PredictFn, hyper: Hyper) -> Exchange:
-  """Everyone predicts with a random one of its own P past snapshots.
+  """The Exchange in which every client predicts with a random one of its own P past snapshots.
 
-  Every `hyper.refresh_every` training batches the present one replaces a random one of them.
+  Every `hyper.refresh_every` training batches its current weights replace a random one of them.
   """
 
   def prepare(state, batch, now):
@@ -114,19 +115,19 @@ def published(env: Env, predict_fn: PredictFn, hyper: Hyper) -> Exchange:
 
 
 def first_past(hyper: Hyper, clients: tuple[ClientState, ...]) -> tuple[Past, ...]:
-  """Everyone's own first weights in all P slots, which predict if `hyper.pool_start` says so."""
+  """Every client's own first weights in all P slots; they may predict with pool_start='first'."""
 
   def copied(client):
     copies = lambda x: jnp.repeat(x[:, None], hyper.pool_size, 1)
     slots = (client.health.since.shape[0], hyper.pool_size)
-    known = jnp.full(slots, hyper.pool_start == "first")
-    return Past(jax.tree.map(copies, (client.params, client.model_state)), known)
+    filled = jnp.full(slots, hyper.pool_start == "first")
+    return Past(jax.tree.map(copies, (client.params, client.model_state)), filled)
 
   return tuple(map(copied, clients))
 
 
 def has_past(hyper: Hyper, count: jax.Array | int) -> jax.Array | bool:
-  """Whether clients have a past snapshot to predict with after so many training batches."""
+  """Whether clients have a past snapshot to predict with after `count` training batches."""
   return hyper.pool_start == "first" or count >= hyper.refresh_every
 
 
@@ -135,31 +136,30 @@ def past_messages(
 ) -> tuple:
   """The message of a random past snapshot of every client; over cohorts, leaves [K_g, U, ...]."""
 
-  def past(cohort, client, key, own):
-    slot = jax.random.categorical(key, jnp.where(own.filled, 0.0, -jnp.inf))
-    params, model_state = jax.tree.map(lambda x: x[slot], own.snapshots)
+  def draw_past(cohort, client, key, past):
+    slot = jax.random.categorical(key, jnp.where(past.filled, 0.0, -jnp.inf))
+    params, model_state = jax.tree.map(lambda x: x[slot], past.snapshots)
     return client._replace(params=params, model_state=model_state)
 
   keys = tuple(env.keys(g, "snapshot", now.phase_call) for g in range(len(env.cohorts)))
-  then = hostile.as_sent(env, _each(env, past, state.clients, keys, state.local))
-  return _each(env, _message_fn(predict_fn, hyper), then, batch.public)
+  drawn = hostile.as_sent(env, _each(env, draw_past, state.clients, keys, state.local))
+  return _each(env, _message_fn(predict_fn, hyper), drawn, batch.public)
 
 
 def keep_phase(env: Env, pool_size: int) -> Phase:
-  """The phase in which everyone's present weights replace a random one of its past snapshots."""
+  """The phase in which each client's current weights replace a random one of its past snapshots."""
 
   def slots(round):
-    """The snapshot that every client replaces at a refresh; i32[R*K]."""
+    """The slot that every client replaces at a refresh; i32[R*K]."""
     pairs = itertools.product(env.population.seeds, env.population.identity)
     rngs = [host_rng(seed, "slot", round, name) for seed, name in pairs]
     return np.array([rng.integers(pool_size) for rng in rngs], np.int32)
 
   def refresh(state, batch, now):
     def replaced(g, client, past):
-      here = jnp.arange(pool_size) == env.local_rows(g, now.args)[:, None]  # [K_g, P]
-      put = lambda old, new: jnp.where(jnp.expand_dims(here, range(2, old.ndim)), new[:, None], old)
-      snapshots = jax.tree.map(put, past.snapshots, (client.params, client.model_state))
-      return Past(snapshots, past.filled | here)
+      slot = jnp.arange(pool_size) == env.local_rows(g, now.args)[:, None]  # [K_g, P]
+      current = jax.tree.map(lambda x: x[:, None], (client.params, client.model_state))
+      return Past(select_rows(slot, current, past.snapshots), past.filled | slot)
 
     local = tuple(map(replaced, range(len(env.cohorts)), state.clients, state.local))
     return state._replace(local=local), ({},) * len(local)
@@ -168,13 +168,13 @@ def keep_phase(env: Env, pool_size: int) -> Phase:
 
 
 def message(predict_fn: PredictFn, top_k: int, out: ModelOut) -> tuple[PyTree, jax.Array]:
-  """What one client sends whose model found `out`: (class probabilities, embeddings)."""
+  """The message a client sends, from its model's output `out`: (probabilities, embeddings)."""
   p, xi = predict_fn(out)
   return messages.encode(jax.lax.stop_gradient(p), top_k), jax.lax.stop_gradient(xi)
 
 
 def _message_fn(predict_fn, hyper):
-  """`message` by a pass that teaches the client itself nothing."""
+  """(cohort, client, half) -> `message`, by a pass without a gradient."""
 
   def predict(cohort, client, half):
     return message(predict_fn, hyper.top_k, in_mode(hyper.speak_in, cohort.model, client, half))
@@ -190,21 +190,21 @@ def _each(env, fn, *args):
   )
 
 
-def _draw(env, clients, sent, now, teachers, there=True):
-  """`draw_teachers` among those who are heard, of messages over cohorts."""
-  there = health.active_clients(env, clients).reshape(env.R, env.K) & there
-  return draw_teachers(env, env.gather(sent), there, now, teachers)
+def _draw(env, clients, sent, now, teachers, has_message=True):
+  """`draw_teachers` among the active clients, of messages over cohorts."""
+  valid = health.active_clients(env, clients).reshape(env.R, env.K) & has_message
+  return draw_teachers(env, env.gather(sent), valid, now, teachers)
 
 
 def draw_teachers(
-  env: Env, sent: PyTree, there: Bool[Array, "R K"], now: Now, teachers: int
+  env: Env, sent: PyTree, valid: Bool[Array, "R K"], now: Now, teachers: int
 ) -> tuple[TeacherMessages, ...]:
-  """Everyone draws D of its teachers, among those whose messages are there.
+  """Draws D teachers for every client, among its teachers with a message.
 
   Args:
     env: Env.
-    sent: everyone's messages, leaves [R*K, U, ...].
-    there: bool[R, K], whose are there.
+    sent: all clients' messages, leaves [R*K, U, ...].
+    valid: bool[R, K], the clients with a message.
     now: Now; its `args` are the graph, bool[K, K].
     teachers: D.
 
@@ -214,33 +214,35 @@ def draw_teachers(
   adjacency = now.args
   name = jnp.asarray(env.population.identity)
 
-  def one(key, i):
+  def draw(key, i):
     noise = jax.random.gumbel(key, (env.K,))[name]
-    candidates = adjacency[i % env.K] & there[i // env.K]
+    candidates = adjacency[i % env.K] & valid[i // env.K]
     value, teacher = jax.lax.top_k(jnp.where(candidates, noise, -jnp.inf), teachers)
     drawn = jax.tree.map(lambda x: x[teacher + i // env.K * env.K], sent)
     return TeacherMessages(*drawn, value > -jnp.inf)
 
   keys = [env.keys(g, "teachers", now.phase_call) for g in range(len(env.cohorts))]
-  return tuple(jax.vmap(one)(k, env.ids(g)) for g, k in enumerate(keys))
+  return tuple(jax.vmap(draw)(k, env.ids(g)) for g, k in enumerate(keys))
 
 
 def teacher_predictions(env: Env, teachers: TeacherMessages, half: Examples | None) -> tuple:
-  """What one client's teachers predict of images that it need not see: (p, xi, valid)."""
+  """Decodes the messages of one client's teachers: (p, xi, valid); `half` is not used."""
   return messages.decode(teachers.message, env.task.classes), teachers.xi, teachers.valid
 
 
 def message_shapes(
   env: Env, predict_fn: PredictFn, top_k: int
 ) -> tuple[PyTree, jax.ShapeDtypeStruct]:
-  """The shapes of a client's message about a public batch, in any mode: see `message`."""
+  """The shapes of a client's `message` about a public batch, equal in every mode."""
   images = jax.ShapeDtypeStruct((env.training.public_batch, *env.task.image), env.dtype)
-  one = lambda client, x: message(predict_fn, top_k, eval_mode(env.cohorts[0].model, client, x))
-  return jax.eval_shape(one, env.cohorts[0].template, images)
+  of_client = lambda client, x: message(
+    predict_fn, top_k, eval_mode(env.cohorts[0].model, client, x)
+  )
+  return jax.eval_shape(of_client, env.cohorts[0].template, images)
 
 
 def _bytes(env, predict_fn, hyper):
-  """position -> bytes by kind: everyone receives up to D messages of its teachers."""
+  """position -> bytes by kind: every client receives up to D messages of its teachers."""
 
   @functools.cache
   def message_bytes():
@@ -248,9 +250,9 @@ def _bytes(env, predict_fn, hyper):
     return {"predictions": costs.nbytes(p), "embeddings": costs.nbytes(xi)}
 
   def bytes_sent(pos):
-    listening = int(np.minimum(env.graph.at(pos.batches).sum(1), hyper.teachers).sum()) * env.R
+    received = int(np.minimum(env.graph.at(pos.batches).sum(1), hyper.teachers).sum()) * env.R
     if hyper.exchange == "published" and not has_past(hyper, pos.phase_call):
       return {}
-    return {kind: listening * size for kind, size in message_bytes().items() if size}
+    return {kind: received * size for kind, size in message_bytes().items() if size}
 
   return bytes_sent

@@ -1,4 +1,4 @@
-"""The hyper-parameters of MHD, and which of them can go together."""
+"""The hyper-parameters of MHD, and the checks of their values and combinations."""
 
 import dataclasses
 
@@ -24,22 +24,23 @@ class Hyper:
   nu_aux: float = 3.0  # weight of the auxiliary heads' distillation, Eqs. 3 to 5
   exchange: str = "pool"  # how predictions reach a student: pool, fresh or published
   teachers: int = 1  # Delta, teachers drawn per step
-  pool_size: int  # N_P, snapshots in a pool; in the published exchange, of a client's own
+  pool_size: int  # N_P, snapshots in a pool; in the published exchange, a client's own snapshots
   refresh_every: int  # S_P, training batches between two refreshes of the pool
-  # What the slots hold before a refresh fills them: nothing (empty; while a client's are all empty
-  # it takes no distillation loss), or first weights, whose teachers know nothing (first).
+  # The content of the slots before a refresh fills them: nothing (empty; a client whose slots are
+  # all empty takes no distillation loss), or the teachers' untrained first weights (first).
   pool_start: str
-  # The mode of the candidates of Eq. 4: all in evaluation; all in training, with the statistics of
-  # the public batch; or mixed, teachers in evaluation and the client itself as it learns.
+  # The mode in which the candidates of Eq. 4 predict: all in evaluation mode; all in training mode,
+  # with the statistics of the public batch; or mixed, teachers in evaluation mode and the client
+  # itself in training mode.
   speak_in: str
-  publish: int = 0  # snapshots a client to keep under pool/CLIENT/STEP of the run folder; 0: none
-  top_k: int = 0  # where predictions are sent: so many class probabilities; 0: all
+  publish: int = 0  # snapshots per client to keep under pool/CLIENT/STEP of the run folder; 0: none
+  top_k: int = 0  # class probabilities per message, where predictions are sent; 0: all
   target: str = "confident"  # which candidate teaches: the most confident, random, or all (Eq. 3)
   include_self: bool = True  # whether a client is among its own candidates
   confidence: str = "max"  # Lambda: max, entropy or margin
   skip_confident: bool = False  # the paper's "ignoring poor distillation targets"
   rho: str = "square"  # of the embeddings' distance: square or pseudo_huber
-  public_statistics: bool = False  # whether the public pass, too, moves BatchNorm's statistics
+  public_statistics: bool = False  # whether the public pass also updates BatchNorm's statistics
 
   def __post_init__(self):
     """Raises ConfigError for invalid values that do not depend on the ensemble."""
@@ -61,7 +62,7 @@ class Hyper:
 
   @property
   def predicts(self) -> bool:
-    """Whether auxiliary heads learn from predictions."""
+    """Whether auxiliary heads learn from teachers' predictions."""
     return self.nu_aux > 0 and self.aux_heads > 0
 
   @property
@@ -76,11 +77,7 @@ class Hyper:
 
 
 def check(env: Env, hyper: Hyper) -> None:
-  """Refuses invalid values and combinations.
-
-  Raises:
-    ConfigError: with the key, its value and what would be right.
-  """
+  """Raises ConfigError for invalid values and combinations of values."""
   _check_sizes(env, hyper)
   _check_top_k(env, hyper)
   _check_combinations(hyper)
@@ -99,7 +96,8 @@ def _refuse(hyper, key, hint):
 
 
 def _check_sizes(env, hyper):
-  pool, published = hyper.exchange == "pool", hyper.exchange == "published"
+  pool = hyper.exchange == "pool"
+  published = hyper.exchange == "published"
   if hyper.pool_size > MOST_SNAPSHOTS:
     size = hyper.pool_size * int(snapshots.nbytes(env).sum()) / 2**30
     _refuse(hyper, "pool_size", f"at most {MOST_SNAPSHOTS:,}: the pools would need {size:,.0f} GiB")

@@ -9,7 +9,7 @@ from kdjax.core.arrays import Array
 
 
 def predictions(logits: Float[Array, "*n H C"], m: int) -> Float[Array, "*n {m} C"]:
-  """What a teacher tells: probabilities of heads 0 .. m-1; logits f32[..., H, C] -> [..., m, C]."""
+  """A teacher's predictions: probabilities of heads 0 .. m-1; f32[..., H, C] -> f32[..., m, C]."""
   return jax.nn.softmax(logits[..., :m, :])
 
 
@@ -25,7 +25,7 @@ def choose_target(
 
   Args:
     p: f32[J, U, m, C], candidates' probabilities.
-    valid: bool[J, U], candidates that are there.
+    valid: bool[J, U], whether a candidate has a valid prediction of an example.
     noise: f32[J, U, m], for target='random'.
     target: 'confident' or 'random'.
     confidence: an entry of `losses.CONFIDENCES`.
@@ -54,14 +54,16 @@ def aux_losses(
   Args:
     logits: f32[U, H, C], the student's; the only argument that receives gradient.
     teachers: f32[D, U, m, C], probabilities of the teachers' heads 0 .. m-1.
-    valid: bool[D, U], teachers that are there; with none at all the self-distillation remains.
+    valid: bool[D, U], whether a teacher has a valid prediction of an example. Without any valid
+      teacher, self-distillation remains.
     noise: f32[D + 1, U, m], for target='random'.
-    target: 'confident' (Eq. 4), 'random', or 'all' (Eq. 3: the sum over all teachers, no self).
+    target: 'confident' (Eq. 4), 'random', or 'all' (Eq. 3: the sum over all teachers, without the
+      student itself).
     include_self: whether the student itself is a candidate, the last one.
     confidence: an entry of `losses.CONFIDENCES`.
-    skip_confident: leave out a sample for a head already more confident than its target.
-    own: f32[U, H, C], the student's logits in the mode in which it speaks, where its confidence is
-      compared; None: `logits`.
+    skip_confident: leave out an example for a head that is already more confident than its target.
+    own: f32[U, H, C], the student's logits as a candidate, by which its confidence is compared;
+      None: `logits`.
 
   Returns:
     f32[U, m].
@@ -93,6 +95,6 @@ def embedding_loss(
   *,
   rho: str,
 ) -> Float[Array, " U"]:
-  """Eq. 2 without nu_emb, f32[U], of the teachers that are there: valid bool[D, U]."""
+  """Eq. 2 without nu_emb, f32[U]: the sum over the valid teachers, bool[D, U]."""
   distance = losses.embedding_distance(losses.RHOS[rho], embedding, teachers)
   return jnp.sum(distance * valid, axis=0)

@@ -1,7 +1,7 @@
-"""What clients tell each other about a public batch: probabilities, whole or the k largest.
+"""Messages about a public batch: class probabilities, all of them or the k largest.
 
-The k largest are sent as they are, so that a receiver can compare their confidence with its own;
-it renormalises what it learns from.
+The k largest are sent without renormalisation, so that a receiver can compare their confidence with
+its own. The receiver renormalises its targets.
 """
 
 from typing import Any, NamedTuple
@@ -20,14 +20,14 @@ class Dense(NamedTuple):
 
 
 class TopK(NamedTuple):
-  """The k largest class probabilities and where they stand."""
+  """The k largest class probabilities and their classes."""
 
   p: Any  # f32[..., k]
   index: Any  # i32[..., k]
 
 
 def encode(p: Float[Array, "... C"], top_k: int) -> Dense | TopK:
-  """The message for probabilities f32[..., C]; `top_k` 0 sends them all."""
+  """The message for probabilities f32[..., C]; with `top_k` 0 it holds all of them."""
   if not top_k:
     return Dense(p)
   value, index = jax.lax.top_k(p, top_k)

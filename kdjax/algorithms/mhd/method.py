@@ -8,20 +8,20 @@ Distillation, CVPR 2023, https://arxiv.org/abs/2211.15774. Client i minimises (E
       + nu_aux  sum_{k=1..m} CE(target_k, h_i^{aux,k})                  on public data, Eqs. 3 to 5
 
 Head k learns from heads k - 1: target_k is the prediction at level k - 1 (level 0 is the main head)
-of whichever of the teachers e(i) and the client itself is most confident about the sample (Eq. 4).
+of the most confident among the teachers e(i) and the client itself, example by example (Eq. 4).
 Every target is behind a stop-gradient, the client's own included; the main head learns from private
-labels alone, while the auxiliary losses shape the backbone.
+labels alone, while the auxiliary losses also train the backbone.
 
 Exchange 'pool' (Section 4.1): teachers are `teachers` random snapshots from the student's pool;
-one slot is replaced every S_P steps. Exchange 'fresh' (Algorithm 1): everyone's
-current predictions on one common public batch, computed once before any update. Exchange
-'published', a variant of the pool that costs K forward passes whatever Delta is: everyone predicts
-with one random past snapshot of its own on one common public batch.
+one slot is replaced every S_P steps. Exchange 'fresh' (Algorithm 1): all clients' current
+predictions on one common public batch, computed once before any update. Exchange 'published', a
+variant of the pool that costs K forward passes for any Delta: every client predicts one common
+public batch with a random past snapshot of its own.
 
-Departures and readings: Lambda is `max`, not the paper's `arg max`; rho is z^2 unless the config
-says otherwise; self comes last, so a tie goes to the teacher; a client without teachers takes no
-distillation loss. The paper does not say what a pool starts with (`pool_start`), nor in which mode
-the candidates of Eq. 4 speak (`speak_in`).
+Departures and readings: Lambda is `max`, not the paper's `arg max`. rho is z^2 unless the config
+says otherwise. The client itself comes last, so a tie goes to the teacher. A client without
+teachers takes no distillation loss. The paper specifies neither the first content of a pool
+(`pool_start`) nor the mode in which the candidates of Eq. 4 predict (`speak_in`).
 """
 
 from collections.abc import Callable
@@ -39,7 +39,7 @@ from kdjax.algorithms.mhd.hyper import Hyper, check
 from kdjax.algorithms.separate import cross_entropy
 from kdjax.core import health
 from kdjax.core.arrays import Array
-from kdjax.core.clients import share, update
+from kdjax.core.clients import select_rows, share, update
 from kdjax.core.env import Env, sharded
 from kdjax.core.random import example_keys
 from kdjax.models.heads import head_names
@@ -90,17 +90,17 @@ def make_peer(env: Env, hyper: Hyper, mail: Mail) -> Algorithm:
     ConfigError: see `make`; also for the fresh exchange.
   """
   check(env, hyper)
-  forms = {"pool": peer.pools, "published": peer.published}
-  if hyper.exchange not in forms:
+  exchanges = {"pool": peer.pools, "published": peer.published}
+  if hyper.exchange not in exchanges:
     hint = "clients that train apart have no teachers' present predictions: use pool or published"
     raise ConfigError("algo.exchange", hyper.exchange, hint)
-  exchange = forms[hyper.exchange](env, predictor(hyper), hyper, mail)
+  exchange = exchanges[hyper.exchange](env, predictor(hyper), hyper, mail)
   init = lambda clients: (env.own(clients), exchange.init(clients), exchange.server())
   return Algorithm(init, cycle(env, hyper, exchange), env.predict, uses_graph=True)
 
 
 def cycle(env: Env, hyper: Hyper, exchange: Exchange) -> tuple[Phase, ...]:
-  """A round: what is received before it, training, what is refreshed after it."""
+  """The phases of a round: receive, train, refresh; an exchange may lack the first or the last."""
   feed = Feed(private=env.training.batch, public=env.training.public_batch, common=exchange.common)
   train = Phase(
     "train",
@@ -117,7 +117,7 @@ METHOD = Method(Hyper, make, heads, make_peer=make_peer)
 
 
 def predictor(hyper: Hyper) -> PredictFn:
-  """What a client predicts of a batch; what is not used is neither computed nor sent."""
+  """The PredictFn of a config; parts that no loss uses are neither computed nor sent."""
   m = hyper.aux_heads if hyper.predicts else 0
 
   def predict(out):
@@ -128,19 +128,19 @@ def predictor(hyper: Hyper) -> PredictFn:
 
 
 def make_exchange(env: Env, hyper: Hyper) -> Exchange:
-  """How predictions reach a student."""
+  """The Exchange of `hyper.exchange`."""
   predict_fn = predictor(hyper)
   if hyper.exchange == "pool":
     return pool.exchange(env, predict_fn, hyper)
   if hyper.exchange == "published":
     return broadcast.published(env, predict_fn, hyper)
   one_pass = hyper.speak_in == "training" or speaks_as_it_learns(env)
-  one_pass = one_pass and env.hostile.kind == "none"  # who lies does not say what it learns from
+  one_pass = one_pass and env.hostile.kind == "none"  # a falsified model needs a pass of its own
   return broadcast.fresh(env, predict_fn, hyper, one_pass=one_pass)
 
 
 def speaks_as_it_learns(env: Env) -> bool:
-  """Whether training and evaluation passes are the same: no network has BatchNorm or dropout."""
+  """Whether training and evaluation passes are equal: no network has BatchNorm or dropout."""
   image = jax.ShapeDtypeStruct((1, *env.task.image), env.dtype)
   mask = jax.ShapeDtypeStruct((1,), jnp.float32)
 
@@ -151,7 +151,7 @@ def speaks_as_it_learns(env: Env) -> bool:
     train = lambda c, x, mask: cohort.model.apply({"params": c.params}, x, train=True, mask=mask)
     try:
       jax.eval_shape(sharded(env, train, P(), P()), client, image, mask)
-    except flax.errors.InvalidRngError:  # it draws
+    except flax.errors.InvalidRngError:  # the network draws random numbers
       return True
     return False
 
@@ -159,17 +159,17 @@ def speaks_as_it_learns(env: Env) -> bool:
 
 
 class StepData(NamedTuple):
-  """What one client learns from in a step."""
+  """The data of one client's training step."""
 
   private: Examples
   public: Examples
-  teachers: PyTree  # its part of what `exchange.prepare` returned
+  teachers: PyTree  # the client's part of `exchange.prepare`'s result
   own: jax.Array | None  # f32[U, H, C], see `own_logits`
   noise: jax.Array  # a key
 
 
 def objective(hyper: Hyper, exchange: Exchange) -> Objective:
-  """L_i of Eq. 1, for `core.clients.update`, whose data are StepData."""
+  """L_i of Eq. 1 as an objective for `core.clients.update`, with StepData as its data."""
 
   def loss(apply, params, d):
     ce, model_state = cross_entropy(apply, params, d.private)
@@ -195,7 +195,7 @@ def distil(
   """The distillation terms of Eq. 1 on the public half: (share of the loss, aux, model_state)."""
   half = d.public
   out, model_state = exchange.student_pass(apply, params, statistics, d.teachers, half)
-  p, xi, valid, refused = checked(*exchange.teacher_predictions(d.teachers, half))
+  p, xi, valid, refused = valid_predictions(*exchange.teacher_predictions(d.teachers, half))
   taught = half.mask * valid.any(0)  # a client without teachers takes no distillation loss
   loss: jax.Array | float = 0.0
   aux = {"refused": jnp.sum(refused * half.mask)}
@@ -211,25 +211,28 @@ def distil(
   return loss, aux, model_state
 
 
-def checked(
+def valid_predictions(
   p: Float[Array, "D U m C"], xi: Float[Array, "D U F"], valid: Bool[Array, " D"]
 ) -> tuple[jax.Array, jax.Array, Bool[Array, "D U"], Int[Array, " U"]]:
-  """What may be learned from: (p, xi, valid bool[D, U], how many of an example's were refused).
+  """Replaces invalid predictions of the teachers by zeros.
 
   Args:
-    p: f32[D, U, m, C], what the teachers say.
+    p: f32[D, U, m, C], the teachers' probabilities.
     xi: f32[D, U, F], their embeddings.
-    valid: bool[D], teachers that are there.
+    valid: bool[D], whether each teacher exists.
+
+  Returns:
+    (p, xi, whether each prediction is valid bool[D, U], refused predictions per example i32[U]).
   """
-  # An embedding is what the heads read: theirs is finite only where it is.
+  # The heads read the embedding, so their probabilities are finite only where it is finite.
   fine = health.distributions(p).all(-1) if p.shape[2] else health.finite_rows(xi)
   taken = valid[:, None] & fine
-  p, xi = (jnp.where(jnp.expand_dims(taken, range(2, x.ndim)), x, 0) for x in (p, xi))
+  p, xi = select_rows(taken, (p, xi), (jnp.zeros_like(p), jnp.zeros_like(xi)))
   return p, xi, taken, jnp.sum(valid[:, None] & ~fine, axis=0)
 
 
 def _aux_losses(hyper, logits, p, valid, key, own):
-  """`losses.aux_losses` by these hyper-parameters; its noise is keyed by example."""
+  """`losses.aux_losses` with these hyper-parameters; its noise is keyed by example."""
   keys = example_keys(key, len(logits))
   shape = (hyper.teachers + 1, hyper.aux_heads)
   noise = jax.vmap(lambda k: jax.random.gumbel(k, shape), out_axes=1)(keys)
@@ -247,27 +250,27 @@ def _aux_losses(hyper, logits, p, valid, key, own):
 
 
 def own_logits(env: Env, hyper: Hyper) -> Callable[[TrainState, Batch], tuple]:
-  """(state, batch) -> the logits f32[K_g, U, H, C] with which clients compare their teachers'.
+  """(state, batch) -> over cohorts, the clients' logits f32[K_g, U, H, C] as candidates of Eq. 4.
 
-  Over cohorts; None where those of the pass that they learn from are meant, which cost nothing.
+  None in place of logits: those of the training pass serve, without a pass of their own.
   """
   candidate = hyper.include_self and hyper.target != "all"
   needed = hyper.predicts and (candidate or hyper.skip_confident)
   if hyper.speak_in != "evaluation" or not needed or speaks_as_it_learns(env):
     return lambda state, batch: (None,) * len(env.cohorts)
 
-  def own(cohort, client, half):
-    one = lambda client, half: in_mode(hyper.speak_in, cohort.model, client, half).logits
-    return env.map_clients(one, client, half)
+  def of_cohort(cohort, client, half):
+    of_client = lambda client, half: in_mode(hyper.speak_in, cohort.model, client, half).logits
+    return env.map_clients(of_client, client, half)
 
-  def all_of(state, batch):
-    return tuple(map(own, env.cohorts, state.clients, batch.public))
+  def of_all(state, batch):
+    return tuple(map(of_cohort, env.cohorts, state.clients, batch.public))
 
-  return all_of
+  return of_all
 
 
 def train_step(env: Env, hyper: Hyper, exchange: Exchange) -> Step:
-  """`Phase.step`: everyone hears its teachers, then takes a step on both halves of its batch."""
+  """`Phase.step`: each client gets its teachers' predictions and learns from both halves."""
   loss = objective(hyper, exchange)
   logits_of = own_logits(env, hyper)
 

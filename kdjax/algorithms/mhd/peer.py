@@ -1,7 +1,8 @@
 """MHD of clients that train apart: snapshots or predictions travel as messages, see kdjax/peers.
 
-What is drawn, evaluated and learned is that of pool.py and broadcast.py; only how it comes differs.
-Whatever has not come is left out: a slot of a pool stays as it is, a teacher is not valid.
+Draws, evaluation and losses are those of pool.py and broadcast.py; only the transport differs.
+Messages that have not arrived are left out: a slot of a pool stays as it is, or a teacher is not
+valid.
 """
 
 import functools
@@ -14,6 +15,7 @@ from kdjax.algorithms.mhd import broadcast, messages, pool
 from kdjax.algorithms.mhd.exchange import Exchange, PredictFn
 from kdjax.algorithms.mhd.hyper import Hyper
 from kdjax.core import health, snapshots
+from kdjax.core.clients import whole_batch
 from kdjax.core.env import Env
 from kdjax.peers import Kind, Mail
 from kdjax.peers.messages import largest, probabilities
@@ -21,11 +23,11 @@ from kdjax.types import Feed, Outside, Phase
 
 
 def pools(env: Env, predict_fn: PredictFn, hyper: Hyper, mail: Mail) -> Exchange:
-  """The rolling pool: at a refresh every client leaves a snapshot and takes a teacher's newest."""
+  """The rolling pool: at a refresh each client leaves its snapshot and takes a teacher's newest."""
 
   def obtain(state, now):
-    here = jnp.asarray(env.local_ids)
-    rows = [jnp.searchsorted(here, env.ids(g)) for g in range(len(env.cohorts))]
+    local_ids = jnp.asarray(env.local_ids)
+    rows = [jnp.searchsorted(local_ids, env.ids(g)) for g in range(len(env.cohorts))]
     return tuple(pool.Arrival(*(x[r] for x in now.args)) for r in rows)
 
   outside = swap_snapshots(env, hyper, mail)
@@ -41,31 +43,33 @@ def pools(env: Env, predict_fn: PredictFn, hyper: Hyper, mail: Mail) -> Exchange
 
 
 def swap_snapshots(env: Env, hyper: Hyper, mail: Mail) -> Outside:
-  """Own snapshots against their teachers'; args are an Arrival of `env.local_ids`."""
-  here, sizes = np.asarray(env.local_ids), snapshots.sizes(env)
+  """Leaves own snapshots and takes the teachers'; the args are an Arrival of `env.local_ids`."""
+  local_ids = np.asarray(env.local_ids)
+  sizes = snapshots.sizes(env)
   kind = Kind("checkpoints", lambda k: {"weights": ((int(sizes[k]),), env.dtype)})
 
   def outside(stepper, state, visit):
     peer, slot = pool.draws(env, hyper, visit.round)
-    quiet, present = health.frozen(env, state.clients), snapshots.on_host(env, state.clients)
-    own = {k: {"weights": flat} for k, flat in present.items() if k not in quiet}
+    frozen = health.frozen(env, state.clients)
+    current = snapshots.on_host(env, state.clients)
+    own = {k: {"weights": flat} for k, flat in current.items() if k not in frozen}
     mail.leave(kind, visit.round, own)
-    wanted = peer[here]
-    found = mail.newest(kind, {int(j) for j in wanted if j >= 0}, visit.round)
-    born = np.zeros(len(here), np.int32)
-    fresh = np.zeros((len(here), snapshots.length(env)), env.dtype)
+    wanted = peer[local_ids]
+    received = mail.newest(kind, {int(j) for j in wanted if j >= 0}, visit.round)
+    born = np.zeros(len(local_ids), np.int32)
+    fresh = np.zeros((len(local_ids), snapshots.length(env)), env.dtype)
     for row, j in enumerate(wanted):
-      if j in found:
-        born[row] = (found[j].round + 1) * hyper.refresh_every
-        fresh[row, : sizes[j]] = found[j].arrays["weights"]
-    come = np.where(np.isin(wanted, list(found)), wanted, -1).astype(np.int32)
-    return pool.Arrival(slot[here], fresh, come, born), mail.counts()
+      if j in received:
+        born[row] = (received[j].round + 1) * hyper.refresh_every
+        fresh[row, : sizes[j]] = received[j].arrays["weights"]
+    arrived = np.where(np.isin(wanted, list(received)), wanted, -1).astype(np.int32)
+    return pool.Arrival(slot[local_ids], fresh, arrived, born), mail.counts()
 
   return outside
 
 
 def published(env: Env, predict_fn: PredictFn, hyper: Hyper, mail: Mail) -> Exchange:
-  """What past snapshots predict of the public batches that come before the next refresh."""
+  """Predictions by past snapshots of the public batches that come before the next refresh."""
   kind = predictions(env, predict_fn, hyper)
   shapes = kind.shapes(0)
 
@@ -73,14 +77,14 @@ def published(env: Env, predict_fn: PredictFn, hyper: Hyper, mail: Mail) -> Exch
     return state._replace(server=now.args), ({},) * len(env.cohorts)
 
   def prepare(state, batch, now):
-    received, there = state.server
+    received, valid = state.server
     share = env.training.public_batch // env.mesh.shape["data"]
     first = jax.lax.axis_index("data") * share
     part = lambda x: jax.lax.dynamic_slice_in_dim(x[:, now.visit_call], first, share, 1)
     sent = _message({name: part(x) for name, x in received.items()})
-    return broadcast.draw_teachers(env, sent, there[None], now, hyper.teachers)
+    return broadcast.draw_teachers(env, sent, valid[None], now, hyper.teachers)
 
-  def nothing():
+  def empty():
     tables = {name: jnp.zeros((env.K, *shape), dtype) for name, (shape, dtype) in shapes.items()}
     return tables, jnp.zeros(env.K, bool)
 
@@ -94,16 +98,20 @@ def published(env: Env, predict_fn: PredictFn, hyper: Hyper, mail: Mail) -> Exch
     args=lambda pos: env.graph.at(pos.batches),
     refresh=broadcast.keep_phase(env, hyper.pool_size),
     receive=Phase("hear", receive, None, 1, outside=outside),
-    server=nothing,
+    server=empty,
   )
 
 
 def swap_predictions(
   env: Env, predict_fn: PredictFn, hyper: Hyper, mail: Mail, kind: Kind
 ) -> Outside:
-  """Own clients' predictions against others'; args are (arrays [K, ...] by name, whose came)."""
+  """Leaves own clients' predictions and takes the teachers'.
+
+  The args are (arrays [K, ...] by name, bool[K]: whose message arrived).
+  """
   teachers = np.flatnonzero(env.graph.union()[list(env.local_ids)].any(0)).tolist()
-  predict, shapes = predict_phase(env, predict_fn, hyper), kind.shapes(0)
+  predict = predict_phase(env, predict_fn, hyper)
+  shapes = kind.shapes(0)
 
   def outside(stepper, state, visit):
     every = hyper.refresh_every
@@ -112,37 +120,36 @@ def swap_predictions(
     steps = jax.tree.map(lambda *xs: np.stack(xs, 1), *made)  # [K_g, S_P, U, ...] over cohorts
     own = {
       k: {name: x[i] for name, x in zip(shapes, jax.tree.leaves(sent), strict=True)}
-      for cohort, sent in zip(env.cohorts, steps, strict=True)
+      for cohort, sent in zip(env.cohorts, by_cohort, strict=True)
       for i, k in enumerate(cohort.ids)
-      if k not in quiet and broadcast.has_past(hyper, coming.phase_start)
+      if k not in frozen and broadcast.has_past(hyper, coming.phase_start)
     }
     mail.leave(kind, visit.round, own)
-    found = mail.of_round(kind, teachers, visit.round)
-    received = {name: np.zeros((env.K, *shape), dtype) for name, (shape, dtype) in shapes.items()}
-    for j, message in found.items():
+    received = mail.of_round(kind, teachers, visit.round)
+    tables = {name: np.zeros((env.K, *shape), dtype) for name, (shape, dtype) in shapes.items()}
+    for j, message in received.items():
       for name, x in message.arrays.items():
-        received[name][j] = x
-    return (received, np.isin(np.arange(env.K), list(found))), mail.counts()
+        tables[name][j] = x
+    return (tables, np.isin(np.arange(env.K), list(received))), mail.counts()
 
   return outside
 
 
 def predict_phase(env: Env, predict_fn: PredictFn, hyper: Hyper) -> Phase:
-  """Past snapshots' messages, as a phase that changes nothing and whose aux they are.
+  """A phase that does not change the state; its aux are the messages of past snapshots.
 
-  It looks at the batches that the training phase will: draws are named by the phase.
+  It has the training phase's name, which keys the draws, so it sees the batches of that phase.
   """
-  whole = lambda x: jax.lax.all_gather(x, "data", axis=1, tiled=True)
 
   def step(state, batch, now):
     sent = broadcast.past_messages(env, predict_fn, hyper, state, batch, now)
-    return state, jax.tree.map(whole, sent)
+    return state, whole_batch(sent)
 
   return Phase("train", step, Feed(public=env.training.public_batch, common=True), None)
 
 
 def predictions(env: Env, predict_fn: PredictFn, hyper: Hyper) -> Kind:
-  """The kind of message that holds what a client predicts of the batches of a round."""
+  """The kind of message that holds a client's predictions of the batches of a round."""
   p, xi = broadcast.message_shapes(env, predict_fn, hyper.top_k)
   parts = {**p._asdict(), "xi": xi}
   shapes = {name: ((hyper.refresh_every, *x.shape), str(x.dtype)) for name, x in parts.items()}

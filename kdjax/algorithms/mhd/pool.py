@@ -2,8 +2,8 @@
 
 Zhmoginov et al., CVPR 2023, Section 4.1: client i keeps N_P checkpoints, distils from a few of
 them at each step, and every S_P steps one random slot is replaced by a fresh checkpoint of one of
-its teachers. The student evaluates them itself, on public examples of its own; a refresh is all
-that communicates. A snapshot is one flat vector, so that different architectures share one array.
+its teachers. The student evaluates them itself, on public examples of its own; only a refresh
+communicates. A snapshot is one flat vector, so that different architectures share one array.
 """
 
 import functools
@@ -28,23 +28,23 @@ class Pool(NamedTuple):
   """The pools of one cohort's clients."""
 
   flat: jax.Array  # f32[K_g, P, L], snapshots, padded to the longest
-  peer: jax.Array  # i32[K_g, P], whose snapshot it is; -1: the slot is empty
+  peer: jax.Array  # i32[K_g, P], the client that the snapshot is of; -1: the slot is empty
   born: jax.Array  # i32[K_g, P], training batches that the peer had taken
 
 
 class Arrival(NamedTuple):
-  """What a refresh brings the clients of one cohort."""
+  """The snapshots that a refresh brings to the clients of one cohort."""
 
-  slot: jax.Array  # i32[K_g], where it goes
+  slot: jax.Array  # i32[K_g], the slot that is replaced
   snapshot: jax.Array  # f32[K_g, L]
-  peer: jax.Array  # i32[K_g], whose it is; -1: nothing has come
+  peer: jax.Array  # i32[K_g], the client that the snapshot is of; -1: none has arrived
   born: jax.Array  # i32[] or i32[K_g], training batches that the peer had taken
 
 
 def draw(
   key: jax.Array, peer: Int[Array, " P"], D: int
 ) -> tuple[Int[Array, " D"], Bool[Array, " D"]]:
-  """D slots of one client's pool without replacement, uniformly among the filled ones.
+  """Draws D slots of one client's pool without replacement, uniformly among the filled ones.
 
   Args:
     key: the client's key for this step; consumed.
@@ -78,16 +78,16 @@ def replace(
   Returns:
     Pool.
   """
-  here = (jnp.arange(pool.peer.shape[1]) == slot[:, None]) & (peer >= 0)[:, None]  # [K_g, P]
+  replaced = (jnp.arange(pool.peer.shape[1]) == slot[:, None]) & (peer >= 0)[:, None]  # [K_g, P]
   return Pool(
-    flat=jnp.where(here[..., None], snapshot[:, None], pool.flat),
-    peer=jnp.where(here, peer[:, None], pool.peer),
-    born=jnp.where(here, jnp.reshape(born, (-1, 1)), pool.born),
+    flat=jnp.where(replaced[..., None], snapshot[:, None], pool.flat),
+    peer=jnp.where(replaced, peer[:, None], pool.peer),
+    born=jnp.where(replaced, jnp.reshape(born, (-1, 1)), pool.born),
   )
 
 
 def exchange(env: Env, predict_fn: PredictFn, hyper: Hyper) -> Exchange:
-  """Students evaluate snapshots of their teachers themselves, in the mode of `hyper.speak_in`."""
+  """The Exchange in which students evaluate their teachers' snapshots themselves."""
   drawn = functools.cache(functools.partial(draws, env, hyper))
   size = snapshots.nbytes(env)
   fetch = functools.partial(env.fetch, edges=env.graph.union())
@@ -120,38 +120,38 @@ def prepare(env: Env, teachers: int, state: TrainState, batch: Batch, now: Now) 
     Over cohorts: (flat f32[K_g, D, L], peer i32[K_g, D], valid bool[K_g, D]).
   """
 
-  def one(key, pool):
+  def draw_one(key, pool):
     past = pool.born <= now.phase_call
-    past |= env.is_peer  # where clients train apart, others may be ahead
-    known = (pool.peer < env.clients) & past
-    slot, valid = draw(key, jnp.where(known, pool.peer, -1), teachers)
+    past |= env.is_peer  # other clients that train apart may be ahead of this one
+    usable = (pool.peer < env.clients) & past
+    slot, valid = draw(key, jnp.where(usable, pool.peer, -1), teachers)
     return pool.flat[slot], pool.peer[slot], valid
 
   keys = [env.keys(g, "teachers", now.phase_call) for g in range(len(env.cohorts))]
-  return tuple(jax.vmap(one)(k, p) for k, p in zip(keys, state.local, strict=True))
+  return tuple(jax.vmap(draw_one)(k, p) for k, p in zip(keys, state.local, strict=True))
 
 
 def teacher_predictions(
   env: Env, predict_fn: PredictFn, speak_in: str, teachers: tuple, half: Examples
 ) -> tuple:
-  """What one client's drawn snapshots predict of its public half: (p, xi, valid), see Exchange."""
+  """Predictions of one client's drawn snapshots for its public half: (p, xi, valid)."""
   flat, peer, valid = teachers
 
   def predict(model, teacher, half):
     return predict_fn(in_mode(speak_in, model, teacher, half))
 
-  each = []
-  for d, (j, x) in enumerate(zip(peer, flat, strict=True)):
-    key = jax.random.fold_in(half.key, d)  # in training mode each drops units of its own
-    each.append(snapshots.apply(env, predict, j, x, half._replace(key=key)))
-  p, xi = jax.tree.map(lambda *xs: jnp.stack(xs), *each)
+  by_teacher = []
+  for d, (j, snapshot) in enumerate(zip(peer, flat, strict=True)):
+    key = jax.random.fold_in(half.key, d)  # in training mode each teacher has its own dropout
+    by_teacher.append(snapshots.apply(env, predict, j, snapshot, half._replace(key=key)))
+  p, xi = jax.tree.map(lambda *xs: jnp.stack(xs), *by_teacher)
   return p, xi, valid
 
 
 def first_pools(
   env: Env, hyper: Hyper, fetch: Callable, clients: tuple[ClientState, ...]
 ) -> tuple[Pool, ...]:
-  """Pools as `hyper.pool_start` says; `fetch` is `env.fetch` along edges, or `env.of_all`."""
+  """The first pools, by `hyper.pool_start`; `fetch` is `env.fetch` along edges, or `env.of_all`."""
   first = first_teachers(env, hyper)
   peer = np.concatenate([np.where(first < 0, -1, first + r * env.K) for r in range(env.R)])
   wanted = tuple(env.local_rows(g, peer.astype(np.int32)) for g in range(len(env.cohorts)))
@@ -162,8 +162,12 @@ def first_pools(
 
 
 def first_teachers(env: Env, hyper: Hyper) -> Int[np.ndarray, "K P"]:
-  """Whose first weights fill the slots, each client's teachers' in turn; i64[K, P], -1: empty."""
-  P, order = hyper.pool_size, np.argsort(env.population.identity)
+  """The clients whose first weights fill the slots: each client's teachers in turn; i64[K, P].
+
+  -1: the slot is empty.
+  """
+  P = hyper.pool_size
+  order = np.argsort(env.population.identity)
   if hyper.pool_start == "empty":
     return np.full((env.K, P), -1)
   rows = [order[row[order]] for row in env.graph.at(0)]
@@ -171,7 +175,7 @@ def first_teachers(env: Env, hyper: Hyper) -> Int[np.ndarray, "K P"]:
 
 
 def first_bytes(env: Env, hyper: Hyper) -> dict[str, int]:
-  """Bytes of the snapshots that the pools start with, each fetched once."""
+  """Bytes by kind of the snapshots that the pools start with, each fetched once per client."""
   first = first_teachers(env, hyper)
   ids = [np.unique(row[row >= 0]) + r * env.K for r in range(env.R) for row in first]
   size = snapshots.nbytes(env)
@@ -179,8 +183,9 @@ def first_bytes(env: Env, hyper: Hyper) -> dict[str, int]:
 
 
 def draws(env: Env, hyper: Hyper, round: int) -> tuple[np.ndarray, np.ndarray]:
-  """Whom every client fetches at a refresh, and the slot that it overwrites: i32[R*K] each."""
-  adjacency, names = env.graph.at((round + 1) * hyper.refresh_every), env.population.identity
+  """(teacher that every client fetches at a refresh, slot that it overwrites), i32[R*K] each."""
+  adjacency = env.graph.at((round + 1) * hyper.refresh_every)
+  names = env.population.identity
   peer, slot = [], []
   for r, seed in enumerate(env.population.seeds):
     j = graph.choose(
@@ -192,7 +197,10 @@ def draws(env: Env, hyper: Hyper, round: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def fetch_drawn(env: Env, fetch: Callable, state: TrainState, now: Now) -> tuple[Arrival, ...]:
-  """What a refresh of the whole ensemble brings; `now.args` are `draws` and the batches so far."""
+  """The arrivals of a refresh, for the whole ensemble in one program.
+
+  `now.args` are `draws` and the training batches so far.
+  """
   peer, slot, born = now.args
   cohorts = range(len(env.cohorts))
   peer = health.only_active(env, state.clients, peer)
@@ -203,7 +211,7 @@ def fetch_drawn(env: Env, fetch: Callable, state: TrainState, now: Now) -> tuple
 
 
 def refresh_step(obtain: Callable[[TrainState, Now], tuple[Arrival, ...]]) -> Step:
-  """`Phase.step`: every client replaces a slot by what `obtain` brings it."""
+  """`Phase.step`: every client replaces a slot of its pool by the snapshot that `obtain` brings."""
 
   def step(state, batch, now):
     local = tuple(
