@@ -19,12 +19,12 @@ import dataclasses
 
 import jax.numpy as jnp
 
-from kdjax.algorithms.separate import train_phase
+from kdjax.algorithms.separate import epoch_phase, train_phase
 from kdjax.core import copies, losses
 from kdjax.core.clients import has_data, local_mean, update
 from kdjax.core.env import Env
 from kdjax.core.ranges import MOST_EPOCHS, at_least, between
-from kdjax.types import Algorithm, Feed, Method, Phase
+from kdjax.types import Algorithm, Feed, Method
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -62,16 +62,12 @@ def make(env: Env, hyper: Hyper) -> Algorithm:
     clients, aux = update(env, state.clients, objective, data, now.lr, active)
     return state._replace(clients=clients), aux
 
-  local = Feed(private=env.training.batch, kind="epoch", epochs=hyper.local_epochs)
+  batch = env.training.batch
+  local = Feed(private=batch, kind="epoch", epochs=hyper.local_epochs)
   cycle = (
     train_phase(env, name="local", feed=local, steps=None),
     copies.fetch_phase(env),
-    Phase(
-      "distil",
-      distil,
-      local._replace(epochs=hyper.distil_epochs),
-      None,
-    ),
+    epoch_phase("distil", distil, private=batch, epochs=hyper.distil_epochs),
   )
   init = lambda clients: (clients, copies.none(env), ())
   return Algorithm(init, cycle, env.predict, uses_graph=True)

@@ -5,6 +5,7 @@ It is the lower baseline of all the papers, and the local training of every othe
 """
 
 import dataclasses
+from typing import Any
 
 import jax
 
@@ -65,6 +66,11 @@ def train_phase(env: Env, *, name: str, feed: Feed, steps: int | None) -> Phase:
   """
   step = supervised_step(env, rests=feed.kind == "epoch")
   return Phase(name, step, feed, steps)
+
+
+def epoch_phase(name: str, step: Step, **feed: Any) -> Phase:
+  """A phase of whole passes over the clients' data; `feed` holds fields of `Feed`."""
+  return Phase(name, step, Feed(kind="epoch", **feed), None)
 
 
 def stateless(env: Env) -> Init:

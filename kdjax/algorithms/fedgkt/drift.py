@@ -1,4 +1,4 @@
-"""How far the extractors of clients that learn from different data have drifted apart."""
+"""The drift between the extractors of clients that learn from different data."""
 
 import functools
 
@@ -14,13 +14,14 @@ from kdjax.types import Cohort, Step
 
 
 def step(env: Env, cut: str) -> Step:
-  """`Phase.step` that measures it: each client's distance from the mean, see `distances`."""
-  used = [extractor(env, cohort, cut) for cohort in env.cohorts]
+  """`Phase.step` that measures the drift: each client's distance from the mean, see `distances`."""
+  extractors = [extractor(env, cohort, cut) for cohort in env.cohorts]
 
   def step(state, batch, now):
     aux = []
-    for g, (client, in_use) in enumerate(zip(state.clients, used, strict=True)):
-      weights = [x for x, yes in zip(jax.tree.leaves(client.params), in_use, strict=True) if yes]
+    for g, (client, needed) in enumerate(zip(state.clients, extractors, strict=True)):
+      leaves = zip(jax.tree.leaves(client.params), needed, strict=True)
+      weights = [x for x, is_needed in leaves if is_needed]
       aux.append({"drift": distances(env, g, weights)})
     return state, tuple(aux)
 
@@ -32,7 +33,7 @@ def distances(env: Env, g: int, weights: list[jax.Array]) -> Float[Array, " K_g"
 
   Args:
     env: Env.
-    g: int.
+    g: the cohort's index.
     weights: leaves [K_g, ...].
   """
   replica = env.ids(g) // env.K
@@ -47,10 +48,10 @@ def distances(env: Env, g: int, weights: list[jax.Array]) -> Float[Array, " K_g"
 
 
 def extractor(env: Env, cohort: Cohort, cut: str) -> list[bool]:
-  """Which of a model's parameters, in the order of its leaves, the feature at the cut hangs on."""
+  """Whether the feature at the cut depends on each of a model's parameters, in order of leaves."""
   images = jax.ShapeDtypeStruct((1, *env.task.image), env.dtype)
-  speak = functools.partial(tell, cohort.model, cut)
-  feature = lambda params, client, images: speak(client._replace(params=params), images)[0]
+  upload = functools.partial(tell, cohort.model, cut)
+  feature = lambda params, client, images: upload(client._replace(params=params), images)[0]
   params = cohort.template.params
   program = jax.make_jaxpr(feature)(params, cohort.template, images).jaxpr
   needed = _needed(program)
@@ -58,7 +59,7 @@ def extractor(env: Env, cohort: Cohort, cut: str) -> list[bool]:
 
 
 def _needed(program) -> set:
-  """The variables of a jaxpr that its results are made of."""
+  """The variables of a jaxpr that its results depend on."""
   needed = {v for v in program.outvars if not isinstance(v, Literal)}
   for equation in reversed(program.eqns):
     if needed.intersection(equation.outvars):

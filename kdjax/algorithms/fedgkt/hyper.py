@@ -1,4 +1,4 @@
-"""The hyper-parameters of FedGKT, and what they cannot be."""
+"""The hyper-parameters of FedGKT, and the checks of their values."""
 
 import dataclasses
 from collections.abc import Callable
@@ -14,42 +14,45 @@ ANSWERS = ("apart", "before", "after")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Hyper:
-  """Hyper-parameters of FedGKT; defaults are the paper's values or its code's, but where it says.
+  """Hyper-parameters of FedGKT; defaults follow the paper or its code unless noted.
 
   Clients' networks may differ, but not in the shape of the feature at the cut.
   """
 
-  # (model, model arguments), all of them: `config.model` is the clients'.
+  # (model, all model arguments); `config.model` applies to the clients only.
   server: tuple[str, dict]
-  server_optim: dict  # its optimiser and rate, as `config.optim`, which is the edges'
-  cut: str = "extractor"  # what is uploaded: an entry of the model's `features`, or embedding
-  edge_epochs: int = 1  # E_c, passes over its own data per round
-  # E_s, passes over the uploads: a number, or ((until round, number), ...), the last of which holds
-  # to the end.
+  # The server's optimiser and rate, in the form of `config.optim`, which is that of the edges.
+  server_optim: dict
+  cut: str = "extractor"  # the uploaded feature: an entry of the model's `features`, or embedding
+  edge_epochs: int = 1  # E_c, passes of an edge over its own data per round
+  # E_s, passes over the uploads: a number, or ((until round, number), ...), where the last number
+  # holds to the end.
   server_epochs: int | tuple
-  server_batch: int  # S, rows a step of a server; a multiple of the number of devices
-  order: str = "client"  # as the code, no batch mixes clients; or shuffled
+  server_batch: int  # S, rows per step of a server; a multiple of the number of devices
+  order: str = "client"  # client: no batch mixes clients, as in the code; or shuffled
   temperature: float = 3.0  # T
   alpha: float = 1.0  # weight of the edge's KD and of the server's CE
   edge_distils: bool = True  # whether the edge learns from logits (S -> E); if not, from CE alone
-  server_distils: bool = True  # whether the server does (E -> S)
-  # Of the server's learning rate; patience 0 never lowers it.
+  server_distils: bool = True  # whether the server learns from logits (E -> S)
+  # Plateau of the server's learning rate; with patience 0 the rate never falls.
   plateau: dict = dataclasses.field(default_factory=lambda: dict(factor=0.1, patience=10))
   # Clients that arrive before the server starts on their uploads; 0: all of them, synchronous.
   arrivals: int = 0
-  # Probability that a client arrives in a round at all; who does not keeps its old logits. A round
-  # in which nobody arrives logs zeros.
+  # Probability that a client arrives in a round. A client that does not keeps its old logits. A
+  # round in which no client arrives logs zeros.
   present: float = 1.0
-  # What the server learns from when a group arrives: the group's uploads, or all those it holds,
-  # the newest of everyone who ever arrived.
+  # The uploads that the server learns from when a group arrives: the group's uploads (arrivals), or
+  # the newest upload of every client that ever arrived (all).
   trains_on: str = "arrivals"
-  # Where the server's answers come from: a pass apart, in evaluation mode, after its last epoch; or
-  # the last epoch itself, in training mode: before the step on a batch, as the code does, or after
-  # it, as Algorithm 1. The default is neither's: it does not hang on who is in a batch.
+  # The source of the server's answers: a separate pass in evaluation mode after its last epoch
+  # (apart), or the last epoch itself, in training mode, before the step on a batch, as in the code
+  # (before), or after the step, as in Algorithm 1 (after). The default is ours, so that answers do
+  # not depend on which examples share a batch.
   answers: str = "apart"
-  # Logits are kept by example, and belong to its very crop: the one that was uploaded is trained on
-  # next. False keeps them by an example's place in the pass, as the code did, although every pass
-  # is shuffled and cropped afresh: they meet the wrong examples. The default mends that.
+  # True: logits are kept by example and belong to its crop; the crop that was uploaded is trained
+  # on next. False: logits are kept by the example's place in the pass, as in the code, although
+  # every pass is shuffled and cropped again, so that they meet the wrong examples. The default is
+  # ours and corrects this.
   keyed: bool = True
 
   def __post_init__(self):

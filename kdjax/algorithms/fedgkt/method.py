@@ -3,17 +3,17 @@
 He, Annavaram and Avestimehr: Group Knowledge Transfer: Federated Learning of Large CNNs at the
 Edge, NeurIPS 2020, https://arxiv.org/abs/2007.14513, Algorithm 1, with the details of the code:
 
-  edge    everyone trains on its own data: CE + alpha T^2 KL(server || edge)               (Eq. 7)
-  upload  everyone evaluates all of its data once: features, logits and labels for the server
+  edge    each client trains on its own data: CE + alpha T^2 KL(server || edge)            (Eq. 7)
+  upload  each client evaluates all of its data once: features, logits and labels for the server
   server  learns from the uploads: T^2 KL(edge || server) + alpha CE (Eq. 6); answers with logits
 
-A client that has not heard the server yet trains with CE alone. Features and logits are kept by row
+A client trains with CE alone until the server has answered it. Features and logits are kept by row
 of the client's own list. The model that is tested is the server's behind the client's extractor.
 
 Departures: the server answers in a pass of its own, in evaluation mode, after its last epoch (the
-code: in training mode, before each step; the paper: after it); no incomplete batch is dropped;
-logits travel both ways, as in the code, even where one side does not learn from them; the
-learning rate falls on a plateau of the server's cross entropy on the uploads (the code watches test
+code: in training mode, before each step; the paper: after it). No incomplete batch is dropped.
+Logits travel both ways, as in the code, even where one side does not learn from them. The learning
+rate falls on a plateau of the server's cross entropy on the uploads (the code watches test
 accuracy, which must not steer training), after `patience` rounds without improvement, where
 PyTorch waits for one more.
 """
@@ -33,6 +33,7 @@ from kdjax.algorithms.fedgkt import server as servers
 from kdjax.algorithms.fedgkt.arrivals import Plan, plan_rounds
 from kdjax.algorithms.fedgkt.hyper import Hyper
 from kdjax.algorithms.fedgkt.steps import edge_step, fresh_servers, server_step
+from kdjax.algorithms.separate import epoch_phase
 from kdjax.core.costs import client_flops, forward_flops
 from kdjax.core.env import Env
 from kdjax.core.passes import eval_mode, offers
@@ -87,30 +88,28 @@ def cycle(
   """A round: edges train, their drift is measured, they upload, and the server trains and answers.
 
   Args:
-    env, hyper: as everywhere.
+    env: Env.
+    hyper: Hyper.
     model: the server's network.
     feature: shape and dtype of one example's feature.
-    plan: what the servers do in a round.
-    tx, rate: the server's optimiser, and (count, total) -> its learning rate.
+    plan: the servers' calls in a round.
+    tx: the server's optimiser.
+    rate: (count, total) -> the server's learning rate.
   """
 
-  def passes(n, crop):
-    feed = Feed(private=env.training.batch, kind="epoch", epochs=n)
-    return feed._replace(crop=crop) if hyper.keyed else feed
+  def client_phase(name, step, epochs, crop):
+    crop = crop if hyper.keyed else None
+    return epoch_phase(name, step, private=env.training.batch, epochs=epochs, crop=crop)
 
-  # An edge learns from what was answered to its last upload that arrived: from the same crops.
-  uploaded, answered = lambda t, k: t + 1, lambda t, k: plan.who.heard(t, k) + 1
-  sent, answers = uploads.bytes_sent(env, plan, feature)
+  # An edge learns from the answers to its last upload that arrived, so it sees the same crops.
+  uploaded_crop = lambda round, client: round + 1
+  answered_crop = lambda round, client: plan.attendance.last_arrival(round, client) + 1
+  upload_bytes, answer_bytes = uploads.bytes_sent(env, plan, feature)
+  upload = uploads.step(env, hyper.cut, hyper.keyed)
   return (
-    Phase("edge", edge_step(env, hyper), passes(hyper.edge_epochs, answered), None),
+    client_phase("edge", edge_step(env, hyper), hyper.edge_epochs, answered_crop),
     Phase("drift", drift.step(env, hyper.cut), None, 1, log=True),
-    Phase(
-      "upload",
-      uploads.step(env, hyper.cut, hyper.keyed),
-      passes(1, uploaded),
-      None,
-      bytes_sent=sent,
-    ),
+    client_phase("upload", upload, 1, uploaded_crop)._replace(bytes_sent=upload_bytes),
     Phase(
       "server",
       server_step(env, hyper, model, tx, feature.shape),
@@ -118,7 +117,7 @@ def cycle(
       lambda round: len(plan.calls(round)),
       lr=lambda pos: rate(pos.phase_call, pos.phase_calls),
       args=plan.turn,
-      bytes_sent=answers,
+      bytes_sent=answer_bytes,
       log=True,
     ),
   )
@@ -132,46 +131,47 @@ def facts(
   plan: Plan,
   rounds: int,
 ) -> dict[str, dict]:
-  """`Algorithm.facts`: the paper's formulas for bytes, and FLOPs of edges and server."""
+  """`Algorithm.facts`: bytes by the paper's formulas, and FLOPs of edges and server."""
   done = work(env, hyper, plan, rounds)
-  learnt = int(done.learnt.sum())
+  trained = int(done.trained.sum())
   return {
     "communication": uploads.communication(
-      env, feature, learnt, done.upload_rounds, done.answer_rounds
+      env, feature, trained, done.upload_rounds, done.answer_rounds
     ),
-    "flops": flops(env, model, feature, 3 * done.learnt + done.uploaded, done.served),
+    "flops": flops(env, model, feature, 3 * done.trained + done.uploaded, done.served),
   }
 
 
 class Work(NamedTuple):
-  """What a run does, in examples of all replicas; and the rounds in which clients exchange them."""
+  """The work of a run in examples of all replicas, and the rounds with an exchange."""
 
-  learnt: np.ndarray  # i64[R*K], of the edges' training steps
-  uploaded: np.ndarray  # i64[R*K], of their passes for the uploads
+  trained: np.ndarray  # i64[R*K], examples of the edges' training steps
+  uploaded: np.ndarray  # i64[R*K], examples of their passes for the uploads
   served: int  # the servers' forward passes, as `Plan.examples` counts them
   upload_rounds: int
   answer_rounds: int
 
 
 def work(env: Env, hyper: Hyper, plan: Plan, rounds: int) -> Work:
-  """The Work of a run; its last round is perhaps cut short by `steps` of the config."""
+  """The Work of a run; `steps` of the config may cut its last round short."""
   sizes, batch = env.task.private_sizes, env.training.batch
   edge, upload = (Feed(private=batch, kind="epoch", epochs=n) for n in (hyper.edge_epochs, 1))
-  epoch = -(-int(sizes.max()) // batch)
+  epoch_calls = -(-int(sizes.max()) // batch)
   seen = lambda feed, calls: np.array([examples(feed, batch, n, calls) for n in sizes])
   left = env.training.steps or np.iinfo(np.int64).max
   total = Work(np.zeros_like(sizes, int), np.zeros_like(sizes, int), 0, 0, 0)
   for round in range(rounds):
     calls = plan.calls(round)
-    whole = np.array([edge.epochs * epoch, epoch, len(calls)])
-    learning, uploading, serving = np.clip(left - (whole.cumsum() - whole), 0, whole).tolist()
-    left -= int(whole.sum())
+    planned = np.array([edge.epochs * epoch_calls, epoch_calls, len(calls)])
+    before = planned.cumsum() - planned
+    edge_calls, upload_calls, server_calls = np.clip(left - before, 0, planned).tolist()
+    left -= int(planned.sum())
     total = Work(
-      learnt=total.learnt + seen(edge, learning),
-      uploaded=total.uploaded + seen(upload, uploading),
-      served=total.served + plan.examples(round, serving),
-      upload_rounds=total.upload_rounds + (uploading > 0),
-      answer_rounds=total.answer_rounds + any(call.answers for call in calls[:serving]),
+      trained=total.trained + seen(edge, edge_calls),
+      uploaded=total.uploaded + seen(upload, upload_calls),
+      served=total.served + plan.examples(round, server_calls),
+      upload_rounds=total.upload_rounds + (upload_calls > 0),
+      answer_rounds=total.answer_rounds + any(call.answers for call in calls[:server_calls]),
     )
   return total
 
@@ -179,23 +179,24 @@ def work(env: Env, hyper: Hyper, plan: Plan, rounds: int) -> Work:
 def stitched(env: Env, model: nn.Module, cut: str) -> tuple[Predict, Callable]:
   """(`Algorithm.predict`, `.client_logits`): the server's network behind a client's extractor."""
 
-  def both(cohort, network, client, images):
-    h, z = uploads.tell(cohort.model, cut, client, images)
-    return eval_mode(model, network, h).logits, z
+  def server_and_edge(cohort, network, client, images):
+    feature, edge_logits = uploads.tell(cohort.model, cut, client, images)
+    return eval_mode(model, network, feature).logits, edge_logits
 
   def client_logits(g, client, server, images):
-    return both(env.cohorts[g], server.network, client, images)[0]
+    return server_and_edge(env.cohorts[g], server.network, client, images)[0]
 
   def predict(state, images):
-    def one(cohort, client, r):
+    def of_client(cohort, client, r):
       network = jax.tree.map(lambda x: x[r], state.server.network)
-      return both(cohort, network, client, images)
+      return server_and_edge(cohort, network, client, images)
 
-    said = [
-      env.map_clients(functools.partial(one, cohort), client, env.ids(g) // env.K)
+    pairs = [
+      env.map_clients(functools.partial(of_client, cohort), client, env.ids(g) // env.K)
       for g, (cohort, client) in enumerate(zip(env.cohorts, state.clients, strict=True))
     ]
-    return dict(zip(("", "edge"), zip(*said, strict=True), strict=True))
+    server_logits, edge_logits = zip(*pairs, strict=True)
+    return {"": server_logits, "edge": edge_logits}
 
   return predict, client_logits
 
@@ -210,27 +211,29 @@ def flops(
   """FLOPs of one example's forward pass, and of a run.
 
   Args:
-    env, model, feature: as everywhere here.
+    env: Env.
+    model: the server's network.
+    feature: shape and dtype of one example's feature.
     edge_examples: i64[R*K], each client's forward passes, counted as in `costs.client_flops`.
-    server_examples: forward passes of all replicas' servers, so counted.
+    server_examples: examples that pass forward through all replicas' servers, counted likewise.
 
   Returns:
     {'forward_edge', 'edge': `costs.client_flops`, uploads included; 'forward_server': of one
     example; 'server': of one replica's run}.
   """
-  all_of_them = jax.eval_shape(lambda: servers.init(env, model, optax.identity(), feature.shape))
-  one = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), all_of_them)
-  forward = forward_flops(model, one, feature.shape, feature.dtype)
+  of_replicas = jax.eval_shape(lambda: servers.init(env, model, optax.identity(), feature.shape))
+  of_one = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), of_replicas)
+  forward = forward_flops(model, of_one, feature.shape, feature.dtype)
   edges = client_flops(env, edge_examples)
   return edges | {"forward_server": forward, "server": forward * server_examples / env.R}
 
 
 def network(env: Env, server: tuple[str, dict]) -> nn.Module:
-  """The server's model: BatchNorm sums over all devices, blocks are a loop as `env.scan` says.
+  """The server's model: BatchNorm sums over all devices, and `env.scan` makes blocks a loop.
 
   Raises:
     ConfigError: where `server` is not (model, model arguments), there is no such model, it has
-      dropout, or edges or server alone are in float64.
+      dropout, or only one of edges and server is in float64.
   """
   try:
     name, arguments = server

@@ -1,8 +1,8 @@
-"""Server networks, one a replica: every device has their weights, and a share of their batch.
+"""Server networks, one per replica: every device has their weights and a share of their batch.
 
-What they learn from is kept by the clients, in tables [K_g, N, ...] on the device of each. A
-batch of S rows (`types.Rows`) is split over all devices, the `data` axis first, then `client`:
-whoever holds a row contributes it, and a reduce-scatter leaves each device its S / devices rows.
+Their data are the clients' tables [K_g, N, ...], each on the device of its client. A batch of S
+rows (`types.Rows`) is split over all devices, the `data` axis first, then `client`. The device that
+holds a row contributes it, and a reduce-scatter leaves each device its S / devices rows.
 """
 
 import functools
@@ -23,7 +23,7 @@ from kdjax.core.passes import eval_mode
 from kdjax.core.random import EVERYONE, client_key
 from kdjax.types import ClientState, ModelOut, PyTree, Rows
 
-AXES = ("client", "data")  # what splits a server's batch
+AXES = ("client", "data")  # the mesh axes that split a server's batch
 
 
 def init(
@@ -35,11 +35,11 @@ def init(
     ClientState with leaves [R, ...].
   """
 
-  def one(seed):
+  def fresh(seed):
     key = client_key(seed, "server", 0, EVERYONE)
     return init_client(model, tx, key, shape, env.dtype)
 
-  return jax.vmap(one)(jnp.asarray(env.population.seeds))
+  return jax.vmap(fresh)(jnp.asarray(env.population.seeds))
 
 
 def part(env: Env, x: Shaped[Array, "R S ..."]) -> Shaped[Array, "R share ..."]:
@@ -50,14 +50,14 @@ def part(env: Env, x: Shaped[Array, "R S ..."]) -> Shaped[Array, "R share ..."]:
 
 
 def whole(x: Shaped[Array, "R share ..."]) -> Shaped[Array, "R S ..."]:
-  """The batch of which every device has its share: [R, S / devices, ...] -> [R, S, ...]."""
+  """Joins the shares of a batch on all devices: [R, S / devices, ...] -> [R, S, ...]."""
   for axis in AXES:
     x = jax.lax.all_gather(x, axis, axis=1, tiled=True)
   return x
 
 
 def collect(env: Env, tables: tuple[PyTree, ...], rows: Rows) -> PyTree:
-  """This device's share of a batch of rows, from the tables of those who own them.
+  """This device's share of a batch of rows, read from their owners' tables.
 
   Args:
     env: Env.
@@ -77,11 +77,11 @@ def collect(env: Env, tables: tuple[PyTree, ...], rows: Rows) -> PyTree:
   hits = [owner[..., None] == env.ids(g) for g in range(len(tables))]
 
   def gather(*leaves):
-    found = 0  # a row has one owner: all other addends are zeros
+    total = 0  # a row has one owner, so all other addends are zeros
     for hit, x in zip(hits, leaves, strict=True):
       own = jnp.expand_dims(hit.any(-1), range(2, x.ndim))
-      found += jnp.where(own, x[hit.argmax(-1), row], jnp.zeros((), x.dtype))
-    return jax.lax.psum_scatter(found, "client", scatter_dimension=1, tiled=True)
+      total += jnp.where(own, x[hit.argmax(-1), row], jnp.zeros((), x.dtype))
+    return jax.lax.psum_scatter(total, "client", scatter_dimension=1, tiled=True)
 
   return jax.tree.map(gather, *tables)
 
@@ -98,14 +98,15 @@ def deliver(
     values: [R, S, ...], equal on every device.
 
   Returns:
-    (tables, reached): the new tables, and a tuple over cohorts of bool[K_g], who got any.
+    (tables, reached): the new tables, and a tuple over cohorts of bool[K_g], the clients that
+    received a value.
   """
   owner, row, live = (x.reshape(-1) for x in (rows.owner, rows.row, rows.mask > 0))
   values = values.reshape(-1, *values.shape[2:])
   written, reached = [], []
   for g, table in enumerate(tables):
     hit = (owner[:, None] == env.ids(g)) & live[:, None]
-    place = jnp.where(hit.any(1), hit.argmax(1), len(table))  # others' rows fall off the end
+    place = jnp.where(hit.any(1), hit.argmax(1), len(table))  # others' rows are dropped
     written.append(table.at[place, row].set(values, mode="drop"))
     reached.append(hit.any(0))
   return tuple(written), tuple(reached)
@@ -120,12 +121,13 @@ def logits(
 ) -> Float[Array, "R N C"]:
   """Every server's logits; images [R, N, ...] -> f32[R, N, C].
 
-  In evaluation mode; with a mask f32[R, N] in training mode, by the statistics of these images.
+  Without a mask in evaluation mode; with a mask f32[R, N] in training mode, with the statistics of
+  these images.
   """
   if mask is None:
     return env.map_clients(lambda s, x: eval_mode(model, s, x).logits[:, 0], servers, images)
-  speak = lambda s, x, m: train_mode(model, s.model_state, s.params, x, m)[0].logits[:, 0]
-  return env.map_clients(speak, servers, images, mask)
+  predict = lambda s, x, m: train_mode(model, s.model_state, s.params, x, m)[0].logits[:, 0]
+  return env.map_clients(predict, servers, images, mask)
 
 
 def train_mode(
@@ -155,32 +157,33 @@ def update(
 
   Args:
     env: Env.
-    model: whose BatchNorm sums over `AXES`; without dropout, which draws for clients alone.
+    model: a network whose BatchNorm sums over `AXES`; without dropout, whose draws belong to
+      clients.
     tx: optax.GradientTransformation without a learning rate.
     servers: ClientState, leaves [R, ...].
-    objective: (apply, params, d) -> (share of the loss over `AXES`, (aux, model_state, said)) for
+    objective: (apply, params, d) -> (share of the loss over `AXES`, (aux, model_state, logits)) for
       one server, where `apply(params, images, mask) -> (ModelOut, model_state)` is a pass in
-      training mode, d this server's part of `data`, aux a dict of shares, and `said` an array
+      training mode, d this server's part of `data`, aux a dict of shares, and `logits` an array
       [S / devices, ...].
     data: a pytree, leaves [R, S / devices, ...].
     lr: f32[R].
-    active: bool[R]; a server that is not active stays entirely as it is.
+    active: bool[R]; a server that is not active does not change.
 
   Returns:
-    (servers, aux, said), aux a dict of f32[R] and said [R, S / devices, ...].
+    (servers, aux, logits), aux a dict of f32[R] and logits [R, S / devices, ...].
   """
 
   def differentiate(server, d):
     apply = functools.partial(train_mode, model, server.model_state)
     loss = lambda params: objective(apply, params, d)
-    grads, (aux, statistics, said) = gradients.of(loss, server.params)
-    return Gradients(grads, aux, statistics), said
+    grads, (aux, statistics, z) = gradients.of(loss, server.params)
+    return Gradients(grads, aux, statistics), z
 
   def step(server, grads, lr, active):
     return apply_step(env, tx, lr, server, grads, active)
 
-  grads, said = env.map_clients(differentiate, servers, data)
+  grads, z = env.map_clients(differentiate, servers, data)
   params, aux = jax.lax.psum((grads.params, grads.aux), AXES)
   grads = Gradients(params, aux, grads.statistics)
   # A loop over a single replica would be fused with what precedes it, and round differently.
-  return *noinline(jax.vmap(step))(servers, grads, lr, active), said
+  return *noinline(jax.vmap(step))(servers, grads, lr, active), z

@@ -1,4 +1,4 @@
-"""The steps of FedGKT: edges learn from answers, servers learn from uploads, and answer."""
+"""The steps of FedGKT: edges learn from answers; servers learn from uploads and answer them."""
 
 import functools
 from collections.abc import Callable
@@ -24,7 +24,7 @@ class Server(NamedTuple):
 
   network: ClientState
   plateau: optax.OptState  # of optax.contrib.reduce_on_plateau; `scale` multiplies the rate
-  # f32[R, 4]: loss, cross entropy, distillation and examples, over a round's answers.
+  # f32[R, 4], over a round's answers: loss, cross entropy, distillation, number of examples.
   sums: jax.Array
 
 
@@ -41,15 +41,15 @@ def fresh_servers(
 
 
 class EdgeData(NamedTuple):
-  """What one client's edge learns from in a step."""
+  """The data of one client's step."""
 
   half: Examples
   answer: jax.Array  # f32[B, C], the server's logits for these examples
-  weight: jax.Array  # f32[], alpha once it has answered, 0 before
+  weight: jax.Array  # f32[], alpha once the server has answered, 0 before
 
 
 def edge_step(env: Env, hyper: Hyper) -> Step:
-  """`Phase.step` of the edge: CE, and alpha KL(server || edge) once it has answered (Eq. 7)."""
+  """`Phase.step` of the edge: CE, plus alpha KL(server || edge) once it has an answer (Eq. 7)."""
   weight = hyper.alpha if hyper.edge_distils else 0.0
 
   def objective(apply, params, d):
@@ -73,7 +73,7 @@ def edge_step(env: Env, hyper: Hyper) -> Step:
 
 
 def server_loss(hyper: Hyper) -> Callable[[jax.Array, dict], jax.Array]:
-  """(logits f32[S, C], uploads) -> shares f32[3] of the loss (Eq. 6) and of its two parts."""
+  """(logits f32[S, C], uploads) -> shares f32[3] of the loss (Eq. 6), its CE and its KD."""
   distillation, cross_entropy = (1.0, hyper.alpha) if hyper.server_distils else (0.0, 1.0)
 
   def loss(z, d):
@@ -88,44 +88,46 @@ def server_loss(hyper: Hyper) -> Callable[[jax.Array, dict], jax.Array]:
 class Uploads(NamedTuple):
   """A batch of uploads; a device has its share of the S rows, [R, S / devices, ...]."""
 
-  # feature, logits and label; mask and total f32[R], of those that are learnt from.
-  data: dict[str, jax.Array]
-  told: dict[str, jax.Array]  # mask and total of those that are answered
-  rows_told: Rows  # where these belong, on every device
+  data: dict[
+    str, jax.Array
+  ]  # feature, logits, label; mask and total f32[R] of the rows to train on
+  to_answer: dict[str, jax.Array]  # mask and total f32[R] of the rows that are answered
+  answered_rows: Rows  # the rows that are answered, whole on every device
 
 
 def collect(
   env: Env, hyper: Hyper, shape: tuple[int, ...], state: TrainState, rows: Rows, turn: Turn
 ) -> Uploads:
-  """The uploads in a batch of rows, without those that have not come or are of who is not heard.
+  """The uploads in a batch of rows; rows that are missing or of frozen clients are masked.
 
   Args:
-    env, hyper: as everywhere.
+    env: Env.
+    hyper: Hyper.
     shape: of one example's feature.
     state: TrainState.
     rows: Rows.
-    turn: what is done with them.
+    turn: the description of the call.
   """
   tables = tuple(m.held if hyper.trains_on == "all" else m.upload for m in state.local)
   rows = rows._replace(mask=rows.mask * health.active_clients(env, state.clients)[rows.owner])
-  rows_told = rows._replace(mask=rows.mask * turn.told)
+  answered_rows = rows._replace(mask=rows.mask * turn.answer_mask)
   sent = servers.collect(env, tables, rows)
-  has_come = sent["label"] >= 0
-  masks = [servers.part(env, x.mask) * has_come for x in (rows, rows_told)]
+  uploaded = sent["label"] >= 0
+  masks = [servers.part(env, x.mask) * uploaded for x in (rows, answered_rows)]
   totals = jax.lax.psum([mask.sum(1) for mask in masks], servers.AXES)
-  learnt, told = ({"mask": m, "total": n} for m, n in zip(masks, totals, strict=True))
+  to_train, to_answer = ({"mask": m, "total": n} for m, n in zip(masks, totals, strict=True))
   feature = sent["feature"].reshape(*sent["label"].shape, *shape)
-  return Uploads(sent | {"feature": feature} | learnt, told, rows_told)
+  return Uploads(sent | {"feature": feature} | to_train, to_answer, answered_rows)
 
 
 def server_calls(
   env: Env, hyper: Hyper, model: nn.Module, tx: optax.GradientTransformation
 ) -> tuple[Callable, Callable]:
-  """(learn, answer): what a server does with a batch of uploads, an update or answers alone.
+  """(learn, answer): a server's update on a batch of uploads, or its answers alone.
 
   Each is (network, Uploads, lr f32[R], whether the call's answers are wanted bool[]) -> (network,
-  the batch's losses in training mode f32[R, 3], those of the answers, the answers
-  f32[R, S / devices, C]). Answers that are not wanted are any numbers.
+  the batch's losses in training mode f32[R, 3], the losses of the answers f32[R, 3], the answers
+  f32[R, S / devices, C]). Answers that are not wanted are arbitrary.
   """
   loss = server_loss(hyper)
 
@@ -136,7 +138,7 @@ def server_calls(
     return scores[0], ({"scores": scores}, model_state, z)
 
   def score(z, batch):
-    return jax.lax.psum(jax.vmap(loss)(z, batch.data | batch.told), servers.AXES)
+    return jax.lax.psum(jax.vmap(loss)(z, batch.data | batch.to_answer), servers.AXES)
 
   def learn(network, batch, lr, wanted):
     d = batch.data
@@ -145,7 +147,7 @@ def server_calls(
       return network, aux["scores"], jnp.zeros_like(aux["scores"]), jnp.zeros_like(d["logits"])
     if hyper.answers == "after":
       again = functools.partial(servers.logits, env, model, network, d["feature"], d["mask"])
-      z = jax.lax.cond(wanted, again, lambda: z)  # earlier epochs' answers are nobody's
+      z = jax.lax.cond(wanted, again, lambda: z)  # answers of earlier epochs are not used
     return network, aux["scores"], score(z, batch), z
 
   def answer(network, batch, lr, wanted):
@@ -165,44 +167,46 @@ def server_step(
 ) -> Step:
   """`Phase.step` of the servers: an update on a batch of uploads, the answers to one, or both.
 
-  Its aux are the batch's losses in training mode, or the mean ones of this round's answers; and the
-  learning rate, on which the plateau has a say. `shape` is that of one example's feature.
+  Its aux are the batch's losses in training mode, or the mean losses of this round's answers so
+  far; and the learning rate, which the plateau scales. `shape` is that of one example's feature.
   """
   learn, answer = server_calls(env, hyper, model, tx)
-  watch, holds = watcher(hyper), hyper.trains_on == "all"
+  watch = watcher(hyper)
+  holds = hyper.trains_on == "all"
 
   def step(state, batch, now):
-    turn, old = now.args, state.server
+    turn = now.args
+    old = state.server
     if holds:
-      newer = functools.partial(uploads.take_in, env, arrived=turn.arrived)
-      local = jax.lax.cond(turn.arrived.any(), newer, lambda local: local, state.local)
+      take_in = functools.partial(uploads.take_in, env, arrived=turn.arrived)
+      local = jax.lax.cond(turn.arrived.any(), take_in, lambda local: local, state.local)
       state = state._replace(local=local)
-    found = collect(env, hyper, shape, state, batch.server, turn)
+    collected = collect(env, hyper, shape, state, batch.server, turn)
     lr = now.lr * old.plateau.scale
-    given = old.network, found, lr, turn.answers
-    network, learnt, said, z = jax.lax.cond(
-      turn.train, lambda: learn(*given), lambda: answer(*given)
+    arguments = old.network, collected, lr, turn.answers
+    network, training_losses, answer_losses, z = jax.lax.cond(
+      turn.train, lambda: learn(*arguments), lambda: answer(*arguments)
     )
-    local = uploads.answer(env, state.local, found.rows_told, servers.whole(z))
-    sums = summed(old.sums, said, found.told["total"], now.visit_call)
+    local = uploads.answer(env, state.local, collected.answered_rows, servers.whole(z))
+    sums = summed(old.sums, answer_losses, collected.to_answer["total"], now.visit_call)
     means = sums[:, :3] / jnp.maximum(sums[:, 3:], 1)
     plateau = watch(old.plateau, means[:, 1], turn.last & (sums[:, 3] > 0))
-    aux = jnp.where(turn.answers, means, learnt)
-    aux = dict(zip(METRICS, aux.T, strict=True)) | {"lr": lr}
+    scores = jnp.where(turn.answers, means, training_losses)
+    aux = dict(zip(METRICS, scores.T, strict=True)) | {"lr": lr}
     return state._replace(local=local, server=Server(network, plateau, sums)), aux
 
   return step
 
 
 def summed(sums: jax.Array, losses: jax.Array, n: jax.Array, i: jax.Array) -> jax.Array:
-  """`Server.sums` after call i of a round, whose n f32[R] answers have these mean losses."""
+  """`Server.sums` after call i of a round; `losses` are the means over its n f32[R] answers."""
   before = jnp.where(i == 0, 0, sums)
   after = before + jnp.concatenate([losses * n[:, None], n[:, None]], 1)
   return after.astype(sums.dtype)
 
 
 def watcher(hyper: Hyper) -> Callable[[optax.OptState, jax.Array, jax.Array], optax.OptState]:
-  """(plateaus, what they watch f32[R], whether it is due bool[R]) -> plateaus, leaves [R, ...]."""
+  """(plateaus, watched values f32[R], whether to update bool[R]) -> plateaus, leaves [R, ...]."""
   factor, patience = hyper.plateau["factor"], hyper.plateau["patience"]
   update = optax.contrib.reduce_on_plateau(factor, max(patience, 1)).update
 

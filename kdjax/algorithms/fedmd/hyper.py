@@ -1,4 +1,4 @@
-"""The hyper-parameters of FedMD, and which sizes can be."""
+"""The hyper-parameters of FedMD, and the checks of their values."""
 
 import dataclasses
 
@@ -9,32 +9,31 @@ from kdjax.types import ConfigError
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Hyper:
-  """Hyper-parameters of FedMD; `batch` is the revisit's, `public_batch` the public training's."""
+  """Hyper-parameters of FedMD.
+
+  `config.batch` is the batch of the revisit, `config.public_batch` that of the public pre-training.
+  """
 
   public_epochs: int  # passes of the pre-training on the public set, which needs `public_labels`
-  private_epochs: int  # and on private data; 0 passes leave a pre-training out
-  private_batch: int  # its batch
+  private_epochs: int  # passes of the pre-training on private data; 0 leaves a pre-training out
+  private_batch: int  # batch of the pre-training on private data
   alignment: int  # N_alignment, public examples per round
-  digest_epochs: int  # passes over them
-  digest_batch: int  # their batch
+  digest_epochs: int  # passes over these public examples
+  digest_batch: int  # batch of the digest and of the consensus
   revisit_epochs: int  # passes over the private data per round
 
   def __post_init__(self):
     """Raises ConfigError for invalid values that do not depend on the ensemble."""
-    passes = dict(public_epochs=self.public_epochs, private_epochs=self.private_epochs)
-    between(0, MOST_EPOCHS, **passes)
+    prologue = dict(public_epochs=self.public_epochs, private_epochs=self.private_epochs)
+    between(0, MOST_EPOCHS, **prologue)
     at_least(1, private_batch=self.private_batch, digest_batch=self.digest_batch)
     at_least(1, alignment=self.alignment)
-    passes = dict(digest_epochs=self.digest_epochs, revisit_epochs=self.revisit_epochs)
-    between(1, MOST_EPOCHS, **passes)
+    cycle = dict(digest_epochs=self.digest_epochs, revisit_epochs=self.revisit_epochs)
+    between(1, MOST_EPOCHS, **cycle)
 
 
 def check(env: Env, hyper: Hyper) -> None:
-  """Refuses invalid sizes.
-
-  Raises:
-    ConfigError: with the key, its value and what would be right.
-  """
+  """Raises ConfigError for sizes that the ensemble does not allow."""
   if hyper.public_epochs and not env.training.public_batch:
     raise ConfigError("public_batch", 0, "must be at least 1 for algo.public_epochs above 0")
   if not 1 <= hyper.alignment <= env.task.public_sizes.min():

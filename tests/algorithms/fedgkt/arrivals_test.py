@@ -30,7 +30,7 @@ def names(plan, round, call, r=0):
 
 def test_together_all_are_worked_through_in_every_epoch_then_answered_once():
   plan = plan_of()
-  assert plan.who.groups(0) == [[[0, 1, 2, 3]]]
+  assert plan.attendance.groups(0) == [[[0, 1, 2, 3]]]
   learn = [
     arrivals.Call(True, False, 0, epoch, b) for epoch in range(2) for b in range(5)
   ]  # ceil(20 / 4)
@@ -55,7 +55,7 @@ def test_client_after_client_no_batch_mixes_them_and_epochs_repeat():
 
 def test_groups_are_answered_before_the_next_is_seen():
   plan = plan_of(arrivals=3, seeds=(1,))
-  (groups,) = plan.who.groups(0)
+  (groups,) = plan.attendance.groups(0)
   assert [len(g) for g in groups] == [3, 1] and sorted(sum(groups, [])) == [0, 1, 2, 3]
   for j, group in enumerate(groups):
     for train in (True, False):
@@ -73,7 +73,7 @@ def test_a_server_that_learns_from_all_it_holds_answers_the_arriving_group_alone
   plan = plan_of(arrivals=3, seeds=(1,), trains_on="all", present=0.7)
   came = set()
   for t in range(6):
-    for j, group in enumerate(plan.who.groups(t)[0]):
+    for j, group in enumerate(plan.attendance.groups(t)[0]):
       came |= set(group)
       for train, who in ((True, came), (False, group)):
         calls = [c for c in plan.calls(t) if (c.train, c.group, c.epoch) == (train, j, 0)]
@@ -91,31 +91,31 @@ def test_answers_within_the_last_epoch_need_no_calls_of_their_own():
   for i, call in enumerate(calls):
     turn = plan.turn(Pos(0, 0, i, 1, len(calls), 0, 0))
     rows = plan.rows(1, call)
-    live = turn.told[0] > 0
+    live = turn.answer_mask[0] > 0
     told[call.group] += zip(rows.owner[0][live].tolist(), rows.row[0][live].tolist(), strict=True)
     if turn.arrived.any():
       arrived.append((call.group, call.epoch, call.batch, np.flatnonzero(turn.arrived).tolist()))
     assert turn.last == (i == len(calls) - 1)
-  for j, group in enumerate(plan.who.groups(1)[0]):
+  for j, group in enumerate(plan.attendance.groups(1)[0]):
     assert sorted(told[j]) == [n for n in ALL if n[0] in group]
     assert arrived[j] == (j, 0, 0, group)
 
 
 def test_every_order_of_arrival_comes_up_equally_often():
   plan = plan_of(arrivals=1)
-  first = Counter(plan.who.groups(t)[0][0][0] for t in range(2000))
+  first = Counter(plan.attendance.groups(t)[0][0][0] for t in range(2000))
   assert all(abs(first[k] / 2000 - 1 / 4) < 4 * np.sqrt(3 / 16 / 2000) for k in range(4))
 
 
 def test_clients_arrive_with_the_given_probability():
   plan = plan_of(present=0.3)
-  came = Counter(k for t in range(2000) for group in plan.who.groups(t)[0] for k in group)
+  came = Counter(k for t in range(2000) for group in plan.attendance.groups(t)[0] for k in group)
   assert all(abs(came[k] / 2000 - 0.3) < 4 * np.sqrt(0.21 / 2000) for k in range(4))
 
 
 def test_where_nobody_arrives_one_call_does_nothing():
   plan = plan_of(present=0.05)
-  t = next(t for t in range(100) if plan.who.groups(t) == [[]])
+  t = next(t for t in range(100) if plan.attendance.groups(t) == [[]])
   (call,) = plan.calls(t)
   assert not call.train and not names(plan, t, call)
 
@@ -126,8 +126,8 @@ def test_clients_draw_under_their_names():
   sizes = [SIZES[i] for i in order]
   moved = plan_of(arrivals=2, present=0.7, sizes=sizes, identity=order)
   for t in range(20):
-    renamed = [[order[k] for k in group] for group in moved.who.groups(t)[0]]
-    assert renamed == plain.who.groups(t)[0]
+    renamed = [[order[k] for k in group] for group in moved.attendance.groups(t)[0]]
+    assert renamed == plain.attendance.groups(t)[0]
     for a, b in zip(plain.calls(t), moved.calls(t), strict=True):
       assert a == b
       assert [(order[k], row) for k, row in names(moved, t, b)] == names(plain, t, a)

@@ -191,9 +191,9 @@ class Reference:
       batch = h[k, row], y[k, row], mask, z[k, row]
       self.net = descend(self.net, SERVER_LR, *batch, self.T, self.server_weights)
     net = net if self.answers == "before" else self.net[0]
-    if not turn.told.any():
+    if not turn.answer_mask.any():
       return
-    k, row = k[turn.told[0] > 0], row[turn.told[0] > 0]
+    k, row = k[turn.answer_mask[0] > 0], row[turn.answer_mask[0] > 0]
     self.answer[k, row], self.answered[k] = forward(net, h[k, row])[1], True
 
 
