@@ -1,7 +1,7 @@
-"""Labels that are wrong on purpose: experiments with clients whose data is corrupted.
+"""Wrong labels for experiments with clients whose data is corrupted.
 
-`permuted` draws anew in every batch, so that there is nothing to be learned but the frequencies of
-labels; under `relabelled` an example keeps its wrong label, which can be memorised.
+`permuted` draws again in every batch, so that only the frequencies of labels can be learned. Under
+`relabelled` an example keeps its wrong label, which can be memorised.
 """
 
 import jax
@@ -14,10 +14,10 @@ from kdjax.core.arrays import Array
 def permuted(
   key: jax.Array, p: Float[Array, ""] | float, label: Int[Array, " B"], mask: Float[Array, " B"]
 ) -> Int[Array, " B"]:
-  """One client's labels, with probability p permuted among all unmasked examples of the batch.
+  """One client's labels, permuted with probability p among all unmasked examples of the batch.
 
   Args:
-    key: the client's, equal on every shard of the `data` axis.
+    key: the client's key, equal on every shard of the `data` axis.
     p: f32[].
     label, mask: [B], this device's share; in the whole batch, padding comes last.
 
@@ -39,22 +39,22 @@ def relabelled(
   row: Int[Array, " B"],
   counts: Int[Array, " C"],
 ) -> Int[Array, " B"]:
-  """One holder's labels, with probability p an example's replaced, the same whenever it is seen.
+  """One holder's labels, each replaced with probability p; an example's label is always the same.
 
   Args:
-    key: the holder's.
+    key: the holder's key.
     p: f32[].
     label: [B], this device's share.
     row: [B], the examples' places in the holder's list.
-    counts: [C], its examples of each class: wrong labels are drawn by their frequencies.
+    counts: [C], the holder's examples of each class; wrong labels are drawn with these frequencies.
 
   Returns:
     i32[B].
   """
 
-  def one(row):
+  def draw_label(row):
     coin, draw = jax.random.split(jax.random.fold_in(key, row))
     return jax.random.uniform(coin) < p, jax.random.categorical(draw, jnp.log(counts))
 
-  chosen, wrong = jax.vmap(one)(row)
+  chosen, wrong = jax.vmap(draw_label)(row)
   return jnp.where(chosen, wrong.astype(label.dtype), label)

@@ -1,4 +1,4 @@
-"""The hyper-parameters of asynchronous edge learning, and what they cannot be."""
+"""The hyper-parameters of asynchronous edge learning, and the checks of their values."""
 
 import dataclasses
 
@@ -10,35 +10,35 @@ INITS = ("scratch", "independent", "clone")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Hyper:
-  """Hyper-parameters of asynchronous edge learning; what has a value is CEM of the paper."""
+  """Hyper-parameters of asynchronous edge learning; the defaults are CEM of the paper."""
 
-  # What an edge starts from: scratch (fresh weights), independent (a model that trained at the core
-  # beside the core's own) or clone (the core's own).
+  # The model that an edge starts from: scratch (fresh weights), independent (a second model trained
+  # at the core) or clone (the core's own model).
   init: str = "clone"
   ensemble: int = 3  # n, models that train at an edge; 1: plain
   memory: int = 3  # M, rounds whose models teach; 1: plain
-  memory_reduce: str = "sum"  # over them, as in the paper; or mean
+  memory_reduce: str = "sum"  # over the rounds in memory, as in the paper; or mean
   temperature: float = 4.0  # t
-  literal: bool = False  # whether only the teacher is tempered, as printed
-  core_epochs: int  # passes per visit; 0 leaves the phase out
-  edge_epochs: int  # likewise
-  distil_epochs: int  # at least 1
-  # (edge, lag) of each round, repeated when they end: whose models arrive, an edge by its number
-  # 1.. among those who hold data, and how many rounds ago its clone was taken. A clone can be at
-  # most as old as the core before round 0, so a lag is at most its index in this list.
-  # (): every edge in turn, lag 0.
+  literal: bool = False  # whether only the teacher is tempered, as the paper prints it
+  core_epochs: int  # passes of the core's training before the rounds; 0 leaves the phase out
+  edge_epochs: int  # passes per visit of an edge
+  distil_epochs: int  # passes per distillation, at least 1
+  # (edge, lag) per round, repeated at the end of the list: the edge whose models arrive, by its
+  # number 1.. among the holders of data, and how many rounds ago its clone was taken. No clone is
+  # older than the core before round 0, so a lag is at most its index in this list.
+  # (): every edge in turn, with lag 0.
   arrivals: tuple = ()
-  noisy: tuple = ()  # edges whose labels are wrong
-  corruption: str = "batch"  # permuted anew within every batch; or fixed, once for an example
-  noise: float = 1.0  # the probability of that, of a batch or an example
-  # A model at an edge rests for what is left of its visit once its mean loss over a pass is below
+  noisy: tuple = ()  # edges with wrong labels
+  corruption: str = "batch"  # batch: permuted within each batch; fixed: one wrong label per example
+  noise: float = 1.0  # the probability that a batch or an example is corrupted
+  # A model at an edge rests for the remainder of its visit once its mean loss over a pass is below
   # this; 0: never.
   edge_threshold: float = 0.0
-  # So does the core once its mean loss over a pass is lower by less than this than over the one
-  # before; 0: never.
+  # The core rests for the remainder of a distillation once its mean loss over a pass improves by
+  # less than this on the pass before; 0: never.
   distil_tolerance: float = 0.0
-  # Whether these are tested too: the members of the edge's ensemble one by one, the first edge's
-  # models, and the core as it was before the distillation.
+  # Whether to evaluate in addition: each member of the edge's ensemble, the first edge's models,
+  # and the core before the last distillation.
   track: bool = False
   flag_above: float = 0.02  # rise of the core's training accuracy (a fraction) that flags a round
 

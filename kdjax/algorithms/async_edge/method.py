@@ -1,14 +1,15 @@
-"""Asynchronous edge learning: a core learns from models that it sends to one edge after another.
+"""Asynchronous edge learning: a core learns from models that it sends to one edge after the other.
 
 Lee, Yoo and Kwak: Asynchronous Edge Learning using Cloned Knowledge Distillation, 2020,
-https://arxiv.org/abs/2010.10338v1, Section 3 and Algorithm 1. `config.clients` lists who holds
-data: the first is the core, all others are edges. The core trains on its own data; then, a round,
+https://arxiv.org/abs/2010.10338v1, Section 3 and Algorithm 1. `config.clients` lists the holders of
+data: the first is the core, all others are edges. The core trains on its own data. Then each round
+has these phases:
 
-  dispatch  n equal models start at an edge: clones of the core, or what `init` says
+  dispatch  n equal models start at an edge: clones of the core, or another start by `init`
   edge      they train on the edge's data, each in a batch order of its own       (L_edge, Eq. 1)
-  collect   they enter the core's memory, which holds those of the last M rounds
+  collect   they enter the core's memory, which holds the models of the last M rounds
   distil    the core, on its own data: CE + sum over memory of t^2 KL(teacher || core)    (Eq. 2)
-  watch     the core's training accuracy, and whether it jumped: a sign of a corrupted teacher
+  watch     measures a jump of the core's training accuracy, which a corrupted teacher may cause
 
 A round's teacher is the mean of its n models' tempered probabilities. The variants of Fig. 5:
 
@@ -17,11 +18,11 @@ A round's teacher is the mean of its n models' tempered probabilities. The varia
   independent   IPP            IEP            IPM
   clone         CPP            CEP            CPM            CEM
 
-Readings: Eqs. 1 and 2 print KL(F, f / t), of bare logits; here the teacher comes first and both are
-tempered, as the factor t^2 asks for (`literal`: the teacher alone). Losses are means over examples.
-Every visit of a phase begins a learning-rate schedule, every model's with a fresh optimiser.
-Teachers run in evaluation mode. The independent model is the same in every round. How long a visit
-lasts is a number of epochs; models may rest before it ends (stopping.py).
+Readings: Eqs. 1 and 2 print KL(F, f / t), of bare logits. Here the teacher comes first and both are
+tempered, which the factor t^2 requires (`literal`: only the teacher is). Losses are means over
+examples. Every visit of a phase starts a learning-rate schedule and a fresh optimiser. Teachers run
+in evaluation mode. The independent model is the same in every round. The length of a visit is a
+number of epochs; models may rest before its end (stopping.py).
 """
 
 from collections.abc import Callable
@@ -41,13 +42,12 @@ from kdjax.algorithms.async_edge.steps import (
   watch_step,
 )
 from kdjax.algorithms.async_edge.tested import predict
-from kdjax.algorithms.separate import supervised_step
+from kdjax.algorithms.separate import epoch_phase, supervised_step
 from kdjax.core.costs import nbytes
 from kdjax.core.env import Env
 from kdjax.types import (
   Algorithm,
   ConfigError,
-  Feed,
   Method,
   Phase,
   Pos,
@@ -57,7 +57,7 @@ from kdjax.types import (
 
 
 def stack(clients: tuple, hyper: Hyper) -> tuple:
-  """The models that train: the core; the independent one, if `init` says so; n at the edge.
+  """The models that train: the core, the independent model if `init` needs it, and n at the edge.
 
   Raises:
     ConfigError: without edges, for edges that differ, or for clones of another architecture.
@@ -86,7 +86,7 @@ def make(env: Env, hyper: Hyper) -> Algorithm:
   P = 1 + max(lag for _, lag in visits) if hyper.init == "clone" else 0
 
   def begin(clients):
-    if hyper.init == "independent":  # of another seed, even where all clients start alike
+    if hyper.init == "independent":  # its own first weights, even where all clients start alike
       clients = (clients[0], fresh(env, 1, env.keys(1, "independent", 0)), *clients[2:])
     return clients, *first_state(env, hyper, P)
 
@@ -97,7 +97,7 @@ def make(env: Env, hyper: Hyper) -> Algorithm:
 METHOD = Method(Hyper, make, stack=stack, travels=True)
 
 
-def passes(
+def visit_phase(
   env: Env,
   name: str,
   step: Step,
@@ -106,52 +106,74 @@ def passes(
   owner: Callable[[int, int], int] = lambda round, client: 0,
   args: Callable[[Pos], PyTree] = lambda pos: (),
 ) -> Phase:
-  """A phase of whole epochs of cohort g, which begins a learning-rate schedule at every visit."""
-  feed = Feed(private=env.training.batch, kind="epoch", epochs=epochs, cohorts=(g,), owner=owner)
+  """A phase of whole epochs of cohort g that starts a learning-rate schedule at every visit."""
   rate = lambda pos: env.training.lr(pos.visit_call, pos.visit_calls)
-  return Phase(name, step, feed, None, lr=rate, args=args)
+  data = dict(private=env.training.batch, epochs=epochs, cohorts=(g,), owner=owner)
+  return epoch_phase(name, step, **data)._replace(lr=rate, args=args)
 
 
 def prologue(env: Env, hyper: Hyper) -> tuple[Phase, ...]:
-  """The core trains on its own data, and the independent model where there is one."""
+  """The core trains on its own data, and so does the independent model where there is one."""
   train = supervised_step(env)
   names = ("core training", "independent training")
   if not hyper.core_epochs:
     return ()
   return tuple(
-    passes(env, name, train, hyper.core_epochs, g)
+    visit_phase(env, name, train, hyper.core_epochs, g)
     for g, name in enumerate(names[: 2 if hyper.init == "independent" else 1])
   )
 
 
 def cycle(env: Env, hyper: Hyper, visits: tuple[tuple[int, int], ...]) -> tuple[Phase, ...]:
-  """A round; `visits` are (edge, lag), a round each."""
-  at = lambda round: visits[round % len(visits)]
-  last, model = len(env.cohorts) - 1, nbytes(env.snapshots()[-1])
+  """The phases of a round; `visits` holds the (edge, lag) of each round."""
+  last = len(env.cohorts) - 1
+  model_bytes = nbytes(env.snapshots()[-1])
+  longest = env.task.private_sizes.reshape(env.R, -1).max(0)  # per holder, the most of any replica
+
+  def edge_at(round):
+    return visits[round % len(visits)][0]
+
+  def lag_at(round):
+    return visits[round % len(visits)][1]
 
   def bytes_sent(models):
-    return lambda pos: {"weights": env.R * model * models} if models else {}
+    return lambda pos: {"weights": env.R * model_bytes * models} if models else {}
 
-  lag, edge = lambda pos: np.int32(at(pos.round)[1]), lambda pos: np.int32(at(pos.round)[0])
-  host = lambda round, client: at(round)[0]
+  def ends_pass(pos, holder=0):
+    batches = max(-(-int(longest[holder]) // env.training.batch), 1)
+    return np.bool_((pos.visit_call + 1) % batches == 0)
 
-  longest = env.task.private_sizes.reshape(env.R, -1).max(0)  # of all replicas
+  def edge_args(pos):
+    edge = edge_at(pos.round)
+    noise = np.float32(hyper.noise if edge in hyper.noisy else 0)
+    return EdgeArgs(ends_pass(pos, edge), np.int32(edge), noise)
 
-  def ends_pass(pos, owner=0):
-    return np.bool_(
-      (pos.visit_call + 1) % max(-(-int(longest[owner]) // env.training.batch), 1) == 0
-    )
-
-  def told(pos):
-    noise = np.float32(hyper.noise if at(pos.round)[0] in hyper.noisy else 0)
-    return EdgeArgs(ends_pass(pos, at(pos.round)[0]), edge(pos), noise)
-
-  dispatch, collect = dispatch_step(env, hyper.init), collect_step(env, hyper)
-  cloned = bytes_sent(hyper.init != "scratch")
   return (
-    Phase("dispatch", dispatch, None, 1, args=lag, bytes_sent=cloned),
-    passes(env, "edge", edge_step(env, hyper), hyper.edge_epochs, last, host, told),
-    Phase("collect", collect, None, 1, args=edge, bytes_sent=bytes_sent(hyper.ensemble)),
-    passes(env, "distil", distil_step(env, hyper), hyper.distil_epochs, 0, args=ends_pass),
+    Phase(
+      "dispatch",
+      dispatch_step(env, hyper.init),
+      None,
+      1,
+      args=lambda pos: np.int32(lag_at(pos.round)),
+      bytes_sent=bytes_sent(0 if hyper.init == "scratch" else 1),
+    ),
+    visit_phase(
+      env,
+      "edge",
+      edge_step(env, hyper),
+      hyper.edge_epochs,
+      last,
+      owner=lambda round, client: edge_at(round),
+      args=edge_args,
+    ),
+    Phase(
+      "collect",
+      collect_step(env, hyper),
+      None,
+      1,
+      args=lambda pos: np.int32(edge_at(pos.round)),
+      bytes_sent=bytes_sent(hyper.ensemble),
+    ),
+    visit_phase(env, "distil", distil_step(env, hyper), hyper.distil_epochs, 0, args=ends_pass),
     Phase("watch", watch_step(hyper.flag_above), None, 1, log=True),
   )

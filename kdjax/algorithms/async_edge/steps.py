@@ -1,4 +1,4 @@
-"""The steps of a round of asynchronous edge learning, and what the core keeps (method.py)."""
+"""The steps of a round of asynchronous edge learning, and the core's state (method.py)."""
 
 import functools
 from typing import NamedTuple
@@ -19,18 +19,18 @@ from kdjax.types import ClientState, Examples, Now, Objective, Step
 
 
 class Core(NamedTuple):
-  """What the core of every replica keeps beside its model; leaves [K_0, ...]."""
+  """The state of every replica's core beside its model; leaves [K_0, ...]."""
 
-  memory: jax.Array  # f32[K_0, M, n, L], the models that came back in round i in slot i % M
-  present: jax.Array  # bool[K_0, M, n], which of them are there: whose client is not frozen
-  # f32[K_0, P, L], its weights before round i in slot i % P; (), where none are cloned.
+  memory: jax.Array  # f32[K_0, M, n, L], the models returned in round i, in slot i % M
+  present: jax.Array  # bool[K_0, M, n], whether each model is there and its client not frozen
+  # f32[K_0, P, L], the core's weights before round i in slot i % P; () where nothing is cloned.
   past: jax.Array | tuple[()]
-  correct: jax.Array  # f32[K_0], training examples that it got right in this visit of `distil`
-  seen: jax.Array  # f32[K_0], of how many
-  before: jax.Array  # f32[K_0], its training accuracy in the round before
+  correct: jax.Array  # f32[K_0], training examples classified correctly in this visit of `distil`
+  seen: jax.Array  # f32[K_0], training examples in this visit of `distil`
+  before: jax.Array  # f32[K_0], the core's training accuracy in the round before
   pace: stopping.Pace  # within this visit of `distil`
-  # Where `track` says so, else (): f32[K_0, L], itself before the last distillation, and
-  # f32[K_0, n, L], the models that came back in round 0.
+  # With `track`, else (): f32[K_0, L], the core before the last distillation, and f32[K_0, n, L],
+  # the models returned in round 0.
   begun: jax.Array | tuple[()]
   first: jax.Array | tuple[()]
 
@@ -38,30 +38,36 @@ class Core(NamedTuple):
 class EdgeArgs(NamedTuple):
   """`now.args` of a training step at an edge."""
 
-  ends_pass: jax.Array  # bool[], whether it is the last of a pass over the data
-  holder: jax.Array  # i32[], whose data it is
+  ends_pass: jax.Array  # bool[], whether the step is the last of a pass over the data
+  holder: jax.Array  # i32[], the holder of the data
   noise: jax.Array  # f32[], the probability of a wrong label
 
 
 def fresh(env: Env, g: int, keys: jax.Array) -> ClientState:
   """New models of cohort g; keys [K_g]."""
   cohort = env.cohorts[g]
-  one = lambda key: clients.init_client(cohort.model, cohort.tx, key, env.task.image, env.dtype)
-  return jax.vmap(one)(keys)
+  init = lambda key: clients.init_client(cohort.model, cohort.tx, key, env.task.image, env.dtype)
+  return jax.vmap(init)(keys)
 
 
 def first_state(env: Env, hyper: Hyper, P: int) -> tuple[tuple, dict]:
   """(local, server) of step 0; P as in `Core`, 0 where nothing is cloned."""
   M, n, L = hyper.memory, hyper.ensemble, snapshots.length(env)
   zeros = lambda *shape: jnp.zeros((*env.ids(0).shape, *shape), env.dtype)
-  past = zeros(P, L) if P else ()
-  memory, nobody = zeros(M, n, L), zeros(M, n).astype(bool)
-  begun, first = (zeros(L), zeros(n, L)) if hyper.track else ((), ())
-  pace = stopping.start(zeros())
-  core = Core(memory, nobody, past, zeros(), zeros(), zeros(), pace, begun, first)
+  core = Core(
+    memory=zeros(M, n, L),
+    present=zeros(M, n).astype(bool),
+    past=zeros(P, L) if P else (),
+    correct=zeros(),
+    seen=zeros(),
+    before=zeros(),
+    pace=stopping.start(zeros()),
+    begun=zeros(L) if hyper.track else (),
+    first=zeros(n, L) if hyper.track else (),
+  )
   edge = stopping.start(jnp.zeros(env.ids(len(env.cohorts) - 1).shape, env.dtype))
   local = (core, *((),) * (len(env.cohorts) - 2), edge)
-  return local, {"holder": jnp.full((), -1, jnp.int32)}  # whose data the teacher learned from
+  return local, {"holder": jnp.full((), -1, jnp.int32)}  # the holder the teacher learned from
 
 
 def edge_step(env: Env, hyper: Hyper) -> Step:
@@ -89,14 +95,14 @@ def edge_step(env: Env, hyper: Hyper) -> Step:
 
 
 def wrong_labels(env: Env, hyper: Hyper, half: Examples, now: Now) -> jax.Array:
-  """The labels i32[K_g, B] of the models at an edge, with chance `now.args.noise` not its own."""
+  """The labels i32[K_g, B] for the models at an edge, wrong with probability `now.args.noise`."""
   last = len(env.cohorts) - 1
   _, holder, p = now.args
   if hyper.corruption == "batch":
     keys = env.keys(last, "noise", now.phase_call)
     permuted = jax.vmap(corruption.permuted, (0, None, 0, 0))
     return permuted(keys, p, half.label, half.mask)
-  keys = env.common_keys(last, "noise", holder)  # the same for all models there
+  keys = env.common_keys(last, "noise", holder)  # shared by all models at the edge
   place = env.ids(last) // env.K * env.population.holders + holder
   counts = jnp.asarray(env.task.label_counts)[place]
   relabelled = jax.vmap(corruption.relabelled, (0, None, 0, 0, 0))
@@ -104,7 +110,7 @@ def wrong_labels(env: Env, hyper: Hyper, half: Examples, now: Now) -> jax.Array:
 
 
 def dispatch_step(env: Env, init: str) -> Step:
-  """`Phase.step` that starts all models at the edge alike; `now.args` is the lag of a clone."""
+  """`Phase.step` that gives all models at the edge one start; `now.args` is the lag of a clone."""
   last = len(env.cohorts) - 1
   anyone = graph.complete(env.K)
 
@@ -166,12 +172,12 @@ def collect_step(env: Env, hyper: Hyper) -> Step:
 
 
 class DistilData(NamedTuple):
-  """What one core learns from in a step."""
+  """The data of one core's step."""
 
   half: Examples
   teacher: jax.Array  # f32[M, B, C], see `memory_predictions`
   weight: jax.Array  # f32[M, B], of each teacher's term
-  refused: jax.Array  # i32[B]
+  refused: jax.Array  # i32[B], predictions that were not finite
 
 
 def memory_predictions(
@@ -181,7 +187,7 @@ def memory_predictions(
   present: Bool[Array, "M n"],
   half: Examples,
 ) -> tuple[Float[Array, "M B C"], Bool[Array, "M B"], Int[Array, " B"]]:
-  """What the slots of one core's memory say of a batch at the temperature, behind a stop-gradient.
+  """Tempered predictions of a batch by one core's memory, behind a stop-gradient.
 
   Args:
     env: Env; the models are of its last cohort.
@@ -191,8 +197,8 @@ def memory_predictions(
     half: B examples.
 
   Returns:
-    (mean probabilities of a slot's models f32[M, B, C], whether it has any bool[M, B], predictions
-    that were not finite i32[B]).
+    (mean probabilities over each slot's models f32[M, B, C], whether the slot has a valid
+    prediction bool[M, B], predictions that were not finite i32[B]).
   """
   model = env.cohorts[-1].model
 
@@ -211,7 +217,7 @@ def memory_predictions(
 
 
 def distil_objective(hyper: Hyper) -> Objective:
-  """Cross entropy, and T^2 times the divergence from every slot of the memory (Eq. 2)."""
+  """Cross entropy plus t^2 times the divergence from every slot of the memory (Eq. 2)."""
   t = hyper.temperature
   student_t = 1.0 if hyper.literal else t
 
@@ -238,8 +244,8 @@ def distil_step(env: Env, hyper: Hyper) -> Step:
 
   def step(state, batch, now):
     core, half = state.local[0], batch.private[0]
-    teacher, there, refused = env.map_clients(predictions, core.memory, core.present, half)
-    weight = there.astype(env.dtype)  # [K_0, M, B]
+    teacher, valid, refused = env.map_clients(predictions, core.memory, core.present, half)
+    weight = valid.astype(env.dtype)  # [K_0, M, B]
     if hyper.memory_reduce == "mean":
       weight /= jnp.maximum(weight.sum(1, keepdims=True), 1)
     data = DistilData(half, teacher, weight, refused)
@@ -258,7 +264,7 @@ def distil_step(env: Env, hyper: Hyper) -> Step:
 
 
 def watch_step(flag_above: float) -> Step:
-  """`Phase.step` that measures the rise of training accuracy over the round before."""
+  """`Phase.step` that measures the rise of training accuracy since the round before."""
 
   def step(state, batch, now):
     core = state.local[0]

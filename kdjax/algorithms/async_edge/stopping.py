@@ -1,9 +1,9 @@
-"""When a model has learned enough in a visit and rests: a threshold, or convergence.
+"""Early rest within a visit, by a threshold or by convergence.
 
 Lee, Yoo and Kwak, 2020, https://arxiv.org/abs/2010.10338v1, Algorithm 1, trains at the edge until a
-"learning threshold" and distils until it "has converged", and gives neither a number. Here both are
-judged by the mean loss of a pass over the data. A model that rests keeps its weights, statistics
-and momentum until the visit ends; steps stay as many as they are.
+"learning threshold" and distils until it "has converged", and gives a number for neither. Here both
+are judged by the mean loss of a pass over the data. A model that rests keeps its weights,
+statistics and momentum until the visit ends. The number of steps does not change.
 """
 
 from typing import NamedTuple
@@ -13,17 +13,18 @@ import jax.numpy as jnp
 
 
 class Pace(NamedTuple):
-  """How far the models of one cohort are in this visit; leaves [K_g]."""
+  """The progress of one cohort's models within this visit; leaves [K_g]."""
 
-  total: jax.Array  # f32, losses of this pass over the data, added up over examples
-  seen: jax.Array  # f32, their examples
+  total: jax.Array  # f32, losses of this pass over the data, summed over examples
+  seen: jax.Array  # f32, the number of these examples
   before: jax.Array  # f32, the mean loss of the pass before
   rests: jax.Array  # bool
 
 
 def start(like: jax.Array) -> Pace:
-  """At the beginning of a visit; like f32[K_g]."""
-  zero, most = jnp.zeros_like(like), jnp.finfo(like.dtype).max  # not infinite: states are saved
+  """The Pace at the beginning of a visit, with leaves of the shape and dtype of `like` f32[K_g]."""
+  zero = jnp.zeros_like(like)
+  most = jnp.finfo(like.dtype).max  # not infinity, as saved states must be finite
   return Pace(zero, zero, jnp.full_like(like, most), zero.astype(bool))
 
 
@@ -36,17 +37,18 @@ def after(
   threshold: float,
   tolerance: float,
 ) -> Pace:
-  """After a step.
+  """The Pace after a step.
 
   Args:
-    pace: before it.
+    pace: before the step.
     loss: f32[K_g], the step's mean losses; ignored for models that rest.
-    n: f32[K_g], its examples.
-    ends_pass: bool[], whether it is the last of a pass over the data.
-    threshold: a mean loss below this ends a model's visit.
-    tolerance: so does one that is lower than the pass before's by less than this; 0: never.
+    n: f32[K_g], the step's examples.
+    ends_pass: bool[], whether the step is the last of a pass over the data.
+    threshold: a model rests once its mean loss over a pass is below this.
+    tolerance: a model also rests once that loss improves by less than this on the pass before;
+      0: never.
   """
-  n = jnp.where(pace.rests | ~jnp.isfinite(loss), 0, n)  # one that is not finite was not taken
+  n = jnp.where(pace.rests | ~jnp.isfinite(loss), 0, n)  # a step that is not finite was skipped
   total = pace.total + jnp.where(n > 0, n * loss, 0)
   seen = pace.seen + n
   mean = total / jnp.maximum(seen, 1)
@@ -59,5 +61,5 @@ def after(
     before=jnp.where(seen > 0, mean, pace.before),
     rests=pace.rests | (enough & (seen > 0)),
   )
-  going = pace._replace(total=total, seen=seen)
-  return jax.tree.map(lambda a, b: jnp.where(ends_pass, a, b), ended, going)
+  continued = pace._replace(total=total, seen=seen)
+  return jax.tree.map(lambda e, c: jnp.where(ends_pass, e, c), ended, continued)

@@ -1,8 +1,8 @@
-"""What can be tested of asynchronous edge learning: the core, its teacher, and whom `track` names.
+"""The models that are evaluated: the core, its teacher, and those that `track` adds.
 
 Lee, Yoo and Kwak, 2020, https://arxiv.org/abs/2010.10338v1, Figs. 4, 6 and 9, need more than the
-core and the last edge: what the core got right before a distillation, the first edge's models over
-all later rounds, and single members of the ensemble (Section 5.1).
+core and the last edge: the core before a distillation, the first edge's models over all later
+rounds, and single members of the ensemble (Section 5.1).
 """
 
 import jax
@@ -21,44 +21,44 @@ def predict(env: Env, *, track: bool) -> Predict:
 
     core             the core's model
     edge             the models at the edge together: log of their mean probabilities
-    before           track: the core as it was before the last distillation
-    first            track: the models of the edge that came first, together
+    before           track: the core before the last distillation
+    first            track: the models of the first edge, together
     member1, ...     track: each of the models at the edge alone
 
-  The tracked ones are zeros until the first models have come back.
+  The tracked entries are zeros until the first models have returned.
   """
 
-  def everyone(said):
+  def by_replica(logits):
     """[R, models, N, H, C] of [K_g, N, H, C]."""
-    said = jax.lax.all_gather(said, "client", tiled=True)
-    return said.reshape(env.R, -1, *said.shape[1:])
+    logits = jax.lax.all_gather(logits, "client", tiled=True)
+    return logits.reshape(env.R, -1, *logits.shape[1:])
 
   def of_clients(state, images, g):
-    one = lambda client: eval_mode(env.cohorts[g].model, client, images).logits
-    return everyone(env.map_clients(one, state.clients[g]))
+    logits = lambda client: eval_mode(env.cohorts[g].model, client, images).logits
+    return by_replica(env.map_clients(logits, state.clients[g]))
 
   def of_snapshots(flat, images, g):
-    """flat f32[K_0, ..., L]."""
+    """The logits of snapshots f32[K_0, ..., L] of cohort g."""
 
-    def one(flat):
-      client = snapshots.client(env, g, flat)
+    def logits(snapshot):
+      client = snapshots.client(env, g, snapshot)
       return eval_mode(env.cohorts[g].model, client, images).logits
 
-    return everyone(env.map_clients(one, flat.reshape(-1, flat.shape[-1])))
+    return by_replica(env.map_clients(logits, flat.reshape(-1, flat.shape[-1])))
 
   def predict(state, images):
     edge = of_clients(state, images, -1)
-    said = {"core": of_clients(state, images, 0)[:, 0], "edge": together(edge)}
+    entries = {"core": of_clients(state, images, 0)[:, 0], "edge": together(edge)}
     if track:
       core = state.local[0]
-      said["before"] = of_snapshots(core.begun, images, 0)[:, 0]
-      said["first"] = together(of_snapshots(core.first, images, -1))
-      said |= {f"member{m + 1}": edge[:, m] for m in range(edge.shape[1])}
-    return said
+      entries["before"] = of_snapshots(core.begun, images, 0)[:, 0]
+      entries["first"] = together(of_snapshots(core.first, images, -1))
+      entries |= {f"member{m + 1}": edge[:, m] for m in range(edge.shape[1])}
+    return entries
 
   return predict
 
 
 def together(logits: Float[Array, "R n N H C"]) -> Float[Array, "R N H C"]:
-  """The log of the models' mean probabilities."""
+  """The log of the n models' mean probabilities."""
   return jax.nn.logsumexp(jax.nn.log_softmax(logits), axis=1) - np.log(logits.shape[1])

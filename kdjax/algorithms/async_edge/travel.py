@@ -1,4 +1,4 @@
-"""Models that travel between a core and its edges: whom they visit, and in what form they go."""
+"""Models that travel between a core and its edges: the edges they visit, and their snapshots."""
 
 from collections.abc import Sequence
 
@@ -14,14 +14,14 @@ from kdjax.types import ClientState, ConfigError
 def itinerary(
   env: Env, *, init: str, arrivals: Sequence, noisy: Sequence, noise: float
 ) -> tuple[tuple[int, int], ...]:
-  """Whose models arrive, and how late, round by round.
+  """The edge whose models arrive in each round, and the lag of its clone.
 
   Args:
     env: Env; holder 0 of a replica is the core, the others are edges.
     init, arrivals, noisy, noise: see `Hyper`.
 
   Returns:
-    ((edge, lag), ...).
+    ((edge, lag), ...), by round.
 
   Raises:
     ConfigError: for an edge that does not exist, an invalid lag or probability.
@@ -48,10 +48,10 @@ def itinerary(
 
 
 def unpack(env: Env, g: int, flat: Float[Array, "K_g L"]) -> ClientState:
-  """The clients of cohort g that snapshots f32[K_g, L] are of, with fresh optimisers."""
+  """The clients of cohort g in snapshots f32[K_g, L], with fresh optimisers."""
 
-  def one(flat):
-    client = snapshots.client(env, g, flat)
+  def with_optimiser(snapshot):
+    client = snapshots.client(env, g, snapshot)
     return client._replace(opt_state=env.cohorts[g].tx.init(client.params))
 
-  return jax.vmap(one)(flat)
+  return jax.vmap(with_optimiser)(flat)

@@ -1,11 +1,12 @@
-"""Controls of pairwise transfer: the same steps, but nothing that was learned is received.
+"""Controls of pairwise transfer: the same steps, but no learned weights are received.
 
-What a target gains by them it does not owe to its sources' knowledge. The third control, no
-transfer and an offset on the logits, is evals/prior_offset.py.
+A gain under a control is not due to the sources' knowledge. The third control, an offset on the
+logits without any transfer, is evals/prior_offset.py.
 
-  pairwise:ZEROED  every source's numbers are zeros; it calls all classes equally likely
-  pairwise:RANDOM  every source's numbers are its own, in an order drawn anew at every fetch within
-                   each array: of the right size, and without meaning
+  pairwise:ZEROED  every source's numbers are zeros, so it predicts all classes with equal
+                   probability
+  pairwise:RANDOM  every source's numbers are its own, shuffled within each array at every fetch:
+                   of the right size, but without meaning
 """
 
 import functools
@@ -34,7 +35,7 @@ def shuffled(
 ) -> tuple[ClientState, ...]:
   """The clients, over cohorts, each array's numbers in an order drawn for (client, step)."""
 
-  def one(client, key):
+  def shuffle(client, key):
     leaves, tree = jax.tree.flatten((client.params, client.model_state))
     keys = jax.random.split(key, len(leaves))
     mixed = [
@@ -45,7 +46,7 @@ def shuffled(
     return client._replace(params=params, model_state=model_state)
 
   keys = [env.keys(g, "shuffled", step) for g in range(len(clients))]
-  return tuple(jax.vmap(one)(c, k) for c, k in zip(clients, keys, strict=True))
+  return tuple(jax.vmap(shuffle)(c, k) for c, k in zip(clients, keys, strict=True))
 
 
 ZEROED = Method(Hyper, functools.partial(make, disguise=zeroed))

@@ -1,7 +1,7 @@
 """The layers of interest of pairwise transfer: named kernels, looked up and replaced.
 
-A layer is named by its path in a model's parameters, such as 'heads/hidden'; where models of
-different architectures call it differently, by a tuple of names: a model's is the first it has.
+A layer is named by its path in a model's parameters, such as 'heads/hidden'. Where architectures
+have different names for it, a tuple lists them, and the first one in a model counts.
 """
 
 from collections.abc import Sequence
@@ -17,36 +17,36 @@ Layer = str | tuple[str, ...]
 
 
 def names(layer: Layer) -> tuple[str, ...]:
-  """All names of a layer."""
+  """The names of a layer in all architectures."""
   return (layer,) if isinstance(layer, str) else tuple(layer)
 
 
 def key(layer: Layer) -> str:
-  """The name under which a layer's map is kept: its first."""
+  """The name under which a layer's map is kept: the first of its names."""
   return names(layer)[0]
 
 
 def named_kernels(params: PyTree) -> dict[str, Any]:
-  """{path, such as 'heads/main': its kernel} of all layers that have one."""
+  """{path of a layer, such as 'heads/main': its kernel}, for all layers with a kernel."""
   leaves = jax.tree_util.tree_leaves_with_path(params)
   paths = (([part.key for part in path], leaf) for path, leaf in leaves)
   return {"/".join(path[:-1]): leaf for path, leaf in paths if path[-1] == "kernel"}
 
 
 def path(params: PyTree, layer: Layer) -> str:
-  """What this model calls a layer of interest."""
-  there = named_kernels(params)
-  return next(name for name in names(layer) if name in there)
+  """The name of a layer of interest in this model."""
+  by_path = named_kernels(params)
+  return next(name for name in names(layer) if name in by_path)
 
 
 def kernels(params: PyTree, layers: Sequence[Layer]) -> dict[str, Any]:
   """{layer's key: its kernel in this model}."""
-  there = named_kernels(params)
-  return {key(layer): there[path(params, layer)] for layer in layers}
+  by_path = named_kernels(params)
+  return {key(layer): by_path[path(params, layer)] for layer in layers}
 
 
 def replace(params: PyTree, new: dict[str, Array]) -> PyTree:
-  """The same params with the kernels of {path: kernel} in the place of their own."""
+  """The params with the kernels of `new`, {path: kernel}, in place of their own."""
 
   def pick(path, leaf):
     *layer, name = [part.key for part in path]
@@ -61,16 +61,16 @@ def shapes(env: Env, layers: Sequence[Layer]) -> dict[str, tuple[int, ...]]:
   Raises:
     ConfigError: for a layer that a model lacks, or whose shape differs.
   """
-  found: dict[str, tuple[int, ...]] = {}
+  by_key: dict[str, tuple[int, ...]] = {}
   for g, cohort in enumerate(env.cohorts):
-    there = {name: leaf.shape for name, leaf in named_kernels(cohort.template.params).items()}
+    by_path = {name: leaf.shape for name, leaf in named_kernels(cohort.template.params).items()}
     for layer in layers:
-      here = next((name for name in names(layer) if name in there), None)
-      if here is None:
-        hint = f"client {cohort.ids[0]}, a {cohort.name}, has {', '.join(there)}"
+      own_path = next((name for name in names(layer) if name in by_path), None)
+      if own_path is None:
+        hint = f"client {cohort.ids[0]}, a {cohort.name}, has {', '.join(by_path)}"
         raise ConfigError("algo.layers", layer, hint)
-      shape = found.setdefault(key(layer), there[here])
-      if shape != there[here]:
-        hint = f"alike in all models: it is {shape} in cohort 0, {there[here]} in {g}"
+      shape = by_key.setdefault(key(layer), by_path[own_path])
+      if shape != by_path[own_path]:
+        hint = f"alike in all models: it is {shape} in cohort 0, {by_path[own_path]} in {g}"
         raise ConfigError("algo.layers", layer, hint)
-  return found
+  return by_key

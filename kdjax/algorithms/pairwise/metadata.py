@@ -1,9 +1,9 @@
-"""Whom to learn from, by what everyone advertises: the classes it has seen, its layers.
+"""The choice of sources by the metadata that clients advertise: their classes and their layers.
 
 Goldstein, Kachuee, Shiell, Sarrafzadeh: Real-Time Decentralized Knowledge Transfer at the Edge,
 2020, https://arxiv.org/abs/2011.05961, Appendix A. X_k are the classes of which client k has seen
-an example, L_k its layers, by name and shape. The appendix names what an agent weighs and gives no
-formula; the score of `rank` is the plainest one: examples of classes that the target hardly has.
+an example, L_k its layers, by name and shape. The appendix lists the criteria of an agent without a
+formula. The score of `rank` is the simplest one: examples of classes that the target hardly has.
 """
 
 import functools
@@ -24,7 +24,7 @@ def rank(
   *,
   new_below: int,
 ) -> list[list[int]]:
-  """Everyone's possible sources, best first.
+  """Every client's possible sources, best first.
 
   The score of source a for target b is sum_c n_a(c) [n_b(c) < new_below]: its examples of classes
   that are new to b. Ties go to more layers in common, then to the smaller number.
@@ -51,21 +51,21 @@ def rank(
 
 
 def choose(env: Env, batches: int, *, best: int, new_below: int) -> Int[np.ndarray, "clients S"]:
-  """Everyone's sources after so many training batches of the run.
+  """Every client's sources after `batches` training batches of the run.
 
   Args:
     env: Env.
     batches: training batches.
-    best: so many of a client's teachers, the best as `rank` sees it; 0: all of them.
-    new_below: as `rank`'s.
+    best: the number of a client's teachers to choose, the best by `rank`; 0: all of them.
+    new_below: as for `rank`.
 
   Returns:
     i32[R*K, S], -1 where there are fewer.
   """
-  everyone = copies.listed(env, batches)
+  teachers = copies.listed(env, batches)
   if not best:
-    return everyone
-  peer = np.full((env.clients, min(best, everyone.shape[1])), -1, np.int32)
+    return teachers
+  peer = np.full((env.clients, min(best, teachers.shape[1])), -1, np.int32)
   order = np.argsort(env.population.identity)
   adjacency = env.graph.at(batches)[np.ix_(order, order)]
   counts = np.asarray(env.task.label_counts).reshape(env.R, env.K, env.task.classes)

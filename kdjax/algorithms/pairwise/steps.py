@@ -18,39 +18,39 @@ from kdjax.types import ClientState, Examples, Now, PyTree, Step
 
 
 class Local(NamedTuple):
-  """What the clients of one cohort keep beside their weights; a layer has n inputs."""
+  """The state of one cohort's clients beside their weights; a layer has n inputs."""
 
-  sources: copies.Sources  # S a client
+  sources: copies.Sources  # S per client
   maps: PyTree  # {layer: f32[K_g, 2n, n]}; as_coded: f32[K_g, (S + 1) n + 1, n]
   opt_state: PyTree  # of the maps; as_coded: ()
 
 
 class Due(NamedTuple):
-  """When W* takes the place of W_b."""
+  """The time at which W* takes the place of W_b."""
 
-  every_batch: bool  # after every batch, not after the visit
-  fresh: bool  # whether maps start again when it has
+  every_batch: bool  # after every batch; otherwise after the visit
+  fresh: bool  # whether the maps start again afterwards
 
 
 def fetch_step(
   env: Env, pipeline: transfer.Pipeline, *, fresh: bool, disguise: Callable | None = None
 ) -> Step:
-  """`Phase.step` of a fetch: copies of the sources as they are now.
+  """`Phase.step` of a fetch: copies of the sources' current models.
 
   Args:
     env: Env.
     pipeline: the maps.
     fresh: whether maps and their optimiser start again.
-    disguise: (env, clients, step) -> what clients send in place of what they are (controls.py).
+    disguise: (env, clients, step) -> the clients that are sent in their place (controls.py).
   """
 
   def step(state, batch, now):
     clients = disguise(env, state.clients, now.call) if disguise else state.clients
     local = []
-    for g, found in enumerate(copies.fetch(env, clients, now.args)):
-      own = state.local[g]._replace(sources=found)
+    for g, sources in enumerate(copies.fetch(env, clients, now.args)):
+      own = state.local[g]._replace(sources=sources)
       if fresh:
-        own = Local(found, *env.map_clients(pipeline.fresh, env.keys(g, "maps", now.call)))
+        own = Local(sources, *env.map_clients(pipeline.fresh, env.keys(g, "maps", now.call)))
       local.append(own)
     return state._replace(local=tuple(local)), ({},) * len(local)
 
@@ -58,7 +58,7 @@ def fetch_step(
 
 
 def transfer_step(env: Env, objective: TransferObjective, due: Due) -> Step:
-  """`Phase.step` of a transfer; `objective` is the variant's."""
+  """`Phase.step` of a transfer, with the objective of a variant."""
 
   def step(state, batch, now):
     new = []
@@ -85,22 +85,24 @@ def map_gradients(
   own: Local,
   half: Examples,
 ) -> tuple[Gradients, PyTree]:
-  """One client's gradients of its weights, and those of its maps; this device's shares."""
+  """(gradients of one client's weights, gradients of its maps); this device's shares."""
   flat, peer = own.sources
-  said = copies.logits(env, flat, peer, half.image)
+  source_logits = copies.logits(env, flat, peer, half.image)
 
   def run(params, maps):
     new = params if maps is None else objective.pipeline.rewrite(params, maps, own.sources)
     out, statistics = train_mode(model, client.model_state, new, half)
     logits = out.logits[:, 0]
-    seen = TransferPass(model, client.model_state, half, params, new, logits, own.sources, said)
+    transfer_pass = TransferPass(
+      model, client.model_state, half, params, new, logits, own.sources, source_logits
+    )
     ce = local_mean(losses.cross_entropy(logits, half.label), half)
-    return ce, local_mean(objective.gap(seen), half), statistics
+    return ce, local_mean(objective.gap(transfer_pass), half), statistics
 
   def loss(trained):
     total, ce, gap, statistics = objective.weigh(run, trained, (peer >= 0).any())
     aux = {"loss": total, "cross_entropy": ce, "divergence": gap}
-    return total, (aux | {"refused": copies.refused(said, half.mask)}, statistics)
+    return total, (aux | {"refused": copies.refused(source_logits, half.mask)}, statistics)
 
   (params, maps), (aux, statistics) = gradients.of(loss, (client.params, own.maps))
   return Gradients(params, aux, statistics), maps
@@ -119,22 +121,25 @@ def advance(
   live: jax.Array,
   key: jax.Array,
 ) -> tuple[ClientState, Local, dict[str, jax.Array]]:
-  """One client's step: a target moves its maps, and W* takes the place of W_b when it is due.
+  """One client's step: a target updates its maps, and W* takes the place of W_b when it is due.
 
   Args:
     env: Env.
     objective: of the variant.
-    due: when W* replaces W_b.
+    due: the time at which W* replaces W_b.
     tx: the client's optimiser.
     now: its `args` are (whether this is the visit's last batch, the maps' learning rate).
-    client, own: its state.
-    grads, map_grads: what `map_gradients` returns, summed over the `data` axis.
-    live: bool[], whether it has data in this step.
+    client, own: the client's state.
+    grads, map_grads: the results of `map_gradients`, summed over the `data` axis.
+    live: bool[], whether the client has data in this step.
     key: for maps that start again.
+
+  Returns:
+    (ClientState, Local, aux).
   """
   target = (own.sources.peer >= 0).any()
   new, aux = apply_step(env, tx, now.lr, client, grads, live)
-  if not objective.weights:  # a target's stay as they are
+  if not objective.weights:  # a target's weights stay as they are
     weights = select(target, (client.params, client.opt_state), (new.params, new.opt_state))
     new = new._replace(params=weights[0], opt_state=weights[1])
   moves = aux["live"] & target
@@ -153,14 +158,14 @@ def move_maps(
   moves: jax.Array,
   key: jax.Array,
 ) -> tuple[ClientState, Local]:
-  """One client's maps after a step, and its weights with W* in place of W_b when it is due."""
+  """Updates one client's maps, and puts W* in place of W_b when it is due."""
   last, rate = args
   if pipeline.tx is not None:
     moved = gradients.apply_update(pipeline.tx, rate, grads, own.maps, own.opt_state, moves)
     maps, opt_state = select(moves, moved, (own.maps, own.opt_state))
     own = own._replace(maps=maps, opt_state=opt_state)
   write = lambda params: pipeline.rewrite(params, own.maps, own.sources)
-  if not due.every_batch:  # it changes nothing for clients without sources
+  if not due.every_batch:  # without sources, `write` changes nothing
     params = jax.lax.cond(last, write, lambda params: params, client.params)
     return client._replace(params=params), own
   params = select(moves, write(client.params), client.params)

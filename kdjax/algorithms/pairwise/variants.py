@@ -1,4 +1,4 @@
-"""What a target of pairwise transfer minimises, and over what: four variants (method.py)."""
+"""The losses of a target of pairwise transfer, and their variables: four variants (method.py)."""
 
 import functools
 from collections.abc import Callable
@@ -21,7 +21,7 @@ from kdjax.types import Examples, PyTree
 
 
 class TransferPass(NamedTuple):
-  """One client's pass with W* on a batch, and what it is held against."""
+  """One client's pass with W* on a batch, and the data with which it is compared."""
 
   model: nn.Module
   model_state: PyTree
@@ -30,22 +30,29 @@ class TransferPass(NamedTuple):
   new: PyTree  # with W*
   logits: jax.Array  # f32[B, C], with W*
   sources: copies.Sources
-  said: jax.Array  # f32[S, B, C], the sources' logits
+  source_logits: jax.Array  # f32[S, B, C]
 
 
 class TransferObjective(NamedTuple):
-  """What a target minimises, and over what."""
+  """The loss of a target, and its variables."""
 
   weigh: Callable  # one of `eq5` with its weights, `eq1`, `algorithm1`, `as_coded`
-  gap: Callable  # TransferPass -> f32[B], how far the target is from its sources
-  pipeline: transfer.Pipeline  # how maps rewrite the layers
-  weights: bool  # whether a target trains its own weights too
+  gap: Callable  # TransferPass -> f32[B], the distance of the target from its sources
+  pipeline: transfer.Pipeline  # the maps, which rewrite the layers
+  weights: bool  # whether a target also trains its own weights
 
 
 def make_objective(
   env: Env, hyper: Hyper, S: int, tx: optax.GradientTransformation
 ) -> TransferObjective:
-  """The objective of a variant; S: the most sources of a client; tx: the maps' optimiser."""
+  """The objective of `hyper.variant`.
+
+  Args:
+    env: Env.
+    hyper: Hyper.
+    S: the largest number of sources of a client.
+    tx: the maps' optimiser.
+  """
   gap = forward_kl if hyper.divergence == "source" else reverse_kl
   if hyper.variant == "as_coded":
     return TransferObjective(as_coded, gap, transfer.fixed(env, hyper.layers, S), False)
@@ -58,7 +65,7 @@ def make_objective(
 
 
 def eq5(alpha: float, beta: float, run: Callable, trained: tuple, target: jax.Array) -> tuple:
-  """Eq. 5 for a target, the cross entropy for another client.
+  """Eq. 5 for a target, the cross entropy for other clients.
 
   Args:
     alpha, beta: weights.
@@ -69,71 +76,73 @@ def eq5(alpha: float, beta: float, run: Callable, trained: tuple, target: jax.Ar
   Returns:
     (the loss, cross entropy, gap, model_state).
   """
-  own, other, statistics = run(*trained)
-  return jnp.where(target, (alpha * own + beta * other) / 2, own), own, other, statistics
+  ce, gap, statistics = run(*trained)
+  return jnp.where(target, (alpha * ce + beta * gap) / 2, ce), ce, gap, statistics
 
 
 def eq1(run: Callable, trained: tuple, target: jax.Array) -> tuple:
-  """Eq. 1 for a target: `distance` alone; arguments as `eq5`'s."""
-  own, other, statistics = run(*trained)
-  return jnp.where(target, other, own), own, other, statistics
+  """Eq. 1 for a target: `distance` alone; arguments as for `eq5`."""
+  ce, gap, statistics = run(*trained)
+  return jnp.where(target, gap, ce), ce, gap, statistics
 
 
 def algorithm1(run: Callable, trained: tuple, target: jax.Array) -> tuple:
-  """Cross entropy with W_b for the weights, gap with W* for the maps; arguments as `eq5`'s."""
+  """Cross entropy with W_b for the weights, gap with W* for the maps; arguments as for `eq5`."""
   params, maps = trained
-  own, _, statistics = run(params, None)
-  _, other, _ = run(jax.lax.stop_gradient(params), maps)
-  return own + other, own, other, statistics
+  ce, _, statistics = run(params, None)
+  _, gap, _ = run(jax.lax.stop_gradient(params), maps)
+  return ce + gap, ce, gap, statistics
 
 
 def as_coded(run: Callable, trained: tuple, target: jax.Array) -> tuple:
-  """The number that the authors' code computes, from which nothing learns; arguments as `eq5`'s.
+  """The loss that the authors' code computes; nothing is trained by it. Arguments as for `eq5`.
 
   0.7 CE + 0.3 (KL_A + KL_B), where both KLs are 0: their target is a log-probability, and PyTorch
-  counts a target below 0 as none.
+  sets terms with a target below 0 to 0.
   """
-  own, other, statistics = run(*trained)
-  return jnp.where(target, 0.7 * own, own), own, other, statistics
+  ce, gap, statistics = run(*trained)
+  return jnp.where(target, 0.7 * ce, ce), ce, gap, statistics
 
 
-def forward_kl(seen: TransferPass) -> Float[Array, " B"]:
+def forward_kl(result: TransferPass) -> Float[Array, " B"]:
   """Mean over sources of KL(P_a || Q), Eq. 4; f32[B]."""
-  return copies.divergence(seen.said, seen.sources.peer, seen.logits)
+  return copies.divergence(result.source_logits, result.sources.peer, result.logits)
 
 
-def reverse_kl(seen: TransferPass) -> Float[Array, " B"]:
-  """Mean over sources of KL(Q || P_a); f32[B]. Numbers that are not finite are left out."""
-  valid = (seen.sources.peer >= 0)[:, None] & finite_rows(seen.said)
-  log_q = jax.nn.log_softmax(seen.logits)
-  log_p = jax.nn.log_softmax(jnp.where(valid[..., None], seen.said, 0))
+def reverse_kl(result: TransferPass) -> Float[Array, " B"]:
+  """Mean over sources of KL(Q || P_a); f32[B]. Logits that are not finite are left out."""
+  valid = (result.sources.peer >= 0)[:, None] & finite_rows(result.source_logits)
+  log_q = jax.nn.log_softmax(result.logits)
+  log_p = jax.nn.log_softmax(jnp.where(valid[..., None], result.source_logits, 0))
   kl = jnp.sum(jnp.exp(log_q) * (log_q - log_p), axis=-1)
   return copies.mean_over_sources(kl, valid)
 
 
-def distance(env: Env, layer: interest.Layer, seen: TransferPass) -> Float[Array, " B"]:
+def distance(env: Env, layer: interest.Layer, result: TransferPass) -> Float[Array, " B"]:
   """Eq. 1 as a mean over outputs and sources: |W* X - W_a X| + |W* X - W_b X|; f32[B]."""
-  path = interest.path(seen.params, layer)
+  path = interest.path(result.params, layer)
 
   def output(params):
-    """What the layer puts out, f32[B, ..., o], with these weights."""
-    _, changed = seen.model.apply(
-      {"params": params, **seen.model_state},
-      seen.half.image,
+    """The layer's output f32[B, ..., o] with these weights."""
+    _, changed = result.model.apply(
+      {"params": params, **result.model_state},
+      result.half.image,
       train=True,
-      mask=seen.half.mask,
-      mutable=[*seen.model_state, "intermediates"],
+      mask=result.half.mask,
+      mutable=[*result.model_state, "intermediates"],
       capture_intermediates=lambda module, _: "/".join(module.path) == path,
-      rngs={"dropout": seen.half.key},
+      rngs={"dropout": result.half.key},
     )
     (out,) = jax.tree.leaves(changed["intermediates"])
     return out
 
-  def apart(a, b):
+  def absolute_error(a, b):
     return jnp.mean(jnp.abs(a - b), axis=tuple(range(1, a.ndim)))
 
-  new, valid = output(seen.new), seen.sources.peer >= 0
-  found = transfer.found_kernels(env, (layer,), seen.sources)[interest.key(layer)]
-  theirs = [output(interest.replace(seen.params, {path: kernel})) for kernel in found]
-  gaps = jnp.stack([apart(new, out) for out in theirs]) * valid[:, None]
-  return gaps.sum(0) / jnp.maximum(valid.sum(), 1) + apart(new, output(seen.params))
+  new = output(result.new)
+  valid = result.sources.peer >= 0
+  kernels = transfer.source_kernels(env, (layer,), result.sources)[interest.key(layer)]
+  theirs = [output(interest.replace(result.params, {path: kernel})) for kernel in kernels]
+  from_sources = jnp.stack([absolute_error(new, out) for out in theirs]) * valid[:, None]
+  from_own = absolute_error(new, output(result.params))
+  return from_sources.sum(0) / jnp.maximum(valid.sum(), 1) + from_own
