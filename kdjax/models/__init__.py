@@ -1,3 +1,3 @@
 """Model families, one file each; `kdjax.models.build` finds them by name."""
 
-SHARED = ("build", "conv", "heads", "layers", "loop")  # files that hold no model
+SHARED = ("build", "conv", "heads", "layers", "loop")  # files without a model

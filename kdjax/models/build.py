@@ -15,21 +15,21 @@ from kdjax.types import ConfigError, ModelOut
 COMMON = ("norm", "dtype", "project")  # of config.model, for all models
 GIVEN = ("classes", "heads", "axes")  # by kdjax, not by a config
 LEAST = {"classes": 2, "heads": 1, "project": 0}
-DEEPEST = 200  # numbers in a tuple, a layer each
-WIDEST = 1_000_000  # units of a layer
+DEEPEST = 200  # the most numbers in a tuple, one per layer
+WIDEST = 1_000_000  # the most units of a layer
 
 
 def build_model(name: str, *, classes: int, heads: int, **arguments: Any) -> nn.Module:
   """A model that maps (images f32[B, h, w, c], train, mask) to `kdjax.types.ModelOut`.
 
   Args:
-    name: a file of kdjax/models ('mlp', 'resnet', ...), which means the `Model` there, or another
-      class of it ('split_cnn:Edge'); or your own, 'package.module:Net'.
+    name: a file of kdjax/models ('mlp', 'resnet', ...) for its `Model`, with a class for another
+      model in it ('split_cnn:Edge'); or your own, 'package.module:Net'.
     classes: C, at least 2.
     heads: H, at least 1.
-    **arguments: the model's other fields, all that have no default. A field annotated with a type
-      takes only that type, `tuple[int, ...]` only positive integers; one that the model's `choices`
-      names takes only those values.
+    **arguments: the model's other fields, at least all without a default. A field annotated with a
+      type takes only that type, `tuple[int, ...]` only positive integers. A field in the model's
+      `choices` takes only the values listed there.
 
   Raises:
     ConfigError: no such model, or an unknown, missing or wrong argument.
@@ -92,14 +92,14 @@ def check_reads(name: str, model: nn.Module, shape: tuple[int, ...]) -> None:
 
 
 def check_takes(name: str, model: nn.Module) -> None:
-  """Refuses a network that cannot be called as a step calls it: (images, train, mask).
+  """Refuses a network that cannot be called with (images, train, mask), as a step does.
 
   Args:
     name: as the config spells the model.
     model: what `build_model` returned.
 
   Raises:
-    ConfigError: says which argument is in the way.
+    ConfigError: names the argument that does not fit.
   """
   for given in ({"train": False}, {"train": True, "mask": None}):
     try:
@@ -110,33 +110,33 @@ def check_takes(name: str, model: nn.Module) -> None:
 
 
 def check_returns(name: str, out: Any, *, n: int, heads: int, classes: int) -> None:
-  """Refuses a network that returns something else than a whole ModelOut.
+  """Refuses a network that does not return a ModelOut of the right shapes.
 
   Args:
     name: as the config spells the model.
-    out: what it returned for n images, or its shapes.
+    out: the network's output for n images, or its shapes.
     n, heads, classes: N, H and C.
 
   Raises:
-    ConfigError: says what it returned.
+    ConfigError: describes the output.
   """
-  found = tuple(map(np.shape, out[:2])) if isinstance(out, ModelOut) else ()
-  if found and len(found[0]) == 2 and found[0][0] == n and found[1] == (n, heads, classes):
+  shapes = tuple(map(np.shape, out[:2])) if isinstance(out, ModelOut) else ()
+  if shapes and len(shapes[0]) == 2 and shapes[0][0] == n and shapes[1] == (n, heads, classes):
     return
-  if found:
-    said = f"embedding {list(found[0])} and logits {list(found[1])}"
+  if shapes:
+    returned = f"embedding {list(shapes[0])} and logits {list(shapes[1])}"
   else:
-    said = f"one array {list(out.shape)}" if hasattr(out, "shape") else type(out).__name__
+    returned = f"one array {list(out.shape)}" if hasattr(out, "shape") else type(out).__name__
   hint = (
     "must return kdjax.types.ModelOut(embedding [N, F], logits [N, H, C], features), as a network "
     f"that ends in kdjax.models.heads.Heads does; for N = {n} images, H = {heads} heads and "
-    f"C = {classes} classes it returns {said}"
+    f"C = {classes} classes it returns {returned}"
   )
   raise ConfigError("clients", name, hint)
 
 
 def _wrong(key, value, kind, choices):
-  """What would be right, where the value is not; else None."""
+  """A description of right values if the value is wrong, else None."""
   if kind == tuple[int, ...]:
     if not (isinstance(value, tuple) and value and all(_is(v, int) and v > 0 for v in value)):
       return "a tuple of positive integers"
@@ -154,7 +154,7 @@ def _wrong(key, value, kind, choices):
 
 
 def _is(value, kind):
-  """Whether a value is of a type; a bool is no number, an integer is a float."""
+  """Whether a value is of a type; a bool is not a number, and an integer counts as a float."""
   if isinstance(value, bool):
     return kind is bool
   return isinstance(value, {int: numbers.Integral, float: numbers.Real}.get(kind, kind))

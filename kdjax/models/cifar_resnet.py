@@ -19,7 +19,7 @@ from kdjax.types import ModelOut
 class Model(nn.Module):
   """A CIFAR ResNet; features: 'stem', 'stage1' to 'stage3', in the compute dtype.
 
-  `scan` makes a loop of the blocks that are alike.
+  `scan` runs blocks of one shape as a loop.
   """
 
   classes: int

@@ -21,7 +21,7 @@ def classify(
   Args:
     model: the module that is called.
     x: [B, h, w, c].
-    train, mask: as the model's.
+    train, mask: the model's arguments.
     stride: of the first layer.
   """
   features = {}
@@ -35,11 +35,10 @@ def classify(
 
 
 class Model(nn.Module):
-  """3x3 convolution, norm, ReLU per entry of `widths`, at stride 2 from the second on; the mean.
+  """3x3 convolution, norm, ReLU per entry of `widths`, with stride 2 from the second on; the mean.
 
-  `stride`, of the first layer: at 2 a network costs a quarter, and sees images at half their size.
-
-  Features: 'layer1', 'layer2', ..., in the compute dtype.
+  `stride` is that of the first layer. With stride 2 the network costs a quarter, and works on
+  images at half their size. Features: 'layer1', 'layer2', ..., in the compute dtype.
   """
 
   classes: int

@@ -1,8 +1,8 @@
-"""Convolutions of many clients' own kernels, and how they reach the hardware.
+"""Convolutions with each client's own kernel, and their lowerings.
 
-`jax.vmap` turns K convolutions with K kernels into one grouped convolution, which few libraries do
-well, and a convolution's gradients inside a loop are slow on XLA:CPU. So there are three lowerings
-of one function; which is fastest depends on backend, network and K (`forms.py`).
+`jax.vmap` turns K convolutions with K kernels into one grouped convolution, for which few libraries
+are fast. A convolution's gradients inside a loop are slow on XLA:CPU. So there are three lowerings
+of one function; the fastest one depends on backend, network and K (`forms.py`).
 """
 
 import functools
@@ -32,8 +32,8 @@ def conv(
     kernel: [k, k, c, features], of x's dtype.
     stride: int, in pixels.
     pad: int, pixels of zeros on each side.
-    lowering: 'direct', one convolution (under `vmap` a grouped one); 'split', under `vmap` still
-      one convolution a client; 'matmul', a sum of k * k matrix products (under `vmap` batched).
+    lowering: 'direct', one convolution (under `vmap` a grouped one); 'split', under `vmap` one
+      convolution per client; 'matmul', a sum of k * k matrix products (under `vmap` batched).
 
   Returns:
     [B, (h + 2 pad - k) // stride + 1, the same of w, features].
@@ -44,18 +44,18 @@ def conv(
 
 
 def _matmul(x, kernel, stride, pad):
-  """The sum over the kernel's pixels of (what each of them sees) times (its weights)."""
+  """The sum over the kernel's pixels of (the inputs that each one meets) times (its weights)."""
   k = kernel.shape[0]
   height, width = ((n + 2 * pad - k) // stride + 1 for n in x.shape[1:3])
   x = jnp.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
 
-  def seen(i, j):
+  def inputs(i, j):
     rows = slice(i, i + (height - 1) * stride + 1, stride)
     return x[:, rows, j : j + (width - 1) * stride + 1 : stride]
 
-  wide = jnp.promote_types(x.dtype, jnp.float32)  # what a convolution would add up in
+  wide = jnp.promote_types(x.dtype, jnp.float32)  # the dtype of a convolution's accumulator
   product = functools.partial(jnp.matmul, preferred_element_type=wide)
-  total = sum(product(seen(i, j), kernel[i, j]) for i in range(k) for j in range(k))
+  total = sum(product(inputs(i, j), kernel[i, j]) for i in range(k) for j in range(k))
   return total.astype(x.dtype)
 
 
@@ -63,9 +63,9 @@ def _matmul(x, kernel, stride, pad):
 def _conv(x, kernel, stride, pad, split):
   """A convolution whose two gradients are, on CPU, written as plain NHWC/HWIO convolutions.
 
-  The gradients that autodiff writes have other dimension orders; XLA:CPU brings those into the fast
-  form in straight-line code only: inside a loop they are some 15 times slower. Other compilers look
-  for autodiff's form, and get it. Reverse mode only.
+  Autodiff writes gradients with other dimension orders, which XLA:CPU brings into the fast form in
+  straight-line code only; inside a loop they are some 15 times slower. Other compilers recognise
+  autodiff's form, so they get it. Reverse mode only.
   """
   return _convolve(split, stride, ((pad, pad),) * 2, 1, 1, x, kernel)
 
@@ -82,7 +82,7 @@ def _backward(stride, pad, split, residuals, grad):
   for k, n, out in zip(kernel.shape[:2], x.shape[1:3], grad.shape[1:3], strict=True):
     reach = (out - 1) * stride + 1  # the gradient's size once spread out by the stride
     x_padding.append((k - 1 - pad, n + pad - reach))
-    kernel_padding.append((pad, reach + k - 1 - n - pad))  # negative where pixels were never read
+    kernel_padding.append((pad, reach + k - 1 - n - pad))  # negative where pixels are never read
   flipped = kernel[::-1, ::-1].transpose(0, 1, 3, 2)
   x_grad = _convolve(split, 1, tuple(x_padding), stride, 1, grad, flipped)
   gradient = functools.partial(_kernel_gradient, split, tuple(kernel_padding), stride)
@@ -107,16 +107,16 @@ def _autodiff(stride, pad, split, x, kernel, grad):
 def _kernel_gradient(split, padding, stride, x, grad):
   """x [B, h, w, c], the output's gradient [B, h', w', features] -> [k, k, c, features].
 
-  To be called through `noinline`: else the transposition is fused with whatever made `x`, back
-  through all residual connections, and makes it a second time, element by element (bench suite
-  `tried`).
+  It has to be called through `noinline`. Otherwise the transposition is fused with the computation
+  of `x`, back through all residual connections, which then runs a second time, element by element
+  (bench suite `tried`).
   """
   swapped = x.transpose(3, 1, 2, 0), grad.transpose(1, 2, 0, 3)  # the batch becomes the channels
   return _convolve(split, 1, padding, 1, stride, *swapped).transpose(1, 2, 0, 3)
 
 
 def _convolve(split, stride, padding, x_dilation, kernel_dilation, x, kernel):
-  """One convolution; with `split`, `vmap` makes as many of it as there are clients."""
+  """One convolution; with `split`, `vmap` turns it into one convolution per client."""
   plain = functools.partial(
     jax.lax.conv_general_dilated,
     window_strides=(stride, stride),
@@ -129,7 +129,7 @@ def _convolve(split, stride, padding, x_dilation, kernel_dilation, x, kernel):
 
 
 def _one_by_one(fn):
-  """`fn`, which `vmap` calls once for each element instead of once for all."""
+  """`fn` with a batching rule by which `vmap` calls it once per element."""
   single = jax.custom_batching.custom_vmap(fn)
 
   @single.def_vmap

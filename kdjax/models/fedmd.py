@@ -3,7 +3,7 @@
 Li & Wang, "FedMD: Heterogenous Federated Learning via Model Distillation", 2019,
 https://arxiv.org/abs/1910.03581.
 
-A deviation: convolutions have no bias, as BatchNorm would cancel it.
+Departure: convolutions have no bias, as BatchNorm would cancel it.
 """
 
 from flax import linen as nn
@@ -29,7 +29,7 @@ ARCHITECTURES = (  # (filters, dropout) of the ten parties
 
 
 class Model(nn.Module):
-  """Two or three convolutional layers and a classifier without bias on the flattened last one.
+  """Two or three convolutional layers, and a classifier without bias on the flattened last one.
 
   Features: 'layer1', 'layer2'[, 'layer3'], in the compute dtype. Raises ConfigError for another
   number of layers.

@@ -1,11 +1,11 @@
-"""The split bottleneck ResNets of FedGKT: edge networks, server networks and both in one.
+"""The split bottleneck ResNets of FedGKT: edge networks, server networks and full networks.
 
 He, Annavaram and Avestimehr, "Group Knowledge Transfer", NeurIPS 2020, https://arxiv.org/abs/2007.14513,
-as its published code builds them. An edge network and a full one share `extractor`, whose output
-a server network takes as its images; a full network is an extractor and a server network.
+as its published code builds them. Edge networks and full networks begin with an `extractor`, whose
+output is the input of a server network. A full network is an extractor and a server network.
 
-Readings: ResNet-8 is the code's (two bottlenecks); Table 7 shows another network, which has not the
-paper's ratios of sizes and operations. ResNet-4 and -6 have one and two plain blocks.
+Readings: ResNet-8 is the code's (two bottlenecks). Table 7 shows another network, which does not
+have the paper's ratios of sizes and operations. ResNet-4 and -6 have one and two plain blocks.
 """
 
 import functools
@@ -24,7 +24,7 @@ WIDTH = 16  # of the extractor, and of the first stage's 3x3 convolutions
 
 
 def common(model: nn.Module) -> dict[str, Any]:
-  """The arguments that every layer of a network takes from it."""
+  """The arguments that a network passes on to each of its layers."""
   return dict(norm=model.norm, dtype=model.dtype, axes=model.axes, conv=model.conv)
 
 
@@ -45,14 +45,14 @@ def classify(
   widths: tuple[int, ...],
   bottleneck: bool,
 ) -> ModelOut:
-  """Residual stages, the mean, the heads; inside a model's `__call__`, as `extract`.
+  """Residual stages, the mean and the heads, for use inside a model's `__call__`, like `extract`.
 
   Args:
     model: the module that is called.
     x: [B, h, w, 16], the extractor's output.
-    train, mask: as the model's.
+    train, mask: the model's arguments.
     counts, widths: blocks and width of every stage, see `resnet.stages`.
-    bottleneck: the kind of block.
+    bottleneck: whether blocks are bottlenecks.
 
   Returns:
     ModelOut without the stem among its features.
@@ -68,7 +68,7 @@ def classify(
 def serve(
   model: nn.Module, x: Float[Array, "B h w c"], train: bool, mask: Float[Array, " B"] | None
 ) -> ModelOut:
-  """The server's part: as many bottlenecks in each of three stages as the depth gives."""
+  """The server's part: three stages of equally many bottlenecks, by the depth."""
   counts = (model.depth // 9,) * 3  # 55 and 56: 6, 109 and 110: 12
   return classify(model, x, train, mask, counts, (16, 32, 64), bottleneck=True)
 
@@ -103,7 +103,7 @@ class Edge(nn.Module):
 
 
 class Server(nn.Module):
-  """ResNet-55 or -109, which takes an extractor's output for its images.
+  """ResNet-55 or -109; its images are the output of an extractor.
 
   Features: 'stage1' to 'stage3', in the compute dtype.
   """
@@ -129,7 +129,7 @@ class Server(nn.Module):
 
 
 class Model(nn.Module):
-  """ResNet-56 or -110 of bottlenecks: an extractor and the server of depth - 1.
+  """ResNet-56 or -110 of bottlenecks: an extractor and the server network of depth - 1.
 
   Features: 'extractor', 'stage1' to 'stage3', in the compute dtype.
   """

@@ -1,4 +1,4 @@
-"""The main head and the auxiliary heads that every model ends in (MHD, section 3.2)."""
+"""The main head and the auxiliary heads at the end of every model (MHD, section 3.2)."""
 
 import jax.numpy as jnp
 from flax import linen as nn
@@ -15,11 +15,11 @@ def head_names(heads: int) -> tuple[str, ...]:
 
 
 class Heads(nn.Module):
-  """Linear heads on one embedding, computed in the wide dtype: confidences are compared by size.
+  """Linear heads on one embedding, in the wide dtype because confidences are compared by size.
 
-  Each head is a layer of its own name, so a network's backbone and main head have the same initial
-  values whatever the number of heads. `project` > 0: where the embedding's width differs, a linear
-  map without bias to that width is the embedding that others see; the heads read the original.
+  Each head is a layer with a name of its own, so a network's backbone and main head have the same
+  initial values for any number of heads. With `project` > 0, other clients see the embedding at
+  that width: where its own differs, a linear map without bias. The heads read the original.
   """
 
   classes: int
@@ -27,7 +27,7 @@ class Heads(nn.Module):
   dtype: str
   project: int
   use_bias: bool = True
-  hidden: int = 0  # > 0: a layer of so many units, with ReLU, before heads and embedding
+  hidden: int = 0  # > 0: units of a further layer, with ReLU, before heads and embedding
 
   @nn.compact
   def __call__(self, xi: Float[Array, "B F"]) -> tuple[Float[Array, "B F1"], Float[Array, "B H C"]]:

@@ -1,9 +1,9 @@
-"""The layers of networks, where Flax's own would go wrong inside a mapped, sharded step.
+"""Layers that replace Flax's own where these would go wrong inside a mapped, sharded step.
 
-Convolutions keep their speed in loops and for many clients at once (`conv.py`), BatchNorm counts
-masked examples of a split batch right, dropout does not depend on how the batch is split, and
+Convolutions keep their speed in loops and for many clients at once (`conv.py`). BatchNorm leaves
+out masked examples of a split batch. Dropout does not depend on the split of the batch, and
 max-pooling has a deterministic gradient. Images are NHWC, kernels HWIO. `dtype` names the compute
-dtype; parameters and statistics are wide.
+dtype; parameters and statistics have the wide dtype (`wide_dtype`).
 """
 
 import functools
@@ -89,7 +89,7 @@ class BatchNorm(nn.Module):
     running_mean = self.variable("batch_stats", "mean", jnp.zeros, width, wide)
     running_var = self.variable("batch_stats", "var", jnp.ones, width, wide)
     x = x.astype(wide)
-    if train and not self.is_initializing():  # a model may be initialised outside the mesh
+    if train and not self.is_initializing():  # initialisation may happen outside the mesh
       centred, mean, var, count = self._moments(x, mask)
       rate = jnp.where(count > 0, 1 - MOMENTUM, 0).astype(wide)
       running_mean.value += rate * (mean - running_mean.value)
@@ -100,7 +100,7 @@ class BatchNorm(nn.Module):
     return x.astype(self.dtype)
 
   def _moments(self, x, mask):
-    """(x - mean with masked examples 0, mean [c], biased variance [c], values counted)."""
+    """(x - mean, 0 for masked examples; mean [c]; biased variance [c]; number of values)."""
     live = jnp.ones(x.shape[:1], bool) if mask is None else mask > 0
     count = self._total(live.sum().astype(x.dtype)) * math.prod(x.shape[1:-1])
     live = live.reshape(live.shape + (1,) * (x.ndim - 1))
@@ -119,15 +119,15 @@ class BatchNorm(nn.Module):
 def group_count(channels: int) -> int:
   """GroupNorm's groups: 32 (Wu & He 2018), or fewer so that each has at least four channels.
 
-  The largest of 32, 16, 8, 4, 2 that divides the channels so, else 1. A group of a single channel
-  would be constant on a 1x1 image.
+  The largest of 32, 16, 8, 4, 2 that divides the channels in this way, else 1. A group of a single
+  channel would be constant on a 1x1 image.
   """
   fits = (g for g in (32, 16, 8, 4, 2) if channels % g == 0 and channels // g >= 4)
   return next(fits, 1)
 
 
 def norm(kind: str, dtype: str, axes: tuple[str, ...]) -> Callable:
-  """A normalisation `(x, train, mask) -> x`, to be called inside a module's `__call__`.
+  """A normalisation `(x, train, mask) -> x` for use inside a module's `__call__`.
 
   Args:
     kind: 'batch'; 'group' (`group_count` groups); 'layer' (over the channels alone); 'none'.
@@ -172,10 +172,10 @@ class ConvNorm(nn.Module):
 
 
 class Dropout(nn.Module):
-  """Dropout (Srivastava et al. 2014) whose masks belong to places in the whole batch.
+  """Dropout (Srivastava et al. 2014) whose masks are keyed by places in the whole batch.
 
-  Needs the mesh axis `data` and the rng 'dropout' in training; the identity in evaluation, during
-  initialisation and at rate 0.
+  In training it needs the mesh axis `data` and the rng 'dropout'. It is the identity in evaluation,
+  during initialisation and at rate 0.
   """
 
   rate: float
@@ -195,8 +195,8 @@ class Dropout(nn.Module):
 def max_pool_3x3_s2(x: Float[Array, "B h w c"]) -> Float[Array, "B h1 w1 c"]:
   """3x3 max-pooling, stride 2, one pixel of padding: [B, h, w, c] -> [B, ceil(h/2), ceil(w/2), c].
 
-  The maximum over nine shifted slices: the gradient of a windowed reduction (select-and-scatter) is
-  not deterministic on GPUs. Equal maxima share the gradient.
+  It is the maximum over nine shifted slices, because the gradient of a windowed reduction
+  (select-and-scatter) is not deterministic on GPUs. Equal maxima share the gradient.
   """
   h, w = x.shape[1:3]
   padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=-jnp.inf)
@@ -209,7 +209,8 @@ def avg_pool(
 ) -> Float[Array, "B h1 w1 c"]:
   """Average pooling of [B, h, w, c] over a square window.
 
-  `padding` is 'valid' or 'same': as Keras's, an odd pixel at the end, the mean over pixels alone.
+  `padding` is 'valid' or 'same'. 'same' follows Keras: an odd pixel of padding is at the end, and
+  the mean leaves padding out.
   """
   size, strides = (window, window), (stride, stride)
   pooled = nn.avg_pool(x, size, strides, padding.upper(), count_include_pad=False)

@@ -1,4 +1,4 @@
-"""Blocks of one shape as a loop, compiled once; the tree of variables stays as it is."""
+"""Blocks of one shape as a loop, compiled once; the tree of variables does not change."""
 
 import itertools
 from collections.abc import Callable, Sequence
@@ -12,10 +12,12 @@ from kdjax.core.arrays import Array
 
 
 def groups(module: nn.Module, names: Sequence[str]) -> list[list[str]]:
-  """Blocks in a row that hold variables of the same shapes; each by itself where none do yet.
+  """Groups of consecutive blocks whose variables have the same shapes.
+
+  During initialisation, where no block has variables, each block is a group.
 
   Args:
-    module: the one that is called.
+    module: the module that is called.
     names: of its blocks, in order.
   """
   if module.is_initializing():
@@ -32,23 +34,23 @@ def scan_blocks(
   train: bool,
   mask: Float[Array, " B"] | None,
 ) -> Float[Array, "B h w c"]:
-  """What the blocks make of x, one after another, by a scan over their stacked variables.
+  """Applies the blocks to x one after the other, by a scan over their stacked variables.
 
-  Their statistics come back under their own names. They take no random numbers.
+  Each block's statistics are stored under its own name. Blocks must not draw random numbers.
 
   Args:
-    module: the one that is called, initialised, `names` not called in it yet.
-    block: a Block that belongs to no module.
+    module: the module that is called; it is initialised and has not called `names` yet.
+    block: a Block without a parent module.
     names: a group of `groups`.
-    x, train, mask: as a block takes them.
+    x, train, mask: arguments of a block.
   """
 
-  def one(x, variables):
+  def turn(x, variables):
     return block.apply(variables, x, train, mask, mutable=mutable)
 
   stacked = jax.tree.map(lambda *v: jnp.stack(v), *(_held(module, name) for name in names))
   mutable = [kind for kind in stacked if module.is_mutable_collection(kind)]
-  x, changed = jax.lax.scan(one, x, stacked)
+  x, changed = jax.lax.scan(turn, x, stacked)
   for i, name in enumerate(names):
     for kind, tree in changed.items():
       module.put_variable(kind, name, jax.tree.map(lambda v, i=i: v[i], tree))
@@ -56,5 +58,5 @@ def scan_blocks(
 
 
 def _held(module, name):
-  """A block's variables by kind."""
+  """A block's variables by collection."""
   return {kind: held[name] for kind, held in module.variables.items() if name in held}

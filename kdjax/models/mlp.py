@@ -1,4 +1,4 @@
-"""A multi-layer perceptron: the model of quick runs and of identities that must hold exactly."""
+"""A multi-layer perceptron: the model of quick runs and of exact tests."""
 
 from typing import Any
 
@@ -27,7 +27,7 @@ class Model(nn.Module):
   activation: str
   axes: tuple = ("data",)
 
-  tables = True  # it reads rows of features, too
+  tables = True  # it also reads rows of features
   choices = {"activation": ("tanh", "relu")}
 
   @nn.compact

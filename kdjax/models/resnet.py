@@ -1,6 +1,6 @@
 """ResNet-18, -34 and -50 (He et al., "Deep Residual Learning for Image Recognition", CVPR 2016).
 
-As torchvision's: the bottleneck's stride is on its 3x3 convolution, no scale starts at zero.
+As in torchvision, the bottleneck's stride is on its 3x3 convolution, and no scale starts at zero.
 https://arxiv.org/abs/1512.03385
 """
 
@@ -22,14 +22,15 @@ from kdjax.types import ModelOut
 def pad_shortcut(
   x: Float[Array, "B h w c"], features: int, stride: int
 ) -> Float[Array, "B h1 w1 features"]:
-  """Option A of He et al.: every stride-th pixel, the new channels zero; it has no parameters."""
+  """Option A of He et al.: every stride-th pixel, with zeros in new channels; no parameters."""
   return jnp.pad(x[:, ::stride, ::stride], ((0, 0),) * 3 + ((0, features - x.shape[-1]),))
 
 
 class Block(nn.Module):
   """A residual block: two 3x3 convolutions, or 1x1, 3x3 and 1x1 to four times the width.
 
-  Where the shape changes, the shortcut is a 1x1 convolution with a norm ('projection') or 'pad'.
+  Where the shape changes, the shortcut is a 1x1 convolution with a norm ('projection') or
+  `pad_shortcut` ('pad').
   """
 
   width: int
@@ -74,9 +75,9 @@ def stages(
   """Runs the stages of a residual network inside a module's `__call__`.
 
   Args:
-    module: the one that is called; with its field `scan`, blocks that are alike become a loop.
+    module: the module that is called; with its field `scan`, blocks of one shape become a loop.
     x: [B, h, w, c], the stem's output, in the compute dtype.
-    train, mask: as the model's.
+    train, mask: the module's arguments.
     block: (width, stride, name= or parent=) -> Block.
     counts, widths: blocks and width of every stage; all stages but the first halve the image.
 
@@ -102,10 +103,9 @@ def stages(
 class Model(nn.Module):
   """A ResNet whose stem is the ImageNet one (7x7, stride 2, max-pool) or 'small' (3x3, stride 1).
 
-  `remat` keeps only the blocks' inputs for the backward pass and computes the rest again; `scan`
-  makes a loop of the blocks that are alike. `hidden`
-  above 0 adds a dense layer with ReLU, so wide, after the mean. Features: 'stem', 'stage1' to
-  'stage4', in the compute dtype.
+  `remat` keeps only the blocks' inputs for the backward pass and computes the rest again. `scan`
+  runs blocks of one shape as a loop. `hidden` above 0 is the width of a dense layer with ReLU after
+  the mean. Features: 'stem', 'stage1' to 'stage4', in the compute dtype.
   """
 
   classes: int

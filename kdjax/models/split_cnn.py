@@ -1,7 +1,8 @@
 """Small plain networks in two parts: the quick counterpart of gkt_resnet.py.
 
-Edge networks and full ones differ only in size: an extractor, and behind it a classifier that is
-small, or the larger one of a server network, which takes an extractor's output for its images.
+Edge networks and full networks consist of an extractor and a classifier, which is small at the edge
+and has the size of the server network in a full one. A server network is a classifier; its images
+are the output of an extractor.
 """
 
 from flax import linen as nn
@@ -34,7 +35,7 @@ class Extractor(nn.Module):
 
 
 class Model(nn.Module):
-  """The extractor, a layer for every (channels, stride) of `front`; then as cnn.py's.
+  """The extractor, with a layer for every (channels, stride) of `front`; then the layers of cnn.py.
 
   Features: 'extractor', 'layer1', 'layer2', ..., in the compute dtype.
   """
