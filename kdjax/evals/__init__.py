@@ -1,3 +1,3 @@
 """The measurements, one file each."""
 
-SHARED = ("_counting",)  # files that hold none
+SHARED = ("_counting",)  # files without a measurement

@@ -1,4 +1,4 @@
-"""Passes over test images: what one batch counts, added up over all."""
+"""Passes over test images that add up counts of single batches."""
 
 import functools
 from collections.abc import Callable, Iterator
@@ -23,14 +23,14 @@ SPECS = (P("data"), P("data"), P("data"))  # of images, labels and mask
 def over(
   experiment: "Experiment", name: str, batch: int, count: Callable[..., PyTree]
 ) -> Callable[..., PyTree]:
-  """A function that counts over images; the last, partial batch counts like every other.
+  """A function that counts over images; examples of a partial last batch count like all others.
 
   Args:
     experiment: Experiment.
-    name: the evaluator's, for the error.
+    name: the evaluator's name, for the error.
     batch: images per pass; a multiple of the mesh's `data` axis.
-    count: (what the method predicts, label i32[N], mask f32[N]) -> counts, a pytree of f32, of one
-      device's share of a batch; equal on all devices of the `client` axis.
+    count: (the method's predictions, label i32[N], mask f32[N]) -> counts of one device's share of
+      a batch, a pytree of f32, equal on all devices of the `client` axis.
 
   Returns:
     (state, images: ExampleSet, places: i64[n] among them) -> the pytree of sums, i64.
@@ -44,8 +44,8 @@ def over(
 
   def run(state, images, places):
     sums = None
-    for one in batches(experiment, images, places, batch):
-      part = jax.device_get(step(state, *place(one)))
+    for arrays in batches(experiment, images, places, batch):
+      part = jax.device_get(step(state, *place(arrays)))
       part = jax.tree.map(lambda x: np.rint(x).astype(np.int64), part)
       sums = part if sums is None else jax.tree.map(np.add, sums, part)
     return sums
@@ -77,7 +77,7 @@ def check_batch(experiment: "Experiment", name: str, batch: int) -> None:
 def batches(
   experiment: "Experiment", images: "ExampleSet", places: np.ndarray, batch: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-  """(examples, label i32[batch], mask f32[batch]) of some places; the last is filled up, mask 0."""
+  """Batches (examples, label i32[batch], mask f32[batch]); the last one is padded, with mask 0."""
   for begin in range(0, len(places), batch):
     index = np.arange(begin, begin + batch)
     mask = (index < len(places)).astype(np.float32)
@@ -87,12 +87,12 @@ def batches(
 
 
 def entries(experiment: "Experiment") -> set[str]:
-  """The names of what the method predicts, without running it."""
+  """The names of the entries that the method predicts, without running it."""
   env, test = experiment.env, experiment.data.source.test
-  said = []
+  names = []
 
-  def names(state, image):
-    said.extend(_predict(experiment, state, image))
+  def record(state, image):
+    names.extend(_predict(experiment, state, image))
     return ()
 
   image = jax.ShapeDtypeStruct((env.mesh.shape["data"], *test.shape), test.dtype)

@@ -1,8 +1,8 @@
 """Accuracy on test data, of every head of every client, from per-class counts in one pass.
 
 Yields private and shared accuracy, the K x K accuracy of client i on client j's labels, the same
-by graph distance, the accuracy of the ensemble (the mean of all clients' probabilities), and how
-often every class is said, by which training/collapse.py knows a head that says one for everything.
+by graph distance, the accuracy of the ensemble (the mean of all clients' probabilities), and the
+number of predictions of each class, by which training/collapse.py detects collapsed heads.
 """
 
 from collections.abc import Callable
@@ -47,10 +47,10 @@ def make(experiment: "Experiment", *, batch: int) -> Evaluator:
 
   def run(state):
     counted = counts(state, test, np.arange(len(test.labels)))  # {entry: i64[R*K or R, 2, H, C]}
-    found = {e: c.reshape(env.R, -1, *c.shape[1:]) for e, c in counted.items()}
-    held = label_counts.reshape(env.R, -1, env.task.classes)
+    by_replica = {e: c.reshape(env.R, -1, *c.shape[1:]) for e, c in counted.items()}
+    private = label_counts.reshape(env.R, -1, env.task.classes)
     return [
-      summarise({e: c[r] for e, c in found.items()}, total, held[r], distance, env.heads)
+      summarise({e: c[r] for e, c in by_replica.items()}, total, private[r], distance, env.heads)
       for r in range(env.R)
     ]
 
@@ -58,18 +58,19 @@ def make(experiment: "Experiment", *, batch: int) -> Evaluator:
 
 
 def counter(env: "Env") -> Callable[..., dict[str, jax.Array]]:
-  """What one device counts of its share of a batch.
+  """The counts of one device's share of a batch.
 
   Returns:
-    (what the method predicts, label i32[N], mask f32[N]) -> {entry: predictions by class, the
+    (the method's predictions, label i32[N], mask f32[N]) -> {entry: predictions by class, the
     correct ones and all, f32[..., 2, H, C]}.
   """
 
   def count(p, label, mask):
-    """f32[..., 2, H, C]; p f32[..., N, H, C]."""
-    said = jax.nn.one_hot(p.argmax(-1), env.task.classes) * mask[:, None, None]  # [..., N, H, C]
+    """Counts f32[..., 2, H, C] of logits or probabilities f32[..., N, H, C]."""
+    predicted = jax.nn.one_hot(p.argmax(-1), env.task.classes)
+    predicted *= mask[:, None, None]  # [..., N, H, C]
     true = jax.nn.one_hot(label, env.task.classes)[:, None]
-    return jnp.stack([(said * true).sum(-3), said.sum(-3)], axis=-3)
+    return jnp.stack([(predicted * true).sum(-3), predicted.sum(-3)], axis=-3)
 
   def count_all(predicted, label, mask):
     counts = {}
@@ -107,20 +108,20 @@ def summarise(
       clients, `JOINT` their ensemble. Other entries are named ENTRY/HEAD.
     total: i64[C], test examples by class.
     label_counts: i64[K, C].
-    distance: i64[K, K], hops from student to teacher; None where no one learns along a graph.
+    distance: i64[K, K], hops from student to teacher; None where no client learns along a graph.
     heads: H names.
 
   Returns:
     dict with the keys of `summary.json`: private_accuracy, shared_accuracy, ensemble_accuracy,
-    accuracy_by_owner, accuracy_by_distance (not without distances), predictions_by_class (how many
-    test examples a model says are of each class). What needs private data of the model's own is
-    left out for entries that are one model for all.
+    accuracy_by_owner, accuracy_by_distance (not without distances), predictions_by_class (the
+    number of test examples for which each class is predicted). Entries that are one model for all
+    clients have no numbers that depend on a client's private data.
   """
   names = ("private_accuracy", "shared_accuracy", "ensemble_accuracy")
-  by = ("accuracy_by_owner", "accuracy_by_distance", "predictions_by_class")
-  out: dict[str, Any] = {name: {} for name in (*names, *by)}
+  matrices = ("accuracy_by_owner", "accuracy_by_distance", "predictions_by_class")
+  out: dict[str, Any] = {name: {} for name in (*names, *matrices)}
   for entry, counted in counts.items():
-    correct, said = counted[:, 0], counted[:, 1]  # [K or 1, H, C]
+    correct, predicted = counted[:, 0], counted[:, 1]  # [K or 1, H, C]
     for h, head in enumerate(heads[: correct.shape[1]]):
       accuracy = metrics.class_accuracy(correct[:, h], total)
       shared = metrics.shared_accuracy(accuracy)
@@ -129,7 +130,7 @@ def summarise(
         continue
       name = f"{entry}/{head}" if entry else head
       out["shared_accuracy"][name] = shared.tolist()
-      out["predictions_by_class"][name] = said[:, h].tolist()
+      out["predictions_by_class"][name] = predicted[:, h].tolist()
       if len(correct) == len(label_counts):
         matrix = metrics.accuracy_by_owner(accuracy, label_counts)
         out["accuracy_by_owner"][name] = matrix.tolist()

@@ -1,9 +1,9 @@
-"""What a client's embeddings hold: a new head tuned on them, frozen, with labels of every class.
+"""The quality of a client's frozen embeddings: a head tuned on them with labels of all classes.
 
 Zhmoginov et al., CVPR 2023, Section 4.4: the blue lines of Fig. 6, "the upper bound per the
 embedding quality". The head is a multinomial logistic regression on the private examples of all
-clients together, its features standardised, with an l2 penalty of 1 / (2 C) on its weights
-(scikit-learn's, by L-BFGS in float64); the paper says no more than that a head is tuned.
+clients together, with standardised features and an l2 penalty of 1 / (2 C) on its weights
+(scikit-learn's, by L-BFGS in float64). The paper does not specify how the head is tuned.
 """
 
 import functools
@@ -36,9 +36,9 @@ def make(
   Args:
     experiment: Experiment.
     batch: images per pass; a multiple of the mesh's `data` axis.
-    limit: > 0: tune on so many of a replica's private examples, drawn by its seed; 0: on all.
+    limit: > 0: the number of a replica's private examples to tune on, drawn by its seed; 0: all.
     C: inverse of the l2 penalty.
-    iterations: of L-BFGS, at most.
+    iterations: the most iterations of L-BFGS.
 
   Returns:
     state -> a list over replicas of dicts {'linear_probe': {'shared': [one per client]}}, the mean
@@ -50,18 +50,27 @@ def make(
   env, source, shards = experiment.env, experiment.data.source, experiment.data.shards
   _check(experiment, limit=limit, C=C, iterations=iterations)
   embed = embedder(experiment, batch)
-  test, total = source.test, np.bincount(source.test.labels, minlength=source.classes)
-  everything = np.arange(len(test.labels))
+  test = source.test
+  total = np.bincount(test.labels, minlength=source.classes)
+  all_places = np.arange(len(test.labels))
 
   def run(state):
-    tested, out = embed(state, test, everything), []
+    test_embeddings = embed(state, test, all_places)
+    out = []
     for r, seed in enumerate(env.population.seeds):
       places = pool(shards.private, r, env.population.holders, limit, seed)
-      tuned_on, labels = embed(state, source.train, places), source.train.labels[places]
-      own = range(r * env.K, (r + 1) * env.K)
-      said = np.stack([probe(tuned_on[k], labels, tested[k], C, iterations) for k in own])
-      hit = [np.bincount(test.labels[row], minlength=len(total)) for row in said == test.labels]
-      accuracy = metrics.class_accuracy(np.stack(hit), total)
+      train_embeddings = embed(state, source.train, places)
+      labels = source.train.labels[places]
+      predicted = np.stack(
+        [
+          probe(train_embeddings[k], labels, test_embeddings[k], C, iterations)
+          for k in range(r * env.K, (r + 1) * env.K)
+        ]
+      )
+      correct = [
+        np.bincount(test.labels[hit], minlength=len(total)) for hit in predicted == test.labels
+      ]
+      accuracy = metrics.class_accuracy(np.stack(correct), total)
       out.append({"linear_probe": {"shared": metrics.shared_accuracy(accuracy).tolist()}})
     return out
 
@@ -82,7 +91,7 @@ def _check(experiment, **numbers):
 def pool(
   private: tuple[np.ndarray, ...], r: int, holders: int, limit: int, seed: int
 ) -> Int[np.ndarray, " n"]:
-  """What the heads of replica r are tuned on: its private examples, each once, ascending places."""
+  """The examples that replica r's heads are tuned on: private ones, each once, ascending places."""
   places = np.unique(np.concatenate(private[r * holders : (r + 1) * holders]))
   if not 0 < limit < len(places):
     return places
@@ -96,16 +105,16 @@ def probe(
   C: float,
   iterations: int,
 ) -> Int[np.ndarray, " N"]:
-  """The classes that a head tuned on embeddings says of others; see the file's docstring."""
+  """Classes of `test` predicted by a head tuned on `train`; see the file's docstring."""
   from sklearn.exceptions import ConvergenceWarning
   from sklearn.linear_model import LogisticRegression
   from threadpoolctl import threadpool_limits
 
   mean, std = train.mean(0), train.std(0)
   scale = lambda x: (x - mean) / np.where(std > 0, std, 1)
-  # One thread: at products this small several wait for each other forty times as long as they work.
+  # For products this small, several threads wait for each other forty times as long as they work.
   with threadpool_limits(1, "blas"), warnings.catch_warnings():
-    warnings.simplefilter("ignore", ConvergenceWarning)  # `iterations` says how far it goes
+    warnings.simplefilter("ignore", ConvergenceWarning)  # `iterations` is a limit on purpose
     head = LogisticRegression(C=C, max_iter=iterations).fit(scale(train), labels)
   return head.predict(scale(test))
 
@@ -119,9 +128,9 @@ def embedder(
 
   def embed(state, image):
     seen = counting.seen(experiment, image)
-    one = lambda cohort, client: heads_input(cohort.model, client, seen)[0]
+    embedding = lambda cohort, client: heads_input(cohort.model, client, seen)[0]
     pairs = zip(env.cohorts, state.clients, strict=True)
-    return tuple(env.map_clients(functools.partial(one, cohort), c) for cohort, c in pairs)
+    return tuple(env.map_clients(functools.partial(embedding, cohort), c) for cohort, c in pairs)
 
   program = jax.jit(sharded(env, embed, (STATE, P("data")), P("client", "data")))
 

@@ -1,11 +1,12 @@
-"""What an offset on the logits gains by itself: a control for methods that say they transfer.
+"""The gain by an offset on the logits alone: a control for methods that claim transfer.
 
-A client that has hardly seen a class rarely names it, however well it tells it from others. Adding
-`-tau log p(c)` to its logits, p its own label frequencies, undoes that and teaches it nothing
-(Menon et al.: Long-tail learning via logit adjustment, 2021, https://arxiv.org/abs/2007.07314,
-Eq. 9). A gain of remote accuracy counts as transfer only above what this control has without any
-(https://arxiv.org/abs/2011.05961 moves the class prior, too). Every client's `tau` is the one with
-the highest accuracy on held-out training images, the public ones: let the method not use them.
+A client that has hardly seen a class rarely predicts it, however well it separates it from others.
+Adding `-tau log p(c)` to its logits, where p are its own label frequencies, corrects this without
+any new knowledge (Menon et al.: Long-tail learning via logit adjustment, 2021,
+https://arxiv.org/abs/2007.07314, Eq. 9). Remote accuracy is evidence of transfer only above that of
+this control, which has no transfer (https://arxiv.org/abs/2011.05961 also moves the class prior).
+Every client's `tau` is the one with the highest accuracy on held-out training images, the public
+ones, which the method should therefore not use.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,7 @@ from kdjax.types import ConfigError, Evaluator
 if TYPE_CHECKING:
   from kdjax.experiment import Experiment
 
-TAUS = np.linspace(0, 2, 41)  # 0: as it is, 1: as if all classes were equally frequent
+TAUS = np.linspace(0, 2, 41)  # 0: no offset; 1: as if all classes were equally frequent
 
 
 def make(experiment: "Experiment", *, batch: int) -> Evaluator:
@@ -33,8 +34,8 @@ def make(experiment: "Experiment", *, batch: int) -> Evaluator:
 
   Returns:
     state -> a list over replicas of {'offset_tau', 'offset_local_accuracy',
-    'offset_remote_accuracy', 'offset_combined_accuracy': {'main': one per client}}, of main heads;
-    accuracies are those of `confusion`.
+    'offset_remote_accuracy', 'offset_combined_accuracy': {'main': one per client}}, for main heads;
+    accuracies are defined as in `confusion`.
 
   Raises:
     ConfigError: for an invalid batch size, or without public examples of the clients' own source.
@@ -48,16 +49,18 @@ def make(experiment: "Experiment", *, batch: int) -> Evaluator:
   prior = log_prior(data.shards.label_counts)
 
   def count(predicted, label, mask):
-    """Right answers for each tau and class, f32[R*K, T, C]."""
+    """Correct answers for each tau and class, f32[R*K, T, C]."""
     true = jax.nn.one_hot(label, env.task.classes) * mask[:, None]
 
-    def one(logits, prior):  # f32[N, C], f32[C]
-      said = (logits - TAUS[:, None, None] * prior).argmax(-1)  # [T, N]
-      return (said == label) @ true
+    def of_client(logits, prior):  # f32[N, C], f32[C]
+      adjusted = (logits - TAUS[:, None, None] * prior).argmax(-1)  # [T, N]
+      return (adjusted == label) @ true
 
-    logits = predicted[""]
-    rows = [env.local_rows(g, prior) for g in range(len(logits))]
-    return env.gather([jax.vmap(one)(x[:, :, 0], p) for x, p in zip(logits, rows, strict=True)])
+    counted = [
+      jax.vmap(of_client)(logits[:, :, 0], env.local_rows(g, prior))
+      for g, logits in enumerate(predicted[""])
+    ]
+    return env.gather(counted)
 
   counts = counting.over(experiment, "prior_offset", batch, count)
   if "" not in counting.entries(experiment):
@@ -68,20 +71,21 @@ def make(experiment: "Experiment", *, batch: int) -> Evaluator:
     return counted.reshape(env.R, -1, *counted.shape[1:])
 
   def run(state):
-    test, out = data.source.test, []
-    tested = by_replica(counts(state, test, np.arange(len(test.labels))))
+    test = data.source.test
+    correct = by_replica(counts(state, test, np.arange(len(test.labels))))
     total = np.bincount(test.labels, minlength=env.task.classes)
+    results = []
     for r, public in enumerate(data.shards.public):
       chosen = by_replica(counts(state, data.public, public))[r].sum(-1).argmax(-1)
-      right = tested[r][np.arange(len(chosen)), chosen]  # [K, C]
-      out.append(summarise(chosen, right, total, own[r]))
-    return out
+      with_offset = correct[r][np.arange(len(chosen)), chosen]  # [K, C]
+      results.append(summarise(chosen, with_offset, total, own[r]))
+    return results
 
   return run
 
 
 def log_prior(label_counts: Int[np.ndarray, "K C"]) -> Float[np.ndarray, "K C"]:
-  """log((n + 1) / (N + C)) of every client and class: one more than it has, so that none is 0."""
+  """log((n + 1) / (N + C)) per client and class, for its n of N examples; finite for n = 0."""
   n = label_counts + 1.0
   return np.log(n / n.sum(1, keepdims=True))
 
@@ -95,7 +99,7 @@ def summarise(
   """One replica's results.
 
   Args:
-    chosen: i64[K], places among `TAUS`.
+    chosen: i64[K], indices into `TAUS`.
     right: i64[K, C], test examples by class that a client gets right with its tau.
     total: i64[C], test examples by class.
     own: bool[K, C], its own classes.
