@@ -1,16 +1,17 @@
-"""Every method on one split of the digits, with as many private examples a client.
+"""Every method on one split of the digits, with equally many private examples per client.
 
 Five clients, two primary labels each, s = 100, as in mhd_digits.py; one small perceptron, which
-FedGKT cuts after its first layer. About 64,000 private examples go through a model for each client
-(318 passes over its part), whatever the method does with them; summary.json counts them. MHD has
-its own recipe; the others share a network without a norm, clipping and a constant rate, but FedGKT,
-which wants BatchNorm and a third of that rate: of twelve settings tried on held-out images
+FedGKT cuts after its first layer. In every method about 64,000 private examples per client go
+through a model (318 passes over its part); summary.json counts them. MHD has its own recipe. The
+others share a network without a norm, clipping and a constant rate, except FedGKT, which needs
+BatchNorm and a third of that rate. They were chosen among twelve settings on held-out images
 (docs/methods/index.md). Two to three minutes on two cores.
 
   python -m kdjax.main --config=configs/all_digits.py --workdir=runs/all_digits
 
-Asynchronous edge learning has one model to show, the core's: client 0 is the core. An edge has one
-model, so that its examples count like anyone's: CPM in the words of Lee et al., not CEM.
+Asynchronous edge learning is evaluated by one model, the core's; client 0 is the core. An edge has
+one model, so that its examples count as in the other methods: CPM in the terms of Lee et al., not
+CEM.
 """
 
 from kdjax.algorithms import async_edge, fedgkt, pairwise
@@ -18,14 +19,14 @@ from kdjax.configs import common, fedmd_digits, mhd_digits
 
 
 def get_config(words=""):
-  """The quickstart's experiment beside all other methods."""
+  """The quickstart's experiment, with all other methods to compare."""
   c = mhd_digits.get_config()
   c.evals.accuracy.every = 1_000
   return common.crossed(beside(c, passes=318), words)
 
 
 def beside(c, passes):
-  """An MHD experiment with all other methods, each with so many passes over a client's examples."""
+  """An MHD experiment and all other methods, each with `passes` passes over a client's examples."""
   c.replicas = 3
   c.start.common = True
   c.compare = ("separate", "fedavg", "fedmd", "fedgkt", "async_edge", "pairwise", "kd", "gossip")
@@ -37,7 +38,7 @@ def beside(c, passes):
     model=c.model.to_dict(), optim=common.sgd(lr=0.00667, clip=1.0, schedule="constant")
   )
   server = ("mlp", fedgkts["model"] | dict(hidden=(128, 64), activation="tanh"))
-  core, private = round(0.12 * passes), 10  # passes before the rounds of async_edge, of FedMD
+  core, private = round(0.12 * passes), 10  # passes before the rounds of async_edge and of FedMD
   methods = dict(
     fedmd=fedmd_digits.get_config().algo.to_dict(),
     fedgkt=fedgkt.Hyper(
@@ -66,7 +67,7 @@ def beside(c, passes):
   for name, hyper in methods.items():
     algo = hyper if isinstance(hyper, dict) else common.algo(hyper)
     c.baselines[name] = dict(algorithm=name, algo=algo)
-  rounds = dict(  # passes over passes a round
+  rounds = dict(  # passes divided by passes per round
     fedmd=(passes - private) // 4,
     fedgkt=passes // 5,
     async_edge=8,

@@ -1,9 +1,10 @@
 """Asynchronous edge learning as published: ResNet-32 on CIFAR-100, a core and nine edges, CEM.
 
 Lee, Yoo and Kwak, 2020, https://arxiv.org/abs/2010.10338v1, Fig. 5: 56.67 % test accuracy of the
-core after the ninth round. Ten random subsets of 5,000 images; in every phase He et al.'s schedule,
-read as 164 epochs with a tenth of the learning rate after 82 and after 123. The temperature, the
-number of models at an edge and the rounds of memory are ours: the paper does not print them.
+core after the ninth round. Ten random subsets of 5,000 images. Every phase has He et al.'s
+schedule, read as 164 epochs with a tenth of the learning rate after epochs 82 and 123. The
+temperature, the number of models at an edge and the rounds of memory are ours, as the paper does
+not print them.
 
   python -m kdjax.main --config=configs/async_edge_cifar100.py --workdir=runs/async_edge_cifar100
 
@@ -22,14 +23,14 @@ The variants of Fig. 5, settings of `algo`, with the published accuracy:
   CPM       clone         1          3          55.11
   CEM       clone         3          3          56.67
 
-Fig. 7, a core and two edges of sizes that are not printed (a third of the images each would fit):
+Fig. 7 has a core and two edges of unpublished sizes (a third of the images each would fit):
 64.25 %; 63.37 % where the second edge's model comes late; 62.65 % without it (--config.rounds=1):
 
   ... --config.clients="((3, 'cifar_resnet', {'depth': 32}),)" --config.rounds=2 \\
       --config.algo.arrivals='((1, 0), (2, 1))'
 
-Fig. 8, corrupted labels at the fourth and the seventh edge: --config.algo.noisy='(4, 7)', with
---config.algo.corruption=fixed labels that can be memorised.
+Fig. 8 has corrupted labels at the fourth and the seventh edge: --config.algo.noisy='(4, 7)'. With
+--config.algo.corruption=fixed these labels can be memorised.
 """
 
 from kdjax.algorithms import async_edge

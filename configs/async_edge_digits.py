@@ -4,8 +4,8 @@ Follows Lee, Yoo and Kwak, 2020, Fig. 5, on small images; three seeds side by si
 
   python -m kdjax.main --config=configs/async_edge_digits.py --workdir=runs/async_edge_digits
 
-The config is CEM, the method as the paper recommends it. Its variants are settings of `algo`; test
-accuracy of the core after the ninth round, mean of seeds 0 to 2:
+The config is CEM, the variant that the paper recommends. The variants are settings of `algo`, here
+with the test accuracy of the core after the ninth round, mean of seeds 0 to 2:
 
             init          ensemble   memory
   IsPP      scratch       1          1          64.7
@@ -17,12 +17,13 @@ accuracy of the core after the ninth round, mean of seeds 0 to 2:
   CPM       clone         1          3          82.2
   CEM       clone         3          3          82.3
 
-so --config.algo.init=independent --config.algo.ensemble=1 --config.algo.memory=1 is IPP. A model
-that comes a round late (Fig. 7): --config.rounds=2 --config.algo.arrivals='((1, 0), (2, 1))'.
-Corrupted edges (Fig. 8): --config.algo.noisy='(4, 7)', with --config.algo.corruption=fixed labels
-that can be memorised. Members of the ensemble, the first edge (Fig. 6c) and the core before a
-distillation (Figs. 4 and 9) are tested too with --config.algo.track=True. No norm, and clipping: on
-held-out images BatchNorm costs the method 15 points (docs/methods/index.md).
+For example, --config.algo.init=independent --config.algo.ensemble=1 --config.algo.memory=1 is IPP.
+A model that arrives one round late (Fig. 7): --config.rounds=2
+--config.algo.arrivals='((1, 0), (2, 1))'. Corrupted edges (Fig. 8): --config.algo.noisy='(4, 7)',
+with --config.algo.corruption=fixed for labels that can be memorised. --config.algo.track=True also
+evaluates members of the ensemble, the first edge (Fig. 6c) and the core before a distillation
+(Figs. 4 and 9). The network has no norm, and gradients are clipped: on held-out images BatchNorm
+costs the method 15 points (docs/methods/index.md).
 """
 
 from kdjax.algorithms import async_edge

@@ -10,10 +10,11 @@ Follows Lee, Yoo and Kwak, 2020, Fig. 5, on small images; three seeds, half a mi
 or the four official files with --config.source=idx:DIR, or --config.source=npz:FILE. Variants and
 other settings: async_edge_digits.py.
 
-A core with so many images knows most of what its edges know, and one with fewer gains no more
-surely: with 50 and with 100 images each, on 2,000 held-out training images, seeds 100 to 104, it
-gains 1.7 and 1.9 points from the third round to the ninth, 95 % intervals -0.7 to 4.2 and -0.0 to
-3.7 (commit 20a1760). Letters leave more to learn: async_edge_letter.py.
+A core with 300 images already knows most of what its edges know, and the gain of a core with fewer
+images is not significant: with 50 and with 100 images each, on 2,000 held-out training images,
+seeds 100 to 104, the core gains 1.7 and 1.9 points from the third round to the ninth, 95 %
+intervals -0.7 to 4.2 and -0.0 to 3.7 (commit 20a1760). Letters leave more to learn:
+async_edge_letter.py.
 """
 
 from kdjax.configs import async_edge_digits, common, data

@@ -1,4 +1,4 @@
-"""What every experiment has: all top-level keys, each with a comment. Not an experiment itself."""
+"""All top-level keys of a config, each with a comment. This file is not an experiment itself."""
 
 import dataclasses
 import types
@@ -8,11 +8,11 @@ from ml_collections import ConfigDict, config_dict
 
 
 def base():
-  """A config with neutral values; an experiment fills in the rest."""
+  """A config with neutral values, which an experiment completes."""
   c = ConfigDict()
   c.seed = 0
-  c.replicas = 1  # seeds seed, seed + 1, .. side by side in one run
-  c.clients = ()  # entries (how many, model, model arguments)
+  c.replicas = 1  # ensembles with seeds seed, seed + 1, .. side by side in one run
+  c.clients = ()  # entries (number of clients, model, model arguments)
   c.model = dict(norm="none", dtype="float32", project=0)  # arguments common to all models
   c.steps = 0  # training batches; exactly one of steps and rounds is above 0
   c.rounds = 0  # turns of the method's cycle
@@ -25,27 +25,28 @@ def base():
   # digits, tfds:NAME, idx:DIR, cifar:DIR, folder:DIR, npz:FILE, csv:FILE, hf:NAME, records:DIR, or
   # your own package.module:function.
   c.source = ""
-  info = dict(train=0, test=0, image=(0, 0, 0), classes=0)  # zeros: as the source is found to be
-  info |= dict(resize=False, grey=False, decoder="pillow")  # of encoded images
+  info = dict(train=0, test=0, image=(0, 0, 0), classes=0)  # zeros: taken from the source itself
+  info |= dict(resize=False, grey=False, decoder="pillow")  # for encoded images
   c.source_info = dict(info)
-  c.source_resident_bytes = 8 * 2**30  # larger sets are read as they are needed
-  c.limit = 0  # > 0: use only so many training images, drawn by a fixed seed
-  # n > 0: so many training images are the test set. (n, m): m others, and the n are nobody's.
+  c.source_resident_bytes = 8 * 2**30  # larger sets are read while training
+  c.limit = 0  # > 0: use only this many training images, drawn by a fixed seed
+  # n > 0: hold out n training images as the test set. (n, m): test on m other images instead; the n
+  # are used by nobody.
   c.holdout = anything(0)
   c.public_source = ""  # '': the public set is a share of `source`
   c.public_source_info = dict(info)
-  c.public_share = 0.1  # gamma_pub: what is public is withheld from the clients
-  c.public_reuse = False  # whether what is private is public too, without its labels (MHD+)
-  c.public_limit = 0  # > 0: use only so many of the public examples; who holds what stays
+  c.public_share = 0.1  # gamma_pub; public examples are withheld from the clients
+  c.public_reuse = False  # whether private examples are public too, without their labels (MHD+)
+  c.public_limit = 0  # > 0: use only this many public examples; the partition does not change
   c.public_labels = False  # whether a method may use the labels of public examples
   c.partition = "skew"  # skew, dirichlet, equal, table, owner
   c.skew = 0.0  # s, for partition='skew'; float('inf') is allowed
-  c.primary = "random"  # how primary labels are dealt: even, random, explicit
-  c.primary_labels = ()  # for primary='explicit': labels of `source`, a tuple a client
-  c.labels = 0  # primary labels of a client, for even and random
+  c.primary = "random"  # assignment of primary labels: even, random, explicit
+  c.primary_labels = ()  # for primary='explicit': labels of `source`, a tuple per client
+  c.labels = 0  # primary labels per client, for even and random
   c.alpha = 0.0  # for partition='dirichlet'
   c.counts = ()  # for partition='table': examples per client and class, or owner of `arrays`
-  c.overlay = dict(share=0.0, clients=())  # a random share of all data that these hold too
+  c.overlay = dict(share=0.0, clients=())  # a random share of all data that these clients also hold
   c.augment = dict(kind="none")
   c.normalise = dict(mean=(0.5,), std=(0.5,))  # of pixels in 0..1 or features; ("data",): measured
 
@@ -53,19 +54,19 @@ def base():
   # by its number as `kdjax.load` counts: over all architectures, replica by replica
   c.start = dict(common=False, workdir="", client=0, part=())
 
-  # Who learns from whom; several kinds, separated by commas, take turns of `every` batches
+  # Edges from student to teacher; several kinds, separated by commas, take turns of `every` batches
   c.graph = dict(kind="complete", every=0, island=2, degree=2, edges=(), seed=0)
 
-  # Clients that lie in whatever they send (core/hostile.py); `scale`: how sure they pretend to be
+  # Clients that falsify everything they send (core/hostile.py); `scale`: size of falsified logits
   c.hostile = dict(kind="none", clients=(), scale=20.0)
 
   # Method
   c.algorithm = "separate"  # or 'package.module:METHOD'
   c.algo = dict()  # its hyper-parameters
-  # Runs afterwards on the same split, under WORKDIR/NAME/: names of `baselines`, or variants,
-  # {name: {key: value}}: what differs, `algo` in part where the method stays the same.
+  # Runs that follow on the same split, under WORKDIR/NAME/: names of `baselines`, or variants,
+  # {name: {key: value}} with the keys that differ; with the same method, `algo` may be partial.
   c.compare = anything(())
-  # By name, what differs; --config=FILE.py:NAME runs one in place of the config's own method.
+  # {name: the keys that differ}; --config=FILE.py:NAME runs one in place of the config's method.
   c.baselines = dict(
     separate=dict(algorithm="separate", algo=dict()),
     fedavg=dict(algorithm="fedavg", algo=dict(local_steps=20, local_epochs=0, momentum="keep")),
@@ -81,36 +82,36 @@ def base():
   c.save_every = 500  # batches between two checkpoints; 0: one at the end, or at a stop
   c.evals = dict(accuracy=dict(every=500, batch=256))  # every=0: after every round
 
-  # Faults: what a run does about them
+  # Faults: the reaction of a run
   c.faults = dict(
-    client="reset",  # whose numbers are not finite: reset, freeze (it falls silent), stop (the run)
-    saves=5,  # so many saves in a row that fail end the run; until then training goes on
-    images=0.01,  # a larger share of images that cannot be read ends the run
+    client="reset",  # not finite numbers: reset (skip a step), freeze (the client), stop (the run)
+    saves=5,  # consecutive failed saves that end the run; until then training continues
+    images=0.01,  # a larger share of unreadable images ends the run
   )
 
-  # Peers: clients that train apart, each a process, and meet in a shared folder (--peers)
+  # Peers: clients that train in processes of their own and meet in a shared folder (--peers)
   c.peers = dict(
-    age=50,  # a snapshot may be so many rounds older than the refresh that takes it
-    keep=20,  # so many rounds of its own messages a client leaves in the folder; 0: all
-    wait_seconds=0.0,  # > 0: wait so long for messages of the very round; 0: nobody waits
+    age=50,  # the most rounds by which a snapshot may be older than the refresh that takes it
+    keep=20,  # rounds of its own messages that a client leaves in the folder; 0: all
+    wait_seconds=0.0,  # > 0: wait at most this long for messages of the current round
     look_seconds=0.2,  # between two looks into the folder while waiting
   )
 
   # Hardware: changes no result beyond rounding
-  c.input = dict(workers=0, ahead=2)  # processes that read what is not resident; 0: threads
+  c.input = dict(workers=0, ahead=2)  # processes that read sets that are not resident; 0: threads
   c.mesh = dict(
     map="auto",
     conv="auto",
-    remat="auto",  # 'on': activations are computed again, not kept; auto: where they do not fit
-    blocks="unroll",  # 'scan': alike blocks of a ResNet are a loop: sooner compiled, moves more
+    remat="auto",  # 'on': activations are recomputed, not kept; auto: only where they do not fit
+    blocks="unroll",  # 'scan': equal ResNet blocks as a loop: compiles faster, moves more memory
     steps_per_dispatch=0,
-    device_tflops=100.0,  # of --plan without --target
+    device_tflops=100.0,  # for --plan without --target
   )
   return c
 
 
 def sgd(lr, clip, schedule="cosine", weight_decay=1e-4):
-  """SGD with momentum 0.9, as in the paper; `clip` is each client's gradient norm, 0: none."""
+  """SGD with momentum 0.9, as in the paper; `clip` limits each client's gradient norm, 0: none."""
   return dict(
     name="sgd",
     lr=lr,
@@ -124,7 +125,7 @@ def sgd(lr, clip, schedule="cosine", weight_decay=1e-4):
 
 
 def adam(lr, eps=1e-7, weight_decay=0.0, amsgrad=False):
-  """Adam at a constant rate; unless told otherwise with Keras's epsilon, as in FedMD's code."""
+  """Adam at a constant rate; the default epsilon is Keras's, as in FedMD's code."""
   return dict(
     name="adam",
     lr=lr,
@@ -140,22 +141,23 @@ def adam(lr, eps=1e-7, weight_decay=0.0, amsgrad=False):
 
 
 def anything(value):
-  """A field that takes values of any type, also from the command line, as Python literals."""
+  """A field for values of any type, which the command line takes as Python literals."""
   field = config_dict.placeholder(object)
   field.set(value)
   return field
 
 
 def algo(hyper):
-  """A method's hyper-parameters, a dataclass, as a config holds them.
+  """A method's hyper-parameters, a dataclass, in the form of a config.
 
-  Those of several types, such as `int | tuple`, take a value of any, also from the command line.
+  A hyper-parameter of several types, such as `int | tuple`, takes a value of each of them, also
+  from the command line.
   """
-  found = dataclasses.asdict(hyper)
+  values = dataclasses.asdict(hyper)
   for field in dataclasses.fields(hyper):
     if typing.get_origin(field.type) in (typing.Union, types.UnionType):
-      found[field.name] = anything(found[field.name])
-  return found
+      values[field.name] = anything(values[field.name])
+  return values
 
 
 def network(c, chosen):
@@ -164,7 +166,7 @@ def network(c, chosen):
 
 
 def pooled(c, chosen=None):
-  """What differs where one client holds all private data and trains alone.
+  """The keys that differ where one client holds all private data and trains alone.
 
   Its network is that of the first clients, or `chosen`, (model, arguments).
   """
@@ -177,16 +179,16 @@ MHD_WORDS = {"teachers": "teachers", "heads": "aux_heads"}
 
 
 def crossed(c, words, networks=None):
-  """A config with what follows its file's name, FILE.py:WORDS, put into it.
+  """Applies the words after a config file's name, FILE.py:WORDS, to its config.
 
   Args:
     c: the config.
     words: a baseline's name, then `name=value`, separated by commas: `network`, an entry of
-      `networks`; `graph`, a kind; `teachers` and `heads`, MHD's. `probe` adds a linear probe.
+      `networks`; `graph`, a kind; `teachers` and `heads`, for MHD. `probe` adds a linear probe.
     networks: {name: (model, arguments)}.
 
   Raises:
-    ValueError: for a word that means nothing here; says what does.
+    ValueError: for an unknown word; names the known ones.
   """
   for word in filter(None, words.split(",")):
     name, equals, value = word.partition("=")
@@ -211,7 +213,7 @@ def crossed(c, words, networks=None):
 
 
 def _become(c, name):
-  """The experiment of a baseline in place of the config's own."""
+  """Replaces the config's own experiment by that of a baseline."""
   known = {"supervised": pooled(c), **c.baselines}
   if name not in known:
     raise ValueError(f"{name!r} is none of the baselines {', '.join(known)}")

@@ -1,4 +1,4 @@
-"""The facts of the data sets, once: where they come from, shapes, sizes, pixels. No experiment."""
+"""The facts of the data sets: sources, shapes, sizes, pixels. This file is not an experiment."""
 
 CIFAR10_MEAN = (0.4914, 0.4822, 0.4465)
 CINIC10_MEAN = (0.4789, 0.4723, 0.4305)
@@ -27,7 +27,7 @@ def cifar10(c):
 
 
 def cinic10(c):
-  """CINIC-10 as it is unpacked, a folder of PNG files for every class; `valid` stays apart."""
+  """CINIC-10 as unpacked, a folder of PNG files for every class; `valid` is not used."""
   _source(c, "folder:CINIC-10", train=90_000, test=90_000, image=(32, 32, 3), classes=10)
   c.normalise = dict(mean=CINIC10_MEAN, std=(0.2421, 0.2383, 0.2587))
 

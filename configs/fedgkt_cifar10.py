@@ -1,9 +1,9 @@
 r"""FedGKT as published: 16 ResNet-8 edges and a ResNet-55 server, non-IID CIFAR-10.
 
-He, Annavaram and Avestimehr, NeurIPS 2020, Table 1: 86.59 % on this split, 92.97 % on an IID one,
-against 86.60 % and 92.88 % of FedAvg (:fedavg), 93.05 % of ResNet-56 (:supervised) and 78.94 % of
-ResNet-8 on all data (:supervised,network=edge). Table 5, IID: 88.86 % with ResNet-4 on the edges,
-90.32 % with ResNet-6. Tables 2 to 5 are IID.
+He, Annavaram and Avestimehr, NeurIPS 2020, Table 1: 86.59 % on this split and 92.97 % on an IID
+one, against 86.60 % and 92.88 % for FedAvg (:fedavg), 93.05 % for ResNet-56 (:supervised) and
+78.94 % for ResNet-8 on all data (:supervised,network=edge). Table 5, IID: 88.86 % with ResNet-4 on
+the edges, 90.32 % with ResNet-6. Tables 2 to 5 are IID.
 
   python -m kdjax.main --config=configs/fedgkt_cifar10.py --workdir=runs/fedgkt_cifar10
 
@@ -32,8 +32,8 @@ from kdjax.configs import common, data
 
 NETWORKS = {"edge": ("gkt_resnet:Edge", dict(depth=8)), "full": ("gkt_resnet", dict(depth=56))}
 
-# Table 6, examples by client and class. Row 8 is printed as 87 2 131 1325 1117 704 0 0 0 0; with
-# one of its zeros at the fifth place, every class adds up to 5,000.
+# Table 6, examples by client and class. Row 8 is printed as 87 2 131 1325 1117 704 0 0 0 0. With
+# one of its zeros moved to the fifth place, every class adds up to 5,000.
 TABLE_6 = (
   (144, 94, 1561, 133, 1099, 1466, 0, 0, 0, 0),
   (327, 28, 264, 16, 354, 2, 100, 20, 200, 3),
@@ -91,10 +91,11 @@ def get_config(words=""):
 
 
 def baselines(c):
-  """The paper's: FedAvg with the full network on every edge, and both networks on all data of c.
+  """The paper's baselines: FedAvg with the full network, and both networks on all data of c.
 
-  The paper's clients make 20 passes over their own examples between two averages: 1,314 to 4,497
-  on non-IID CIFAR-10. Beside them the edges alone, which make as many passes as in FedGKT.
+  The paper's clients make 20 passes over their own examples between two averages; on non-IID
+  CIFAR-10 a client has 1,314 to 4,497 examples. The edges alone, with as many passes as in FedGKT,
+  are a further baseline.
   """
   batch, examples = 64, c.source_info.train
   edges = sum(n for n, *_ in c.clients)

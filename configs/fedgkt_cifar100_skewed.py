@@ -1,7 +1,7 @@
 """FedGKT as published: 16 ResNet-8 edges and a ResNet-55 server, non-IID CIFAR-100.
 
-He, Annavaram and Avestimehr, NeurIPS 2020, Table 1: 63.76 %, against 63.78 % of FedAvg (:fedavg).
-The paper's split is drawn from Dir(0.5) and not printed; it is another one here.
+He, Annavaram and Avestimehr, NeurIPS 2020, Table 1: 63.76 %, against 63.78 % for FedAvg (:fedavg).
+The paper's split is drawn from Dir(0.5) and not printed, so the split here is another draw.
 
   python -m kdjax.main --config=configs/fedgkt_cifar100_skewed.py --workdir=runs/fedgkt_cifar100
 

@@ -1,7 +1,7 @@
 """FedGKT as published: 16 ResNet-8 edges and a ResNet-55 server, IID CIFAR-10.
 
-He, Annavaram and Avestimehr, NeurIPS 2020, Table 1: 92.97 %, against 92.88 % of FedAvg (:fedavg)
-and 93.05 % of ResNet-56 (:supervised). Tables 2 (--config.algo.server_distils=True, both teach:
+He, Annavaram and Avestimehr, NeurIPS 2020, Table 1: 92.97 %, against 92.88 % for FedAvg (:fedavg)
+and 93.05 % for ResNet-56 (:supervised). Tables 2 (--config.algo.server_distils=True, both teach:
 90.53 %), 3 (--config.algo.arrivals=1, asynchronous: 92.92 %) and 5 are this experiment too.
 
   python -m kdjax.main --config=configs/fedgkt_cifar10_iid.py --workdir=runs/fedgkt_cifar10_iid

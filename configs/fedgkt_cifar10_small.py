@@ -6,10 +6,10 @@ seed on one core. Needs the data, as fedgkt_cifar10.py says:
   python -m kdjax.main --config=configs/fedgkt_cifar10_small.py --workdir=runs/fedgkt_cifar10_small
 
 IID: --config.partition=equal --config.optim.lr=0.01. The control, edges that keep their first
-weights: optim.lr=0. An extractor makes 32 numbers of 3,072, for the reason that fedgkt_digits.py
-gives: the server's shared accuracy on 2,000 held-out training images, percent, seed 100, IID, is
-22.5 behind frozen edges and 30.4 behind trained ones. Under Dir(0.5) the rate is Fashion-MNIST's,
-not tried here.
+weights: --config.optim.lr=0. An extractor turns 3,072 numbers into 32, for the reason in
+fedgkt_digits.py: the server's shared accuracy on 2,000 held-out training images, seed 100, IID, is
+22.5 % with frozen edges and 30.4 % with trained ones. The rate for Dir(0.5) is that of
+Fashion-MNIST, untried on this set.
 """
 
 from kdjax.configs import common, data, fedgkt_fashion_mnist

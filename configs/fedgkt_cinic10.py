@@ -1,12 +1,12 @@
 """FedGKT as published: 16 ResNet-8 edges and a ResNet-55 server, IID CINIC-10.
 
-He, Annavaram and Avestimehr, NeurIPS 2020, Table 1: 81.51 %, against 81.62 % of FedAvg (:fedavg),
-81.66 % and 67.72 % of ResNet-56 and ResNet-8 on all data (:supervised; :supervised,network=edge).
+He, Annavaram and Avestimehr, NeurIPS 2020, Table 1: 81.51 %, against 81.62 % for FedAvg (:fedavg),
+81.66 % and 67.72 % for ResNet-56 and ResNet-8 on all data (:supervised; :supervised,network=edge).
 
   python -m kdjax.main --config=configs/fedgkt_cinic10.py --workdir=runs/fedgkt_cinic10
 
 Needs the data, unpacked as published: CINIC-10/train/CLASS/*.png, CINIC-10/test/CLASS/*.png
-(--config.source=folder:DIR). The validation images stay apart, as in the paper. Not run by us: it
+(--config.source=folder:DIR). The validation images are not used, as in the paper. Not run by us: it
 is meant for an accelerator. Non-IID: fedgkt_cinic10_skewed.py.
 """
 

@@ -1,7 +1,7 @@
 """FedGKT as published: 16 ResNet-8 edges and a ResNet-55 server, non-IID CINIC-10.
 
-He, Annavaram and Avestimehr, NeurIPS 2020, Table 1: 77.80 %, against 77.85 % of FedAvg (:fedavg).
-The paper's split is drawn from Dir(0.5) and not printed; it is another one here.
+He, Annavaram and Avestimehr, NeurIPS 2020, Table 1: 77.80 %, against 77.85 % for FedAvg (:fedavg).
+The paper's split is drawn from Dir(0.5) and not printed, so the split here is another draw.
 
   python -m kdjax.main --config=configs/fedgkt_cinic10_skewed.py --workdir=runs/fedgkt_cinic10
 

@@ -1,6 +1,6 @@
 """FedGKT on scikit-learn's handwritten digits: four small edges and a larger server, Dir(0.5).
 
-Follows He, Annavaram and Avestimehr, NeurIPS 2020, Table 1, at small scale: no download, about half
+Follows He, Annavaram and Avestimehr, NeurIPS 2020, Table 1, at small scale. No download; about half
 a minute on two cores.
 
   python -m kdjax.main --config=configs/fedgkt_digits.py --workdir=runs/fedgkt_digits
@@ -9,19 +9,22 @@ To compare with: the edges alone (:separate), FedAvg with the full network (:fed
 the edge network on all data (:supervised; :supervised,network=edge). IID: --config.partition=equal.
 Numbers: docs/results.md.
 
-Not as in the published code: a server's batch mixes clients (--config.algo.order=client does not),
-and the edges start alike, but untrained (--config.start.common=False: each for itself). Only the
-server teaches, as in the paper's best CIFAR-10 runs (--config.algo.server_distils=True: both do).
+Differences from the published code: a server's batch mixes clients (--config.algo.order=client does
+not), and the edges start from the same untrained weights (--config.start.common=False: from
+different ones). Only the server teaches, as in the paper's best CIFAR-10 runs
+(--config.algo.server_distils=True: both teach).
 
-An extractor makes 16 numbers of 64 pixels. Of wide features a server learns as much from edges that
-keep their first weights (--config.optim.lr=0), and nothing that an edge learns can be judged. The
-server's shared accuracy on 300 held-out training images, percent, seeds 100 to 102, by edges' rate:
+An extractor turns 64 pixels into 16 numbers. With wide features, a server learns as much from edges
+that keep their first weights (--config.optim.lr=0), so that nothing an edge learns can be measured.
+The server's shared accuracy on 300 held-out training images, percent, seeds 100 to 102, by the
+edges' rate:
 
   IID       frozen 72.6; 3e-4 69.9; 1e-3 75.5; 3e-3 83.9; 1e-2 88.7
   Dir(0.5)  frozen 67.1; 3e-4 53.6; 1e-3 52.5; 3e-3 55.5
 
-IID takes --config.optim.lr=0.01. Under skew frozen edges stay ahead, as one server stands behind
-extractors that part; on its own mix of classes each is better trained (private, 91.3 against 70.6).
+For IID use --config.optim.lr=0.01. Under skew frozen edges remain ahead, because one server serves
+extractors that drift apart. On a client's own mix of classes the trained extractor is better
+(private accuracy 91.3 against 70.6).
 """
 
 from kdjax.algorithms import fedgkt
@@ -80,9 +83,9 @@ def experiment(chosen):
 
 
 def baselines(c, chosen, local_steps, supervised_steps):
-  """FedAvg with the full network, `local_steps` a round; the edges alone; the full one on all.
+  """FedAvg with the full network, `local_steps` per round; edges alone; the full one on all data.
 
-  The last is what the method could reach at best, and so trains until more steps bring little.
+  The last baseline is an upper bound for the method, so it trains until more steps gain little.
   """
   algo, optim = dict(local_steps=local_steps, momentum="reset"), c.algo.server_optim.to_dict()
   full = common.network(c, chosen["full"])

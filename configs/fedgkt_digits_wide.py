@@ -1,9 +1,10 @@
-"""FedGKT on digits with extractors that keep all: eight features a pixel.
+"""FedGKT on digits with extractors that keep all information: eight features per pixel.
 
-The paper's have sixteen (He et al., NeurIPS 2020). Here the larger network counts, which it does
-not behind fedgkt_digits.py's extractors: trained on all data it ends near 98 %, the edge's near 86.
-What edges learn does not: on IID data frozen ones (--config.optim.lr=0) end at 98.5, trained ones
-at 97.8 (five seeds, commit 7a279fd's fedgkt_digits). Numbers: docs/results.md.
+The paper's extractors have sixteen (He et al., NeurIPS 2020). Here the larger network matters,
+unlike with the extractors of fedgkt_digits.py: trained on all data it ends near 98 %, the edge
+network near 86 %. The edges' learning does not matter: on IID data frozen edges
+(--config.optim.lr=0) end at 98.5 %, trained ones at 97.8 % (five seeds, commit 7a279fd's
+fedgkt_digits). Numbers: docs/results.md.
 
   python -m kdjax.main --config=configs/fedgkt_digits_wide.py --workdir=runs/fedgkt_digits_wide
 """

@@ -1,23 +1,23 @@
 """FedGKT on Fashion-MNIST, 10,000 training images: eight edges and a larger server, Dir(0.5).
 
-Follows He, Annavaram and Avestimehr, NeurIPS 2020, Table 1, at small scale; about three minutes a
+Follows He, Annavaram and Avestimehr, NeurIPS 2020, Table 1, at small scale; about three minutes per
 seed on one core. Needs the data:
 
   tfds build fashion_mnist --file_format=array_record      (pip install ".[prepare]", once)
   python -m kdjax.main --config=configs/fedgkt_fashion_mnist.py --workdir=runs/fedgkt_fashion_mnist
 
 or the four official files with --config.source=idx:DIR, or --config.source=npz:FILE. IID:
---config.partition=equal. The control that says whether the task needs what edges learn, edges that
-keep their first weights: --config.optim.lr=0.
+--config.partition=equal. With --config.optim.lr=0 the edges keep their first weights: a control
+that shows whether the task needs the edges' learning.
 
-An extractor makes 16 numbers of 784 pixels, for the reason that fedgkt_digits.py gives. Shared
-accuracy of the server on 2,000 held-out training images, percent, seed 100, by the edges' rate:
+An extractor turns 784 pixels into 16 numbers, for the reason in fedgkt_digits.py. Shared accuracy
+of the server on 2,000 held-out training images, percent, seed 100, by the edges' rate:
 
   IID       frozen 60.6; 3e-3 76.1; 1e-2 77.2
   Dir(0.5)  frozen 58.5; 1e-4 45.5; 3e-3 50.4
 
-IID takes --config.optim.lr=0.01. Under skew frozen edges stay ahead there too. Of 64 numbers, IID,
-a server learns nearly as much from frozen ones: 76.7 against 79.0.
+For IID use --config.optim.lr=0.01. Under skew frozen edges remain ahead on this set too. With
+extractors of 64 numbers, IID, a server learns nearly as much from frozen ones: 76.7 against 79.0.
 """
 
 from kdjax.algorithms import fedgkt
@@ -43,7 +43,7 @@ def get_config(words=""):
 
 
 def small(chosen):
-  """Eight edges on a Dir(0.5) split of a set to be named; `chosen` as `networks` gives it."""
+  """Eight edges on a Dir(0.5) split, without a data set; `chosen` is the result of `networks`."""
   c = common.base()
   c.clients = ((8, *chosen["edge"]),)
   c.model = dict(norm="batch", dtype="float32", project=0)

@@ -4,18 +4,18 @@ Li and Wang, 2019; the comparison of Zhmoginov et al., CVPR 2023, Table 2: 50.2 
 over the ten clients, deviation 2.7 (pooled baseline 56.5 %). Not run by us: it needs both sets in
 their official binary version.
 
-Table 2's other columns, on the same private images without the labels of the public ones; no test
+Table 2's other columns, on the same private images without the labels of the public ones. No test
 image is public, and every number is the mean over the ten networks:
   MHD (57.0 %, deviation 0.6)   configs/fedmd_cifar100.py:mhd
   its base (60.6 %)             configs/fedmd_cifar100.py:supervised,network=1    and so on to 10
   everyone isolated             configs/fedmd_cifar100.py:separate
 The base trains one network on the private images of all ten clients together. The paper gives no
-hyper-parameters of these: SGD and the number of steps are those of its other runs, batches are
-smaller than a client's 400 images, and embeddings are not distilled, as their widths differ.
+hyper-parameters for these columns. SGD and the number of steps are those of its other runs, batches
+are smaller than a client's 400 images, and embeddings are not distilled, as their widths differ.
 
-Non-iid split: of every superclass, client i holds the fine class number i mod 5, 20 images of it;
-the label is the superclass. Public pre-training uses CIFAR-10's labels, as the published code does;
-its l2 penalty on the classifiers is left out.
+Non-iid split: of every superclass, client i holds 20 images of the fine class number i mod 5; the
+label is the superclass. Public pre-training uses CIFAR-10's labels, as the published code does. The
+code's l2 penalty on the classifiers is left out.
 
   python -m kdjax.main --config=configs/fedmd_cifar100.py --workdir=runs/fedmd \
       --config.source='cifar:CIFAR100_DIR?label=coarse' --config.public_source=cifar:CIFAR10_DIR
@@ -35,7 +35,7 @@ COARSE = (
 
 
 def counts(clients, per_class):
-  """Examples by client and fine class: of each superclass, one fine class a client."""
+  """Examples by client and fine class: one fine class of each superclass per client."""
   fine = [[f for f in range(100) if COARSE[f] == c] for c in range(20)]
   return tuple(
     tuple(per_class if f == fine[COARSE[f]][i % 5] else 0 for f in range(100))
@@ -86,7 +86,7 @@ def get_config(words=""):
 
 
 def _baselines(c):
-  """MHD, everyone isolated, and one network on all private images together."""
+  """MHD, all clients isolated, and one network on all private images together."""
   optim = common.sgd(lr=0.1, clip=0.0)
   how = dict(rounds=0, steps=60_000, batch=128, public_labels=False, optim=optim)
   algo = mhd_imagenet.get_config().algo.to_dict() | dict(aux_heads=3, nu_emb=0.0, pool_size=10)

@@ -1,13 +1,12 @@
-"""FedMD on digits: the clients of mhd_digits.py agree on logits instead. About a minute on
-two cores.
+"""FedMD on digits: the clients of mhd_digits.py agree on logits instead.
 
-Li and Wang, 2019. No public label is used, so there is no pre-training on the public set. No norm,
-and clipping: where clients hold two labels of ten BatchNorm costs FedMD 10 points on held-out
-images (docs/methods/index.md).
+Li and Wang, 2019. No public label is used, so there is no pre-training on the public set. The
+network has no norm, and gradients are clipped: where clients hold two labels of ten, BatchNorm
+costs FedMD 10 points on held-out images (docs/methods/index.md). About a minute on two cores.
 
   python -m kdjax.main --config=configs/fedmd_digits.py --workdir=runs/fedmd_digits
 
-Beside it, on the same private data: fedmd_digits.py:separate, :supervised, :mhd.
+To compare with, on the same private data: fedmd_digits.py:separate, :supervised, :mhd.
 """
 
 from kdjax.algorithms import fedmd
@@ -20,10 +19,10 @@ def get_config(words=""):
 
 
 def agreed(c, rounds):
-  """MHD's experiment c with FedMD in its place, and what it is compared with.
+  """MHD's experiment c with FedMD in its place, and its baselines.
 
-  Ten passes over the private data, then four a round: `rounds` is what makes them as many as the
-  others' steps are, which all take the same number of private examples.
+  FedMD makes ten passes over the private data, then four per round. `rounds` is chosen so that it
+  takes as many private examples as the baselines, which all take the same number.
   """
   length = dict(steps=c.steps, rounds=0)
   own = dict(algo=c.algo.to_dict(), optim=c.optim.to_dict(), model=c.model.to_dict())

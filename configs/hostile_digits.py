@@ -1,14 +1,14 @@
-"""What one or three of eight clients cost the others if they lie in all that they send (digits).
+"""The harm by one or three of eight clients that falsify everything they send (digits).
 
 The quickstart's data, and its network without a norm; eight clients with two primary labels each,
 s = 10. The five lies are those of kdjax/core/hostile.py. Accuracies are those of the honest
-clients. No published number. Two minutes on two cores; the table of docs/privacy.md is these
-commands', a run each:
+clients. There is no published number. Two minutes on two cores. The table of docs/privacy.md comes
+from these commands, one run each:
 
   python -m kdjax.main --config=configs/hostile_digits.py --workdir=runs/hostile/mhd
   kdjax --config=hostile_digits:METHOD,graph=KIND --workdir=runs/hostile/METHOD-KIND
 
-METHOD: fresh (MHD by everyone's current predictions), fedmd, fedavg, kd, gossip; KIND: complete,
+METHOD: fresh (MHD by all clients' current predictions), fedmd, fedavg, kd, gossip; KIND: complete,
 cycle.
 """
 
@@ -19,7 +19,7 @@ LIARS = ((7,), (5, 6, 7))
 
 
 def get_config(words=""):
-  """Eight honest clients, and variants of them with liars."""
+  """Eight honest clients, and variants with hostile ones."""
   c = mhd_digits.get_config()
   c.clients = ((8, *c.clients[0][1:]),)
   c.model.norm, c.optim = "none", common.sgd(lr=0.02, clip=1.0)

@@ -1,13 +1,13 @@
 """MHD on CIFAR-10: five CIFAR ResNet-20 clients, two primary labels each, s = 100.
 
-Zhmoginov et al., CVPR 2023, at the size of one accelerator; the paper has no number for it. Needs
+Zhmoginov et al., CVPR 2023, at a size for one accelerator; the paper has no number for it. Needs
 the data: `tfds build cifar10 --file_format=array_record`, or --config.source=cifar:DIR with the
 official binary version, or --config.source=npz:FILE.
 
   python -m kdjax.main --config=configs/mhd_cifar10.py --workdir=runs/cifar10
 
-Meant for an accelerator; on two CPU cores a step takes seconds. With the recipe of mhd_digits.py
-CIFAR-10 is trained by mhd_cifar10_small.py.
+Meant for an accelerator; on two CPU cores a step takes seconds. mhd_cifar10_small.py trains on
+CIFAR-10 with the recipe of mhd_digits.py.
 """
 
 from kdjax.algorithms import mhd

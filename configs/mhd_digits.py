@@ -1,8 +1,8 @@
 """MHD on scikit-learn's handwritten digits: five clients, two primary labels each, s = 100.
 
-The quickstart: no download, 52 s on two cores, most of them compilation. Follows Zhmoginov et al.,
-CVPR 2023, Table 1 and Fig. 4 at small scale. Its networks, weights and rate are the recipe of all
-small MHD experiments, chosen on parts of the training sets (docs/methods/mhd.md).
+The quickstart: no download, 52 s on two cores, most of it compilation. Follows Zhmoginov et al.,
+CVPR 2023, Table 1 and Fig. 4 at small scale. Its networks, loss weights and rate are the recipe of
+all small MHD experiments, chosen on parts of the training sets (docs/methods/mhd.md).
 
   python -m kdjax.main --config=configs/mhd_digits.py --workdir=runs/digits
 """
@@ -36,7 +36,7 @@ def get_config(words=""):
     refresh_every=20,
     pool_start="empty",
     speak_in="evaluation",
-    public_statistics=True,  # private batches alone show BatchNorm two classes of ten
+    public_statistics=True,  # private batches alone hold two classes of ten, too few for BatchNorm
   )
   c.algo = common.algo(hyper)
   c.compare = ("separate", "fedavg")

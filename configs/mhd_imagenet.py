@@ -2,12 +2,12 @@
 
 Zhmoginov et al., CVPR 2023, Table 1: shared accuracy of the last auxiliary head 54.5 % after
 60,000 steps (separate 25.1 %, FedAvg with u = 200 68.0 %). Not run by us: it needs ImageNet and
-accelerators; `--plan` tells what it would take.
+accelerators; `--plan` prints what it would cost.
 
   python -m kdjax.main --config=configs/mhd_imagenet.py --plan --devices=8
   python -m kdjax.main --config=configs/mhd_imagenet.py --workdir=...
 
-The paper's other rows, by override; everything is public in MHD+, the private 90 % stays:
+The paper's other rows, by override; in MHD+ all examples are public, and 90 % remain private:
   s = 0 (59.9 %)          --config.skew=0 --config.algo.aux_heads=3
   MHD+ (63.4 %)           --config.public_reuse=True --config.steps=180000
   MHD+, s = 0 (68.6 %)    --config.public_reuse=True --config.steps=180000 --config.skew=0
@@ -17,8 +17,8 @@ The paper's other rows, by override; everything is public in MHD+, the private 9
 Baselines: configs/mhd_imagenet.py:separate (25.1 %), :fedavg (68.0 %; 65.7 % with
 --config.algo.local_steps=1000), :supervised (68.9 %).
 
-Table 1's MHD row at s = 0 does not say how many heads it has; the paper's ablation there has three,
-whose last reaches 59.5 %, and the second head is the best one.
+Table 1 does not give the number of heads of its MHD row at s = 0. The paper's ablation at s = 0 has
+three heads: the last one reaches 59.5 %, and the second is the best one.
 """
 
 from kdjax.algorithms import mhd

@@ -1,12 +1,12 @@
 """MHD on ImageNet with mixed architectures: three ResNet-18 clients and one ResNet-34.
 
 Zhmoginov et al., CVPR 2023, Section 4.5: four clients, 500 random primary labels each, 240,000
-steps. Shared accuracy: ResNet-34 68.6 %, the ResNet-18 66.7 % on average. s = 100 and four
-auxiliary heads, as in the paper's other runs, are our reading. Not run by us.
+steps. Shared accuracy: ResNet-34 68.6 %, ResNet-18 66.7 % on average. s = 100 and four auxiliary
+heads, as in the paper's other runs, are our reading. Not run by us.
 
   python -m kdjax.main --config=configs/mhd_imagenet_mixed.py --workdir=...
 
-What the paper compares it with:
+The paper's baselines:
   four ResNet-18 (66.0 %)             configs/mhd_imagenet_mixed.py:network=resnet18
   FedAvg of them, u = 200 (67.7 %)    configs/mhd_imagenet_mixed.py:fedavg
   everyone isolated (R-34: 39.4 %)    configs/mhd_imagenet_mixed.py:separate

@@ -2,7 +2,7 @@
 
 Zhmoginov et al., CVPR 2023, Section 4.4 and Fig. 6: three auxiliary heads, s = 100, 120,000 steps;
 the graph is a cycle, islands of two, or complete. The text gives no number. At the end a head is
-tuned on every client's frozen embeddings: the blue lines of Fig. 6, here on 10,000 private images.
+tuned on every client's frozen embeddings, as in the blue lines of Fig. 6, on 10,000 private images.
 Not run by us.
 
   python -m kdjax.main --config=configs/mhd_imagenet_topologies.py --workdir=... \\

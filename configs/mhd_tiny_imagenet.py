@@ -1,8 +1,8 @@
 """MHD on Tiny ImageNet: three ResNet-18 clients and one ResNet-34, 100 random labels each, s = 100.
 
 Zhmoginov et al., CVPR 2023, Section 4.5 (mixed architectures) on 64 x 64 images; the paper's
-numbers are for ImageNet. The recipe of mhd_digits.py, its rate times four as the batch is; not run
-by us. Needs the data as --config.source=npz:FILE or folder:DIR.
+numbers are for ImageNet. It is the recipe of mhd_digits.py with four times its batch and rate. Not
+run by us. Needs the data as --config.source=npz:FILE or folder:DIR.
 
   python -m kdjax.main --config=configs/mhd_tiny_imagenet.py --workdir=runs/tiny \\
       --config.source=npz:tiny_imagenet.npz

@@ -7,13 +7,13 @@ us: it needs the images, sorted by the attribute `Smiling` and the official part
 
   python -m kdjax.main --config=configs/pairwise_celeba.py --workdir=runs/pairwise_celeba
 
-Readings: images at 64 x 64; equal random parts, as "without overlap" says, so no 5 % of everything.
-All parts are alike, so what the paper calls local and remote here is not said; `accuracy` tells
-each client's on the whole test set. The authors' code (celebA_multi_agent.ipynb, commit 65badee of
-orpgol/decentralized_models) has the images whole, batches of 32, rates of 1e-4 and a pre-trained
-ResNet-50; it takes the first 31.7 and the next 31.7 % of the test set's size for two parts, all
-that is left for the third, and tests every client on the whole test set. As it rewrites the
-classifier: pairwise_cifar10.py.
+Readings: images are 64 x 64. The parts are equal and random, as "without overlap" says, so no
+client holds 5 % of everything. All parts have the same classes, and the paper does not define local
+and remote for them; `accuracy` is each client's on the whole test set. The authors' code
+(celebA_multi_agent.ipynb, commit 65badee of orpgol/decentralized_models) uses whole images, batches
+of 32, rates of 1e-4 and a pre-trained ResNet-50. It takes the first 31.7 and the next 31.7 % of the
+test set's size for two parts and all the rest for the third, and tests every client on the whole
+test set. For its rewriting of the classifier see pairwise_cifar10.py.
 """
 
 from kdjax.configs import common, pairwise_cifar10, pairwise_digits

@@ -7,16 +7,17 @@ by us: meant for an accelerator. Needs the data, as mhd_cifar10.py says.
 
 As in the authors' code of January 2021 (e24c261 of orpgol/decentralized_models), whose notebooks
 print the paper's CIFAR-10 tables: torchvision's ResNet-18 at 32 x 32 (the paper says ResNet-50),
-SGD with momentum at 0.01, batches of 128. Not the same:
-  - nothing is pre-trained on ImageNet, unless start.workdir names such a run; all start alike
+SGD with momentum at 0.01, batches of 128. Differences:
+  - nothing is pre-trained on ImageNet, unless start.workdir names such a run; all clients start
+    from the same weights
   - a layer of 512 units before the classifier is transferred, as in the paper's Fig. 2
-  - a constant learning rate (the code lowers it on plateaus)
-  - a tenth of the training images is nobody's: the offset's control is chosen on it
+  - the learning rate is constant (the code lowers it on plateaus)
+  - no client holds a tenth of the training images, on which the offset of the control is chosen
   - maps are trained, as the paper says; in the code they are not. Its later version (65badee):
     --config.algo.variant=as_coded --config.algo.layers="('heads/main',)", with depth=50
   - the 5 % are random, as the paper says; the code takes the first 2,500 images
-The rate of the maps is Fashion-MNIST's, whose epochs are nearly as long; it is untried here.
-Full mesh and transitive: see pairwise_digits.py.
+The rate of the maps is that of Fashion-MNIST, whose epochs are nearly as long; it is untried on
+this set. Full mesh and transitive: see pairwise_digits.py.
 """
 
 from kdjax.configs import common, data, pairwise_digits
