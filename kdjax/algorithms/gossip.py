@@ -218,8 +218,8 @@ def average(env: Env, graph: Bool[np.ndarray, "K K"], *, rho: float) -> Variant:
     anchor = jnp.where(met[:, None], anchor, kept["anchor"])
     return client._replace(params=params, model_state=model_state), {"anchor": anchor}
 
-  everyone = np.ones(env.clients)
-  return Variant(init, meet, everyone, rho * everyone, 2 * nbytes(env.snapshots()[0]))
+  ones = np.ones(env.clients)
+  return Variant(init, meet, ones, rho * ones, 2 * nbytes(env.snapshots()[0]))
 
 
 def admm(env: Env, graph: Bool[np.ndarray, "K K"], *, rho: float, mu: float) -> Variant:

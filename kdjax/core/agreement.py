@@ -53,8 +53,8 @@ def added(numbers: np.ndarray) -> np.ndarray:
   if hosts.alone():
     return numbers
   halves = numbers.view(np.uint32)  # JAX has no u64 by default
-  everyone = np.asarray(multihost_utils.process_allgather(halves))
-  return everyone.view(np.uint64).sum(axis=0, dtype=np.uint64)
+  gathered = np.asarray(multihost_utils.process_allgather(halves))
+  return gathered.view(np.uint64).sum(axis=0, dtype=np.uint64)
 
 
 def say(line: str) -> None:

@@ -34,7 +34,7 @@ def _from_edges(K, edges):
 
 
 def complete(K: int) -> Bool[np.ndarray, "K K"]:
-  """Everyone learns from everyone else; bool[K, K]."""
+  """Every client learns from every other; bool[K, K]."""
   return ~np.eye(K, dtype=bool)
 
 
@@ -50,12 +50,12 @@ def cycle(K: int) -> Bool[np.ndarray, "K K"]:
 
 
 def chain(K: int) -> Bool[np.ndarray, "K K"]:
-  """Client i learns from client i + 1, the last from nobody; bool[K, K]."""
+  """Client i learns from client i + 1, and the last one has no teacher; bool[K, K]."""
   return _from_edges(K, [(i, i + 1) for i in range(K - 1)])
 
 
 def star(K: int) -> Bool[np.ndarray, "K K"]:
-  """Client 0 learns from all others and they from it; bool[K, K]."""
+  """Client 0 learns from all others, and all others learn from it; bool[K, K]."""
   return _from_edges(K, [e for i in range(1, K) for e in ((0, i), (i, 0))])
 
 

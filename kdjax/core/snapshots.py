@@ -100,7 +100,7 @@ def on_host(env: Env, clients: tuple[ClientState, ...]) -> dict[int, np.ndarray]
 
 
 def sizes(env: Env) -> Int[np.ndarray, " clients"]:
-  """Lengths of every client's snapshot without padding; i64[R*K]."""
+  """The length of every client's snapshot without padding; i64[R*K]."""
   return np.array([sum(x.size for x in jax.tree.leaves(s)) for s in env.snapshots()])[
     cohort_of(env)
   ]

@@ -41,7 +41,7 @@ class Link:
     self.process = process
     self.host = host
     self.buffer = b""  # the start of a line that has not ended yet
-    self.heard = time.monotonic()  # the time of the last receipt
+    self.last_received = time.monotonic()
     self.over = False  # the other process is done, so its connection may close
 
   def send(self, line: str) -> None:
@@ -57,7 +57,7 @@ class Link:
       received = b""
     if not received:
       return None
-    self.heard = time.monotonic()
+    self.last_received = time.monotonic()
     *whole, self.buffer = (self.buffer + received).split(b"\n")
     return [line.decode(errors="replace") for line in whole]
 
@@ -139,11 +139,11 @@ class ProcessWatch:
     if now - self.judged > SILENCE / 2:
       self.began = now
       for link in self.links:
-        link.heard = now
+        link.last_received = now
     self.judged = now
     for link in self.links:
-      if now - link.heard > SILENCE and link.process >= 0:
-        since = clock(now - link.heard)
+      if now - link.last_received > SILENCE and link.process >= 0:
+        since = clock(now - link.last_received)
         self.lost(f"process {link.process} on {link.host} has been silent since {since}")
     if self.missing and now - self.began > SILENCE:
       self.lost(f"process {min(self.missing)} has been silent since {clock(now - self.began)}")

@@ -55,8 +55,8 @@ def build_model(name: str, *, classes: int, heads: int, **arguments: Any) -> nn.
     values[key] = tuple(value) if isinstance(value, list) else value
     hint = _wrong(key, values[key], fields[key].annotation, choices.get(key))
     if hint:
-      at, said = (f"model.{key}", value) if key in COMMON else ("clients", {key: value})
-      raise ConfigError(at, said, f"{key} is {hint}; {accepted}")
+      at, blamed = (f"model.{key}", value) if key in COMMON else ("clients", {key: value})
+      raise ConfigError(at, blamed, f"{key} is {hint}; {accepted}")
   return model(**values)
 
 
