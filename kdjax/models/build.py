@@ -61,7 +61,7 @@ def build_model(name: str, *, classes: int, heads: int, **arguments: Any) -> nn.
 
 
 def shared_arguments(name: str, common: dict[str, Any]) -> dict[str, Any]:
-  """Those of `config.model` that a network has; kdjax's own have all of them.
+  """The arguments of `config.model` that a network has; kdjax's own networks must have all of them.
 
   Args:
     name: as in `build_model`.
@@ -69,13 +69,13 @@ def shared_arguments(name: str, common: dict[str, Any]) -> dict[str, Any]:
   """
   model = find(name, package="kdjax.models", key="clients", default="Model")
   if model.__module__.startswith("kdjax.models."):
-    return common  # what it does not have is a mistake
+    return common  # an argument that such a network lacks is a mistake
   fields = inspect.signature(model).parameters
   return {key: value for key, value in common.items() if key in fields}
 
 
 def check_reads(name: str, model: nn.Module, shape: tuple[int, ...]) -> None:
-  """Refuses to show a table's rows to a network of images; a user's own may read what it likes.
+  """Refuses a network of kdjax that reads images where examples are rows of a table.
 
   Args:
     name: as the config spells the model.

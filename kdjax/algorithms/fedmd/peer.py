@@ -17,11 +17,10 @@ def say_step(env: Env, hyper: Hyper) -> Step:
   """`Phase.step` in which clients that train apart write their logits of a batch into a table."""
 
   def step(state, batch, now):
-    by_cohort = zip(
-      state.local, batch.public, logits_of(env, state.clients, batch.public), strict=True
-    )
+    logits = logits_of(env, state.clients, batch.public)
     local = tuple(
-      fill(hyper, table, half.row, half.mask, logits) for table, half, logits in by_cohort
+      fill(hyper, table, half.row, half.mask, z)
+      for table, half, z in zip(state.local, batch.public, logits, strict=True)
     )
     return state._replace(local=local), ({},) * len(env.cohorts)
 

@@ -31,7 +31,7 @@ class Hyper:
   local_epochs: int = 1  # passes over the private data before a fetch; 0: none, as Algorithm 1
   transfer_epochs: int = 1  # passes over the private data after a fetch
   by_step: bool = False  # whether both count batches: 1 and 1 is a transfer after every local step
-  sources: int = 0  # the number of a client's teachers, the best by their metadata; 0: all
+  sources: int = 0  # how many of a client's teachers it uses, the best by their metadata; 0: all
   new_class_below: int = 20  # for `sources`: with fewer examples of a class, it is new to a client
 
   def __post_init__(self):

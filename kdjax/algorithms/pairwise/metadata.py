@@ -56,7 +56,7 @@ def choose(env: Env, batches: int, *, best: int, new_below: int) -> Int[np.ndarr
   Args:
     env: Env.
     batches: training batches.
-    best: the number of a client's teachers to choose, the best by `rank`; 0: all of them.
+    best: how many of a client's teachers to choose, the best by `rank`; 0: all of them.
     new_below: as for `rank`.
 
   Returns:
