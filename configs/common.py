@@ -50,14 +50,15 @@ def base():
   c.augment = dict(kind="none")
   c.normalise = dict(mean=(0.5,), std=(0.5,))  # of pixels in 0..1 or features; ("data",): measured
 
-  # Where training starts: everyone alike, or at the weights (or some modules') of a run's client,
-  # by its number as `kdjax.load` counts: over all architectures, replica by replica
+  # Start: fresh weights, common to all clients or not, or the weights of another run
+  # `client` is a number as in `kdjax.load`: over all architectures, replica by replica. `part` is
+  # the modules that are taken; (): all.
   c.start = dict(common=False, workdir="", client=0, part=())
 
-  # Edges from student to teacher; several kinds, separated by commas, take turns of `every` batches
+  # Graph: edges from student to teacher; kinds separated by commas take turns of `every` batches
   c.graph = dict(kind="complete", every=0, island=2, degree=2, edges=(), seed=0)
 
-  # Clients that falsify everything they send (core/hostile.py); `scale`: size of falsified logits
+  # Hostile clients: they falsify everything they send (core/hostile.py); `scale`: size of logits
   c.hostile = dict(kind="none", clients=(), scale=20.0)
 
   # Method

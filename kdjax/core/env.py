@@ -43,8 +43,8 @@ class Task:
   private_sizes: np.ndarray  # i64[R*holders], private examples
   label_counts: np.ndarray  # i64[R*holders, C], private examples of each class
   public_sizes: np.ndarray  # i64[R], public examples
-  public_labels: bool  # whether public examples come with their labels
-  public_share: float = 0.0  # as the config says: to blame where no example is public
+  public_labels: bool  # whether methods get the labels of public examples
+  public_share: float = 0.0  # the config's, for the error where no example is public
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,13 +16,15 @@ from scipy.sparse import csgraph
 from kdjax.core.random import host_rng
 from kdjax.types import ConfigError
 
-DENSE = 3 / 4  # of all clients as neighbours, from where on who are none is drawn; see ALL_PAIRS
-# Clients up to which a random regular graph weighs all pairs for every edge, so that a seed's
-# graphs stay what they were. That is K^2 numbers per edge; above, two ends are drawn from a list.
+# Above this share of clients as neighbours, the complement of a regular graph is drawn; with more
+# than ALL_PAIRS clients, above half of them.
+DENSE = 3 / 4
+# Up to this many clients, a random regular graph weighs all pairs for every edge, which keeps the
+# graphs of earlier seeds. That takes K^2 numbers per edge. Above, two ends are drawn from a list.
 ALL_PAIRS = 256
-SPARSE = 1 / 4  # of all pairs as edges, from where on SciPy's distances take K^3 steps
-FEW = 8  # hops up to which they are found by products of matrices
-MISSES = 64  # draws in a row that join nothing, after which it is looked whether any can
+SPARSE = 1 / 4  # above this share of all pairs as edges, SciPy's distances take K^3 steps
+FEW = 8  # distances up to this many hops are computed by matrix products
+MISSES = 64  # after this many failed draws in a row, a check whether any pair is left to join
 KINDS = ("complete", "islands", "cycle", "chain", "star", "random_regular", "edges", "none")
 
 
@@ -76,7 +78,7 @@ def random_regular(K: int, degree: int, seed: int) -> Bool[np.ndarray, "K K"]:
 
 
 def _weighing_pairs(K, degree, rng):
-  """A regular graph, each edge drawn from the pairs that can be joined; None where it is stuck."""
+  """A regular graph by draws from the pairs that can be joined; None if none is left too early."""
   adjacency = np.zeros((K, K), bool)
   free = np.full(K, degree)
   while free.sum():
@@ -90,7 +92,7 @@ def _weighing_pairs(K, degree, rng):
 
 
 def _drawing_ends(K, degree, rng):
-  """The same distribution: two of all free ends, drawn again where they cannot be joined."""
+  """The same distribution by draws of two free ends, repeated if these cannot be joined."""
   adjacency = np.zeros((K, K), bool)
   ends = np.repeat(np.arange(K), degree).tolist()
   misses = 0
@@ -99,7 +101,7 @@ def _drawing_ends(K, degree, rng):
     i, j = ends[first], ends[second]
     if i != j and not adjacency[i, j]:
       adjacency[i, j] = adjacency[j, i] = True
-      for place in (second, first):  # the later one first: the last end takes its place
+      for place in (second, first):  # the later one first, as the last end takes its place
         ends[place] = ends[-1]
         ends.pop()
       misses = 0
@@ -204,7 +206,7 @@ def distances(adjacency: Bool[np.ndarray, "K K"]) -> Int[np.ndarray, "K K"]:
 
 
 def _few_hops(adjacency):
-  """The distances where none is above `FEW`, by one product a hop; None where one is."""
+  """The distances by one matrix product per hop; None where a distance is above `FEW`."""
   hops = np.where(np.eye(len(adjacency), dtype=bool), 0, -1)
   edges = adjacency.astype(np.float32)
   frontier = adjacency & (hops < 0)
