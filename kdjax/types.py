@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
-if TYPE_CHECKING:  # so that the command line answers before JAX is loaded
+if TYPE_CHECKING:  # at run time the command line answers before JAX is loaded
   import flax.linen as nn
   import jax
   import optax

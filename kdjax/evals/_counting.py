@@ -96,9 +96,9 @@ def entries(experiment: "Experiment") -> set[str]:
     return ()
 
   image = jax.ShapeDtypeStruct((env.mesh.shape["data"], *test.shape), test.dtype)
-  program = sharded(env, names, (STATE, SPECS[0]), P())
+  program = sharded(env, record, (STATE, SPECS[0]), P())
   jax.eval_shape(program, experiment.shapes(), image)
-  return set(said)
+  return set(names)
 
 
 def seen(experiment: "Experiment", image: jax.Array) -> jax.Array:

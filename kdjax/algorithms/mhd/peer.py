@@ -116,8 +116,9 @@ def swap_predictions(
   def outside(stepper, state, visit):
     every = hyper.refresh_every
     coming = visit._replace(phase=predict, phase_start=visit.round * every, calls=every)
-    made, quiet = stepper.outputs(state, coming, "predict"), health.frozen(env, state.clients)
-    steps = jax.tree.map(lambda *xs: np.stack(xs, 1), *made)  # [K_g, S_P, U, ...] over cohorts
+    by_call = stepper.outputs(state, coming, "predict")
+    frozen = health.frozen(env, state.clients)
+    by_cohort = jax.tree.map(lambda *xs: np.stack(xs, 1), *by_call)  # leaves [K_g, S_P, U, ...]
     own = {
       k: {name: x[i] for name, x in zip(shapes, jax.tree.leaves(sent), strict=True)}
       for cohort, sent in zip(env.cohorts, by_cohort, strict=True)
