@@ -106,7 +106,8 @@ CLAIMS = (
   claim(
     "asynchronous_same_work",
     "Table 3",
-    "So is one that trains on what has arrived alone, the same work as waiting.",
+    "A server that trains on what has just arrived, the same work as waiting, is as accurate as "
+    "one that waits for all.",
     IID,
     Difference(of("async_arrived"), of("fedgkt"), above=1.5, within=True),
   ),
