@@ -1,6 +1,6 @@
-"""Clients that come apart: each is a process of its own, and they meet in a shared folder.
+"""Clients that train apart: each is a process of its own, and they meet in a shared folder.
 
-`messages` is the format and its checks, `mailbox` the folder, `mail` what a method asks of them.
+`messages` holds the format and its checks, `mailbox` the folder, and `mail` a method's interface.
 """
 
 from kdjax.peers.mail import Mail
