@@ -22,7 +22,7 @@ class Core(NamedTuple):
   """The state of every replica's core beside its model; leaves [K_0, ...]."""
 
   memory: jax.Array  # f32[K_0, M, n, L], the models returned in round i, in slot i % M
-  present: jax.Array  # bool[K_0, M, n], whether each model is there and its client not frozen
+  heard: jax.Array  # bool[K_0, M, n], whether each model is there and its client not frozen
   # f32[K_0, P, L], the core's weights before round i in slot i % P; () where nothing is cloned.
   past: jax.Array | tuple[()]
   correct: jax.Array  # f32[K_0], training examples classified correctly in this visit of `distil`
@@ -56,7 +56,7 @@ def first_state(env: Env, hyper: Hyper, P: int) -> tuple[tuple, dict]:
   zeros = lambda *shape: jnp.zeros((*env.ids(0).shape, *shape), env.dtype)
   core = Core(
     memory=zeros(M, n, L),
-    present=zeros(M, n).astype(bool),
+    heard=zeros(M, n).astype(bool),
     past=zeros(P, L) if P else (),
     correct=zeros(),
     seen=zeros(),
@@ -154,7 +154,7 @@ def collect_step(env: Env, hyper: Hyper) -> Step:
     zero = jnp.zeros_like(core.seen)
     core = core._replace(
       memory=core.memory.at[:, slot].set(models),
-      present=core.present.at[:, slot].set(present),
+      heard=core.heard.at[:, slot].set(present),
       correct=zero,
       seen=zero,
       pace=stopping.start(zero),
@@ -244,7 +244,7 @@ def distil_step(env: Env, hyper: Hyper) -> Step:
 
   def step(state, batch, now):
     core, half = state.local[0], batch.private[0]
-    teacher, valid, refused = env.map_clients(predictions, core.memory, core.present, half)
+    teacher, valid, refused = env.map_clients(predictions, core.memory, core.heard, half)
     weight = valid.astype(env.dtype)  # [K_0, M, B]
     if hyper.memory_reduce == "mean":
       weight /= jnp.maximum(weight.sum(1, keepdims=True), 1)
