@@ -47,9 +47,8 @@ class Options:
 
 
 SHARED = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}  # a GPU holds all contestants at once
-CACHE = (
-  "BENCHMARKS_CACHE"  # an environment variable: a folder for programs that contestants compile
-)
+# The environment variable that names a folder for the programs that contestants compile.
+CACHE = "BENCHMARKS_CACHE"
 
 
 def own(name, module, spec, **values):

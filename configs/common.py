@@ -85,7 +85,8 @@ def base():
 
   # Faults: the reaction of a run
   c.faults = dict(
-    client="reset",  # not finite numbers: reset (skip a step), freeze (the client), stop (the run)
+    # On a number that is not finite: reset (only skip the step), freeze the client, stop the run
+    client="reset",
     saves=5,  # consecutive failed saves that end the run; until then training continues
     images=0.01,  # a larger share of unreadable images ends the run
   )

@@ -171,7 +171,7 @@ def train_grid(
   data: Source | None = None,
   devices: list[jax.Device] | None = None,
 ) -> list[tuple[dict[str, Any], Run]]:
-  """Trains a config at every point of a grid, one after the other; the same call resumes.
+  """Trains a config at every point of a grid, one after another; the same call resumes.
 
   Seeds are the config's `replicas`, which train side by side. `kdjax sweep` does the same with a
   process per run.
@@ -185,17 +185,20 @@ def train_grid(
     (what a run sets of the grid, its Run) for every point, the last key's values fastest.
 
   Raises:
-    ConfigError: as `train`; for all points before the first begins.
+    ConfigError: for keys and values that no run can have, before the first begins; else as `train`.
     TrainingError: as `train`.
   """
-  settings = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
-  points = [(one, get_config(get_config(config), **one)) for one in settings]
-  for _, point in points:
+  points = []
+  for values in itertools.product(*grid.values()):
+    settings = dict(zip(grid, values, strict=True))
+    point = get_config(get_config(config), **settings)
     validate(plain(point))
-  folder = Path(workdir)
-  return [
-    (one, train(point, folder / run_name(one), data=data, devices=devices)) for one, point in points
-  ]
+    points.append((settings, point))
+  runs = []
+  for settings, point in points:
+    folder = Path(workdir) / run_name(settings)
+    runs.append((settings, train(point, folder, data=data, devices=devices)))
+  return runs
 
 
 def experiments(
@@ -262,14 +265,15 @@ def peer(
   devices: list[jax.Device] | None = None,
   begun: bool = False,
 ) -> Experiment:
-  """The experiment of a peer: `mail.own` of the config's clients, without any baselines.
+  """Builds the experiment of a peer: `mail.own` of the config's clients, without any baselines.
 
   Args:
     config, data, devices, begun: as in `experiments`.
     mail: which clients train here, and how they meet the others.
 
   Raises:
-    ConfigError: for whatever in the config cannot work, or a method whose clients cannot.
+    ConfigError: for anything in the config that cannot work, or a method whose clients cannot
+      train apart.
   """
   if data is None and begun:
     data = _reopened(config)
@@ -286,7 +290,7 @@ def run(
   stop: Callable[[], bool] = lambda: False,
   profile: int = 0,
 ) -> int:
-  """Trains one experiment after the other, in WORKDIR and WORKDIR/NAME; see `loop.run`.
+  """Trains one experiment after another, in WORKDIR and WORKDIR/NAME; see `loop.run`.
 
   Only the first one is profiled.
   """

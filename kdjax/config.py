@@ -247,7 +247,7 @@ def differences(old: dict[str, Any], new: dict[str, Any]) -> list[tuple[str, Any
 
 
 def without_counts(config: dict[str, Any]) -> dict[str, Any]:
-  """A config whose `INFO` groups lack the counts, and say outright what else they left out."""
+  """The config with complete `INFO` groups, defaults filled in, but without their counts."""
   usual = schema()
   info = {group: {**usual[group], **config.get(group, {})} for group in INFO}
   rest = {g: {k: v for k, v in i.items() if k not in COUNTS} for g, i in info.items()}

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
   from kdjax.experiment import Experiment
 
 EVALUATION = "evaluate"  # the name of the phase that measures accuracy
-HALVINGS = 4  # the most often that a batch is halved until it fits
+HALVINGS = 4  # the most halvings of a batch that does not fit
 
 
 @dataclasses.dataclass(frozen=True)

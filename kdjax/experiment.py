@@ -81,13 +81,13 @@ class Experiment:
 
   @property
   def hash(self) -> str:
-    """What a checkpoint belongs to: the config, less what may change, and who holds what."""
+    """The digest that a checkpoint belongs to: of the config's fixed keys, and of the shards."""
     return self._hash(without_counts(self.config))
 
   def hashes(self, config: dict[str, Any]) -> tuple[str, str]:
-    """The same for a config of this run, such as the one that it was begun with.
+    """The hashes of a config of this run: today's, and that of earlier versions.
 
-    The second is of earlier versions, which counted in what `source_info` says for plans.
+    Earlier versions included the counts of `source_info`.
     """
     return self._hash(without_counts(config)), self._hash(config)
 

@@ -87,9 +87,8 @@ def main(argv: list[str]) -> int:
   if FLAGS.config is None:
     raise ConfigError("--config", None, "name an experiment, such as mhd_digits")
   if FLAGS.target and not FLAGS.plan:
-    raise ConfigError(
-      "--target", ",".join(FLAGS.target), "needs --plan: a run cannot use this machine"
-    )
+    hint = "needs --plan: a run uses the machine at hand, not a target"
+    raise ConfigError("--target", ",".join(FLAGS.target), hint)
   if FLAGS.workdir is None and not FLAGS.plan:
     raise ConfigError("--workdir", None, "name the run's folder, or use --plan")
   for name, value in (("--profile", FLAGS.profile), ("--devices", FLAGS.devices)):
@@ -232,7 +231,7 @@ def train(config: Any, workdir: Path, *, devices: list | None, own: tuple[int, .
 
 
 def peer_folder(own: tuple[int, ...]) -> str:
-  """The name of a peer's folder, of its clients' numbers; shortened only where none is so long."""
+  """The name of a peer's folder: its clients' numbers, shortened only if above LONGEST_NAME."""
   from kdjax.sweep.grid import folder_name
 
   name = "peer-" + "-".join(map(str, own))

@@ -27,7 +27,7 @@ def _kernels(params):
 
 
 def only_finite() -> optax.GradientTransformationExtraArgs:
-  """Passes finite updates on to the optimiser, and zeros of a skipped step.
+  """Passes updates on, with zeros for entries out of bounds and for a whole skipped step.
 
   Its update takes `taken`, bool[], see `health.safe_gradients`. It comes after clipping, which
   reads all gradients before it changes one, so that nothing is written to memory between the two.

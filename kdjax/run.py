@@ -64,7 +64,7 @@ class Run:
       key: such as 'shared_accuracy', 'private_accuracy' or 'ensemble_accuracy'.
 
     Raises:
-      ConfigError: where the log has no such accuracy.
+      ConfigError: if the log has no such accuracy.
     """
     first, R = self.config["seed"], self.config["replicas"]
     ends = [f"/seed{first + r}" for r in range(R)] if R > 1 else [""]
@@ -74,12 +74,12 @@ class Run:
     if not heads:
       known = sorted({name.split("/")[0] for line in lines for name in line} - {"step", "phase"})
       raise ConfigError("key", key, f"not in the log, which has {', '.join(known) or 'none yet'}")
-    found = {}
+    curves = {}
     for name in sorted(heads):
       rows = [(x["step"], [x[name + end] for end in ends]) for x in lines if name in x]
       steps, values = zip(*rows, strict=True)
-      found[name.removeprefix(f"{key}/")] = np.array(steps), np.array(values, float)
-    return found
+      curves[name.removeprefix(f"{key}/")] = np.array(steps), np.array(values, float)
+    return curves
 
   def results(self) -> list[Row]:
     """The finished run's accuracies: a row for every seed, client and head.

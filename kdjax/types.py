@@ -211,8 +211,8 @@ class Step(Protocol):
   def __call__(self, state: TrainState, batch: Batch, now: Now) -> tuple[TrainState, PyTree]:
     """Returns (state, aux); aux holds the losses to log: per cohort a dict of f32[K_g].
 
-    Where a server trains, aux is a single dict of f32[R]. The entries of `STATUS` are not losses;
-    `core.clients.update` adds them.
+    Where a server trains, aux is a single dict of f32[R]. The entries of `STATUS` are not losses:
+    `core.clients.update` adds 'live' and 'failed', the loop 'since', an objective 'refused'.
     """
 
 

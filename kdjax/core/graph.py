@@ -19,8 +19,9 @@ from kdjax.types import ConfigError
 # Above this share of clients as neighbours, the complement of a regular graph is drawn; with more
 # than ALL_PAIRS clients, above half of them.
 DENSE = 3 / 4
-# Up to this many clients, a random regular graph weighs all pairs for every edge, which keeps the
-# graphs of earlier seeds. That takes K^2 numbers per edge. Above, two ends are drawn from a list.
+# Up to this many clients, a random regular graph weighs all pairs for every edge, so that a seed
+# gives the same graph as in earlier versions. That takes K^2 numbers per edge. Above, two ends are
+# drawn from a list.
 ALL_PAIRS = 256
 SPARSE = 1 / 4  # above this share of all pairs as edges, SciPy's distances take K^3 steps
 FEW = 8  # distances up to this many hops are computed by matrix products
@@ -206,7 +207,7 @@ def distances(adjacency: Bool[np.ndarray, "K K"]) -> Int[np.ndarray, "K K"]:
 
 
 def _few_hops(adjacency):
-  """The distances by one matrix product per hop; None where a distance is above `FEW`."""
+  """The distances by one matrix product per hop; None where a distance is above `FEW` + 1."""
   hops = np.where(np.eye(len(adjacency), dtype=bool), 0, -1)
   edges = adjacency.astype(np.float32)
   frontier = adjacency & (hops < 0)

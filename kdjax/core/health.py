@@ -1,10 +1,10 @@
 """Detection of clients whose numbers are not finite, and their isolation from other clients.
 
 A step whose losses, gradients or statistics are not finite is skipped: weights and statistics stay
-as they were, and the optimiser sees gradients of zero. So every number of every state stays finite,
-and nothing else can reach another client. `config.faults.client` chooses what follows: the client
-goes on with its next batch ('reset'), it is frozen for the rest of the run and no other client uses
-its messages ('freeze'), or the run ends ('stop').
+as they were, and the optimiser sees gradients of zero. So every number of the clients' states stays
+finite, and nothing else can reach another client. `config.faults.client` chooses what follows: the
+client goes on with its next batch ('reset'), it is frozen for the rest of the run and no other
+client uses its messages ('freeze'), or the run ends ('stop').
 
 No check needs an extra pass over the weights. `may_step` looks at the smallest array of every
 module: a gradient that is not finite reaches its module's bias as it does the kernel.
@@ -90,15 +90,15 @@ def servers(server: PyTree) -> list[Health]:
   return [x for x in leaves if isinstance(x, Health)]
 
 
-def stamp(before: PyTree, after: PyTree, step: Int[Array, ""]) -> PyTree:
-  """The state `after` a step, with `since` set for clients and servers with their first fault."""
+def stamp(before: PyTree, after: PyTree, call: Int[Array, ""]) -> PyTree:
+  """The state `after` a call, with `since` set for clients and servers with their first fault."""
 
   def stamped(old, new):
     if not isinstance(new, ClientState):
       return new
     h = new.health
     first = (h.since < 0) & (h.faults > old.health.faults)
-    return new._replace(health=h._replace(since=jnp.where(first, step, h.since)))
+    return new._replace(health=h._replace(since=jnp.where(first, call, h.since)))
 
   return jax.tree.map(stamped, before, after, is_leaf=lambda x: isinstance(x, ClientState))
 

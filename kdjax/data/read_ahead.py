@@ -42,7 +42,7 @@ class Pieces:
   feeds: tuple[Feed | None, ...]  # theirs, without functions that hold on to the method
   halves: tuple[tuple[ToRead, ...], ...]  # of each phase
   phase: np.ndarray  # i32[steps]
-  positions: np.ndarray  # i64[steps, 6], every step's Pos
+  positions: np.ndarray  # i64[steps, 7], every step's Pos
   ends: np.ndarray  # i64[steps], pieces up to and including each step
 
   def __len__(self):

@@ -34,7 +34,7 @@ def scan_blocks(
   train: bool,
   mask: Float[Array, " B"] | None,
 ) -> Float[Array, "B h w c"]:
-  """Applies the blocks to x one after the other, by a scan over their stacked variables.
+  """Applies the blocks to x one after another, by a scan over their stacked variables.
 
   Each block's statistics are stored under its own name. Blocks must not draw random numbers.
 

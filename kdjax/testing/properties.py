@@ -215,7 +215,7 @@ def sums_are_few(case: Case) -> None:
 
 
 def bytes_are_counted(case: Case) -> None:
-  """A method counts bytes exactly if its programs send messages."""
+  """A method counts bytes if and only if its programs send messages."""
   e = small.build(small.config(case, small.mixed(case), dtype="float32"))
   end = e.visits[-1].start + e.visits[-1].calls
   sent = sum(schedule.bytes_sent(e.algorithm, e.visits, end).values())

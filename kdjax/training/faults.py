@@ -119,13 +119,13 @@ def report(fault: Fault, policy: str, log: Writer | Silent, batches: int) -> Non
   outcomes = {
     "reset": "continues from its last good state",
     "freeze": "is frozen at its last good state from now on",
-    "stop": "keeps its last good state",
+    "stop": "the run ends",
   }
   if fault.kind == "server" and policy == "freeze":
     policy = "reset"  # without the server no client learns
   line = (
-    f"{fault} had a loss or gradient that was not finite at step {fault.step}: it skipped that "
-    f"step and {outcomes[policy]} (faults.client={policy})"
+    f"{fault} had a loss, gradient or statistic that was not finite at step {fault.step}: it "
+    f"skipped that step and {outcomes[policy]} (faults.client={policy})"
   )
   if fault.kind == "server":
     agreement.say(line)  # all processes know
@@ -142,9 +142,9 @@ def check(env: Env, visits: tuple[schedule.Visit, ...], state: TrainState) -> No
   if ends[env.training.fault]:
     first = found[0]
     raise TrainingError(
-      f"{first} had a loss or gradient that was not finite at step {first.step}, the first of "
-      f"{len(found)}. Every client was saved as it was before that step. To continue, add "
-      "--config.faults.client=reset; or start again with a lower optim.lr or optim.clip=1.0"
+      f"{first} had a loss, gradient or statistic that was not finite at step {first.step}, the "
+      f"first of {len(found)}. The step was skipped and the state is saved. To continue, add --config.faults.client=reset; "
+      "or start again with a lower optim.lr or optim.clip=1.0"
     )
 
 
@@ -169,13 +169,13 @@ def _finite(state):
   clients = tuple(health.finite_clients(c) for c in state.clients)
   pairs = zip(state.clients, state.local, strict=True)
   local = tuple(health.finite_clients((c.health, own)) for c, own in pairs)  # `own` may be empty
-  # A server's plateau may begin at infinity.
+  # Infinity is a value there: where a plateau begins, and where FedMD found no consensus.
   server = jnp.stack([~jnp.isnan(x).any() for x in jax.tree.leaves(state.server)] or [True])
   return clients, local, server.all()
 
 
 def check_whole(env: Env, state: TrainState, batches: int) -> None:
-  """Raises TrainingError if a state that is to be saved holds a value that is not finite."""
+  """Raises TrainingError if a state to be saved holds a value that is not finite (server: NaN)."""
   clients, local, server = hosts.fetch(_finite(state))
   ids = np.concatenate([np.asarray(c.ids) for c in env.cohorts])
   finite_weights = np.concatenate(clients)

@@ -84,13 +84,13 @@ def held(workdir: str | Path) -> Iterator[Lock | None]:
 
 @contextlib.contextmanager
 def claimed(folder: str, clients: Iterable[int]) -> Iterator[None]:
-  """Clients that this process alone trains, of those that meet in a shared folder.
+  """Claims clients for this process alone, among the peers of a shared folder.
 
-  `FOLDER/claims/CLIENT/lock` says who it is. Object storage (gs://...) knows no such locks: there
-  nothing is claimed.
+  `FOLDER/claims/CLIENT/lock` names the holder. Object storage (gs://...) has no such locks, so
+  nothing is claimed there.
 
   Raises:
-    ConfigError: for a client that another process trains, or a disk that takes no lock.
+    ConfigError: if another process trains a client, or the disk refuses the lock.
   """
   with contextlib.ExitStack() as stack:
     for client in () if "://" in folder else clients:

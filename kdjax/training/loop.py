@@ -152,9 +152,9 @@ class TrainingRun:
     self.earlier = (meta or {}).get("spent", {})  # images and seconds of earlier stretches
     self.profile = Profile(workdir, profile, self.stepper)
     self.losses = loss_log.LossLog(experiment.env, log, self.clock)
-    self.watch = faults.FaultMonitor(experiment.env, experiment.visits)
-    self.heads = collapse.CollapseMonitor(experiment)
-    self.heads.restore((meta or {}).get("collapse", {}))
+    self.fault_monitor = faults.FaultMonitor(experiment.env, experiment.visits)
+    self.collapse_monitor = collapse.CollapseMonitor(experiment)
+    self.collapse_monitor.restore((meta or {}).get("collapse", {}))
     self.stopped_anywhere = hosts.AnyProcess(first=False)
     self.trains_anywhere = hosts.AnyProcess(first=True)
     self.unreadable = 0  # unreadable images that the log has counted
@@ -173,7 +173,7 @@ class TrainingRun:
     """
     config = self.experiment.config
     end = self.experiment.batches
-    self.watch.knows(state)
+    self.fault_monitor.knows(state)
     bar = Progress if hosts.first() else writer.Silent
     plan = self.stepper.dispatches(int(state.calls), self.periods())
     with (
@@ -239,9 +239,9 @@ class TrainingRun:
     """Whether the run stops before its end, as all processes agree."""
     if batches >= self.experiment.batches:
       return False
-    stopping = self.stopped_anywhere(stop() or self.watch.stops)
+    stopping = self.stopped_anywhere(stop() or self.fault_monitor.stops)
     if self.experiment.config["faults"]["client"] == "freeze":
-      stopping |= not self.trains_anywhere(not self.watch.all_frozen)
+      stopping |= not self.trains_anywhere(not self.fault_monitor.all_frozen)
     return stopping
 
   def periods(self) -> tuple[int, ...]:
@@ -268,7 +268,7 @@ class TrainingRun:
     done = self.clock.dispatched(aux)
     visit = dispatch.visit
     batches = dispatch.batches
-    for fault in self.watch.note(aux):
+    for fault in self.fault_monitor.note(aux):
       faults.report(fault, self.experiment.env.training.fault, self.log, batches)
     shown.update(batches, **self.losses.write())
     logs_visit = visit.phase.log and dispatch.ends_visit
@@ -307,7 +307,7 @@ class TrainingRun:
       liars = () if env.hostile.kind == "none" else env.hostile.clients
       means = scores.means(self.results, env.population.seeds, clients=env.K, liars=liars)
       self.log.write(batches, "eval", means)
-      collapse.report(self.heads.note(batches, self.results), self.log, batches)
+      collapse.report(self.collapse_monitor.note(batches, self.results), self.log, batches)
     accuracy = scores.best(self.experiment.env.heads, self.results)
     return {} if accuracy is None else {"accuracy": accuracy}
 
@@ -322,7 +322,7 @@ class TrainingRun:
       self.unreadable = unreadable.count
       self.log.write(batches, "images", {"unreadable": unreadable.count})
     meta = {"hash": self.experiment.hash, "spent": self.spent(), "log": self.log.written()}
-    meta |= {"unreadable": unreadable.record(), "collapse": self.heads.record()}
+    meta |= {"unreadable": unreadable.record(), "collapse": self.collapse_monitor.record()}
     with self.clock.pausing():
       accuracy = (
         scores.best(self.experiment.env.heads, self.results) if self.evaluated == batches else None
@@ -361,7 +361,7 @@ class TrainingRun:
   def finish(self, state: TrainState) -> None:
     """Writes `summary.json`."""
     contents = summary.summary(self.experiment, self.results or [], self.spent(), state)
-    contents["collapsed"] = self.heads.summary()
+    contents["collapsed"] = self.collapse_monitor.summary()
     with _own_files(self.workdir):
       path = self.workdir / run_folder.SUMMARY
       agreement.from_first(lambda: files.write_json(path, contents))

@@ -145,7 +145,7 @@ def totals(walk: Sequence[Visit]) -> dict[int, int]:
 
 
 def evaluations(walk: Sequence[Visit], every: int) -> int:
-  """How often a run is evaluated if it is every `every` batches; 0: after every round."""
+  """The number of evaluations, one every `every` batches; 0: one after every round."""
   if every == 0:
     return sum(v.ends_round for v in walk)
   end = walk[-1].after(walk[-1].calls)

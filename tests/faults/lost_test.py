@@ -133,5 +133,5 @@ def test_all_processes_end_where_all_clients_are_silent(tmp_path):
   finally:
     runs.kill(running)
   log = (tmp_path / "run.log").read_text()
-  line = "client 0 had a loss or gradient that was not finite at step 1, the first of 4"
+  line = "client 0 had a loss, gradient or statistic that was not finite at step 1, the first of 4"
   assert code == 1 and line in log, log

@@ -21,7 +21,7 @@ from kdjax.training.stepper import Stepper
 from kdjax.types import TrainingError
 
 VICTIM = 2
-FAULTY = "had a loss or gradient that was not finite"
+FAULTY = "had a loss, gradient or statistic that was not finite"
 FAMILIES = ("separate", "fedavg", "mhd fresh", "mhd pool", "fedmd", "kd", "gossip average")
 FAMILIES += ("gossip admm", "fedgkt", "pairwise", "pairwise as_coded")
 

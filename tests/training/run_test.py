@@ -202,7 +202,7 @@ def test_what_is_saved_of_a_run_that_ends_for_its_clients_is_finite(tmp_path):
   c = infinite()
   c.log_every, c.save_every, c.faults.client = 0, 0, "stop"
   e = ensembles.build(c)
-  line = "client 0 had a loss or gradient that was not finite at step 1, the first of 4"
+  line = "client 0 had a loss, gradient or statistic that was not finite at step 1, the first of 4"
   with pytest.raises(TrainingError, match=line):
     run(e, tmp_path)
   (saved,) = run_folder.steps(tmp_path)

@@ -1,4 +1,4 @@
-"""Asynchronous edge learning: a core learns from models that it sends to one edge after the other.
+"""Asynchronous edge learning: a core learns from models that it sends to one edge after another.
 
 Lee, Yoo and Kwak: Asynchronous Edge Learning using Cloned Knowledge Distillation, 2020,
 https://arxiv.org/abs/2010.10338v1, Section 3 and Algorithm 1. `config.clients` lists the holders of

@@ -48,7 +48,7 @@ class Plan:
   """
 
   def __init__(self, env: Env, hyper: Hyper, attendance: Attendance) -> None:
-    """The caches are small, as a run asks for one round after the other."""
+    """The caches are small, as a run asks for one round after another."""
     self.env = env
     self.hyper = hyper
     self.attendance = attendance

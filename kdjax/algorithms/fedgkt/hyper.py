@@ -38,8 +38,8 @@ class Hyper:
   plateau: dict = dataclasses.field(default_factory=lambda: dict(factor=0.1, patience=10))
   # Clients that arrive before the server starts on their uploads; 0: all of them, synchronous.
   arrivals: int = 0
-  # Probability that a client arrives in a round. A client that does not keeps its old logits. A
-  # round in which no client arrives logs zeros.
+  # Probability that a client arrives in a round. A client that does not arrive keeps its old
+  # logits. A round in which no client arrives logs zeros.
   present: float = 1.0
   # The uploads that the server learns from when a group arrives: the group's uploads (arrivals), or
   # the newest upload of every client that ever arrived (all).

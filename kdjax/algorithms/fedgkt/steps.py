@@ -88,9 +88,8 @@ def server_loss(hyper: Hyper) -> Callable[[jax.Array, dict], jax.Array]:
 class Uploads(NamedTuple):
   """A batch of uploads; a device has its share of the S rows, [R, S / devices, ...]."""
 
-  data: dict[
-    str, jax.Array
-  ]  # feature, logits, label; mask and total f32[R] of the rows to train on
+  # feature, logits, label; mask and total f32[R] of the rows to train on
+  data: dict[str, jax.Array]
   to_answer: dict[str, jax.Array]  # mask and total f32[R] of the rows that are answered
   answered_rows: Rows  # the rows that are answered, whole on every device
 

@@ -23,7 +23,7 @@ from kdjax.types import ClientState, Method
 
 
 def zeroed(
-  env: Env, clients: tuple[ClientState, ...], step: Int[Array, ""]
+  env: Env, clients: tuple[ClientState, ...], call: Int[Array, ""]
 ) -> tuple[ClientState, ...]:
   """The clients, over cohorts, with zeros for weights and statistics."""
   zero = functools.partial(jax.tree.map, jnp.zeros_like)
@@ -31,9 +31,9 @@ def zeroed(
 
 
 def shuffled(
-  env: Env, clients: tuple[ClientState, ...], step: Int[Array, ""]
+  env: Env, clients: tuple[ClientState, ...], call: Int[Array, ""]
 ) -> tuple[ClientState, ...]:
-  """The clients, over cohorts, each array's numbers in an order drawn for (client, step)."""
+  """The clients, over cohorts, each array's numbers in an order drawn for (client, call)."""
 
   def shuffle(client, key):
     leaves, tree = jax.tree.flatten((client.params, client.model_state))
@@ -45,7 +45,7 @@ def shuffled(
     params, model_state = jax.tree.unflatten(tree, mixed)
     return client._replace(params=params, model_state=model_state)
 
-  keys = [env.keys(g, "shuffled", step) for g in range(len(clients))]
+  keys = [env.keys(g, "shuffled", call) for g in range(len(clients))]
   return tuple(jax.vmap(shuffle)(c, k) for c, k in zip(clients, keys, strict=True))
 
 

@@ -29,7 +29,7 @@ has one source). Biases and BatchNorm stay the target's, whose running statistic
 transfer. The source is the first argument of Eq. 4's KL (`divergence`). A transfer works with the
 weights fetched before it, on batches of its own. With write='batch', fresh maps start again after
 every batch, but their optimiser only at the next fetch. Departures of as_coded: clients without
-sources continue to train, and nothing is pre-trained without `start`.
+sources continue to train, and nothing is pre-trained without the config's `start`.
 """
 
 import functools

@@ -41,7 +41,7 @@ def fetch_step(
     env: Env.
     pipeline: the maps.
     fresh: whether maps and their optimiser start again.
-    disguise: (env, clients, step) -> the clients that are sent in their place (controls.py).
+    disguise: (env, clients, call) -> the clients that are sent in their place (controls.py).
   """
 
   def step(state, batch, now):

@@ -126,7 +126,7 @@ def overwrite(
 
   Args:
     own, theirs, valid: as for `combine`.
-    map: f32[(S + 1) n + 1, n], see `random`; the last row is the bias.
+    map: f32[(S + 1) n + 1, n], see `random`; its last row is the bias.
 
   Returns:
     f32[..., n, o]; `own` without sources.
