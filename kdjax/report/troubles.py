@@ -46,8 +46,8 @@ def _faults(run: "RunRecord", summary: dict[str, Any]) -> Iterator[str]:
   who = f"client {first['client']:.0f}" if "client" in first else "the server"
   kind = "client" if "client" in first else "fault"
   yield (
-    f"In {run.name} {who} had a loss, gradient or statistic that was not finite at step {first['step']}, "
-    f"the first such {kind}{also}{skipped} (faults.client={policy})."
+    f"In {run.name} {who} had a loss, gradient or statistic that was not finite at step "
+    f"{first['step']}, the first such {kind}{also}{skipped} (faults.client={policy})."
   )
 
 

@@ -143,8 +143,8 @@ def check(env: Env, visits: tuple[schedule.Visit, ...], state: TrainState) -> No
     first = found[0]
     raise TrainingError(
       f"{first} had a loss, gradient or statistic that was not finite at step {first.step}, the "
-      f"first of {len(found)}. The step was skipped and the state is saved. To continue, add --config.faults.client=reset; "
-      "or start again with a lower optim.lr or optim.clip=1.0"
+      f"first of {len(found)}. The step was skipped and the state is saved. To continue, add "
+      "--config.faults.client=reset; or start again with a lower optim.lr or optim.clip=1.0"
     )
 
 

@@ -314,10 +314,10 @@ def test_what_went_wrong_stands_below_the_table(tmp_path):
   with writer.Writer(tmp_path, resume_step=None) as log:
     log.write(10, "fault", dict(client=1, since=7))
   page = write_report(tmp_path, pdf=False).read_text()
-  faulty = "client 1 had a loss, gradient or statistic that was not finite at step 7, the first such client"
-  assert f"{faulty} (faults.client=reset)" in page
+  faulty = "client 1 had a loss, gradient or statistic that was not finite at step 7, the first"
+  assert f"{faulty} such client (faults.client=reset)" in page
   files.write_json(tmp_path / "summary.json", one)
-  said = f"{faulty}, then 1 more; 4 steps were skipped"
+  said = f"{faulty} such client, then 1 more; 4 steps were skipped"
   text = " ".join(table.closing_table(tmp_path).split())
   assert said in text and "2 clients refused 42 predictions" in text
   page = write_report(tmp_path, pdf=False).read_text()
