@@ -102,7 +102,11 @@ BAD = [
   (dict(source_info__image=()), "source_info.image", "height"),
   (dict(source_info=dict(image=8)), "source_info.image", "tuple"),
   (dict(source_info__image=(8, 8, 0.5)), "source_info.image", "height"),
-  (dict(clients=((5, "mlp", dict(hidden=(8,), heads=2)),)), "clients", "heads is no model"),
+  (
+    dict(clients=((5, "mlp", dict(hidden=(8,), heads=2)),)),
+    "clients",
+    "heads is not a model argument",
+  ),
   (dict(evals=dict(accuracy=3)), "evals.accuracy", "or 0"),
   (dict(evals=dict(accuracy=dict(every=-1, batch=8))), "evals.accuracy", "or 0"),
   (dict(algorithm="fedavg"), "algo", "local_steps"),

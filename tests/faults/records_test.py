@@ -256,6 +256,6 @@ def test_one_whose_arrays_do_not_fit_is_refused_with_both_versions(stopped, monk
 def test_the_health_that_earlier_versions_did_not_save_begins_well(stopped):
   e, _ = copy(stopped)
   for client in e.shapes().clients:
-    well = stored._well(client.health)
+    well = stored._healthy(client.health)
     assert (np.asarray(well.since) == -1).all()
     assert not np.asarray(well.faults).any() and not np.asarray(well.refused).any()
