@@ -86,6 +86,9 @@ def baselines(c, chosen, local_steps, supervised_steps):
   """FedAvg with the full network, `local_steps` per round; edges alone; the full one on all data.
 
   The last baseline is an upper bound for the method, so it trains until more steps gain little.
+  Shared accuracy on 300 held-out training images, percent, seeds 100 to 102, IID, after 3,600,
+  14,400 and 28,800 steps: the full network 96.4, 96.6, 97.5, the edge's 96.8, 97.1, 98.3; with the
+  features of fedgkt_digits_wide.py 99.5, 99.3, 99.3 and 94.0, 97.2, 97.7.
   """
   algo, optim = dict(local_steps=local_steps, momentum="reset"), c.algo.server_optim.to_dict()
   full = common.network(c, chosen["full"])

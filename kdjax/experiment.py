@@ -28,7 +28,6 @@ from kdjax.models.build import (
   check_reads,
   check_returns,
   check_takes,
-  shared_arguments,
 )
 from kdjax.peers import Mail, part
 from kdjax.plugins import call, find, find_method
@@ -267,8 +266,8 @@ def _cohorts(config, method, hyper, classes, tx, image):
   cohorts = []
   first = 0  # the number of an entry's first client
   for n, name, arguments in stack:
-    arguments = shared_arguments(name, config["model"]) | arguments
-    model = build_model(name, classes=classes, heads=len(heads), **arguments)
+    shared = {key: value for key, value in config["model"].items() if key not in arguments}
+    model = build_model(name, classes=classes, heads=len(heads), shared=shared, **arguments)
     check_reads(name, model, image)
     check_takes(name, model)
     ids = tuple(r * K + i for r in range(config["replicas"]) for i in range(first, first + n))

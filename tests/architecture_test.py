@@ -20,6 +20,7 @@ LAYERS = [
   {"run"},
   {"api", "sweep", "testing"},
   {"reproduce"},
+  {"flags"},
   {"main"},
   {"__main__"},
 ]
@@ -101,8 +102,10 @@ def test_the_loop_names_no_method():
     "__init__",
     "__pycache__",
   }
-  code = ast.unparse(ast.parse((ROOT / "kdjax" / "training" / "loop.py").read_text()))
-  assert len(methods) >= 4 and not methods & set(re.findall(r"\w+", code))
+  assert len(methods) >= 4
+  for name in ("loop", "stretch"):
+    code = ast.unparse(ast.parse((ROOT / "kdjax" / "training" / f"{name}.py").read_text()))
+    assert not methods & set(re.findall(r"\w+", code))
 
 
 def test_one_place_takes_gradients():

@@ -17,7 +17,7 @@ from commands import ROOT, Commands
 from helpers import FIVE_SMALL
 
 import kdjax
-from kdjax import main
+from kdjax.flags import command
 from kdjax.variants import OWN
 
 DIGITS = "--config=configs/mhd_digits.py"
@@ -94,11 +94,9 @@ def test_a_signal_saves_and_the_same_command_goes_on(tmp_path):
 )
 def test_the_command_that_resumes_leaves_out_who_takes_part(own, monkeypatch):
   monkeypatch.setattr(sys, "argv", ["main.py", *own[:2], "--config", "c.py", *own[2:], "--plan"])
-  assert main.command() == shlex.join(
-    [sys.executable, "-m", "kdjax.main", "--config", "c.py", "--plan"]
-  )
+  assert command() == shlex.join([sys.executable, "-m", "kdjax.main", "--config", "c.py", "--plan"])
   monkeypatch.setattr(sys, "argv", ["bin/kdjax", "--config", "c.py", "--plan"])
-  assert main.command() == "bin/kdjax --config c.py --plan"
+  assert command() == "bin/kdjax --config c.py --plan"
 
 
 @pytest.mark.parametrize("buffered", ["", "1"])

@@ -19,7 +19,9 @@ DEEPEST = 200  # the most numbers in a tuple, one per layer
 WIDEST = 1_000_000  # the most units of a layer
 
 
-def build_model(name: str, *, classes: int, heads: int, **arguments: Any) -> nn.Module:
+def build_model(
+  name: str, *, classes: int, heads: int, shared: dict[str, Any] | None = None, **arguments: Any
+) -> nn.Module:
   """A model that maps (images f32[B, h, w, c], train, mask) to `kdjax.types.ModelOut`.
 
   Args:
@@ -27,6 +29,7 @@ def build_model(name: str, *, classes: int, heads: int, **arguments: Any) -> nn.
       model in it ('split_cnn:Edge'); or your own, 'package.module:Net'.
     classes: C, at least 2.
     heads: H, at least 1.
+    shared: `config.model`; a network of your own takes those that it has fields for.
     **arguments: the model's other fields, at least all without a default. A field annotated with a
       type takes only that type, `tuple[int, ...]` only positive integers. A field in the model's
       `choices` takes only the values listed there.
@@ -35,8 +38,10 @@ def build_model(name: str, *, classes: int, heads: int, **arguments: Any) -> nn.
     ConfigError: no such model, or an unknown, missing or wrong argument.
   """
   model = find(name, package="kdjax.models", key="clients", default="Model")
-  arguments = {"classes": classes, "heads": heads} | arguments
   fields = dict(inspect.signature(model).parameters)
+  all_fields = model.__module__.startswith("kdjax.models.")  # one that lacks any is a mistake
+  given = {key: value for key, value in (shared or {}).items() if all_fields or key in fields}
+  arguments = {"classes": classes, "heads": heads} | given | arguments
   for own in ("parent", "name"):  # Flax's, not the model's
     fields.pop(own, None)
   accepted = f"{name} takes " + ", ".join(str(f) for key, f in fields.items() if key not in GIVEN)
@@ -58,20 +63,6 @@ def build_model(name: str, *, classes: int, heads: int, **arguments: Any) -> nn.
       at, blamed = (f"model.{key}", value) if key in COMMON else ("clients", {key: value})
       raise ConfigError(at, blamed, f"{key} is {hint}; {accepted}")
   return model(**values)
-
-
-def shared_arguments(name: str, common: dict[str, Any]) -> dict[str, Any]:
-  """The arguments of `config.model` that a network has; kdjax's own networks must have all of them.
-
-  Args:
-    name: as in `build_model`.
-    common: `config.model`.
-  """
-  model = find(name, package="kdjax.models", key="clients", default="Model")
-  if model.__module__.startswith("kdjax.models."):
-    return common  # an argument that such a network lacks is a mistake
-  fields = inspect.signature(model).parameters
-  return {key: value for key, value in common.items() if key in fields}
 
 
 def check_reads(name: str, model: nn.Module, shape: tuple[int, ...]) -> None:

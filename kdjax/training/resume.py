@@ -17,7 +17,7 @@ def restore(
   """Restores the newest whole checkpoint, or makes the state of step 0 if none was ever saved.
 
   Returns:
-    (state, its training batches or None, what was saved beside it: see `TrainingRun.save`).
+    (state, its training batches or None, what was saved beside it: see `Stretch.save`).
 
   Raises:
     ConfigError: if no whole checkpoint is left, or the newest does not fit this experiment.

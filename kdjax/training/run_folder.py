@@ -1,6 +1,8 @@
 """The identity of a run folder: `config.json`, written once and compared at every later call."""
 
+import contextlib
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -238,3 +240,17 @@ def _commit():
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
   except (OSError, subprocess.CalledProcessError):
     return "unknown"
+
+
+class UnwrittenError(Exception):
+  """The disk refuses the run's own files."""
+
+
+@contextlib.contextmanager
+def own_files(workdir: str | Path) -> Iterator[None]:
+  """Turns an OSError into an UnwrittenError: nothing but the run's own files is written inside."""
+  try:
+    yield
+  except OSError as error:
+    reason = f"{error.filename or workdir} cannot be written: {error.strerror}"
+    raise UnwrittenError(reason) from None

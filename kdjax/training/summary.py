@@ -22,7 +22,7 @@ def summary(
   Args:
     experiment: Experiment.
     results: the evaluators' results, over replicas.
-    spent: see `loop.TrainingRun.spent`.
+    spent: see `stretch.Stretch.spent`.
     state: the state at the end.
   """
   found, refused = faults.faults(experiment.env, experiment.visits, state)

@@ -15,7 +15,7 @@ from kdjax.data import dataset
 from kdjax.ending import DONE
 from kdjax.report import table
 from kdjax.testing import faults, small
-from kdjax.training import checkpoint, loop, loss_log, run_folder, writer
+from kdjax.training import checkpoint, loop, loss_log, run_folder, stretch, writer
 from kdjax.training import faults as not_finite
 from kdjax.training.stepper import Stepper
 from kdjax.types import TrainingError
@@ -250,7 +250,7 @@ def test_a_server_that_cannot_take_a_step_is_named(tmp_path, capsys, answers):
 
 def test_a_state_that_is_not_finite_is_not_saved(tmp_path):
   e = build("separate", "reset")
-  run = loop.TrainingRun(e, tmp_path, checkpoint.Checkpoints(tmp_path), writer.Silent())
+  run = stretch.Stretch(e, tmp_path, checkpoint.Checkpoints(tmp_path), writer.Silent())
   state = huge(e.init(), 1)
   run.save(state, 1)
   infinite = jax.tree.map(lambda x: x * np.inf, state.clients[0].params)

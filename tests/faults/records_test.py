@@ -12,7 +12,7 @@ import pytest
 from helpers import usually
 
 import kdjax
-from kdjax.core import files
+from kdjax.core import files, hosts
 from kdjax.data import unreadable
 from kdjax.ending import DONE, STOPPED
 from kdjax.training import checkpoint, loop, resume, run_folder, stored, writer
@@ -182,7 +182,7 @@ def test_where_the_first_process_cannot_open_its_log_none_goes_on(tmp_path, monk
   def nowhere(make):
     raise OSError(17, "File exists", "tensorboard")
 
-  monkeypatch.setattr(loop.hosts, "first", lambda: False)
+  monkeypatch.setattr(hosts, "first", lambda: False)
   monkeypatch.setattr(loop.agreement, "from_first", nowhere)
   with pytest.raises(OSError, match="File exists"):
     loop._open_log(tmp_path, None, {})

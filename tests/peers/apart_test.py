@@ -18,6 +18,7 @@ from helpers import usually
 
 import kdjax
 from kdjax import api, experiment, main
+from kdjax import flags as command_flags
 from kdjax.data import dataset
 from kdjax.ending import DONE, STOPPED
 from kdjax.peers import Mail
@@ -317,9 +318,9 @@ def test_processes_that_wait_for_each_other_equal_the_fused_run(tmp_path):
 )
 def test_flags_that_do_not_go_together_are_refused(flags, key, monkeypatch):
   given = SimpleNamespace(**(dict(peers=None, peer=[], plan=False) | flags))
-  monkeypatch.setattr(main, "FLAGS", given)
+  monkeypatch.setattr(command_flags, "FLAGS", given)
   with pytest.raises(ConfigError) as refusal:
-    main.peer_clients(several=False)
+    command_flags.peer_clients(several=False)
   assert refusal.value.key == key
 
 
@@ -375,7 +376,7 @@ def test_a_resumed_peer_goes_on_where_images_are_damaged(monkeypatch, tmp_path):
 
 def test_flags_name_the_clients_of_a_peer(monkeypatch):
   given = SimpleNamespace(peers="shared", peer=["2", "0"], plan=False)
-  monkeypatch.setattr(main, "FLAGS", given)
-  assert main.peer_clients(several=False) == (0, 2)
+  monkeypatch.setattr(command_flags, "FLAGS", given)
+  assert command_flags.peer_clients(several=False) == (0, 2)
   with pytest.raises(ConfigError, match="a peer is one process"):
-    main.peer_clients(several=True)
+    command_flags.peer_clients(several=True)

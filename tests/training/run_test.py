@@ -13,7 +13,7 @@ import kdjax
 from kdjax import config, experiment
 from kdjax.core import files
 from kdjax.ending import DONE, STOPPED
-from kdjax.training import checkpoint, loss_log, resume, run_folder, stored, writer
+from kdjax.training import checkpoint, loss_log, resume, run_folder, stored, stretch, writer
 from kdjax.training import loop as loops
 from kdjax.types import STATUS, ConfigError, TrainingError
 
@@ -346,7 +346,7 @@ def test_an_image_that_breaks_while_training_is_named(photos, tmp_path):
 def test_losses_are_written_while_the_next_step_computes(tmp_path, monkeypatch):
   """A line is written after the next dispatch; what follows an evaluation finds it there."""
   e, events = build("separate", save_every=4), []
-  advance, write = loops.TrainingRun.advance, writer.Writer.write
+  advance, write = stretch.Stretch.advance, writer.Writer.write
 
   def advanced(self, state, visit, *rest):
     events.append("step")
@@ -356,7 +356,7 @@ def test_losses_are_written_while_the_next_step_computes(tmp_path, monkeypatch):
     events.append(f"{phase} {step}")
     return write(self, step, phase, numbers)
 
-  monkeypatch.setattr(loops.TrainingRun, "advance", advanced)
+  monkeypatch.setattr(stretch.Stretch, "advance", advanced)
   monkeypatch.setattr(writer.Writer, "write", written)
   run(e, tmp_path)
   four = ["step", "step", "step", "train {0}", "step", "train {1}", "eval {1}"]
