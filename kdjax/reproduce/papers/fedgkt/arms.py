@@ -70,8 +70,9 @@ ARMS = {
   "none": Arm({"algo.edge_distils": False, "algo.server_distils": False}),
   "server_to_edge": Arm({"algo.edge_distils": True, "algo.server_distils": False}),
   "both": Arm({"algo.edge_distils": True, "algo.server_distils": True}),
-  # Two readings: at every arrival the server trains on all it holds, which is 3.5 times the work
-  # with four edges and 7.4 times with eight; or on what arrived, as much work as in FedGKT.
+  # Two readings: at every arrival the server trains on all it holds, which is 3.5 times the FLOPs
+  # on digits and 6.5 times on Fashion-MNIST (`flops` in `summary.json`); or on what arrived, which
+  # is as much work as in FedGKT.
   "async": Arm({"algo.arrivals": 1, "algo.trains_on": "all"}),
   "async_arrived": Arm({"algo.arrivals": 1}),
   # On all of CIFAR-10 an edge has 5,375 images: four passes a round are 336 steps of 64.
