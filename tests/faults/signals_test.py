@@ -1,5 +1,6 @@
 """SIGTERM and SIGINT at any moment: 42 within 30 s, saved where there was anything to save."""
 
+import os
 import random
 import signal
 import subprocess
@@ -111,6 +112,7 @@ def test_a_slow_process_is_not_aborted_by_the_end_of_the_first():
     try:
       assert [first.stdout.readline(), slow.stdout.readline()] == [b"together\n"] * 2
       slow.send_signal(signal.SIGSTOP)
+      os.waitid(os.P_PID, slow.pid, os.WSTOPPED)  # until then it may still read and end
       ended = time.monotonic()
       first.terminate()
       time.sleep(0.5)
