@@ -54,6 +54,13 @@ PAPER = Paper(
       SETS,
       (Difference(FEDMD, SEPARATE, above=10.0),),
       (NEEDS,),
+      explained={
+        ("fashion_mnist", "refuted"): (
+          "The gain is 8.4 points, and no more rounds would raise it: since a quarter of the run "
+          "the clients are between 58 and 63. Their mean prediction, which is what they agree on, "
+          "is right for 74.7 % of the test images; revisits of two classes cost the rest."
+        )
+      },
     ),
     Claim(
       "near_pooled",
@@ -66,7 +73,11 @@ PAPER = Paper(
         ("digits", "refuted"): (
           "FedMD ends at 84.2 where pooled data give 96.3 and separate training 38.7. The paper's "
           "clients hold something of every class that is asked for, here each holds two of ten."
-        )
+        ),
+        ("fashion_mnist", "refuted"): (
+          "FedMD ends at 61.1, pooled data give 83.6 and separate training 52.7. Even the mean "
+          "prediction of all clients is right for 74.7 % only: each was taught two classes of ten."
+        ),
       },
     ),
     Claim(
