@@ -38,8 +38,7 @@ def arrays(
     owners = _owners(owner, learned.labels.size)
     learned = dataclasses.replace(learned, strata=owners, owned=True)
   tested = learned if test is None else _examples(name, test)
-  labels = [s.labels for s in (learned, tested) if s.labels.size and s.labels.dtype.kind in "iu"]
-  source = Source(name, learned, tested, max((int(x.max()) for x in labels), default=0) + 1)
+  source = Source(name, learned, tested, as_many(learned.labels, tested.labels))
   check_source(source, name, NOTHING)
   if source.classes < 2:
     raise ConfigError("source", name, "all labels are 0: there must be two classes at least")
@@ -53,6 +52,12 @@ def arrays(
       stacklevel=2,
     )
   return source
+
+
+def as_many(*labels: np.ndarray) -> int:
+  """The classes that labels need: those that are no whole numbers, `check_source` refuses."""
+  tops = [int(x.max()) for x in labels if x.size and x.dtype.kind in "iu"]
+  return max(tops, default=0) + 1
 
 
 def _some(classes):

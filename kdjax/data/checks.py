@@ -11,6 +11,7 @@ from kdjax.types import ConfigError
 NOTHING: dict[str, Any] = dict(
   train=0, test=0, image=(0, 0, 0), classes=0, resize=False, grey=False, decoder="pillow"
 )
+MOST_CLASSES = 1_000_000  # a network has an output for each, whether or not examples have it
 AS_FOUND = "another source is taken as it is with source_info.image=(0,0,0) and .classes=0"
 
 
@@ -29,6 +30,8 @@ def check_info(info: dict[str, Any]) -> dict[str, Any]:
   for key in ("train", "test", "classes"):
     if not isinstance(info[key], int) or info[key] < 0:
       raise ConfigError(f"source_info.{key}", info[key], "a whole number, or 0: not given")
+  if info["classes"] > MOST_CLASSES:
+    raise ConfigError("source_info.classes", info["classes"], f"at most {MOST_CLASSES:,}")
   return info | {"image": sizes}
 
 
@@ -44,6 +47,9 @@ def check_source(source: Source, name: str, info: dict[str, Any]) -> None:
     ConfigError: unless both sets are well formed, shapes and classes as far as given as `info`
       says.
   """
+  if source.classes > MOST_CLASSES:
+    hint = f"has {source.classes:,} classes, at most {MOST_CLASSES:,}: number its labels from 0"
+    raise ConfigError("source", name, hint)
   for split, examples in (("train", source.train), ("test", source.test)):
     _check_labels(split, examples, source.classes, name)
     _check_array(split, examples, name)
@@ -63,7 +69,7 @@ def _what(examples):
 
 
 def _check_labels(split, examples, classes, name):
-  n, what = len(examples.labels), _what(examples)
+  n, what = examples.labels.size, _what(examples)
   if n == 0:
     raise ConfigError("source", name, f"holds no {split} {what[:-1]}")
   for labels in (examples.labels, examples.strata):
@@ -81,7 +87,7 @@ def _check_labels(split, examples, classes, name):
 
 def _check_array(split, examples: ExampleSet, name):
   array, what = examples.array, _what(examples)
-  if len(examples.shape) not in (1, 3):
+  if len(examples.shape) not in (1, 3) or not all(examples.shape):
     hint = f"{split} examples must be images [N, h, w, c] or features [N, F]"
     raise ConfigError("source", name, f"{hint}: one is {tuple(examples.shape)}")
   if array is None:

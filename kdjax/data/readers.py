@@ -7,7 +7,9 @@ Every reader raises ConfigError for files that are missing or are not what they 
 
 import functools
 import gzip
+import math
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
@@ -17,6 +19,9 @@ import numpy as np
 from kdjax.core.random import host_rng
 from kdjax.data.arrays import as_examples
 from kdjax.types import ConfigError
+
+# What Python raises for archives that are damaged; a changed header may ask for a password.
+UNREADABLE = (ValueError, OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
 
 class Split(NamedTuple):
@@ -92,15 +97,15 @@ def _idx_file(name, path, rank):
     raise ConfigError("source", name, f"needs the file {path} or {packed.name} beside it")
   try:
     raw = path.read_bytes() if path.is_file() else gzip.decompress(packed.read_bytes())
-  except (OSError, EOFError) as error:
+  except UNREADABLE as error:
     raise ConfigError("source", name, f"{packed} is damaged: {error}") from None
-  # Two zero bytes, the type (8: unsigned byte), the rank, then every size as a big-endian i32.
+  # Two zero bytes, the type (8: unsigned byte), the rank, then every size as a big-endian u32.
   if raw[:4] != bytes([0, 0, 8, rank]):
     hint = f"{path} is no IDX file of unsigned bytes with {rank} dimensions"
     raise ConfigError("source", name, f"{hint} (it starts with {raw[:4].hex()!r})")
   start = 4 + 4 * rank
-  shape = np.frombuffer(raw[4:start].ljust(4 * rank, b"\0"), ">i4").tolist()
-  if len(raw) - start != np.prod(shape):
+  shape = np.frombuffer(raw[4:start].ljust(4 * rank, b"\0"), ">u4").tolist()
+  if len(raw) - start != math.prod(shape):
     hint = f"{path} should hold {shape} bytes after its header but holds {len(raw) - start}"
     raise ConfigError("source", name, hint)
   return np.frombuffer(raw, np.uint8, offset=start).reshape(shape)
@@ -165,7 +170,7 @@ def npz(name: str, split: str, info: dict[str, Any]) -> Split:
       keys = [f"{split}_{kind}", f"{split}_labels"]
       missing = [k for k in keys if k not in found]
       read = {k: stored[k] for k in keys if k in found}
-  except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+  except UNREADABLE as error:
     raise ConfigError("source", name, f"is no readable npz file of plain arrays: {error}") from None
   if missing:
     hint = f"lacks the arrays {missing}; it holds {found}"

@@ -13,10 +13,13 @@ import numpy as np
 from kdjax.core import files
 from kdjax.data.encoded import encoded
 from kdjax.data.images import one_record
-from kdjax.data.readers import Split, directory
+from kdjax.data.readers import UNREADABLE, Split, directory
 from kdjax.types import ConfigError
 
 INDEX, VERSION = "index.json", 1
+KEYS = {"image", "classes", "format", "splits"}  # that are read of an index,
+SPLIT_KEYS = {"examples", "labels_sha256", "shards"}  # of each of its splits
+SHARD_KEYS = {"file", "start", "examples", "bytes", "sha256"}  # and of each of their shards
 AGAIN = "run the command that prepares it again: it goes on where it was stopped"
 
 
@@ -100,6 +103,15 @@ def read_index(name: str, root: Path) -> dict[str, Any] | None:
   if version != VERSION:
     hint = f"{path} is of version {version}, this kdjax reads {VERSION}; prepare the set again"
     raise ConfigError("source", name, hint)
+  try:
+    splits = index["splits"].values()
+    shards = [shard for split in splits for shard in split["shards"]]
+    levels = ((KEYS, [index]), (SPLIT_KEYS, splits), (SHARD_KEYS, shards))
+    whole = all(keys <= set(part) for keys, parts in levels for part in parts)
+  except (KeyError, TypeError, AttributeError):
+    whole = False
+  if not whole:
+    raise ConfigError("source", name, f"{path} is damaged: it lacks entries; prepare the set again")
   return index
 
 
@@ -127,7 +139,7 @@ def read_labels(
   try:
     with np.load(path, allow_pickle=False) as file:
       labels, strata = file["labels"], file["strata"]
-  except (OSError, ValueError, KeyError) as error:
+  except (*UNREADABLE, KeyError) as error:
     raise ConfigError("source", name, f"{path} cannot be read: {error}; {AGAIN}") from None
   if labels_sha256(labels, strata).hexdigest() != entry["labels_sha256"]:
     raise ConfigError("source", name, f"{path} is damaged: another checksum; {AGAIN}")

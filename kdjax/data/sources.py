@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from kdjax.data import readers
+from kdjax.data.arrays import as_many
 from kdjax.data.checks import NOTHING, check_info, check_source
 from kdjax.data.encoded import Encoded
 from kdjax.data.example_set import ExampleSet, Holdout, Source, hold_out, resident
@@ -145,9 +146,8 @@ def _read(name, reader, info, test):
   splits = [reader(name, split, info) for split in ("train", "test")[: 2 if test else 1]]
   train, test = _example_set(splits[0]), _example_set(splits[-1])
   classes = splits[0].classes
-  if classes is None:  # the format does not tell: as many as the labels need
-    tops = [int(np.max(s.labels)) for s in splits if np.size(s.labels)]
-    classes = max(tops, default=0) + 1
+  if classes is None:  # the format does not tell
+    classes = as_many(train.labels, test.labels)
   return Source(name, train, test, classes)
 
 

@@ -267,8 +267,15 @@ def test_copies_that_cannot_be_read_say_why(photos):
   records.write_labels(out, "train", np.zeros(8), np.zeros(8))
   with refused("train_labels.npz is damaged"):
     load(name, (16, 16, 3), 2)
+  labels.write_bytes(b"Q" + right[1:])
+  with refused("train_labels.npz cannot be read: .*; run the command that prepares it again"):
+    load(name, (16, 16, 3), 2)
   labels.write_bytes(right)
   index = json.loads((out / "index.json").read_text())
+  for lost in ("classes", "sha256", "labels_sha256"):
+    (out / "index.json").write_text(json.dumps(index).replace(f'"{lost}"', '"what"'))
+    with refused("index.json is damaged: it lacks entries"):
+      load(name, (16, 16, 3), 2)
   (out / "index.json").write_text(json.dumps(index | {"version": 2}))
   with refused("is of version 2, this kdjax reads 1; prepare the set again"):
     load(name, (16, 16, 3), 2)

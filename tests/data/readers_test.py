@@ -40,12 +40,19 @@ def test_broken_idx_files_are_refused(idx_dir):
   labels.write_bytes(labels.read_bytes()[:-9])
   with refused("train-labels-idx1-ubyte.gz is damaged"):
     read()
+  packed = gzip.compress(idx_bytes(np.zeros(7, np.uint8)))
+  labels.write_bytes(packed[:10] + b"\xff" + packed[11:])
+  with refused("train-labels-idx1-ubyte.gz is damaged"):
+    read()
   labels.write_bytes(gzip.compress(idx_bytes(np.zeros(6, np.uint8))))
   with refused("has 7 train images but 6 labels"):
     read()
   images = path / "train-images-idx3-ubyte"
   images.write_bytes(images.read_bytes()[:-1])
   with refused(r"should hold \[7, 4, 3\] bytes after its header but holds 83"):
+    read()
+  images.write_bytes(bytes([0, 0, 8, 3]) + np.array([-7, -4, 3], ">i4").tobytes() + bytes(84))
+  with refused("after its header but holds 84"):
     read()
   images.write_bytes(bytes([0, 0, 13, 3]) + bytes(12))  # floats
   with refused("no IDX file of unsigned bytes with 3 dimensions"):
@@ -138,6 +145,11 @@ def test_a_holdout_needs_no_test_arrays(tmp_path):
     ({"train_images": np.zeros((5, 4, 4))}, "train images must be uint8, not float64"),
     ({"train_labels": np.zeros(5)}, r"train labels must be whole numbers.* float64\[5\]"),
     ({"train_labels": np.zeros((5, 1), int)}, r"one an image, not int64\[5, 1\]"),
+    ({"train_labels": np.int64(1)}, r"one an image, not int64\[\]"),
+    ({"train_labels": np.array(list("abcab"))}, r"train labels must be whole numbers.* <U1\[5\]"),
+    ({"train_labels": np.full(5, np.nan)}, "train labels must be whole numbers"),
+    ({"train_labels": np.array([0, 1, 20260101, 2, 0])}, "has 20,260,102 classes, at most"),
+    ({"train_images": pixels(5, 0, 4)}, r"one is \(0, 4, 1\)"),
     ({"train_labels": np.zeros(4, int)}, "has 5 train images but 4 labels"),
     ({"train_labels": np.array([0, 1, -1, 2, 0])}, "train labels must be 0 to 2, not -1 to 2"),
     ({"test_labels": np.array([0, 3])}, "source_info.classes = 3: .* has 4 classes"),
@@ -152,6 +164,22 @@ def test_a_holdout_needs_no_test_arrays(tmp_path):
 def test_broken_npz_files_are_refused(tmp_path, changes, match):
   name, _ = npz(tmp_path, **changes)
   with refused(match):
+    load(name, (4, 4, 1), 3)
+
+
+def test_a_damaged_archive_is_refused(tmp_path):
+  """What bits that flip leave: a stream that cannot be unpacked, a header that asks a password."""
+  name, arrays = npz(tmp_path)
+  path = tmp_path / "set.npz"
+  np.savez_compressed(path, **arrays)
+  whole = path.read_bytes()
+  body = whole.index(b"train_images.npy") + len("train_images.npy") + 20  # after the extra field
+  path.write_bytes(whole[:body] + b"\xff" + whole[body + 1 :])  # a block of a kind that is none
+  with refused("is no readable npz file of plain arrays: Error -3 while decompressing"):
+    load(name, (4, 4, 1), 3)
+  entry = whole.index(b"PK\1\2") + 8  # the flags in the archive's directory
+  path.write_bytes(whole[:entry] + b"\x01" + whole[entry + 1 :])
+  with refused("is no readable npz file of plain arrays: .* is encrypted"):
     load(name, (4, 4, 1), 3)
 
 
