@@ -128,7 +128,8 @@ def cycle(env: Env, hyper: Hyper, visits: tuple[tuple[int, int], ...]) -> tuple[
   """The phases of a round; `visits` holds the (edge, lag) of each round."""
   last = len(env.cohorts) - 1
   model_bytes = nbytes(env.snapshots()[-1])
-  longest = env.task.private_sizes.reshape(env.R, -1).max(0)  # per holder, the most of any replica
+  sizes = np.reshape(env.task.private_sizes, (env.R, -1))
+  batches = -(-sizes // env.training.batch)  # of a pass, by replica and holder
 
   def edge_at(round):
     return visits[round % len(visits)][0]
@@ -140,8 +141,7 @@ def cycle(env: Env, hyper: Hyper, visits: tuple[tuple[int, int], ...]) -> tuple[
     return lambda pos: {"weights": env.R * model_bytes * models} if models else {}
 
   def ends_pass(pos, holder=0):
-    batches = max(-(-int(longest[holder]) // env.training.batch), 1)
-    return np.bool_((pos.visit_call + 1) % batches == 0)
+    return (pos.visit_call + 1) % batches[:, holder] == 0
 
   def edge_args(pos):
     edge = edge_at(pos.round)

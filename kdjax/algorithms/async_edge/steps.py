@@ -38,7 +38,7 @@ class Core(NamedTuple):
 class EdgeArgs(NamedTuple):
   """`now.args` of a training step at an edge."""
 
-  ends_pass: jax.Array  # bool[], whether the step is the last of a pass over the data
+  ends_pass: jax.Array  # bool[R], whether the step is the last of a pass over a replica's data
   holder: jax.Array  # i32[], the holder of the data
   noise: jax.Array  # f32[], the probability of a wrong label
 
@@ -86,8 +86,9 @@ def edge_step(env: Env, hyper: Hyper) -> Step:
     rest = (None,) * last
     clients, aux = update(env, state.clients, objective, (*rest, half), now.lr, (*rest, active))
     n = jnp.where(active, half.total, 0).astype(env.dtype)
+    ends_pass = now.args.ends_pass[env.ids(last) // env.K]
     pace = stopping.after(
-      pace, aux[last]["loss"], n, now.args.ends_pass, threshold=hyper.edge_threshold, tolerance=0
+      pace, aux[last]["loss"], n, ends_pass, threshold=hyper.edge_threshold, tolerance=0
     )
     return state._replace(clients=clients, local=(*state.local[:last], pace)), aux
 
@@ -237,7 +238,7 @@ def distil_objective(hyper: Hyper) -> Objective:
 def distil_step(env: Env, hyper: Hyper) -> Step:
   """`Phase.step` in which the core learns from its memory and its own data.
 
-  `now.args` is whether the step is the last of a pass over the data.
+  `now.args` is whether the step is the last of a pass over a replica's data, bool[R].
   """
   predictions = functools.partial(memory_predictions, env, hyper)
   objective = distil_objective(hyper)
@@ -254,8 +255,9 @@ def distil_step(env: Env, hyper: Hyper) -> Step:
     clients, aux = update(env, state.clients, objective, (data, *rest), now.lr, (active, *rest))
     n = jnp.where(active, half.total, 0).astype(env.dtype)
     core = core._replace(correct=core.correct + n * aux[0]["train_accuracy"], seen=core.seen + n)
+    ends_pass = now.args[env.ids(0) // env.K]
     pace = stopping.after(
-      core.pace, aux[0]["loss"], n, now.args, threshold=0, tolerance=hyper.distil_tolerance
+      core.pace, aux[0]["loss"], n, ends_pass, threshold=0, tolerance=hyper.distil_tolerance
     )
     core = core._replace(pace=pace)
     return state._replace(clients=clients, local=(core, *state.local[1:])), aux

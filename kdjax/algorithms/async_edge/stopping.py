@@ -43,7 +43,7 @@ def after(
     pace: before the step.
     loss: f32[K_g], the step's mean losses; ignored for models that rest.
     n: f32[K_g], the step's examples.
-    ends_pass: bool[], whether the step is the last of a pass over the data.
+    ends_pass: bool[] or bool[K_g], whether the step is the last of a pass over the data.
     threshold: a model rests once its mean loss over a pass is below this.
     tolerance: a model also rests once that loss improves by less than this on the pass before;
       0: never.

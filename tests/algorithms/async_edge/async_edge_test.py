@@ -383,6 +383,23 @@ def test_models_rest_once_they_have_learned_enough():
   assert (passes[False, "edge", 3 * edge - 1] != passes[False, "edge", edge - 1]).any()
 
 
+def test_in_replicas_of_different_sizes_a_pass_ends_for_each_on_its_own():
+  """An edge with 12 examples beside one with 6, in batches of 4: 3 steps of a pass and 2."""
+  source, shards = ensembles.data(6, (10, 12, 8, 10, 6, 8))
+  shards = dataclasses.replace(shards, public=shards.public * 2)
+  early = dict(edge_epochs=3, edge_threshold=1e6)
+  e = build(1, data=(source, shards), replicas=2, ensemble=2, memory=1, **early)
+  stepper, found = Stepper(e), []
+  state = stepper.init()
+  for one in stepper.dispatches(0):
+    for i in range(one.calls):
+      state, _ = stepper.run(state, one._replace(first=one.first + i, calls=1))
+      if one.visit.phase.name == "edge":
+        found.append(state.local[1].rests.tolist())
+  # Two models at each edge, which rest after a pass of their own.
+  assert found == [[n >= 3, n >= 3, n >= 2, n >= 2] for n in range(1, 10)]
+
+
 def test_pace_counts_every_example_of_a_pass():
   pace = stopping.start(jnp.zeros(2))
   rule = functools.partial(stopping.after, threshold=1.0, tolerance=0.5)
@@ -496,7 +513,7 @@ def test_a_pass_ends_where_it_does_in_a_visit_that_is_cut_short():
       told = [
         visit.phase.args(schedule.position(visit, i, n)._replace(visit_calls=n)) for i in range(n)
       ]
-      ends = [bool(x if name == "distil" else x.ends_pass) for x in told]
+      ends = [(x if name == "distil" else x.ends_pass).item() for x in told]
       assert [i + 1 for i, end in enumerate(ends) if end] == [
         i for i in range(1, n + 1) if i % -(-size // BATCH) == 0
       ]
