@@ -42,13 +42,19 @@ def make(
 
   Returns:
     state -> a list over replicas of dicts {'linear_probe': {'shared': [one per client]}}, the mean
-    over the test set's classes of the accuracy within each.
+    over the test set's classes of the accuracy within each; 0 for a client with embeddings that are
+    not finite.
 
   Raises:
     ConfigError: for invalid numbers, private data of one class, or clients that train apart.
   """
   env, source, shards = experiment.env, experiment.data.source, experiment.data.shards
   _check(experiment, limit=limit, C=C, iterations=iterations)
+  pools = [
+    pool(shards.private, r, env.population.holders, limit, seed)
+    for r, seed in enumerate(env.population.seeds)
+  ]
+  _check_classes(source.train.labels, pools, limit)
   embed = embedder(experiment, batch)
   test = source.test
   total = np.bincount(test.labels, minlength=source.classes)
@@ -57,8 +63,7 @@ def make(
   def run(state):
     test_embeddings = embed(state, test, all_places)
     out = []
-    for r, seed in enumerate(env.population.seeds):
-      places = pool(shards.private, r, env.population.holders, limit, seed)
+    for r, places in enumerate(pools):
       train_embeddings = embed(state, source.train, places)
       labels = source.train.labels[places]
       predicted = np.stack(
@@ -84,8 +89,16 @@ def _check(experiment, **numbers):
   for key, value in numbers.items():
     if not (value > 0 or key == "limit" and value == 0):
       raise ConfigError(f"evals.linear_probe.{key}", value, "must be above 0")
-  if np.count_nonzero(experiment.data.shards.label_counts.sum(0)) < 2:
-    raise ConfigError("evals", "linear_probe", "the private data are of one class: leave it out")
+
+
+def _check_classes(labels, pools, limit):
+  """Refuses examples to tune on that are all of one class."""
+  if all(len(np.unique(labels[places])) > 1 for places in pools):
+    return
+  if limit:
+    hint = "the examples that it draws are of one class: more of them, or 0 for all"
+    raise ConfigError("evals.linear_probe.limit", limit, hint)
+  raise ConfigError("evals", "linear_probe", "the private data are of one class: leave it out")
 
 
 def pool(
@@ -105,7 +118,12 @@ def probe(
   C: float,
   iterations: int,
 ) -> Int[np.ndarray, " N"]:
-  """Classes of `test` predicted by a head tuned on `train`; see the file's docstring."""
+  """Classes of `test` predicted by a head tuned on `train`; see the file's docstring.
+
+  -1, no class, where a number is not finite: there is no head to tune on such embeddings.
+  """
+  if not (np.isfinite(train).all() and np.isfinite(test).all()):
+    return np.full(len(test), -1)
   from sklearn.exceptions import ConvergenceWarning
   from sklearn.linear_model import LogisticRegression
   from threadpoolctl import threadpool_limits

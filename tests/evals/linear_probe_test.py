@@ -3,6 +3,7 @@
 import dataclasses
 
 import ensembles
+import jax
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
@@ -16,8 +17,8 @@ CLIENTS = ((2, *ensembles.MLP), (2, *ensembles.WIDE))  # widths 8 and 8, other l
 PROBE = dict(every=4, batch=16, limit=0, C=1.0, iterations=200)
 
 
-def build(method="mhd fresh", clients=CLIENTS, data=None, mesh=1, project=0, **probe):
-  c = ensembles.config(method, clients, dtype="float32")
+def build(method="mhd fresh", clients=CLIENTS, data=None, mesh=1, project=0, replicas=1, **probe):
+  c = ensembles.config(method, clients, dtype="float32", replicas=replicas)
   c.model.project = project
   c.evals.linear_probe = PROBE | probe
   return ensembles.build(c, data_=data, mesh=mesh)
@@ -99,12 +100,29 @@ def test_numbers_that_cannot_be_are_refused(changes):
 
 
 def test_private_data_of_one_class_are_refused():
-  source, shards = ensembles.data()
-  counts = np.zeros_like(shards.label_counts)
-  counts[:, 2] = 20
-  one = dataclasses.replace(shards, label_counts=counts)
-  with pytest.raises(ConfigError, match="of one class"):
-    build(data=(source, one))
+  source, shards = ensembles.data(R=2)
+  label = np.where(np.isin(np.arange(len(source.train.labels)), shards.public[0]), 1, 2)
+  labelled = lambda label: source._replace(train=dataclasses.replace(source.train, labels=label))
+  with pytest.raises(ConfigError, match="of one class: leave it out"):
+    build(data=(labelled(label), shards), replicas=2)
+  label[shards.private[5][0]] = 1  # of all private examples, but not of those that are drawn
+  with pytest.raises(ConfigError) as error:
+    build(data=(labelled(label), shards), replicas=2, limit=2)
+  assert error.value.key == "evals.linear_probe.limit"
+
+
+def test_a_client_with_embeddings_that_are_not_finite_has_nothing_right():
+  e = build()
+  state = e.init()
+  first = state.clients[0]
+  broken = jax.tree.map(lambda x: x.at[1].set(np.inf), first.params)
+  evaluate = e.evaluators["linear_probe"][1]
+  (whole,), (found,) = (
+    evaluate(s)
+    for s in (state, state._replace(clients=(first._replace(params=broken), *state.clients[1:])))
+  )
+  right = whole["linear_probe"]["shared"]
+  assert found["linear_probe"]["shared"] == [right[0], 0.0, *right[2:]] and right[1] > 0
 
 
 def test_evaluators_run_in_their_own_periods(tmp_path):
