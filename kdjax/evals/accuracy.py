@@ -1,8 +1,9 @@
 """Accuracy on test data, of every head of every client, from per-class counts in one pass.
 
 Yields private and shared accuracy, the K x K accuracy of client i on client j's labels, the same
-by graph distance, the accuracy of the ensemble (the mean of all clients' probabilities), and the
-number of predictions of each class, by which training/collapse.py detects collapsed heads.
+by graph distance, the accuracy of the ensemble (the mean of all clients' probabilities, without
+those that are not finite), and the number of predictions of each class, by which
+training/collapse.py detects collapsed heads.
 """
 
 from collections.abc import Callable
@@ -13,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Int
 
-from kdjax.core import graph, metrics
+from kdjax.core import graph, health, metrics
 from kdjax.evals import _counting as counting
 from kdjax.types import Evaluator
 
@@ -88,7 +89,10 @@ def counter(env: "Env") -> Callable[..., dict[str, jax.Array]]:
     parts = []
     for g, x in enumerate(logits):
       member = jax.nn.one_hot(env.ids(g) // env.K, env.R).T / env.K  # [R, K_g]
-      parts.append(jnp.tensordot(member.astype(x.dtype), jax.nn.softmax(x), 1))
+      p = jax.nn.softmax(x)
+      # One client that is not finite must not silence the others.
+      p = jnp.where(health.finite_rows(p)[..., None], p, 0)
+      parts.append(jnp.tensordot(member.astype(x.dtype), p, 1))
     return jax.lax.psum(sum(parts), "client")
 
   return count_all

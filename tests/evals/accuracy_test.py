@@ -92,3 +92,17 @@ def test_the_ensemble_says_the_mean_of_its_clients_probabilities(case, r, h, hea
   p /= p.sum(-1, keepdims=True)
   accuracy = class_accuracy(p.mean(0).argmax(-1), e.data.source.test.labels)
   close(results[r]["ensemble_accuracy"][head], sum(accuracy) / len(accuracy))
+
+
+def test_a_client_that_is_not_finite_does_not_silence_the_ensemble(case):
+  e, results, said = case
+  with jax.enable_x64(True):
+    state = e.init()
+    *first, last = state.clients  # clients 1 to 3 of the first replica, then those of the second
+    broken = last._replace(params=jax.tree.map(lambda x: x.at[0].set(np.nan), last.params))
+    found = e.evaluators["accuracy"][1](state._replace(clients=(*first, broken)))
+  p = np.exp(said[[0, 2, 3], :, 0])
+  p /= p.sum(-1, keepdims=True)
+  accuracy = class_accuracy(p.mean(0).argmax(-1), e.data.source.test.labels)
+  close(found[0]["ensemble_accuracy"]["main"], sum(accuracy) / len(accuracy))
+  close(found[1]["ensemble_accuracy"], results[1]["ensemble_accuracy"])
