@@ -81,7 +81,8 @@ class FaultMonitor:
   def note(self, aux: PyTree) -> list[Fault]:
     """Returns the new faults of the dispatch before, and keeps `aux` of the newest one.
 
-    The values of the newest dispatch are read at the next call, so that the host does not wait.
+    The values of the newest dispatch are read at the next call, so that the host does not wait; (),
+    where there is no newer one, reads them at once.
     """
     aux = aux if isinstance(aux, dict | tuple) else ()  # a phase without a batch may have none
     before = self._waiting
@@ -114,7 +115,7 @@ def report(fault: Fault, policy: str, log: Writer | Silent, batches: int) -> Non
     fault: Fault.
     policy: `config.faults.client`.
     log: the run's log.
-    batches: training batches of the run by now.
+    batches: training batches of the run after the dispatch with the fault.
   """
   outcomes = {
     "reset": "continues from its last good state",

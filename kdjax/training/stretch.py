@@ -76,6 +76,7 @@ class Stretch:
     self.profile = Profile(workdir, profile, self.stepper)
     self.losses = loss_log.LossLog(experiment.env, log, self.clock)
     self.fault_monitor = faults.FaultMonitor(experiment.env, experiment.visits)
+    self.noted = 0  # training batches after the newest dispatch that it was told of
     self.collapse_monitor = collapse.CollapseMonitor(experiment)
     self.collapse_monitor.restore((meta or {}).get("collapse", {}))
     self.stopped_anywhere = hosts.AnyProcess(first=False)
@@ -147,6 +148,7 @@ class Stretch:
       shown.update(batches, **self.evaluate(state, batches, names))
     stopping = self.must_stop(batches, stop)
     if stopping or due(batches, self.experiment.config["save_every"], self.experiment.batches):
+      self.report_faults()  # a run that goes on from here counts them as reported
       shown.update(batches, **self.losses.write())
       self.save(state, batches)
       if self.given_up(self.experiment.config["faults"]["saves"]):
@@ -191,8 +193,8 @@ class Stretch:
     done = self.clock.dispatched(aux)
     visit = dispatch.visit
     batches = dispatch.batches
-    for fault in self.fault_monitor.note(aux):
-      faults.report(fault, self.experiment.env.training.fault, self.log, batches)
+    self.report_faults(aux)
+    self.noted = batches
     shown.update(batches, **self.losses.write())
     logs_visit = visit.phase.log and dispatch.ends_visit
     is_due = due(batches, self.experiment.config["log_every"], self.experiment.batches)
@@ -202,6 +204,11 @@ class Stretch:
     if visit.phase.outside:
       self.log.write(batches, visit.phase.name, self.stepper.counts)
       self.messages.update(self.stepper.counts)
+
+  def report_faults(self, aux: PyTree = ()) -> None:
+    """Reports the new faults of the dispatch before; `aux` is that of the newest one, if any."""
+    for fault in self.fault_monitor.note(aux):
+      faults.report(fault, self.experiment.env.training.fault, self.log, self.noted)
 
   def publish(self, state: TrainState, dispatch: Dispatch, shown: Shown) -> None:
     """Writes every client's weights under the run folder's `pool/`."""

@@ -12,7 +12,7 @@ from helpers import usually
 from kdjax import api, experiment
 from kdjax.core import files, health
 from kdjax.data import dataset
-from kdjax.ending import DONE
+from kdjax.ending import DONE, STOPPED
 from kdjax.report import table
 from kdjax.testing import faults, small
 from kdjax.training import checkpoint, loop, loss_log, run_folder, stretch, writer
@@ -184,6 +184,27 @@ def test_a_run_names_the_client_and_goes_on(tmp_path, capsys, fault, steps):
   assert np.isfinite(losses).all() and len(losses) >= 2
   said = f"client 2 {FAULTY} at step 1, the first such client"
   assert said in " ".join(table.closing_table(tmp_path).split())
+
+
+def test_a_fault_in_the_last_step_before_a_stop_is_told_once(tmp_path, capsys):
+  """And so is one in the last step of all: the log is that of a run that was not stopped."""
+  logs = []
+  for name, stops in (("whole", []), ("cut", [True])):
+    e = poisoned(tmp_path, "reset", **{"mesh.steps_per_dispatch": 1})
+    run = lambda e=e, name=name, stops=stops: loop.run(
+      e, tmp_path / name, command="again", stop=lambda: bool(stops and stops.pop())
+    )
+    assert [run() for _ in range(1 + len(stops))] == [STOPPED, DONE][-1 - len(logs) :]
+    assert capsys.readouterr().err.count(f"client 2 {FAULTY} at step 1:") == 1
+    lines = writer.read_metrics(tmp_path / name)
+    logs.append(
+      [{k: v for k, v in x.items() if not k.startswith(("images", "input"))} for x in lines]
+    )
+  assert logs[0] == logs[1]
+  assert logs[0][0] == {"step": 1, "phase": "fault", "client": 2, "since": 1}
+  one = poisoned(tmp_path, "reset", steps=1)
+  assert loop.run(one, tmp_path / "one", command="again") == DONE
+  assert logs[0][0] in writer.read_metrics(tmp_path / "one")
 
 
 def test_a_run_can_end_for_it_and_go_on_with_another_policy(tmp_path):
