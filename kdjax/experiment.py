@@ -298,7 +298,7 @@ def _hostile(config, method, cohorts, heads):
   kind, who, K = given["kind"], given["clients"], _holders(config)
   if kind not in hostile.KINDS:
     raise ConfigError("hostile.kind", kind, "must be one of " + ", ".join(hostile.KINDS))
-  if len(set(who)) < len(who) or not all(isinstance(k, int) and 0 <= k < K for k in who):
+  if not all(type(k) is int and 0 <= k < K for k in who) or len(set(who)) < len(who):
     raise ConfigError("hostile.clients", who, f"different clients' numbers, 0..{K - 1}")
   if kind != "none" and (not who or len(who) == K):
     raise ConfigError("hostile.clients", who, "somebody must lie, and somebody must not")

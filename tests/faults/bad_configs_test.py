@@ -166,6 +166,7 @@ REVIEW = [  # (base, changes, the key that is blamed)
   ("mhd_digits", {"primary": "explicit", "primary_labels": ((),) * 5}, "primary_labels"),
   ("mhd_digits", {"optim.lr": 1000.0}, "optim.lr"),
   ("mhd_digits", {"normalise.mean": (True,)}, "normalise.mean"),
+  ("mhd_digits", {"hostile.clients": ((0, 1),)}, "hostile.clients"),
 ]
 
 
