@@ -81,7 +81,7 @@ class Stretch:
     self.collapse_monitor.restore((meta or {}).get("collapse", {}))
     self.stopped_anywhere = hosts.AnyProcess(first=False)
     self.trains_anywhere = hosts.AnyProcess(first=True)
-    self.unreadable = 0  # unreadable images that the log has counted
+    self.unreadable = experiment.unreadable.count  # images that the log has counted
     self.evaluated = -1  # training batches at the last evaluation
     self.results: list[dict] | None = None  # of the last evaluation
 

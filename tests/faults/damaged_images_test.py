@@ -215,14 +215,17 @@ def test_damage_in_the_middle_is_replaced_counted_and_the_same_after_a_resume(tm
   unlinked = tmp_path / "resumed/set/test/class1/001.png"
   unlinked.write_bytes(b"")  # a file that is gone would be another set
   again = api.get_config(c["resumed"], **{"input.workers": 2})
+  assert train(again, run("resumed"), stop_at=4, begun=True) == 42  # when all have been met
   assert train(again, run("resumed"), begun=True) == 0
   for other in ("straight", "resumed"):
     for a, b in zip(weights(run("black")), weights(run(other)), strict=True):
       np.testing.assert_array_equal(a, b)
   counts = [json.loads((run(n) / "summary.json").read_text())["unreadable_images"] for n in c]
   assert counts == [0, 4, 4]
-  lines = [json.loads(x) for x in (run("straight") / "metrics.jsonl").read_text().splitlines()]
-  assert [x["unreadable"] for x in lines if x["phase"] == "images"][-1] == 4
+  for name in ("straight", "resumed"):
+    lines = [json.loads(x) for x in (run(name) / "metrics.jsonl").read_text().splitlines()]
+    logged = [x["unreadable"] for x in lines if x["phase"] == "images"]
+    assert logged == sorted(set(logged)) and logged[-1] == 4  # each count once
 
 
 def test_a_share_that_is_too_large_ends_the_run_by_name_and_keeps_its_checkpoint(tmp_path):
