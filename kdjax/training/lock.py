@@ -2,9 +2,10 @@
 
 Whether a process of this machine is alive can be seen at once. A process of another machine counts
 as gone when its lock has not been touched for STALE seconds. The age is measured by the file
-system's own clock, since the clocks of hosts differ. Until then a newcomer waits, so that an
-automatic restart is never turned away. Where a file system does not create files exclusively, two
-runs that start in the same moment cannot be kept apart.
+system's own clock, since the clocks of hosts differ; or by the newcomer's wait, since that clock
+may have been set back. Until then a newcomer waits, so that an automatic restart is never turned
+away. Where a file system does not create files exclusively, two runs that start in the same moment
+cannot be kept apart.
 """
 
 import contextlib
@@ -157,6 +158,7 @@ def _holder(path):
 def _taking(path, own):
   """Tries to take the lock until it can; yields False after every wait, then True."""
   seen = None  # when the lock was touched, at the look before
+  began = time.monotonic()
   reported = False
   if path.is_dir():
     raise ConfigError("workdir", str(path), "is a folder, where the lock of the run would be")
@@ -167,7 +169,8 @@ def _taking(path, own):
       age = _age(path)
       touched = _touched(path)
       alive = _alive(holder, own)
-      free = holder is None or alive is False or (alive is None and age > STALE)
+      untouched = max(age, time.monotonic() - began)
+      free = holder is None or alive is False or (alive is None and untouched > STALE)
       if free and not created:
         path.unlink(missing_ok=True)
     if created:

@@ -86,6 +86,15 @@ def test_another_machines_lock_is_waited_for_until_it_is_stale(tmp_path, monkeyp
   assert capsys.readouterr().err.count("waiting until") == 1
 
 
+def test_a_lock_from_the_future_is_waited_for_no_longer(tmp_path, monkeypatch):
+  """The clock was set back by an hour since its holder, another machine, was lost."""
+  monkeypatch.setattr(lock, "STALE", 0.3)
+  monkeypatch.setattr(lock, "LOOK", 0.05)
+  write(tmp_path, age=-3600)
+  with lock.held(tmp_path):
+    assert json.loads((tmp_path / "lock").read_text())["process"] == os.getpid()
+
+
 @pytest.mark.parametrize("content", [None, "", "[]", '{"host": "el'])
 def test_a_stale_lock_is_taken_at_once_whatever_it_says(content, tmp_path, capsys):
   path = write(tmp_path)
