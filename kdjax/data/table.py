@@ -12,6 +12,7 @@ from kdjax.data.readers import Split, file, split_name
 from kdjax.types import ConfigError
 
 SPLIT = "split"  # the column that says train or test
+EXACT = 10**15  # labels from here on could be one float64 for several numbers
 
 
 def table(name: str, split: str, info: dict[str, Any]) -> Split:
@@ -148,8 +149,9 @@ def _numbered(name, path, columns, label, words):
   values = words
   if all(map(_is_number, np.unique(words))):
     values = words.astype(np.float64)
-    broken = values != np.floor(values)
-    _check_cells(name, path, columns, label, broken, "labels are whole numbers, or names")
+    broken = (values != np.floor(values)) | (abs(values) >= EXACT)
+    hint = "labels are whole numbers, of 15 digits at most, or names"
+    _check_cells(name, path, columns, label, broken, hint)
   distinct, places = np.unique(values, return_inverse=True)
   if len(distinct) == 1:
     hint = f"all labels are {words[0].item()!r}: there must be two classes at least; ?label=NAME"

@@ -88,8 +88,9 @@ def test_quotes_and_a_byte_order_mark_are_read(tmp_path):
     ("a,label\n", "holds no train row"),
     ("a,label\n\n\n", "holds no train row"),
     ("a,label,split\n1,0,test\n1,0,valid\n", "line 3, column 'split' is 'valid': must say train"),
-    ("a,y\n1,2\n2,0.37\n3,1\n", "line 3, column 'y' is '0.37': labels are whole numbers, or nam"),
+    ("a,y\n1,2\n2,0.37\n3,1\n", "line 3, column 'y' is '0.37': labels are whole numbers, of"),
     ("a,y\n1,nan\n2,0\n3,1\n", "line 2, column 'y' is 'nan': labels are whole numbers"),
+    ("a,y\n1,0\n2,9007199254740992\n3,9007199254740993\n", "line 3, .* of 15 digits at most, or"),
     ("a,y\n1,7\n2,7\n", "all labels are '7': there must be two classes .*another column than 'y'"),
   ],
 )
