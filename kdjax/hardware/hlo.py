@@ -151,7 +151,7 @@ class Module:
     if not any(p.op == "compare" and "direction=LT" in p.rest for p in parts):
       return 1
     bounds = [int(p.inside) for p in parts if p.op == "constant" and p.inside.isdecimal()]
-    return max(bounds, default=1)
+    return max([1, *bounds])  # a constant that is no bound may be 0
 
 
 def _called(one, what):

@@ -31,6 +31,12 @@ def test_a_loop_as_long_as_a_value_counts_once():
   assert counts(TEXT.replace("%n = s32[] constant(7)", "%n = s32[] parameter(1)"))["tanh"] == 1
 
 
+def test_a_constant_that_is_no_bound_does_not_end_a_loop_before_it_begins():
+  """As in `while i < n and x > 0`: the body runs once at least."""
+  text = TEXT.replace("%n = s32[] constant(7)", "%n = s32[] constant(0)")
+  assert counts(text)["tanh"] == 1
+
+
 def test_branches_share_a_call():
   found = counts(TEXT)
   assert (found["exponential"], found["cosine"]) == (0.5, 0.5)
