@@ -69,24 +69,23 @@ def _convolution(one: Instruction, read: Array, kernel: Array, out: Array, multi
     return entries[name].split("x")[i] if name in entries else default
 
   pairs = 1
+  convolves = False
   for i, d in enumerate(spatial):
     low = int(entry("pad", i, "0_0").split("_")[0])
-    pairs *= _pairs(
-      n=read.shape[from_.index(d)],
-      k=kernel.shape[weights.index(d)],
-      out=out.shape[to.index(d)],
-      low=low,
-      stride=int(entry("stride", i, 1)),
-      spread=int(entry("lhs_dilate", i, 1)),
-      dilation=int(entry("rhs_dilate", i, 1)),
-    )
+    n, k = read.shape[from_.index(d)], kernel.shape[weights.index(d)]
+    stride, spread = int(entry("stride", i, 1)), int(entry("lhs_dilate", i, 1))
+    dilation, size = int(entry("rhs_dilate", i, 1)), out.shape[to.index(d)]
+    pairs *= _pairs(n, k, size, low=low, stride=stride, spread=spread, dilation=dilation)
+    # A TPU writes the batch of a product as an axis along which every place meets its own kernel.
+    is_batch = n == k == size == spread == stride + 1 and low == 0
+    convolves |= not is_batch
   features = out.shape[to.index("b")] * out.shape[to.index("f")] * kernel.shape[weights.index("i")]
-  kind = "convolution" if spatial else "product"
-  laid = labels if spatial else ""
+  kind = "convolution" if convolves else "product"
+  laid = labels if convolves else ""
   return Product(kind, multiplied or read.dtype, laid, 2.0 * features * pairs, _exact(one))
 
 
-def _pairs(*, n, k, out, low, stride, spread, dilation):
+def _pairs(n, k, out, *, low, stride, spread, dilation):
   """The number of pairs (output position, kernel position) along one axis that meet an input."""
   at = stride * np.arange(out)[:, None] + dilation * np.arange(k) - low
   return int(((at >= 0) & (at <= (n - 1) * spread) & (at % spread == 0)).sum())

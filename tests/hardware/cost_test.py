@@ -216,6 +216,27 @@ def test_a_sum_that_a_tpu_fuses_with_its_slice_is_a_message():
   assert priced(FUSED, V5E).collectives == {"reduce-scatter": [1, 3000]}
 
 
+@pytest.mark.parametrize(
+  "shapes, window, kind",
+  [
+    ("4,64,128;4,128,256;4,64,256", "window={size=4 stride=3 lhs_dilate=4}, ", "product"),
+    ("2,64,128;2,128,256;2,64,256", "window={size=2 lhs_dilate=2}, ", "product"),
+    ("4,64,128;1,128,256;4,64,256", "window={size=1}, ", "convolution"),
+    ("4,64,128;3,128,256;4,64,256", "window={size=3 pad=1_1}, ", "convolution"),
+  ],
+)
+def test_a_batch_of_products_is_no_convolution(shapes, window, kind):
+  """A TPU writes it as one, along an axis on which every place meets its own kernel."""
+  x, w, y = (f"f32[{shape}]{{2,1,0}}" for shape in shapes.split(";"))
+  text = "HloModule m\n\nENTRY %main () -> f32[] {\n"
+  text += f"  %x = {x} parameter(0)\n  %w = {w} parameter(1)\n"
+  text += f"  ROOT %y = {y} convolution(%x, %w), {window}dim_labels=0bf_0io->0bf\n}}\n"
+  found = priced(text, V5E)
+  assert [name for name, *_ in found.products] == [kind]
+  places = {"4,128,256": 4, "2,128,256": 2, "1,128,256": 4, "3,128,256": 4 * 3 - 2}
+  assert found.flops == 2 * 64 * 128 * 256 * places[shapes.split(";")[1]]
+
+
 def test_the_highest_precision_takes_a_tpu_six_passes():
   text = "HloModule m\n\nENTRY %main (x: f32[64,64]) -> f32[64,64] {\n"
   text += "  %x = f32[64,64]{1,0} parameter(0)\n"
