@@ -119,8 +119,9 @@ def traffic(module: Module, one: Instruction, computation: Computation) -> float
       if str(i) in names and name in computation
     )
     return read + min(_memory(one), _written(inner))
-  if one.op == "dynamic-update-slice":
-    return 2 * min(_memory(one), computation[one.operands[1]].padded)
+  if updated := _updated(one):
+    updates = sum(computation[one.operands[update]].padded for update in updated.values())
+    return 2 * min(_memory(one), updates)
   read = sum(_memory(computation[name]) for name in one.operands if name in computation)
   if one.op in ("dynamic-slice", "gather", "slice", "slice-start"):
     read = min(read, one.result[-1 if one.op == "gather" else 0].padded)
@@ -157,7 +158,7 @@ def _read(module, inner, name):
         continue
       if user.op in ("dynamic-slice", "gather", "slice") and position == 0:
         total += user.padded
-      elif user.op == "dynamic-update-slice" and position == 0:
+      elif position in _updated(user):
         pass  # the update is in place
       elif user.op == "bitcast":
         total += _read(module, inner, user.name)
@@ -172,14 +173,24 @@ def _read(module, inner, name):
   return min(total, inner[name].padded)
 
 
+def _updated(one):
+  """{position of an operand that an instruction updates in place: position of its update}."""
+  if one.op == "dynamic-update-slice":
+    return {0: 1}
+  if one.op == "scatter":  # (arrays..., indices, updates...)
+    n = len(one.operands) // 2
+    return {i: n + 1 + i for i in range(n)}
+  return {}
+
+
 def _written(inner):
   """Bytes that a fused computation writes: only the update, if it updates in place."""
 
   def of(one):
     if one.op in ("bitcast", "tuple") and one.operands:
       return sum(of(inner[name]) for name in one.operands if name in inner)
-    if one.op == "dynamic-update-slice":
-      return inner[one.operands[1]].padded
+    if updated := _updated(one):
+      return sum(inner[one.operands[update]].padded for update in updated.values())
     return one.padded
 
   return sum(of(one) for one in inner.values() if one.root)

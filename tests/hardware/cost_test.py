@@ -133,6 +133,14 @@ def test_a_chip_moves_whole_tiles():
   assert priced(tiled.replace("T(1,128)", "T(8,128)"), V5E).moved == 3 * 8 * 4096 + 4
 
 
+SCATTER = (PROGRAMS / "scatter.txt").read_text()
+
+
+def test_rows_that_are_written_into_a_table_move_no_table():
+  """As FedGKT's uploads: 16 indices and rows are read and the rows written, of a table of 900."""
+  assert priced(SCATTER).moved == 16 * 4 + 2 * 16 * 4000
+
+
 MESSAGES = (PROGRAMS / "messages.txt").read_text()
 
 
