@@ -122,9 +122,12 @@ def traffic(module: Module, one: Instruction, computation: Computation) -> float
   if updated := _updated(one):
     updates = sum(computation[one.operands[update]].padded for update in updated.values())
     return 2 * min(_memory(one), updates)
+  if one.op == "slice-start":  # (from, part, ...): the part is read, and written if it is in memory
+    whole, part = one.result[:2]
+    return part.padded * (whole.in_memory + part.in_memory)
   read = sum(_memory(computation[name]) for name in one.operands if name in computation)
-  if one.op in ("dynamic-slice", "gather", "slice", "slice-start"):
-    read = min(read, one.result[-1 if one.op == "gather" else 0].padded)
+  if one.op in ("dynamic-slice", "gather", "slice"):
+    read = min(read, one.padded)
   if one.op == "copy-start":  # (to, from, ...): both ends count if they are in main memory
     return _held(one.result[:2])
   return read + _held(_results(one))

@@ -141,6 +141,17 @@ def test_rows_that_are_written_into_a_table_move_no_table():
   assert priced(SCATTER).moved == 16 * 4 + 2 * 16 * 4000
 
 
+def test_a_slice_that_is_fetched_ahead_moves_a_slice():
+  """A chip reads 8 of 64 rows into its own memory; written to main memory they move twice."""
+  begun = "((f32[64,128]{1,0:T(8,128)}), f32[8,128]{1,0:T(8,128)S(1)}, s32[]{:S(2)})"
+  text = "HloModule m\n\nENTRY %main (x: f32[64,128]) -> f32[8,128] {\n"
+  text += "  %x = f32[64,128]{1,0:T(8,128)} parameter(0)\n"
+  text += f"  %begun = {begun} slice-start(%x), slice={{[8:16], [0:128]}}\n"
+  text += "  ROOT %part = f32[8,128]{1,0:T(8,128)S(1)} slice-done(%begun)\n}\n"
+  assert priced(text, V5E).moved == 8 * 128 * 4
+  assert priced(text.replace("S(1)", ""), V5E).moved == 2 * 8 * 128 * 4
+
+
 MESSAGES = (PROGRAMS / "messages.txt").read_text()
 
 
