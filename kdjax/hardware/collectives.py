@@ -31,6 +31,14 @@ def message(kind: str, n: int, given: float) -> float:
   )
 
 
+def continues(one: Instruction) -> bool:
+  """Whether an instruction is the rest of a collective that began in an earlier kernel.
+
+  A TPU spreads an all-gather over products that run meanwhile, and each kernel's text has it.
+  """
+  return bool(re.search(r'async_collective_fusion_config":\{"flag_start":"\d', one.rest))
+
+
 def groups(module: Module, one: Instruction) -> list[list[int]]:
   """The groups of devices that take part together in a collective; of a permutation, its pairs.
 

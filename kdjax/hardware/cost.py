@@ -4,7 +4,7 @@ import collections
 import dataclasses
 import re
 
-from kdjax.hardware.collectives import COLLECTIVES, groups, message
+from kdjax.hardware.collectives import COLLECTIVES, continues, groups, message
 from kdjax.hardware.hlo import Computation, Instruction, Module
 from kdjax.hardware.products import found, rate
 from kdjax.hardware.target import Target
@@ -57,7 +57,7 @@ def cost(module: Module, target: Target) -> Cost:
   for one, computation, times in module.runs():
     # A TPU fuses some collectives with a slice.
     for part, scope in ((one, computation), *module.within(one)):
-      if part.op.removesuffix("-start") in COLLECTIVES:
+      if part.op.removesuffix("-start") in COLLECTIVES and not continues(part):
         seconds = times * _message(out, module, part, scope, one, times, target)
         out.seconds["messages"] += seconds
         out.replayed += seconds
@@ -163,6 +163,8 @@ def _read(module, inner, name):
         total += user.padded
       elif position in _updated(user):
         pass  # the update is in place
+      elif _hands_on(user) or continues(user):
+        pass
       elif user.op == "bitcast":
         total += _read(module, inner, user.name)
       elif user.op == "fusion":
@@ -174,6 +176,11 @@ def _read(module, inner, name):
       else:
         return inner[name].padded
   return min(total, inner[name].padded)
+
+
+def _hands_on(one):
+  """Whether an instruction gives its operands on as they are, also to a message's next kernel."""
+  return one.op == "tuple" or '"AsyncCollective' in one.rest
 
 
 def _updated(one):
@@ -190,10 +197,12 @@ def _written(inner):
   """Bytes that a fused computation writes: only the update, if it updates in place."""
 
   def of(one):
-    if one.op in ("bitcast", "tuple") and one.operands:
+    if (one.op == "bitcast" or _hands_on(one)) and one.operands:
       return sum(of(inner[name]) for name in one.operands if name in inner)
     if updated := _updated(one):
       return sum(inner[one.operands[update]].padded for update in updated.values())
+    if one.op == "parameter" or continues(one):
+      return 0
     return one.padded
 
   return sum(of(one) for one in inner.values() if one.root)

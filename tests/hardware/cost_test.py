@@ -235,6 +235,16 @@ def test_a_sum_that_a_tpu_fuses_with_its_slice_is_a_message():
   assert priced(FUSED, V5E).collectives == {"reduce-scatter": [1, 3000]}
 
 
+SPREAD = (PROGRAMS / "spread.txt").read_text()
+
+
+def test_a_message_that_a_tpu_spreads_over_kernels_is_sent_once():
+  """As libtpu writes an all-gather beside other work: 4 KB go to each of three, 4 + 16 KB move."""
+  found = priced(SPREAD, V5E)
+  assert found.collectives == {"all-gather": [1, 3 * 4096]}
+  assert found.moved == 4096 + 4 * 4096 + 2 * 256
+
+
 @pytest.mark.parametrize(
   "shapes, window, kind",
   [
