@@ -34,6 +34,11 @@ def compiled(method, clients, where, **changes):
   return out
 
 
+def bfloat16(method, where):
+  """The programs of four small convolutional networks."""
+  return compiled(method, ((4, *CNN),), where, norm="batch", dtype="bfloat16")
+
+
 def convolutions(phase):
   """{dtype: how many a call runs}."""
   out = {}
@@ -60,3 +65,44 @@ def check_convolutions(found, expected):
     assert convolutions(found[name]) == ({"bf16": n} if n else {}), name
   assert all(set(convolutions(phase)) <= {"bf16"} for phase in found.values())
   assert not any(phase.dtypes & DOUBLE for phase in found.values())
+
+
+def check_refresh(mhd, where):
+  """Each snapshot goes as far as edges go: on a complete graph past all others, on a cycle to one.
+
+  Four devices have a client each.
+  """
+  cycle = dict(ensembles.config("mhd pool").graph, kind="cycle")
+  clients = ((4, "mlp", dict(hidden=(8,), activation="tanh")),)
+  next_one = compiled("mhd pool", clients, where, graph=cycle, algo_teachers=1)
+  for found, hops in ((mhd, 3), (next_one, 1)):
+    ((number, sent),) = found["refresh"].cost.collectives.values()
+    assert number == hops and sent == hops * found["refresh"].snapshot
+
+
+NONE: set[str] = set()
+SUM, COPY, ALL = {"all-reduce"}, {"collective-permute"}, {"all-gather"}
+MESSAGES = {  # of four devices that share clients, or their batches where there are fewer clients
+  "fedavg": {"train": NONE, "average": SUM},
+  "pairwise": {"local": NONE, "fetch": COPY, "transfer": NONE},
+  "fedgkt": {"edge": NONE, "upload": NONE, "server": SUM | ALL, "drift": SUM},
+  "async edge": {  # one core, two models at an edge: batches are shared
+    "core training": SUM,
+    "dispatch": NONE,
+    "edge": SUM | ALL,  # labels to be permuted
+    "collect": NONE,
+    "distil": SUM,
+  },
+}
+
+
+def check_messages(found, expected):
+  """What is expected is sent, and nothing else."""
+  assert {name: set(p.cost.collectives) for name, p in found.items()} == expected
+  check_size(found)
+
+
+def check_size(found):
+  """Small programs need little memory, and no numbers of 64 bits."""
+  assert all(p.need < 8 * 2**20 for p in found.values())
+  assert not any(p.dtypes & DOUBLE for p in found.values())
