@@ -10,7 +10,7 @@ import dataclasses
 import json
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 EVALUATION = "evaluate"  # the name of the phase that measures accuracy
 HALVINGS = 4  # the most halvings of a batch that does not fit
+Say = Callable[[str], None]  # takes a line about the work's progress
+QUIET: Say = lambda text: None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,7 +81,7 @@ class TargetPlan:
     return sum(phase.seconds for phase in self.phases)
 
 
-def make(config: Any, name: str) -> TargetPlan:
+def make(config: Any, name: str, say: Say = QUIET) -> TargetPlan:
   """Compiles an experiment for a target, with the smallest changes that make it fit.
 
   If it does not fit, first the clients take turns, then activations are recomputed, where the
@@ -90,6 +92,7 @@ def make(config: Any, name: str) -> TargetPlan:
   Args:
     config: as in `experiment.build`; its data are not read.
     name: the target's name, such as 'v5e:2x4'.
+    say: called with a line of text when a compilation begins and when it has ended.
 
   Raises:
     ConfigError: for anything in the config or the target that cannot work.
@@ -99,13 +102,14 @@ def make(config: Any, name: str) -> TargetPlan:
   target = targets.parse(name)
   config["mesh"] |= {"steps_per_dispatch": 1}  # the price is that of one step
   with targets.compiling(target) as devices:
-    planned, target_plan = _compiled(config, target, devices, ())
+    planned, target_plan = _compiled(config, target, devices, (), say)
     for changes in _smaller(config, target_plan):
       if target_plan.fits:
         break
       words = tuple(_words(changes))
-      planned, target_plan = _compiled(_with(config, changes), target, devices, words)
-    return _evaluated(planned, target_plan)
+      say(f"{target.name}: does not fit; once more with {', '.join(words)}")
+      planned, target_plan = _compiled(_with(config, changes), target, devices, words, say)
+    return _evaluated(planned, target_plan, say)
 
 
 def _smaller(config, first):
@@ -135,10 +139,10 @@ def _words(changes):
   return [f"{key}={value!r}" for key, value in changes.items()]
 
 
-def _compiled(config, target, devices, changed):
+def _compiled(config, target, devices, changed, say):
   """(the experiment, its TargetPlan)."""
   planned = experiment.build(config, data=plan.described(config), devices=list(devices))
-  phases = [_phase_plan(planned, visit, target) for visit in plan.first_visits(planned)]
+  phases = [_phase_plan(planned, visit, target, say) for visit in plan.first_visits(planned)]
   target_plan = TargetPlan(
     target=target,
     layout=_layout(planned),
@@ -150,7 +154,7 @@ def _compiled(config, target, devices, changed):
   return planned, target_plan
 
 
-def _evaluated(planned, target_plan):
+def _evaluated(planned, target_plan, say):
   """The plan with the evaluation of accuracy as its last phase, in a batch that fits."""
   evals = planned.config["evals"]
   parts = planned.env.mesh.shape["data"]
@@ -159,12 +163,12 @@ def _evaluated(planned, target_plan):
     return target_plan
   asked = evals["accuracy"]["batch"]
   batch = asked
-  phase = _evaluation_plan(planned, batch, target)
+  phase = _evaluation_plan(planned, batch, target, say)
   for _ in range(HALVINGS):
     if target_plan.resident + phase.memory.need <= target.memory or batch % (2 * parts):
       break
     batch //= 2
-    phase = _evaluation_plan(planned, batch, target)
+    phase = _evaluation_plan(planned, batch, target, say)
   changed = () if batch == asked else (f"evals.accuracy.batch={batch}",)
   return dataclasses.replace(
     target_plan,
@@ -173,18 +177,17 @@ def _evaluated(planned, target_plan):
   )
 
 
-def _evaluation_plan(planned, batch, target):
-  calls, lowered = plan.evaluation(planned, batch)
-  return _priced(EVALUATION, calls, lowered, target)
+def _evaluation_plan(planned, batch, target, say):
+  return _priced(EVALUATION, lambda: plan.evaluation(planned, batch), target, say)
 
 
-def price_forms(config: Any, name: str) -> list[tuple[Form, PhasePlan]]:
+def price_forms(config: Any, name: str, say: Say = QUIET) -> list[tuple[Form, PhasePlan]]:
   """Compiles a config's first training phase for a target in every form, the cheapest first.
 
   A form that does not fit beside the training sets has no cost and comes last.
 
   Args:
-    config, name: as in `make`.
+    config, name, say: as in `make`.
 
   Raises:
     ConfigError: for anything in the config or the target that cannot work.
@@ -202,22 +205,27 @@ def price_forms(config: Any, name: str) -> list[tuple[Form, PhasePlan]]:
       changed = config | {"mesh": config["mesh"] | asked}
       planned = experiment.build(changed, data=data, devices=devices)
       visit = next(v for v in plan.first_visits(planned) if v.phase.feed)
-      phase = _phase_plan(planned, visit, target)
+      say(f"{target.name}: {form.local_map}, {form.conv}")
+      phase = _phase_plan(planned, visit, target, say)
       if plan.resident(planned) + phase.memory.need > target.memory:
         phase = dataclasses.replace(phase, cost=None)
       plans.append((form, phase))
   return sorted(plans, key=lambda pair: pair[1].cost.time if pair[1].cost else math.inf)
 
 
-def _phase_plan(planned, visit, target):
+def _phase_plan(planned, visit, target, say):
   calls = schedule.totals(planned.visits)[visit.number]
-  return _priced(visit.phase.name, calls, plan.lower(planned, visit), target)
+  return _priced(visit.phase.name, lambda: (calls, plan.lower(planned, visit)), target, say)
 
 
-def _priced(name, calls, lowered, target):
+def _priced(name, lower, target, say):
+  """The PhasePlan of a program; `lower` is () -> (calls in the whole run, the lowered program)."""
+  say(f"{target.name}: compiling {name}")
+  calls, lowered = lower()
   began = time.perf_counter()
   compiled = memory.compile(lowered, targets.options(target))
   seconds = time.perf_counter() - began
+  say(f"{target.name}: {name} compiled in {seconds:.0f} s")
   return _phase(name, calls, seconds, compiled, target)
 
 
@@ -301,7 +309,7 @@ def _phase_record(phase: PhasePlan) -> dict[str, Any]:
 
 
 def describe(
-  config: Any, names: list[str], *, price: float, as_json: bool, forms: bool
+  config: Any, names: list[str], *, price: float, as_json: bool, forms: bool, say: Say = QUIET
 ) -> Iterator[str]:
   """Yields the plans for some targets as text, each as soon as it is ready; as JSON all at once.
 
@@ -311,6 +319,7 @@ def describe(
     price: the price of a device per hour; 0: not known.
     as_json: whether to yield JSON.
     forms: whether to plan the first training phase in every form, instead of all phases in one.
+    say: as in `make`.
 
   Raises:
     ConfigError: for anything in the config or a target that cannot work.
@@ -322,12 +331,12 @@ def describe(
       pass  # raises at once if a compiler is missing, before another one works for minutes
   if forms and as_json:
     rows = lambda plans: [{**form._asdict(), **_phase_record(phase)} for form, phase in plans]
-    yield json.dumps({name: rows(price_forms(config, name)) for name in names}, indent=2)
+    yield json.dumps({name: rows(price_forms(config, name, say)) for name in names}, indent=2)
   elif as_json:
-    yield json.dumps([record(make(config, name), price) for name in names], indent=2)
+    yield json.dumps([record(make(config, name, say), price) for name in names], indent=2)
   else:
     for name in names:
       if forms:
-        yield tables.forms(targets.parse(name), price_forms(config, name)) + "\n"
+        yield tables.forms(targets.parse(name), price_forms(config, name, say)) + "\n"
       else:
-        yield tables.render(make(config, name), price) + "\n"
+        yield tables.render(make(config, name, say), price) + "\n"

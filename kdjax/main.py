@@ -89,7 +89,8 @@ def main(argv: list[str]) -> int:
     if FLAGS.target:
       from kdjax import elsewhere
 
-      how = dict(price=FLAGS.price, as_json=FLAGS.json, forms=FLAGS.forms)
+      say = lambda text: print(text, file=sys.stderr, flush=True)  # it takes minutes
+      how = dict(price=FLAGS.price, as_json=FLAGS.json, forms=FLAGS.forms, say=say)
       for text in elsewhere.describe(FLAGS.config, FLAGS.target, **how):
         print(text, flush=True)
       return 0

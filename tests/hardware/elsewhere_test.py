@@ -191,6 +191,35 @@ def test_plans_come_one_by_one(compiler):
   assert "A100" in next(plans) and len(compiler.passes) == 2
 
 
+def test_what_is_compiled_is_told_as_it_goes(compiler):
+  """Each compilation when it begins and when it has ended, of every attempt."""
+  compiler.per_image, said = 9 * 2**30, []  # of 59.4 GiB: six images fit
+  found = elsewhere.make(config(), "h100:4", said.append)
+  train, measures = (f"{phase.compiling:.0f} s" for phase in found.phases)
+  assert said[0] == "h100:4: compiling train"
+  assert said[1].startswith("h100:4: train compiled in ")
+  assert said[2:] == [
+    "h100:4: does not fit; once more with batch=4, public_batch=4",
+    "h100:4: compiling train",
+    f"h100:4: train compiled in {train}",
+    "h100:4: compiling evaluate",
+    f"h100:4: evaluate compiled in {measures}",
+  ]
+
+
+def test_a_plan_tells_of_every_target_and_form(compiler):
+  said = []
+  how = dict(price=0.0, as_json=True, say=said.append)
+  next(elsewhere.describe(config(), ["h100:4", "a100:4"], forms=False, **how))
+  assert {"h100:4: compiling train", "a100:4: compiling evaluate"} <= set(said)
+  said.clear()
+  next(elsewhere.describe(config(), ["h100:4"], forms=True, **how))
+  told = [line for line in said if "compiled" not in line]
+  one = ["h100:4: {}, direct", "h100:4: compiling train"]
+  maps = ("vmap", "scan", "unroll")
+  assert told == [line.format(name) for name in maps for line in one]
+
+
 @pytest.mark.parametrize(
   "seconds, text",
   [
