@@ -97,11 +97,11 @@ def lines(target_plan: "TargetPlan", price: float) -> list[str]:
   if not math.isnan(target_plan.seconds):
     hours = target_plan.seconds / 3600
     paid = f", {hours * target.size * price:,.2f} at {price:g} per device and hour" if price else ""
-    least = "never less"
+    total = f"Whole run: {duration(target_plan.seconds)} by the roofline"
     if target.kind == "gpu":
       replayed = sum(p.calls * p.cost.replayed for p in target_plan.phases if p.cost)
-      least = f"never less than {duration(replayed)}, from command buffers"
-    total = f"Whole run: {duration(target_plan.seconds)} by the roofline, {least}{paid}"
+      total += f", {duration(replayed)} from command buffers"
+    total += paid
     out.append(f"{total}; evaluations other than those of accuracy are not counted.")
   if target.size > target.host:
     rate = f"{target.network / 1e9:g} GB/s per device"

@@ -51,10 +51,17 @@ class Cost:
     return max(self.seconds, key=lambda side: self.seconds[side], default="nothing")
 
 
-def cost(module: Module, target: Target) -> Cost:
-  """The cost of a compiled program on a target."""
+def cost(module: Module, target: Target, name: str = "") -> Cost:
+  """The cost of a compiled program on a target, with the dearest branch of every conditional.
+
+  Args:
+    module: the program.
+    target: Target.
+    name: the computation to price; '': the whole program.
+  """
   out = Cost()
-  for one, computation, times in module.runs():
+  dearest = lambda names: [max(names, key=lambda name: cost(module, target, name).time)]
+  for one, computation, times in module.runs(name, dearest):
     # A TPU fuses some collectives with a slice.
     for part, scope in ((one, computation), *module.within(one)):
       if part.op.removesuffix("-start") in COLLECTIVES and not continues(part):

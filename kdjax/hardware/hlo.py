@@ -8,7 +8,7 @@ import dataclasses
 import functools
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 SIZES = {"pred": 1, "bf16": 2, "s4": 0.5, "u4": 0.5, "c64": 8, "c128": 16, "token": 0}
 _SHAPE = re.compile(r"\b(pred|token|[a-z]+\d+(?:e\d+m\d+\w*)?)\[([\d,]*)\](\{[^}]*\})?")
@@ -103,26 +103,32 @@ class Module:
   entry: str
   devices: int  # the number of devices that run it together
 
-  def runs(self) -> Iterator[tuple[Instruction, Computation, float]]:
+  def runs(
+    self, name: str = "", choose: Callable[[list[str]], list[str]] = list
+  ) -> Iterator[tuple[Instruction, Computation, float]]:
     """Yields (instruction, its computation, how often a call runs it).
 
     A fusion is one instruction; those of its computation are not yielded.
-    """
-    yield from self._runs(self.entry, 1.0)
 
-  def _runs(self, name, times):
+    Args:
+      name: the computation that is called; '': the whole program.
+      choose: (branches of a conditional) -> those to yield, as if each ran every time.
+    """
+    yield from self._runs(name or self.entry, 1.0, choose)
+
+  def _runs(self, name, times, choose):
     computation = self.computations[name]
     for one in computation.values():
       yield one, computation, times
       if one.op == "while":
-        yield from self._runs(_called(one, "body"), times * self.trips(one))
+        yield from self._runs(_called(one, "body"), times * self.trips(one), choose)
       elif one.op == "conditional":
-        for branch in branches(one):
-          yield from self._runs(branch, times / len(branches(one)))
+        for branch in choose(branches(one)):
+          yield from self._runs(branch, times, choose)
       elif one.op in ("call", "async-start"):
         body = _called(one, "to_apply") or _called(one, "calls")
         if body in self.computations:
-          yield from self._runs(body, times)
+          yield from self._runs(body, times, choose)
 
   def fused(self, fusion: Instruction) -> Computation:
     """The computation of a fusion."""

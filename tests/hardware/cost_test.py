@@ -299,6 +299,40 @@ def test_a_neighbour_on_a_torus_has_one_link():
   assert found == pytest.approx((6000 + 28000) / 200e9 + 4000 / 50e9)
 
 
+BRANCHES = """HloModule m
+
+%two (a: f32[1000]) -> f32[1000] {
+  %a = f32[1000]{0} parameter(0)
+  %once = f32[1000]{0} tanh(%a)
+  ROOT %twice = f32[1000]{0} tanh(%once)
+}
+
+%none (a: f32[1000]) -> f32[1000] {
+  ROOT %a = f32[1000]{0} parameter(0)
+}
+
+%nested (a: f32[1000]) -> f32[1000] {
+  %a = f32[1000]{0} parameter(0)
+  %i = s32[] constant(1)
+  %b = f32[1000]{0} conditional(%i, %a, %a), branch_computations={%two, %none}
+  ROOT %c = f32[1000]{0} tanh(%b)
+}
+
+ENTRY %main (i: s32[], x: f32[1000]) -> f32[1000] {
+  %i = s32[] parameter(0)
+  %x = f32[1000]{0} parameter(1)
+  ROOT %y = f32[1000]{0} conditional(%i, %x, %x, %x), branch_computations={%none, %nested, %two}
+}
+"""
+
+
+def test_of_branches_the_dearest_counts():
+  """Three kernels, of the second branch and of the first one inside it."""
+  found = priced(BRANCHES)
+  assert (found.launches, found.moved) == (3, 3 * 8000)
+  assert found.time == pytest.approx(3 * 4e-6)
+
+
 def test_a_kernel_takes_what_its_slowest_side_takes():
   """4 + 4 KB at 3.352 TB/s take 2.4 ns, a launch 4 microseconds; on a TPU nothing is launched."""
   text = "HloModule m\n\nENTRY %main (x: f32[1000]) -> f32[1000] {\n"

@@ -37,9 +37,11 @@ def test_a_constant_that_is_no_bound_does_not_end_a_loop_before_it_begins():
   assert counts(text)["tanh"] == 1
 
 
-def test_branches_share_a_call():
+def test_of_branches_those_run_that_are_chosen():
   found = counts(TEXT)
-  assert (found["exponential"], found["cosine"]) == (0.5, 0.5)
+  assert (found["exponential"], found["cosine"]) == (1, 1)
+  last = {one.op for one, *_ in hlo.parse(TEXT).runs(choose=lambda names: names[1:])}
+  assert "cosine" in last and "exponential" not in last
 
 
 def test_shapes_layouts_and_operands():
