@@ -54,8 +54,8 @@ class Profile:
     steps, seconds = self.spent.get(dispatch.visit.number, (0, 0.0))
     seconds += time.perf_counter() - self.since
     self.spent[dispatch.visit.number] = steps + dispatch.calls, seconds
-    if sum(steps for steps, _ in self.spent.values()) >= self.steps:
-      self.close()
+    if self._traced() >= self.steps:
+      self._end()
       if hosts.first():
         self.keep(self.record())
 
@@ -69,7 +69,16 @@ class Profile:
       )
 
   def close(self) -> None:
-    """Ends a trace that is under way, as when the run ends or stops before."""
+    """Ends a trace that is under way, as when the run ends or stops before, and says so."""
+    if self.steps and hosts.first():
+      text = f"--profile={self.steps}: the run ended after {self._traced()} of these steps"
+      print(f"{text}, there is no profile.json", file=sys.stderr)
+    self._end()
+
+  def _traced(self):
+    return sum(steps for steps, _ in self.spent.values())
+
+  def _end(self):
     if self.tracing:
       jax.profiler.stop_trace()
     self.tracing = False

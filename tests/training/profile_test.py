@@ -45,9 +45,13 @@ def test_the_report_shows_the_share_of_the_peak(tmp_path, monkeypatch):
   assert "of the device's peak" in page._facts(table.read_runs(tmp_path)[0])
 
 
-def test_a_run_that_ends_before_writes_no_record_and_nothing_is_traced_unasked(tmp_path):
+def test_a_run_that_ends_before_says_so_and_nothing_is_traced_unasked(tmp_path, capsys):
+  """Of six dispatches of two steps the first two warm up."""
   assert profiled(tmp_path / "short", 100) is None
+  said = "--profile=100: the run ended after 8 of these steps, there is no profile.json"
+  assert said in capsys.readouterr().err
   assert profiled(tmp_path / "none", 0) is None and not (tmp_path / "none" / "profile").exists()
+  assert profiled(tmp_path / "whole", 3) and "--profile" not in capsys.readouterr().err
 
 
 def test_a_phase_is_timed_by_its_own_calls_alone(tmp_path, monkeypatch):
