@@ -79,7 +79,7 @@ def contest(
   as soon as it is measured.
 
   There is no contest on a CPU, with `mesh.map` or `mesh.conv` set, if no form fits into the device,
-  or if rows of this device are recorded for half to twice the load.
+  if rows of this device are recorded for half to twice the load, or if nothing can be recorded.
 
   Args:
     config, bounds, say: as in `measure`.
@@ -96,6 +96,9 @@ def contest(
   if forms.knows(forms.measured(), machine.backend(), layout.device(), _load(config, first)):
     return []
   say(f"no form was measured on {layout.device()} for this load; mesh.map overrides")
+  if reason := _unwritable():
+    say(f"none is timed: {reason}")
+    return []
   keep = lambda timing: record([timing], forms.own_table())
   timings = _compared(config, first, bounds, say, keep)
   forms.measured.cache_clear()
@@ -116,6 +119,16 @@ def _compared(config, first, bounds, say, keep):
 def _load(config, built):
   devices = list(built.env.mesh.devices.flat)
   return layout.load(config, built.env.cohorts, built.env.task.image, built.env.dtype, devices)
+
+
+def _unwritable():
+  """Why the user's own table cannot be written; '': it can."""
+  path = forms.own_table()
+  try:
+    forms.keep((), path)
+  except OSError as error:
+    return f"{path} cannot be written ({error.strerror}); XDG_CACHE_HOME names another folder"
+  return ""
 
 
 def record(timings: list[Timing], path: Path) -> None:
@@ -157,6 +170,8 @@ def measure_cli(argv: list[str]) -> int:
     raise ConfigError("--runs", arguments.runs, "must be at least 1")
   if not arguments.budget > 0:
     raise ConfigError("--budget", arguments.budget, "must be above 0 seconds")
+  if arguments.record and (reason := _unwritable()):
+    raise ConfigError("--record", True, reason)
   config = read_config(arguments.config)
   machine.configure_jax(machine.cores(), x64=config.model.get("dtype") == "float64")
   bounds = Bounds(arguments.budget, arguments.budget, most=sys.maxsize, runs=arguments.runs)

@@ -13,6 +13,7 @@ from kdjax.core import machine
 from kdjax.forms import Form, Load, Measurement
 from kdjax.hardware import memory, target
 from kdjax.timing import Bounds
+from kdjax.types import ConfigError
 
 MANY = Bounds(compiling=1e9, timing=1e9, most=99, runs=2)
 TWO = MANY._replace(most=2)
@@ -107,6 +108,17 @@ def test_on_a_device_without_rows_the_cheapest_forms_are_timed_once(card):
   kept = forms.recorded(forms.own_table())
   assert {row.form for row in kept} == {t.form for t in timings}
   assert {row.backend for row in kept} == {"gpu"}
+
+
+def test_where_nothing_can_be_recorded_there_is_no_contest(card, tmp_path, monkeypatch):
+  """The cache is said to lie in a folder that is a file."""
+  (tmp_path / "file").write_text("")
+  monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+  said = []
+  assert measure.contest(card, TWO, say=said.append) == []
+  assert "measured.csv cannot be written (Not a directory)" in said[-1]
+  with pytest.raises(ConfigError, match="--record"):
+    measure.measure_cli(["--config=mhd_digits", "--record"])
 
 
 def test_when_time_is_over_what_is_timed_is_kept(card):
