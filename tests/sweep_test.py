@@ -7,9 +7,11 @@ import subprocess
 import sys
 import time
 
+import jax
 import pytest
 from helpers import FIVE_SMALL
 
+from kdjax.ending import STOPPED
 from kdjax.sweep import cli, grid
 from kdjax.training import lock
 from kdjax.types import ConfigError
@@ -55,6 +57,15 @@ def test_a_second_sweep_in_the_same_folder_is_turned_away(tmp_path):
     with pytest.raises(ConfigError, match=match):
       cli.run(asked(tmp_path, *QUICK))
   assert not list(tmp_path.iterdir())
+
+
+def test_a_sweep_leaves_the_devices_to_its_runs(tmp_path, monkeypatch):
+  """Its lock asked JAX for them: the runs of a TPU had none, and those of a GPU little memory."""
+  for name in ("devices", "process_count", "process_index"):
+    monkeypatch.setattr(jax, name, lambda: pytest.fail("takes the devices"))
+  monkeypatch.setattr(cli, "run_point", lambda *_: STOPPED)
+  assert cli.run(asked(tmp_path, *QUICK)) == STOPPED
+  assert [path.name for path in tmp_path.iterdir()] == ["sweep.json"]
 
 
 def test_every_combination_has_every_seed_from_the_config_s_on(tmp_path):

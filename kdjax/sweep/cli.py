@@ -123,7 +123,7 @@ def run(sweep: Sweep) -> int:
 
   found = grid.points(sweep)
   sweep.workdir.mkdir(parents=True, exist_ok=True)
-  with lock.held(sweep.workdir), Stop() as stop:
+  with lock.held_for_runs(sweep.workdir), Stop() as stop:
     failed = grid.declare(sweep)
     code = _train(sweep, found, failed, stop)
   if code == STOPPED:

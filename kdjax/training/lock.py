@@ -19,6 +19,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from kdjax import ending
 from kdjax.core import agreement, hosts
 from kdjax.types import ConfigError
 
@@ -69,13 +70,34 @@ def held(workdir: str | Path) -> Iterator[Lock | None]:
   """
   path = Path(workdir) / "lock"
   own = _self()
-  lock = None
-  taking = _taking(path, own)
+  taking = _taking(path, own, agreement.say)
   # Many short waits: the other processes would give up during a long one.
   while not agreement.from_first(lambda: next(taking)):
     pass
-  if hosts.first():
-    lock = Lock(path, own)
+  with _released(Lock(path, own) if hosts.first() else None) as lock:
+    yield lock
+
+
+@contextlib.contextmanager
+def held_for_runs(workdir: str | Path) -> Iterator[None]:
+  """Holds an existing folder for this process alone, whose runs train in processes of their own.
+
+  It asks nothing of JAX, which would take the runs' TPU, or most of the memory of their GPU.
+
+  Raises:
+    ConfigError, OSError: as `held`.
+  """
+  path = Path(workdir) / "lock"
+  own = _self()
+  for _ in _taking(path, own, ending.say):
+    pass
+  with _released(Lock(path, own)):
+    yield
+
+
+@contextlib.contextmanager
+def _released(lock):
+  """Releases a lock, or None, at its end."""
   try:
     yield lock
   finally:
@@ -155,8 +177,11 @@ def _holder(path):
     return {}
 
 
-def _taking(path, own):
-  """Tries to take the lock until it can; yields False after every wait, then True."""
+def _taking(path, own, say):
+  """Tries to take the lock until it can; yields False after every wait, then True.
+
+  `say` tells the user, once, what it waits for.
+  """
   seen = None  # when the lock was touched, at the look before
   began = time.monotonic()
   reported = False
@@ -182,7 +207,7 @@ def _taking(path, own):
       raise _taken(path, holder)
     if not reported:
       host = holder.get("host", "an unknown host")
-      agreement.say(f"{path} is {host}'s and {age:.0f} s old: waiting until it is touched or stale")
+      say(f"{path} is {host}'s and {age:.0f} s old: waiting until it is touched or stale")
       reported = True
     seen = touched
     time.sleep(LOOK)
