@@ -4,6 +4,7 @@ An arm of a task trains in blocks of six seeds, folded into one run: WORKDIR/PAP
 Claims share arms, so each arm is trained once. A run that exists already is checked, not repeated.
 """
 
+import signal
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -110,7 +111,9 @@ def train(wanted: Iterable[Run], stop: sweep_cli.Stop, tick: Callable[[Run], Non
     if sweep_cli.finished(run.point):
       continue
     code = sweep_cli.run_point(run.sweep, run.point, stop, lambda r=run: tick(r))  # type: ignore[misc]
-    if code == STOPPED or stop.signals:
+    if code == STOPPED and not stop.signals:  # the signal came to the run alone
+      stop.signals.append(signal.SIGTERM)
+    if stop.signals:
       break
     if code != DONE:
       failed.append(run)

@@ -11,6 +11,7 @@ from kdjax.reproduce import judging
 from kdjax.reproduce.claims import Claim, Figure, Paper, arms_of, quantities
 from kdjax.reproduce.runs import Asked, Run, needed, own_words, tasks, train
 from kdjax.sweep.cli import Stop, finished, steps_done, work
+from kdjax.training import lock
 from kdjax.training.progress import Progress
 
 SECONDS = 60
@@ -62,11 +63,15 @@ def do(asked: Asked, chosen: Sequence[Chosen], minutes: float) -> int:
     asked: the command line.
     chosen: the claims and figures.
     minutes: the time after which the run under way is saved, and the rest is left; 0: no limit.
+
+  Raises:
+    ConfigError: for a folder that holds another experiment, or that another command trains in.
   """
   every = everything(asked, chosen)
   end = time.monotonic() + SECONDS * minutes if minutes else None
   bar = Progress(f"{len(every)} runs", _size(every), unit="estimated second")
-  with Stop() as stop, bar:
+  asked.workdir.mkdir(parents=True, exist_ok=True)
+  with lock.held_for_runs(asked.workdir), Stop() as stop, bar:
 
     def tick(run):
       if end and time.monotonic() > end and not stop.signals:

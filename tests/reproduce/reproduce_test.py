@@ -1,14 +1,18 @@
 """From runs to verdicts, and the command line; runs are written by hand but for one."""
 
+import jax
 import numpy as np
 import pytest
 from helpers import FIVE_SMALL
 from toy_paper import CLAIM, PAPER, QUICK, A, B, write_run
 
 from kdjax.core import files
+from kdjax.ending import STOPPED
 from kdjax.reproduce import cli, judging, numbers, record, runs, work
 from kdjax.reproduce.claims import LAST_HEAD, Control, Difference, Quantity, Task
 from kdjax.reproduce.verdict import CONFIRMED, NOT_RUN, NOT_TESTABLE, REFUTED
+from kdjax.sweep import cli as sweep_cli
+from kdjax.training import lock
 from kdjax.types import ConfigError
 
 TRAINED = QUICK | {"clients": FIVE_SMALL}  # where runs are not written by hand
@@ -161,6 +165,32 @@ def test_claims_are_trained_judged_and_taken_as_they_are_the_next_time(asked, to
   assert len(shown) > 1 and shown == sorted(shown)  # a run is not counted twice as it ends
   assert work.do(asked, chosen, minutes=0) == 0
   assert {path: path.stat().st_mtime_ns for path in asked.workdir.rglob("log.txt")} == logs
+
+
+def test_a_second_command_in_the_same_folder_is_turned_away_and_may_look(asked, toy, capsys):
+  """It called the first one's running run failed, and both wrote one log."""
+  line = ["toy", f"--workdir={asked.workdir}"]
+  with lock.held_for_runs(asked.workdir):
+    with pytest.raises(ConfigError, match="is being written by process .*lock is its lock"):
+      cli.reproduce_cli(line)
+    assert [path.name for path in asked.workdir.iterdir()] == ["lock"]
+    assert cli.reproduce_cli([*line, "--report-only"]) == 0
+  assert "not run" in capsys.readouterr().out
+
+
+def test_a_run_that_alone_had_the_signal_leaves_the_command_unfinished(asked, monkeypatch, capsys):
+  """It was done, with exit code 0, and the rest had not been trained."""
+  monkeypatch.setattr(sweep_cli, "run_point", lambda *_: STOPPED)
+  assert work.do(asked, [work.Chosen(PAPER, (CLAIM,), ())], minutes=0) == STOPPED
+  assert "Stopped; the same command goes on." in capsys.readouterr().err
+
+
+def test_the_devices_are_left_to_the_runs(asked, toy, monkeypatch):
+  for name in ("devices", "process_count", "process_index"):
+    monkeypatch.setattr(jax, name, lambda: pytest.fail("takes the devices"))
+  monkeypatch.setattr(sweep_cli, "run_point", lambda *_: STOPPED)
+  work.do(asked, [work.Chosen(PAPER, (CLAIM,), ())], minutes=0)
+  assert not (asked.workdir / "lock").exists()
 
 
 def test_after_the_minutes_the_run_is_saved_and_the_rest_is_left(asked):
