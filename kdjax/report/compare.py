@@ -183,13 +183,7 @@ def text(found: Sequence[dict[str, Any]]) -> str:
   over = "mean ± standard deviation over seeds" if several else "one seed each, no spread"
   note = f"Each seed's mean over its clients; {over}. Sent: every receiver counted. "
   note += "Examples: private examples that went through a model, per client."
-  return formats.text(header, lines, words=2, width=_width(), caption=note)
-
-
-def _width() -> int:
-  from rich.console import Console
-
-  return Console().width if sys.stdout.isatty() else 200
+  return formats.text(header, lines, words=2, width=formats.columns(200), caption=note)
 
 
 def compare_cli(argv: Sequence[str]) -> int:

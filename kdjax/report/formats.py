@@ -3,6 +3,8 @@
 import csv as csv_module
 import io
 import re
+import sys
+import textwrap
 from collections.abc import Sequence
 
 Row = Sequence[str]
@@ -39,6 +41,26 @@ def text(header: Row, rows: Sequence[Row], *, words: int, width: int, caption: s
   out = io.StringIO()
   Console(file=out, width=width, markup=False, color_system=None).print(table)
   return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
+
+
+def line(name: str, words: str, width: int) -> str:
+  """A line that begins with a name; further lines are indented below its words."""
+  start = f"  {name:7}  "
+  return textwrap.fill(
+    words,
+    width,
+    initial_indent=start,
+    subsequent_indent=" " * len(start),
+    break_long_words=False,
+    break_on_hyphens=False,
+  )
+
+
+def columns(elsewhere: int) -> int:
+  """The columns of the terminal; `elsewhere` where the output goes to a file or a pipe."""
+  from rich.console import Console
+
+  return Console().width if sys.stdout.isatty() else elsewhere
 
 
 def markdown(header: Row, rows: Sequence[Row]) -> str:

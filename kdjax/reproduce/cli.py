@@ -15,12 +15,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kdjax.ending import DONE
+from kdjax.report import formats
 from kdjax.reproduce import documents, listing, page, record, verdict, work
 from kdjax.reproduce.claims import SIZES
 from kdjax.reproduce.papers import named
 from kdjax.reproduce.runs import BLOCK, Asked
 from kdjax.reproduce.work import Chosen
 from kdjax.types import ConfigError
+
+WIDTH = 100  # columns of text, at most
 
 
 def reproduce_cli(argv: Sequence[str]) -> int:
@@ -34,8 +37,9 @@ def reproduce_cli(argv: Sequence[str]) -> int:
   """
   options = _parser().parse_args(argv)
   chosen = choose(options.names or list(named()))
+  width = min(WIDTH, formats.columns(WIDTH))
   if options.list:
-    print(listing.text(chosen, options.seeds), end="")
+    print(listing.text(chosen, options.seeds, width), end="")
     return DONE
   asked = _asked(options)
   code = DONE if options.report_only else work.do(asked, chosen, options.minutes)
@@ -43,7 +47,7 @@ def reproduce_cli(argv: Sequence[str]) -> int:
   if options.documents:
     documents.check([*claims, *tables])
   found = record.write(asked.workdir / record.FILE, claims, tables)
-  print(record.text(claims), end="")
+  print(record.text(claims, width), end="")
   print(page.write(asked, chosen, claims, tables))
   if options.documents:
     documents.write(Path(options.documents), found)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from kdjax.report.formats import line
 from kdjax.reproduce import record, runs
 from kdjax.reproduce.claims import (
   SIZES,
@@ -19,7 +20,6 @@ from kdjax.reproduce.claims import (
 from kdjax.reproduce.runs import Asked
 from kdjax.reproduce.work import Chosen
 
-WIDTH = 100  # columns
 NOTE = (
   "A task is a config and settings; an arm changes a task by its own settings, ':NAME' runs the "
   "config's baseline. Differences are in points. Minutes are those of {} seeds, of runs that "
@@ -27,12 +27,13 @@ NOTE = (
 )
 
 
-def text(chosen: Sequence[Chosen], seeds: int) -> str:
+def text(chosen: Sequence[Chosen], seeds: int, width: int) -> str:
   """A block per paper, with the tasks and arms needed, and a block per claim or figure.
 
   Args:
     chosen: the papers, claims and figures to list.
     seeds: the number of seeds that the minutes count.
+    width: the most columns of text, but for a single long word.
 
   Returns:
     The text; its last line ends with a newline.
@@ -40,11 +41,12 @@ def text(chosen: Sequence[Chosen], seeds: int) -> str:
   blocks = []
   for paper, claims, figures in chosen:
     items = (*claims, *figures)
-    blocks += [_paper(paper, items), *(_item(paper, item, seeds) for item in items)]
-  return "\n\n".join([*blocks, textwrap.fill(NOTE.format(seeds), WIDTH)]) + "\n"
+    blocks.append(_paper(paper, items, width))
+    blocks += [_item(paper, item, seeds, width) for item in items]
+  return "\n\n".join([*blocks, textwrap.fill(NOTE.format(seeds), width)]) + "\n"
 
 
-def _paper(paper: Paper, items: Sequence[Claim | Figure]) -> str:
+def _paper(paper: Paper, items: Sequence[Claim | Figure], width: int) -> str:
   """A paper's title, and the tasks and arms of some of its claims and figures."""
   used = {name for item in items for tasks in item.tasks.values() for name in tasks}
   tasks = {}
@@ -62,11 +64,11 @@ def _paper(paper: Paper, items: Sequence[Claim | Figure]) -> str:
     ]
     words = [f":{arm.words}"] if arm.words else []
     arms[name] = ", ".join([*words, *_settings(arm.settings), *by_task])
-  lines = [textwrap.fill(f"{paper.name}: {paper.title}", WIDTH)]
+  lines = [textwrap.fill(f"{paper.name}: {paper.title}", width)]
   for kind, found in (("task", tasks), ("arm", arms)):
     column = max(map(len, found))
     lines += [
-      _line(f"{kind:4} {name:{column}}", words or "the task as it is")
+      line(f"{kind:4} {name:{column}}", words or "the task as it is", width)
       for name, words in found.items()
     ]
   return "\n".join(lines)
@@ -76,19 +78,20 @@ def _settings(settings: dict[str, Any]) -> list[str]:
   return [f"{key}={value}" for key, value in settings.items()]
 
 
-def _item(paper: Paper, item: Claim | Figure, seeds: int) -> str:
+def _item(paper: Paper, item: Claim | Figure, seeds: int, width: int) -> str:
   """A claim or figure: its sentence or title, its differences or arms, and its costs."""
   name = f"{paper.name}.{item.name}"
   if isinstance(item, Claim):
-    lines = [f"{name}: {item.where}", _line("says", item.says)]
-    lines += [_line("claim", _difference(d)) for d in item.differences]
-    lines += [_line("only if", f"{c.shows}: {_difference(c.difference)}") for c in item.controls]
+    first = f"{name}: {item.where}"
+    lines = [("says", item.says)]
+    lines += [("claim", _difference(d)) for d in item.differences]
+    lines += [("only if", f"{c.shows}: {_difference(c.difference)}") for c in item.controls]
   else:
-    kind = "table" if isinstance(item, Table) else "figure"
-    arms = ", ".join(arms_of(item))
-    lines = [f"{name}: a {kind}", _line("shows", item.title), _line("arms", arms)]
+    first = f"{name}: a {'table' if isinstance(item, Table) else 'figure'}"
+    lines = [("shows", item.title), ("arms", ", ".join(arms_of(item)))]
   costs = [_cost(paper, item, size, seeds) for size in SIZES if item.tasks.get(size)]
-  return "\n".join([*lines, _line("minutes", "; ".join(costs))])
+  lines.append(("minutes", "; ".join(costs)))
+  return "\n".join([first, *(line(word, words, width) for word, words in lines)])
 
 
 def _difference(difference: Difference) -> str:
@@ -102,16 +105,3 @@ def _cost(paper: Paper, item: Claim | Figure, size: str, seeds: int) -> str:
   """The minutes and tasks at a size: 'small 63 (letter, cifar10)'."""
   minutes = runs.minutes(Asked(Path(), size, seeds, None), paper, [item])
   return f"{size} {minutes:,.0f} ({', '.join(item.tasks[size])})"
-
-
-def _line(name: str, words: str) -> str:
-  """A line that begins with a name; further lines are indented below its words."""
-  start = f"  {name:7}  "
-  return textwrap.fill(
-    words,
-    WIDTH,
-    initial_indent=start,
-    subsequent_indent=" " * len(start),
-    break_long_words=False,
-    break_on_hyphens=False,
-  )

@@ -1,5 +1,6 @@
-"""The results as plain records: `results.json`, and the table of verdicts."""
+"""The results as plain records: `results.json`, and the verdicts as text."""
 
+import textwrap
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -20,6 +21,10 @@ from kdjax.reproduce.work import Chosen
 from kdjax.training import run_folder
 
 FILE = "results.json"
+NOTE = (
+  "A difference is the first line minus the second in points, with its 95 % interval and the "
+  "effect stated beforehand."
+)
 Record = dict[str, Any]
 
 
@@ -214,17 +219,28 @@ def held_out(paper: Paper, tasks: Iterable[str]) -> str:
   return f"Tested on training images held out, not on the test set: {words}."
 
 
-def text(found: Sequence[Record]) -> str:
-  """The verdicts as a table for a terminal."""
+def text(found: Sequence[Record], width: int) -> str:
+  """The verdicts for a terminal: a block for each claim on a task, then their numbers.
+
+  Args:
+    found: records of claims.
+    width: the most columns of text, but for a single long word.
+
+  Returns:
+    The text; its last line ends with a newline.
+  """
   if not found:
     return "No claim of what was asked for is declared at this size.\n"
-  rows = []
-  for record in found:
-    first = [record["name"], record["task"], record["verdict"]]
-    for row in record["rows"] or [None]:
-      words = [row["kind"], side(row["left"]), side(row["right"]), difference(row)] if row else []
-      rows.append([*first, *(words or ["", "", "", record["note"]])])
-      first = ["", "", ""]
+  blocks = []
+  for one in found:
+    lines = [f"{one['name']} on {one['task']}: {one['verdict']}"]
+    for row in one["rows"]:
+      kind, first = ("claim", []) if row["kind"] == "claim" else ("only if", [row["kind"]])
+      words = [*first, side(row["left"]), side(row["right"])]
+      words.append(f"difference {difference(row)}: {row['word']}")
+      lines += [formats.line(kind if i == 0 else "", w, width) for i, w in enumerate(words)]
+    if one["verdict"] == NOT_RUN:
+      lines.append(formats.line("why", one["note"], width))
+    blocks.append("\n".join(lines))
   tally = ", ".join(f"{n} {word}" for word, n in counts(found).items() if n)
-  header = ("claim", "data", "verdict", "kind", "left", "right", "left - right, 95 %, effect")
-  return formats.text(header, rows, words=7, width=200, caption=tally or "none judged")
+  return "\n\n".join([*blocks, textwrap.fill(NOTE, width), tally or "none judged"]) + "\n"

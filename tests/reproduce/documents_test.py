@@ -52,6 +52,31 @@ def test_a_report_has_the_claims_the_tables_and_the_figures(asked, confirmed, to
   assert html.count("<h3>Both (Table 2)") == 1 and "by n" not in html  # what is drawn is no table
 
 
+def test_a_verdict_is_a_block_of_lines_as_wide_as_the_terminal(asked, confirmed):
+  """It was a row of 178 columns."""
+  judged = judging.judge(asked, PAPER, CLAIM, PAPER.task("t"))
+  waits = judged._replace(task="u", word=NOT_RUN, rows=(), note="needs a data set")
+  found = [record.as_record(one, "tiny") for one in (judged, waits)]
+  assert record.text(found, 60) == (
+    "toy.gain on t: confirmed\n"
+    "  only if  training matters\n"
+    "           b, main: 46.0 ± 5.5\n"
+    "           frozen, main: 10.0 ± 0.0\n"
+    "           difference +36.0 [+29.2, +42.8] > 3: confirmed\n"
+    "  claim    a, main: 86.0 ± 5.5 (paper 54.5)\n"
+    "           b, main: 46.0 ± 5.5\n"
+    "           difference +40.0 [+40.0, +40.0] > 2: confirmed\n"
+    "\n"
+    "toy.gain on u: not run\n"
+    "  why      needs a data set\n"
+    "\n"
+    "A difference is the first line minus the second in points,\n"
+    "with its 95 % interval and the effect stated beforehand.\n"
+    "\n"
+    "1 confirmed\n"
+  )
+
+
 def test_what_no_commit_can_make_again_is_no_document(asked, confirmed, toy, tmp_path):
   (run,) = runs.runs(asked, PAPER, PAPER.task("t"), "b")
   path = run.point.folder / "config.json"

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from kdjax.core import files
-from kdjax.reproduce import claims, cli, data_sets, documents, listing, runs
+from kdjax.reproduce import claims, cli, data_sets, documents, listing, record, runs
 from kdjax.reproduce.claims import Arm, Claim, Control, Difference, Lines, Paper, Quantity, Task
 from kdjax.reproduce.papers import named
 from kdjax.reproduce.runs import Asked, NotHere
@@ -179,9 +179,11 @@ def test_the_record_explains_verdicts_in_the_words_declared():
   assert other == []
 
 
-def test_the_list_of_all_papers_fits_its_width():
-  lines = listing.text(cli.choose(list(PAPERS)), 5).splitlines()
-  assert max(map(len, lines)) <= listing.WIDTH
+@pytest.mark.parametrize("width", [80, 100])
+def test_the_list_of_all_papers_and_their_verdicts_fit_the_width(width):
+  found = files.read_json(ROOT / "docs" / "results.json")["claims"]
+  for text in (listing.text(cli.choose(list(PAPERS)), 5, width), record.text(found, width)):
+    assert max(map(len, text.splitlines())) <= width
 
 
 def test_the_documents_are_those_of_the_record():
