@@ -29,12 +29,17 @@ MORE = """
 .figures:has(> :only-child) { max-width: 640px; } /* one picture would be as wide as the page */
 .verdicts a { color: var(--strong); }
 .verdicts .word { display: inline-block; } /* no line below it, as below a link's text */
+.overview { background: var(--card); border: 1px solid var(--line); margin-bottom: 10px; }
+.overview td { border-top: 1px solid var(--line); }
+.on { display: inline-block; white-space: nowrap; margin-right: 16px; }
 @media (max-width: 560px) {
   .verdicts td, .verdicts th { padding: 5px 8px; font-size: .88rem; }
-  .verdicts .word { white-space: normal; }
+  .overview tr, .overview td { display: block; }
+  .overview td + td { border: 0; padding-top: 0; }
   .rows thead { display: none; }
   .rows tr { display: block; border-top: 1px solid var(--line); padding: 4px 0; }
   .rows td { display: block; border: 0; padding: 1px 0; }
+  .rows td:nth-child(4)::after { content: " seeds"; }
 }
 """
 
@@ -81,19 +86,15 @@ def lead(asked: Asked, found: Sequence[Record], tables: Sequence[Record]) -> str
 
 
 def _overview(found: Sequence[Record]) -> str:
-  """A table of claims and data sets."""
-  tasks = list(dict.fromkeys(r["task"] for r in found))
-  words = {(r["name"], r["task"]): _link(_id(r), _word(r["verdict"])) for r in found}
-  head = "".join(f"<th>{escape(t)}</th>" for t in ("claim", *tasks))
+  """A table of claims, each with its verdicts by data set."""
   lines = []
   for name in dict.fromkeys(r["name"] for r in found):
-    cells = (words.get((name, task), "") for task in tasks)
+    own = [r for r in found if r["name"] == name]
     shown = escape(name).replace(".", ".<wbr>").replace("_", "_<wbr>")  # where a name may break
-    first = next(r for r in found if r["name"] == name)
-    name_cell = _link(_id(first), shown)
-    lines.append(f"<tr><td>{name_cell}</td>{''.join(f'<td>{c}</td>' for c in cells)}</tr>")
-  table = f"<thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody>"
-  return f'<div class="scroll"><table class="verdicts">{table}</table></div>' if lines else ""
+    on = lambda r: f"{escape(r['task'])} {_link(_id(r), _word(r['verdict']))}"
+    verdicts = "".join(f'<span class="on">{on(r)}</span> ' for r in own)
+    lines.append(f"<tr><td>{_link(_id(own[0]), shown)}</td><td>{verdicts}</td></tr>")
+  return f'<table class="verdicts overview">{"".join(lines)}</table>' if lines else ""
 
 
 def _id(one: Record) -> str:

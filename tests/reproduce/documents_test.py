@@ -148,6 +148,7 @@ def test_a_claim_has_a_place_of_its_own_for_each_data_set(asked, confirmed, monk
   assert len(places) == len(set(places)) and {"toy.gain.t", "toy.gain.u"} <= set(places)
   links = re.findall(r'<a href="#([^"]*)"', html)
   assert links == ["toy.gain.t", "toy.gain.t", "toy.gain.u"]  # the name's, then each verdict's
+  assert re.findall(r'"on">(\w+) <a', html) == ["t", "u"]  # no column for each: they are many
 
 
 def test_what_has_no_verdict_is_listed_with_its_data_sets_as_declared(monkeypatch):
