@@ -98,6 +98,11 @@ class Env:
     """All clients, R * K."""
     return self.R * self.K
 
+  @property
+  def liars(self) -> tuple[int, ...]:
+    """The hostile clients of every replica, 0..K-1; means over clients leave them out."""
+    return () if self.hostile.kind == "none" else self.hostile.clients
+
   def rate(self, pos: Pos) -> float:
     """The learning rate of a phase whose schedule counts its batches over the whole run."""
     return self.training.lr(pos.phase_call, pos.phase_calls)

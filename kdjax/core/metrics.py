@@ -52,9 +52,9 @@ def accuracy_by_owner(
 
 
 def by_distance(
-  matrix: Float[np.ndarray, "K K"], distance: Int[np.ndarray, "K K"]
+  matrix: Float[np.ndarray, "students K"], distance: Int[np.ndarray, "students K"]
 ) -> dict[str, float]:
-  """Mean of a K x K matrix over the pairs at each graph distance, {'0': ..., '1': ...}.
+  """Mean of a matrix over the pairs at each graph distance, {'0': ..., '1': ...}.
 
   Pairs without a number are left out, as those with a client none of whose labels are tested.
   """

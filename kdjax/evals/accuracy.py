@@ -51,7 +51,9 @@ def make(experiment: "Experiment", *, batch: int) -> Evaluator:
     by_replica = {e: c.reshape(env.R, -1, *c.shape[1:]) for e, c in counted.items()}
     private = label_counts.reshape(env.R, -1, env.task.classes)
     return [
-      summarise({e: c[r] for e, c in by_replica.items()}, total, private[r], distance, env.heads)
+      summarise(
+        {e: c[r] for e, c in by_replica.items()}, total, private[r], distance, env.heads, env.liars
+      )
       for r in range(env.R)
     ]
 
@@ -59,7 +61,7 @@ def make(experiment: "Experiment", *, batch: int) -> Evaluator:
 
 
 def counter(env: "Env") -> Callable[..., dict[str, jax.Array]]:
-  """The counts of one device's share of a batch.
+  """The counts of one device's share of a batch; clients that lie are not in the ensemble.
 
   Returns:
     (the method's predictions, label i32[N], mask f32[N]) -> {entry: predictions by class, the
@@ -85,10 +87,12 @@ def counter(env: "Env") -> Callable[..., dict[str, jax.Array]]:
     return counts
 
   def mean_probability(logits):
-    """The mean over the clients of each replica, f32[R, N, H, C]."""
+    """The mean over the honest clients of each replica, f32[R, N, H, C]."""
     parts = []
+    liars = jnp.array(env.liars, int)
     for g, x in enumerate(logits):
-      member = jax.nn.one_hot(env.ids(g) // env.K, env.R).T / env.K  # [R, K_g]
+      member = jax.nn.one_hot(env.ids(g) // env.K, env.R).T  # [R, K_g]
+      member *= ~jnp.isin(env.ids(g) % env.K, liars) / (env.K - len(env.liars))
       p = jax.nn.softmax(x)
       # One client that is not finite must not silence the others.
       p = jnp.where(health.finite_rows(p)[..., None], p, 0)
@@ -104,6 +108,7 @@ def summarise(
   label_counts: Int[np.ndarray, "K C"],
   distance: Int[np.ndarray, "K K"] | None,
   heads: tuple[str, ...],
+  liars: tuple[int, ...] = (),
 ) -> dict[str, Any]:
   """One replica's accuracies, fractions of test data.
 
@@ -114,6 +119,7 @@ def summarise(
     label_counts: i64[K, C].
     distance: i64[K, K], hops from student to teacher; None where no client learns along a graph.
     heads: H names.
+    liars: the clients that lie; what they know is in no mean.
 
   Returns:
     dict with the keys of `summary.json`: private_accuracy, shared_accuracy, ensemble_accuracy,
@@ -140,7 +146,9 @@ def summarise(
         out["accuracy_by_owner"][name] = matrix.tolist()
         out["private_accuracy"][name] = np.diag(matrix).tolist()
         if distance is not None:
-          out["accuracy_by_distance"][name] = metrics.by_distance(matrix, distance)
+          honest = np.delete(np.arange(len(matrix)), liars)
+          means = metrics.by_distance(matrix[honest], distance[honest])
+          out["accuracy_by_distance"][name] = means
   if distance is None:
     del out["accuracy_by_distance"]
   return out

@@ -80,7 +80,7 @@ def cost_table(group: Sequence[RunRecord]) -> str:
 
 
 def client_table(group: Sequence[RunRecord]) -> str:
-  """Local, remote and combined accuracy of every client of every run, over seeds."""
+  """Local, remote and combined accuracy of every honest client of every run, over seeds."""
   kinds, rows = ("local", "remote", "combined"), []
   for run in group:
     results = table.results(run)
@@ -89,8 +89,9 @@ def client_table(group: Sequence[RunRecord]) -> str:
       for kind in kinds
       if f"{kind}_accuracy" in results[0]
     }
-    for k in range(len(results[0]["label_counts"]) if "combined" in found else 0):
-      cells = (spread(found[kind][:, k]) if kind in found else "-" for kind in kinds)
+    honest = [k for k in range(len(results[0]["label_counts"])) if k not in table.liars(run)]
+    for i, k in enumerate(honest if "combined" in found else ()):
+      cells = (spread(found[kind][:, i]) if kind in found else "-" for kind in kinds)
       rows.append([run.name, str(k), *cells])
   return markdown(["method", "client", *(f"{kind} %" for kind in kinds)], rows) if rows else ""
 

@@ -91,13 +91,15 @@ def _honest(run, found):
   who = set(liars(run))
   if not who:
     return found
-  K, keys = len(found["label_counts"]), ("private_accuracy", "shared_accuracy")
+  K = len(found["label_counts"])
 
   def keep(values):
     """Those of honest clients; all of them where they are not one per client."""
-    return [x for k, x in enumerate(values) if k not in who] if len(values) == K else values
+    if np.ndim(values) != 1 or len(values) != K:
+      return values
+    return [x for k, x in enumerate(values) if k not in who]
 
-  own = {key: found[key] for key in keys if key in found}
+  own = {key: value for key, value in found.items() if isinstance(value, dict)}
   return found | {key: {h: keep(v) for h, v in heads.items()} for key, heads in own.items()}
 
 

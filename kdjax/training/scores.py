@@ -7,17 +7,28 @@ import numpy as np
 from kdjax.core import metrics
 
 
-def best(heads: tuple[str, ...], results: list[dict] | None) -> float | None:
+def best(
+  heads: tuple[str, ...],
+  results: list[dict] | None,
+  *,
+  clients: int = 0,
+  liars: Sequence[int] = (),
+) -> float | None:
   """The score by which the best checkpoint is kept: mean shared accuracy of the clients' last head.
 
-  The mean is over clients and replicas. If the method tests no clients, it is that of the method's
-  first entry. None if no evaluator measured it.
+  The mean is over clients and replicas, without clients that lie. If the method tests no clients,
+  it is that of the method's first entry. None if no evaluator measured it.
+
+  Args:
+    heads: the names of the clients' heads.
+    results, clients, liars: as in `means`; None: no evaluator has run.
   """
   accuracies = [r["shared_accuracy"] for r in results or () if "shared_accuracy" in r]
   if not accuracies:
     return None
   head = heads[-1] if heads[-1] in accuracies[0] else next(iter(accuracies[0]))
-  return float(np.mean([accuracy[head] for accuracy in accuracies]))
+  every = [_honest(np.atleast_1d(accuracy[head]), clients, liars) for accuracy in accuracies]
+  return float(np.mean(every))
 
 
 def means(

@@ -234,12 +234,16 @@ class Stretch:
     with self.clock.pausing():
       self.evaluated, self.results = batches, self.stepper.evaluate(state, names)
       env = self.experiment.env
-      liars = () if env.hostile.kind == "none" else env.hostile.clients
-      means = scores.means(self.results, env.population.seeds, clients=env.K, liars=liars)
+      means = scores.means(self.results, env.population.seeds, clients=env.K, liars=env.liars)
       self.log.write(batches, "eval", means)
       collapse.report(self.collapse_monitor.note(batches, self.results), self.log, batches)
-    accuracy = scores.best(self.experiment.env.heads, self.results)
+    accuracy = self.score()
     return {} if accuracy is None else {"accuracy": accuracy}
+
+  def score(self) -> float | None:
+    """The score of the last evaluation, see `scores.best`."""
+    env = self.experiment.env
+    return scores.best(env.heads, self.results, clients=env.K, liars=env.liars)
 
   def save(self, state: TrainState, batches: int) -> None:
     """Starts saving a checkpoint of this state."""
@@ -254,9 +258,7 @@ class Stretch:
     meta = {"hash": self.experiment.hash, "spent": self.spent(), "log": self.log.written()}
     meta |= {"unreadable": unreadable.record(), "collapse": self.collapse_monitor.record()}
     with self.clock.pausing():
-      accuracy = (
-        scores.best(self.experiment.env.heads, self.results) if self.evaluated == batches else None
-      )
+      accuracy = self.score() if self.evaluated == batches else None
       self.checkpoints.save(batches, state, meta, accuracy)
 
   def on_disk(self, state: TrainState, batches: int) -> bool:

@@ -42,6 +42,20 @@ def test_means_are_over_clients_and_spreads_over_seeds(tmp_path):
   assert "seeds [0, 1]; seconds {'mhd': 2, 'separate': 2}; commit abc; jax 1.2; a cpu" in text
 
 
+def test_a_client_that_lies_has_no_row(tmp_path):
+  folder(tmp_path, [[0.5, 0.5]] * 2, [[0.5, 0.5]] * 2)
+  summary, record = (
+    json.loads((tmp_path / f).read_text()) for f in ("summary.json", "config.json")
+  )
+  for r in summary["runs"]:
+    r["combined_accuracy"] = {"main": [0.4, 0.5]}
+  record["config"]["hostile"] = {"kind": "least", "clients": [0]}
+  (tmp_path / "summary.json").write_text(json.dumps(summary))
+  (tmp_path / "config.json").write_text(json.dumps(record))
+  *_, row = details.client_table(table.read_runs(tmp_path)).splitlines()
+  assert row.split(" | ")[1:] == ["1", "-", "-", "50.0 ± 0.0 (50.0 .. 50.0) |"]
+
+
 def test_a_baseline_takes_its_name_from_its_folder(tmp_path):
   folder(tmp_path / "run", [[0.5, 0.5]] * 2, [[0.5, 0.5]] * 2)
   folder(tmp_path / "run" / "fedavg", [[0.5, 0.5]] * 2, [[0.5, 0.5]] * 2)

@@ -167,6 +167,19 @@ def test_what_a_spread_is_over_does_not_count_clients_that_lie(tmp_path):
   assert table.rows(group)[0][:4] == ("mhd", "main", "40.0 ± 30.0", "25.0 ± 5.0")
 
 
+def test_no_mean_over_clients_counts_those_that_lie(tmp_path):
+  """Two clients, of which client 1 lies; a matrix over clients stays whole."""
+  one = two_clients() | {"linear_probe": {"shared": [0.25, 0.75]}}
+  write_run(tmp_path, finished=summary([one], algorithm="mhd", bytes_sent={}))
+  record = files.read_json(tmp_path / "config.json")
+  record["config"]["hostile"] = {"kind": "least", "clients": [1]}
+  files.write_json(tmp_path / "config.json", record)
+  (found,) = table.results(table.read_runs(tmp_path)[0])
+  assert found["linear_probe"] == {"shared": [0.25]}
+  whole = [result["accuracy_by_owner"]["main"] for result in (found, one)]
+  np.testing.assert_array_equal(*whole)
+
+
 def test_the_last_evaluation_of_an_unfinished_run_has_a_spread_only_where_one_was_written(tmp_path):
   with writer.Writer(tmp_path, resume_step=None) as out:
     out.write(1, "eval", {"ensemble_accuracy/main": 0.5, **evaluation(0.5, 0.75)})

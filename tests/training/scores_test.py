@@ -47,6 +47,16 @@ def test_clients_that_lie_are_left_out_of_mean_deviation_and_every_seed():
   assert found == {key: whole[key] for key in found}
 
 
+def test_the_best_checkpoint_is_that_of_the_honest_clients():
+  """Client 1 of either seed lies."""
+  best = lambda *heads, **who: scores.best(heads, RESULTS, **who)
+  assert best("main") == pytest.approx(2.6 / 6)
+  assert best("main", clients=3, liars=(1,)) == pytest.approx(0.4)
+  server = [{"shared_accuracy": {"server/main": [x]}} for x in (0.9, 0.7)]  # no client's
+  assert scores.best(("main",), server, clients=3, liars=(0,)) == pytest.approx(0.8)
+  assert scores.best(("main",), None) is None
+
+
 def test_a_client_without_a_number_is_left_out_and_a_seed_without_any_has_none():
   nan = float("nan")
   results = [{"private_accuracy": {"main": v}} for v in ([0.5, nan, 0.7], [nan, nan, nan])]
