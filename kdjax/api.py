@@ -300,7 +300,8 @@ def run(
     run_folder.check_config(workdir / name, planned.config)
   for name, planned in experiments.items():
     steps = 0 if name else profile
-    code = loop.run(planned, workdir / name, command=command, stop=stop, profile=steps)
+    how: dict[str, Any] = dict(command=command, stop=stop, profile=steps, name=name)
+    code = loop.run(planned, workdir / name, **how)
     if code != DONE:
       return code
   return DONE

@@ -164,6 +164,15 @@ def run(tmp_path_factory):
   return kdjax.train(kdjax.get_config("mhd_digits", **changes), tmp_path_factory.mktemp("run"))
 
 
+def test_the_progress_names_the_variant_that_trains(tmp_path, capfd):
+  changes = {"steps": 2, "replicas": 1, "clients": SMALL["clients"], "model.norm": "none"}
+  changes["compare"] = {"fast": {"optim": {"lr": 0.1}}}
+  kdjax.train(kdjax.get_config("mhd_digits:separate", **changes), tmp_path)
+  lines = [line for line in capfd.readouterr().err.splitlines() if "step 2/2" in line]
+  names = [line.partition("  ")[0] for line in lines]
+  assert list(dict.fromkeys(names)) == ["separate on digits", "fast on digits"]
+
+
 def test_results_are_plain_rows(run):
   rows = run.results()
   assert len([r for r in rows if r["client"] >= 0]) == 2 * 5 * 4  # seeds, clients, heads

@@ -21,6 +21,7 @@ def run(
   command: str,
   stop: Callable[[], bool] = lambda: False,
   profile: int = 0,
+  name: str = "",
 ) -> int:
   """Trains to the end of the config, or until `stop`; the same call again resumes.
 
@@ -30,6 +31,7 @@ def run(
     command: the command line that resumes the run, for the record.
     stop: called between dispatches; when it returns true, the run saves and ends.
     profile: steps to trace into WORKDIR/profile, once the first ones have run; 0: none.
+    name: of a variant, which the progress shows; '': the method's.
 
   Returns:
     `DONE`, `STOPPED`, or `UNSAVED` if the disk takes no checkpoint.
@@ -54,7 +56,7 @@ def run(
         agreement.from_first(lambda: run_folder.extend(workdir, experiment.config, batches or 0))
         log = stack.enter_context(_open_log(workdir, batches, meta))
       checkpoints = stack.enter_context(checkpoint.Checkpoints(workdir))
-      run = Stretch(experiment, workdir, checkpoints, log, meta, held, profile)
+      run = Stretch(experiment, workdir, checkpoints, log, meta, held, profile, name)
       return run.train(state, stop)
   except run_folder.UnwrittenError as error:
     agreement.say(str(error))

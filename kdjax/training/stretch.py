@@ -51,6 +51,7 @@ class Stretch:
     meta: dict | None = None,
     held: lock.Lock | None = None,
     profile: int = 0,
+    name: str = "",
   ) -> None:
     """Prepares the stretch; computes nothing yet.
 
@@ -62,8 +63,10 @@ class Stretch:
       meta: what was saved beside the restored state; None: nothing was.
       held: the folder's lock, in the process that holds it.
       profile: steps to trace, see `loop.run`.
+      name: of a variant, see `loop.run`.
     """
     self.held = held
+    self.name = name or experiment.config["algorithm"]
     self.experiment = experiment
     self.workdir = workdir
     self.checkpoints = checkpoints
@@ -101,7 +104,7 @@ class Stretch:
     bar = Progress if hosts.first() else writer.Silent
     plan = self.stepper.dispatches(int(state.calls), self.periods())
     with (
-      bar(f"{config['algorithm']} on {config['source']}", end) as shown,
+      bar(f"{self.name} on {config['source']}", end) as shown,
       contextlib.closing(self.stepper.feeds(plan)) as feeds,
       contextlib.closing(self.clock),
       contextlib.closing(self.profile),
