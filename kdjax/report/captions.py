@@ -79,7 +79,7 @@ def remarks(group: Sequence[RunRecord]) -> dict[str, str]:
   if replicas > 1:
     added |= dict.fromkeys(("owners", "distances", "confusion"), "Mean over the seeds.")
     added |= dict.fromkeys(("graph", "labels"), "Of the first seed.")
-    added["traffic"] = "All seeds together."
+    added |= dict.fromkeys(("traffic", "communication"), "All seeds together.")
   whose = f"{count} clients" if finished else "clients"
   over = f"the {whose} of all {replicas} seeds" if replicas > 1 else f"the {whose}"
   band = f"Mean over {over}; band: ± one standard deviation over them."

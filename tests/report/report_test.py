@@ -121,6 +121,8 @@ def test_with_several_seeds_spreads_are_over_seeds(tmp_path):
   assert "over 2 seeds, each the mean of its 2 clients. private:" in said
   page = write_report(tmp_path, pdf=False).read_text()
   assert "2 seeds ran side by side." in page and "Mean over the seeds." in page
+  said = captions.remarks(table.read_runs(tmp_path))
+  assert said["traffic"] == said["communication"] == "All seeds together."
 
 
 def test_one_number_has_no_spread_and_entries_have_rows(tmp_path):
