@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from kdjax.core import metrics
 from kdjax.report import table
 from kdjax.reproduce.claims import LAST_HEAD, Quantity
 from kdjax.reproduce.runs import NotHere, Run, check_same
@@ -37,6 +38,8 @@ def results(blocks: list[Run] | NotHere) -> list[dict[str, Any]] | None:
 def value(quantity: Quantity, result: dict[str, Any]) -> float:
   """A quantity of one seed: a fraction, or a plain number of summary.json without heads.
 
+  Clients without a number are left out, as the closing table leaves them out.
+
   Raises:
     ConfigError: if the run did not measure the quantity.
   """
@@ -45,11 +48,11 @@ def value(quantity: Quantity, result: dict[str, Any]) -> float:
     found = found.get(list(found)[-1] if quantity.head == LAST_HEAD else quantity.head)
   if isinstance(found, dict) and quantity.distance is not None:
     found = found.get(str(quantity.distance))
-  if found is None:
+  numbers = np.atleast_1d(np.array(found, float))  # None is NaN
+  chosen = metrics.known(numbers[list(quantity.clients)] if quantity.clients else numbers)
+  if chosen.size < 1 + quantity.spread:
     hint = "must be a number of summary.json, or {head: numbers}; the run has no such entry"
     raise ConfigError("quantity", str(quantity), hint)
-  numbers = np.atleast_1d(np.array(found, float))
-  chosen = numbers[list(quantity.clients)] if quantity.clients else numbers
   return float(chosen.std(ddof=1) if quantity.spread else chosen.mean())
 
 

@@ -39,6 +39,17 @@ def test_numbers_are_means_over_clients_of_each_seed(asked):
     numbers.values(Quantity("a", metric="nonsense"), found)
 
 
+def test_clients_without_a_number_are_left_out_as_in_the_closing_table():
+  result = {"private_accuracy": {"main": [0.5, None, 0.7, 0.9]}}  # as summary.json has it
+  private = Quantity("a", metric="private_accuracy")
+  assert numbers.value(private, result) == pytest.approx(0.7)
+  assert numbers.value(private._replace(clients=(1, 2)), result) == pytest.approx(0.7)
+  assert numbers.value(private._replace(spread=True), result) == pytest.approx(0.2)
+  for nobody in (private._replace(clients=(1,)), private._replace(clients=(2,), spread=True)):
+    with pytest.raises(ConfigError, match="private accuracy, client"):
+      numbers.value(nobody, result)
+
+
 def test_nothing_is_judged_before_the_control_has_run(asked):
   write_run(asked, "a", (0.9,) * 5)
   write_run(asked, "b", (0.5,) * 5)
