@@ -15,14 +15,19 @@ LATEX = str.maketrans(
 )
 
 
+BETWEEN = 3  # columns of text that a terminal's table takes beside each cell
+
+
 def text(header: Row, rows: Sequence[Row], *, words: int, width: int, caption: str = "") -> str:
   """A table for a terminal, without colours, with a line between rows of different first cells.
+
+  Numbers that do not fit beside each other follow in further tables of the same rows.
 
   Args:
     header: names of the columns.
     rows: cells; a row with an empty first cell belongs to the row above.
     words: the number of columns, from the left, that hold words; the others hold numbers.
-    width: the most columns of text; longer cells are folded.
+    width: the most columns of text; longer words are folded, numbers never.
     caption: text below the table.
 
   Returns:
@@ -32,18 +37,39 @@ def text(header: Row, rows: Sequence[Row], *, words: int, width: int, caption: s
   from rich.console import Console
   from rich.table import Table
 
-  table = Table(box=box.SIMPLE_HEAD, caption=caption or None, caption_justify="left")
-  for i, name in enumerate(header):
-    table.add_column(name, justify="left" if i < words else "right", overflow="fold")
-  for i, row in enumerate(rows):
-    after = rows[i + 1][0] if i + 1 < len(rows) else ""
-    table.add_row(*row, end_section=after not in ("", row[0]))
+  longest = lambda i: max(map(len, [*(row[i] for row in rows), *header[i].split()]), default=0)
+  sizes = [longest(i) for i in range(len(header))]
+  groups = _side_by_side(sizes, words, width)
   out = io.StringIO()
-  Console(file=out, width=width, markup=False, color_system=None).print(table)
+  console = Console(file=out, width=width, markup=False, color_system=None)
+  for group in groups:
+    below = caption if group is groups[-1] else ""
+    table = Table(box=box.SIMPLE_HEAD, caption=below or None, caption_justify="left")
+    for i in group:
+      look: dict = {"justify": "left"} if i < words else {"justify": "right", "min_width": sizes[i]}
+      table.add_column(header[i], overflow="fold", **look)
+    for i, row in enumerate(rows):
+      after = rows[i + 1][0] if i + 1 < len(rows) else ""
+      table.add_row(*(row[j] for j in group), end_section=after not in ("", row[0]))
+    console.print(table)
   return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
 
 
-def line(name: str, words: str, width: int) -> str:
+def _side_by_side(sizes: Sequence[int], words: int, width: int) -> list[list[int]]:
+  """The columns of each table, by their sizes: those of words, then the numbers that fit."""
+  first = min(sum(sizes[:words]) + BETWEEN * words, width // 2)  # longer words are folded
+  groups: list[list[int]] = [[]]
+  free = width - first
+  for i in range(words, len(sizes)):
+    if groups[-1] and sizes[i] + BETWEEN > free:
+      groups.append([])
+      free = width - first
+    groups[-1].append(i)
+    free -= sizes[i] + BETWEEN
+  return [[*range(words), *group] for group in groups]
+
+
+def named_line(name: str, words: str, width: int) -> str:
   """A line that begins with a name; further lines are indented below its words."""
   start = f"  {name:7}  "
   return textwrap.fill(

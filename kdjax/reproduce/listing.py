@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from kdjax.report.formats import line
+from kdjax.report.formats import named_line
 from kdjax.reproduce import record, runs
 from kdjax.reproduce.claims import (
   SIZES,
@@ -68,7 +68,7 @@ def _paper(paper: Paper, items: Sequence[Claim | Figure], width: int) -> str:
   for kind, found in (("task", tasks), ("arm", arms)):
     column = max(map(len, found))
     lines += [
-      line(f"{kind:4} {name:{column}}", words or "the task as it is", width)
+      named_line(f"{kind:4} {name:{column}}", words or "the task as it is", width)
       for name, words in found.items()
     ]
   return "\n".join(lines)
@@ -91,7 +91,7 @@ def _item(paper: Paper, item: Claim | Figure, seeds: int, width: int) -> str:
     lines = [("shows", item.title), ("arms", ", ".join(arms_of(item)))]
   costs = [_cost(paper, item, size, seeds) for size in SIZES if item.tasks.get(size)]
   lines.append(("minutes", "; ".join(costs)))
-  return "\n".join([first, *(line(word, words, width) for word, words in lines)])
+  return "\n".join([first, *(named_line(word, words, width) for word, words in lines)])
 
 
 def _difference(difference: Difference) -> str:

@@ -238,9 +238,9 @@ def text(found: Sequence[Record], width: int) -> str:
       kind, first = ("claim", []) if row["kind"] == "claim" else ("only if", [row["kind"]])
       words = [*first, side(row["left"]), side(row["right"])]
       words.append(f"difference {difference(row)}: {row['word']}")
-      lines += [formats.line(kind if i == 0 else "", w, width) for i, w in enumerate(words)]
+      lines += [formats.named_line(kind if i == 0 else "", w, width) for i, w in enumerate(words)]
     if one["verdict"] == NOT_RUN:
-      lines.append(formats.line("why", one["note"], width))
+      lines.append(formats.named_line("why", one["note"], width))
     blocks.append("\n".join(lines))
   tally = ", ".join(f"{n} {word}" for word, n in counts(found).items() if n)
   return "\n\n".join([*blocks, textwrap.fill(NOTE, width), tally or "none judged"]) + "\n"

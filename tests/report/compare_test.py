@@ -165,3 +165,17 @@ def test_what_cannot_be_compared_is_refused(arguments, key, places):
   with pytest.raises(ConfigError) as error:
     compare.compare_cli([*places, *arguments])
   assert error.value.key == key
+
+
+def test_numbers_that_do_not_fit_beside_each_other_follow_in_a_table_below():
+  """A narrow terminal had them cut in two, '-16.' above '7 ± 12.0'."""
+  header = ["method", "private % difference", "shared % difference"]
+  rows = [["a method with a long name", "-16.7 ± 12.0", "9.8 ± 3.5"], ["b", "-0.6 ± 0.3", "-"]]
+  found = formats.text(header, rows, words=1, width=36, caption="A caption.")
+  lines = found.splitlines()
+  assert max(map(len, lines)) <= 36
+  for number in ("-16.7 ± 12.0", "9.8 ± 3.5", "-0.6 ± 0.3"):
+    assert sum(number in line for line in lines) == 1
+  assert sum(line.split()[:1] == ["method"] for line in lines) == 2
+  assert found.count("A caption.") == 1 and lines[-1].startswith("A caption.")
+  assert formats.text(header, rows, words=1, width=100).count("method  ") == 1
