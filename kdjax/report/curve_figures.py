@@ -201,7 +201,8 @@ def losses(group: Group) -> Figure | None:
     is_total = key == "loss"
     colour = style.INK if is_total and not has_several else colours.get(key) or next(rest)
     label = f"{phase}: {key}" if has_several else key
-    axes.plot(step, value, color=colour, label=label, lw=2.2 if is_total else 1.3)
+    marker = "o" if len(step) == 1 else None  # a line of one point is invisible
+    axes.plot(step, value, color=colour, label=label, lw=2.2 if is_total else 1.3, marker=marker)
   low = min(style.drawn(axes), default=0.0)
   high = max(style.drawn(axes), default=1.0)
   if low > 0 and high > 50 * low:

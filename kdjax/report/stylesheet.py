@@ -35,7 +35,7 @@ table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nu
 th, td { padding: 6px 12px; text-align: right; white-space: nowrap; }
 th { color: var(--quiet); font-weight: 600; font-size: .85rem; }
 .results th:nth-child(-n+2), .results td:nth-child(-n+2) { text-align: left; }
-.results td:first-child { font-weight: 600; }
+.results td:first-child { font-weight: 600; white-space: normal; }
 tr.first td { border-top: 1px solid var(--line); }
 tr.own td { color: var(--strong); }
 details { padding: 10px 14px; margin-bottom: 10px; }

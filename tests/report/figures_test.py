@@ -114,3 +114,12 @@ def test_an_svg_follows_the_reader_s_colours_and_names_in_a_page_are_its_own(tmp
   assert inside.startswith('<svg role="img" viewBox=') and "metadata" not in inside
   names = [part.partition('"')[0] for part in inside.split(' id="')[1:]]
   assert names and all(name.startswith("name-") for name in names)
+
+
+def test_losses_that_were_logged_once_can_be_seen(tmp_path):
+  """A line of one point is invisible: the figure was empty."""
+  with writer.Writer(tmp_path, resume_step=None) as out:
+    out.write(100, "train", {"loss": 6.2, "cross_entropy": 0.5})
+  figure = curve_figures.losses(table.read_runs(tmp_path))
+  lines = figure.axes[0].get_lines()
+  assert [line.get_marker() for line in lines] == ["o", "o"]
