@@ -6,6 +6,7 @@ own. Its module is looked for on Python's path, then in the working directory an
 folder.
 """
 
+import dataclasses
 import difflib
 import importlib
 import inspect
@@ -114,6 +115,12 @@ def find_method(name: str) -> Method:
     if isinstance(found, type):
       hint += f", such as METHOD = Method(Hyper, make): {name!r} is a class"
     raise ConfigError("algorithm", name, hint)
+  if not isinstance(found.hyper, type) or not dataclasses.is_dataclass(found.hyper):
+    hint = "its hyper must be a dataclass: @dataclasses.dataclass(frozen=True, kw_only=True)"
+    raise ConfigError("algorithm", name, hint)
+  for part in ("make", "heads", "stack"):
+    if not callable(getattr(found, part)):
+      raise ConfigError("algorithm", name, f"its {part} must be a function")
   return found
 
 
@@ -124,14 +131,15 @@ def call(fn: Callable, *positional: Any, key: str, arguments: dict[str, Any]) ->
 
 
 def accept(fn: Callable, *, key: str, arguments: dict[str, Any]) -> None:
-  """Checks arguments against a keyword-only signature, which is their schema.
+  """Checks arguments against a signature's keywords, or a dataclass's fields: their schema.
 
   Raises:
     ConfigError: for an argument that is unknown or not of its annotation's type, or for missing
       arguments.
   """
   signature = inspect.signature(fn).parameters
-  known = {p.name: p for p in signature.values() if p.kind is p.KEYWORD_ONLY}
+  every = dataclasses.is_dataclass(fn)  # of a function, positional ones are not the config's
+  known = {p.name: p for p in signature.values() if every or p.kind is p.KEYWORD_ONLY}
   takes = "takes " + (", ".join(known) or "no arguments")
   for name, value in arguments.items():
     if name not in known:

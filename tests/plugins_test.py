@@ -1,5 +1,6 @@
 """What a config names, in the one form there is: built-in, or 'package.module:name'."""
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -49,6 +50,41 @@ def test_a_file_beside_the_script_works_from_anywhere(tmp_path):
   command = [sys.executable, "-c", code, str(tmp_path)]
   out = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
   assert out.stdout == "42\n", out.stderr
+
+
+@dataclasses.dataclass(frozen=True)
+class Plain:
+  """Hyper-parameters of a dataclass without kw_only."""
+
+  rate: float
+  steps: int = 3
+
+
+OWN = Method(Plain, lambda env, hyper: None)
+HYPERS = dict(a_value=Plain(0.1), no_dataclass=dict, none=None)
+NO_HYPER = {name: OWN._replace(hyper=hyper) for name, hyper in HYPERS.items()}
+NO_HEADS = OWN._replace(heads=("main",))
+
+
+@pytest.mark.parametrize("name", NO_HYPER)
+def test_hyper_parameters_are_a_dataclass(monkeypatch, name):
+  monkeypatch.setattr(sys.modules[__name__], "OWN", NO_HYPER[name])
+  with pytest.raises(ConfigError, match="its hyper must be a dataclass: @dataclasses.dataclass"):
+    plugins.find_method(f"{__name__}:OWN")
+
+
+def test_heads_are_a_function_of_the_hyper_parameters():
+  with pytest.raises(ConfigError, match="its heads must be a function"):
+    plugins.find_method(f"{__name__}:NO_HEADS")
+
+
+def test_a_dataclass_gives_its_fields_with_or_without_kw_only():
+  hyper = plugins.find_method(f"{__name__}:OWN").hyper
+  assert plugins.call(hyper, key="algo", arguments=dict(rate=0.5)) == Plain(0.5, 3)
+  with pytest.raises(
+    ConfigError, match=r"algo.rat = 0.5: did you mean rate\? .* takes rate, steps"
+  ):
+    plugins.call(hyper, key="algo", arguments=dict(rat=0.5))
 
 
 def needs(*, a: int, b: int, c: int, d: int = 0):
