@@ -26,12 +26,13 @@ from kdjax.core import agreement, hosts
 from kdjax.data import dataset
 from kdjax.data.sources import Source
 from kdjax.ending import DONE
+from kdjax.evals import _counting as counting
 from kdjax.experiment import Experiment
 from kdjax.peers import Mail
 from kdjax.plugins import find_method
 from kdjax.run import Run
 from kdjax.sweep.grid import run_name
-from kdjax.training import run_folder
+from kdjax.training import contract, run_folder
 from kdjax.types import ConfigError, blamed
 from kdjax.variants import variants
 
@@ -251,9 +252,12 @@ def _built(config, others, data, devices):
     with blamed(f"compare.{name}"):
       built[name] = experiment.build(other, data=first.data, devices=devices)
   for planned in built.values():
-    if ":" in planned.config["algorithm"]:  # a user's own method is checked before any training
+    name = planned.config["algorithm"]
+    if ":" in name:  # a user's own method is checked before any training
       for visit in plan.first_visits(planned):
         plan.trace(planned, visit)
+      counting.entries(planned)
+      contract.check_facts(name, planned.algorithm.facts(planned.visits[-1].round + 1))
   return built
 
 

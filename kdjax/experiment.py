@@ -263,6 +263,7 @@ def _cohorts(config, method, hyper, classes, tx, image):
     raise ConfigError("clients", names, f"{hint}: one entry")
   K = sum(n for n, *_ in stack)
   heads = method.heads(hyper)
+  contract.check_heads(config["algorithm"], heads)
   cohorts = []
   first = 0  # the number of an entry's first client
   for n, name, arguments in stack:

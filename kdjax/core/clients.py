@@ -105,6 +105,34 @@ class Gradients(NamedTuple):
   statistics: PyTree  # the client's model_state after the pass
 
 
+def check_objective(objective: Objective, made: Any, statistics: PyTree) -> None:
+  """Checks that an objective returned (share of the loss, (aux, statistics)).
+
+  Args:
+    objective: the objective, whose name the error gives.
+    made: what it returned.
+    statistics: the client's, for their structure.
+
+  Raises:
+    ConfigError: otherwise.
+  """
+  hint = _wrong_objective(made, statistics)
+  if hint:
+    raise ConfigError("objective", getattr(objective, "__qualname__", repr(objective)), hint)
+
+
+def _wrong_objective(made, statistics):
+  """What is wrong with what an objective returned, or ''."""
+  pair = lambda x: isinstance(x, tuple) and len(x) == 2
+  if not pair(made) or not pair(made[1]) or not isinstance(made[1][0], dict):
+    return "must return (share of the loss, ({name: share}, statistics that `apply` returned))"
+  if jnp.shape(made[0]) != ():
+    return f"its loss must be one number, not {list(jnp.shape(made[0]))}: `share` gives the mean"
+  if jax.tree.structure(made[1][1]) != jax.tree.structure(statistics):
+    return "the second of its pair must be the statistics that its last `apply` returned"
+  return ""
+
+
 def _update_cohort(env, cohort, clients, objective, data, lr, active):
   """`update` of one cohort; `active` bool[K_g] or None."""
 
@@ -112,7 +140,11 @@ def _update_cohort(env, cohort, clients, objective, data, lr, active):
     def apply(params, half, statistics=client.model_state):
       return train_mode(cohort.model, statistics, params, half)
 
-    loss = lambda params: objective(apply, params, d)
+    def loss(params):
+      made = objective(apply, params, d)
+      check_objective(objective, made, client.model_state)
+      return made
+
     grads, (aux, statistics) = gradients.of(loss, client.params)
     return Gradients(grads, aux, statistics)
 

@@ -10,6 +10,7 @@ from jax.sharding import PartitionSpec as P
 
 from kdjax.core import hosts
 from kdjax.core.env import STATE, sharded
+from kdjax.training import contract
 from kdjax.types import ConfigError, PyTree
 
 if TYPE_CHECKING:
@@ -107,4 +108,10 @@ def seen(experiment: "Experiment", image: jax.Array) -> jax.Array:
 
 
 def _predict(experiment, state, image):
-  return experiment.algorithm.predict(state, seen(experiment, image))
+  env = experiment.env
+  images = seen(experiment, image)
+  made = experiment.algorithm.predict(state, images)
+  sizes = [len(env.ids(g)) for g in range(len(env.cohorts))]
+  shape = dict(sizes=sizes, replicas=env.R, examples=len(images), classes=env.task.classes)
+  contract.check_predict(experiment.config["algorithm"], made, **shape)
+  return made

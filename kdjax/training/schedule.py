@@ -1,6 +1,7 @@
 """The position of a run: the walk of prologue and cycle, a pure function of the calls so far."""
 
 import itertools
+import numbers
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -53,6 +54,8 @@ def visits(
     if phase.steps is None:
       return epoch_steps(phase.feed, round)
     calls = phase.steps(round) if callable(phase.steps) else phase.steps
+    if not isinstance(calls, numbers.Integral):
+      raise ConfigError("algo", calls, f"phase {phase.name!r} runs a whole number of times a round")
     if calls < 0:
       raise ConfigError("algo", calls, f"phase {phase.name!r} cannot run so often in a round")
     return calls

@@ -42,7 +42,8 @@ def initialiser(
       ids = [env.ids(g) for g in range(len(env.cohorts))]
     cohorts = tuple(clients(c, k, given) for c, k in zip(env.ensemble, ids, strict=True))
     begun = algorithm.init(cohorts)
-    contract.check_start(method, begun, len(env.cohorts))
+    sizes = [len(env.ids(g)) for g in range(len(env.cohorts))]
+    contract.check_start(method, begun, sizes)
     return TrainState(jnp.zeros((), jnp.int32), *begun)
 
   replicated = jax.sharding.PartitionSpec()

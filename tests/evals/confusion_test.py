@@ -4,6 +4,7 @@ import dataclasses
 
 import ensembles
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -127,6 +128,7 @@ def test_what_cannot_be_measured_is_refused():
   travelling = dataclasses.replace(e, env=dataclasses.replace(e.env, population=population))
   with pytest.raises(ConfigError, match="evals = 'confusion': 4 models .* 3 holders"):
     confusion.make(travelling, batch=16)
-  core = e.algorithm._replace(predict=lambda state, images: {"core": images})
+  server = lambda state, images: {"core": jnp.zeros((R, len(images), 1, e.env.task.classes))}
+  core = e.algorithm._replace(predict=server)
   with pytest.raises(ConfigError, match="tests no clients"):
     confusion.make(dataclasses.replace(e, algorithm=core), batch=16)
