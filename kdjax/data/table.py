@@ -76,6 +76,9 @@ def _roles(name, path, columns, chosen):
     raise ConfigError("source", name, f"{hint}, not {columns[:8] or 'be empty'}")
   if label not in others:
     raise ConfigError("source", name, f"has no column {label!r}, only {others}")
+  if "" in names:  # pandas writes its row numbers there, which tell the labels of a sorted table
+    hint = f"column {columns.index('') + 1} of {path} has no name: name it if it is a feature, else"
+    raise ConfigError("source", name, f"{hint} leave it out, in pandas by to_csv(index=False)")
   return columns.index(label), [columns.index(c) for c in names]
 
 
