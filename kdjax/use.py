@@ -49,12 +49,12 @@ class Trained:
     Raises:
       ConfigError: for examples of another shape or dtype than those of training, or no examples.
     """
-    return {head: jax.nn.softmax(z) for head, z in self.logits(images).items()}
+    z = self._by_head(self._checked(images))
+    return {head: jax.nn.softmax(each) for head, each in z.items()}
 
   def logits(self, images: np.ndarray) -> dict[str, jax.Array]:
     """Logits {head: f32[N, C]}; images and errors as in `predict`."""
-    z = self.forward(self._checked(images)).logits
-    return {head: z[:, h] for h, head in enumerate(self.heads)}
+    return self._by_head(self._checked(images))
 
   def embed(self, images: np.ndarray) -> jax.Array:
     """Embeddings f32[N, F], the input of the heads; images and errors as in `predict`."""
@@ -66,13 +66,20 @@ class Trained:
     Keys are paths such as 'params/Dense_0/kernel' and 'batch_stats/norm1/mean'.
 
     Raises:
-      ConfigError: for another ending, or if safetensors is not installed.
+      ConfigError: for another ending, a folder that does not exist, or if safetensors is not
+        installed.
     """
     path = Path(path)
+    if not path.parent.is_dir():
+      raise ConfigError("path", str(path), f"there is no folder {str(path.parent)!r}")
     weights = flat({"params": self.params, **self.model_state}, separator="/")
     arrays = {name: np.asarray(value) for name, value in weights.items()}
     files.replace(path, _encoded(path, arrays, {"heads": ",".join(self.heads)}))
     return path
+
+  def _by_head(self, images):
+    z = self.forward(images).logits
+    return {head: z[:, h] for h, head in enumerate(self.heads)}
 
   def _checked(self, images):
     images = np.asarray(images)

@@ -223,6 +223,8 @@ def test_a_trained_client_predicts_embeds_and_exports(run, tmp_path):
     assert sum(a.size for a in arrays.values()) == sum(sizes)
   with pytest.raises(ConfigError, match="npz or .safetensors"):
     client.export(tmp_path / "client.pt")
+  with pytest.raises(ConfigError, match="there is no folder '.*nowhere'"):
+    client.export(tmp_path / "nowhere" / "client.npz")
 
 
 def test_a_row_of_the_results_names_its_client(run):
@@ -268,8 +270,10 @@ def test_values_far_from_the_training_datas_are_warned_of(run):
   with warnings.catch_warnings():
     warnings.simplefilter("error")
     client.predict(images(64))
-  with pytest.warns(UserWarning, match="values of 0 to 1.*training data's were 0 to 255"):
-    client.predict(images(64) // 16)  # digits in 0..16
+  for use in (client.predict, client.logits, client.embed):
+    with pytest.warns(UserWarning, match="values of 0 to 1.*training data's were 0 to 255") as seen:
+      use(images(64) // 16)  # digits in 0..16
+    assert seen[0].filename == __file__  # the user's line, not the library's
 
 
 def test_a_folder_that_is_no_run_is_refused_and_an_unfinished_one_has_no_results(tmp_path):
