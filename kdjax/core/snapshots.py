@@ -25,13 +25,17 @@ def flatten(tree: PyTree, length: int) -> Float[Array, " L"]:
 
 
 def unflatten(flat: Float[Array, " L"], template: PyTree) -> PyTree:
-  """The inverse of `flatten`; `template` has the pytree's structure, shapes and dtypes."""
+  """The inverse of `flatten`; `template` has the pytree's structure, shapes and dtypes.
+
+  The barrier keeps a compiler from reshaping the whole vector before it takes a leaf out of it. To
+  reach a classifier of two classes, a TPU's compiler made f32[L] an f32[L / 2, 2], which it pads to
+  128 columns.
+  """
   leaves, tree = jax.tree.flatten(template)
   ends = np.cumsum([x.size for x in leaves])
-  parts = [
-    flat[end - x.size : end].reshape(x.shape).astype(x.dtype)
-    for x, end in zip(leaves, ends, strict=True)
-  ]
+  slices = [flat[end - x.size : end] for x, end in zip(leaves, ends, strict=True)]
+  slices = jax.lax.optimization_barrier(slices)
+  parts = [part.reshape(x.shape).astype(x.dtype) for part, x in zip(slices, leaves, strict=True)]
   return jax.tree.unflatten(tree, parts)
 
 

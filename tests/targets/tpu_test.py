@@ -8,8 +8,11 @@ import os
 
 import compiling
 import ensembles
+import jax
+import jax.numpy as jnp
 import pytest
 
+from kdjax.core import snapshots
 from kdjax.hardware import target
 
 pytest.importorskip("libtpu", reason="pip install '.[tpu]'")
@@ -57,3 +60,26 @@ def test_methods_send_what_they_say_and_nothing_else(method):
 @pytest.mark.parametrize("name, number", [("v5e:1x1", 1), ("v5e:1x2", 2), ("v4:1x1x1", 1)])
 def test_fewer_chips_than_a_host_has_are_known(name, number):
   assert len(target.devices(target.parse(name))) == number
+
+
+def test_a_leaf_is_taken_out_of_a_snapshot_before_it_gets_its_shape():
+  """Not the whole vector, which a TPU pads to 128 columns, is reshaped to two classes."""
+  layer = lambda n, m: {"bias": jnp.zeros(m), "kernel": jnp.zeros((n, m))}
+  template = [layer(64, 2), layer(200, 64)]
+  length = sum(x.size for x in jax.tree.leaves(template))
+
+  def answer(snapshot, x):
+    last, first = snapshots.unflatten(snapshot, template)
+    return (x @ first["kernel"] + first["bias"]) @ last["kernel"] + last["bias"]
+
+  def answers(flat, x):  # in turn, as clients do, and of nobody where the first number is 0
+    nobody = lambda snapshot, x: jnp.zeros((8, 2))
+    one = lambda pair: jax.lax.cond(pair[1][0, 0] > 0, answer, nobody, *pair)
+    return jax.lax.map(one, (flat, x))
+
+  with target.compiling(TARGET) as devices:
+    place = jax.sharding.SingleDeviceSharding(devices[0])
+    shapes = (3, length), (3, 8, 200)
+    flat, x = (jax.ShapeDtypeStruct(s, jnp.float32, sharding=place) for s in shapes)
+    text = jax.jit(answers).lower(flat, x).compile().as_text()
+  assert f"[{length // 2},2]" not in text
