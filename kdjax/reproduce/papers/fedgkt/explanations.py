@@ -2,6 +2,12 @@
 
 from kdjax.reproduce.verdict import NOT_TESTABLE, REFUTED
 
+SKEWED_EXTRACTORS = (
+  "What edges learn brings the server 3.9 points over frozen edges, 95 % interval 1.9 to 5.9, not "
+  "wholly above the three asked for. From IID data it is 22.2 points: an extractor that sees few "
+  "classes serves a server of all classes little better than a random one."
+)
+
 WHY = {  # claim: ((task, verdict): why)
   "fedavg_iid": {
     ("digits_iid", REFUTED): (
@@ -20,11 +26,18 @@ WHY = {  # claim: ((task, verdict): why)
       "whole network at 44.4. The published code's edges begin with layers trained on all data."
     ),
   },
+  "fedavg_skewed": {("fashion_mnist", NOT_TESTABLE): SKEWED_EXTRACTORS},
+  "asynchronous_skewed": {("fashion_mnist", NOT_TESTABLE): SKEWED_EXTRACTORS},
   "central": {
     ("digits_iid", NOT_TESTABLE): (
       "Behind an extractor that leaves 16 numbers the larger network is of no use: on all data the "
       "edge's own is as good (97.2 against 97.4, 14,400 steps each). With wide features it is "
       "ahead (98.9 against 97.2, small_network), but then nothing that edges learn is needed."
+    ),
+    ("fashion_mnist_iid", NOT_TESTABLE): (
+      "Behind an extractor that leaves 16 numbers the larger network is of no use after the ten "
+      "passes that both were given: on all data the edge's own is as good (82.8 and 82.9), 95 % "
+      "interval of the difference -1.3 to 1.5. FedGKT ends at 76.2."
     ),
     ("cifar10_iid", NOT_TESTABLE): (
       "Behind an extractor that leaves 32 numbers the larger network is of no use after the ten "
@@ -33,6 +46,11 @@ WHY = {  # claim: ((task, verdict): why)
     ),
   },
   "small_network": {
+    ("fashion_mnist_iid", NOT_TESTABLE): (
+      "Behind an extractor that leaves 16 numbers the larger network is of no use after the ten "
+      "passes that both were given: on all data the edge's own is as good (82.8 and 82.9), 95 % "
+      "interval of the difference -1.3 to 1.5. On digits it was so even after 14,400 steps."
+    ),
     ("cifar10_iid", NOT_TESTABLE): (
       "Behind an extractor that leaves 32 numbers the larger network is of no use after the ten "
       "passes that both were given: on all data the edge's own is as good (49.1 against 47.7). On "
